@@ -1,0 +1,124 @@
+"""`NetBuild-v0`: build and train one small network for one freshly drawn task."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gym_reml.envs.base import TrainingEnv
+from gym_reml.envs.setup import check_arguments, make_setup
+
+
+class NetBuildEnv(TrainingEnv):
+    """Build and train one small network for one freshly drawn few-shot task.
+
+    ## Description
+
+    An episode draws a task from a family (by default MAML's sinusoids: fit y = a sin(x - b) from 5 points). The agent
+    starts from a stem and a head and, step by step, appends layers from a shared pool of layers and takes gradient
+    steps on the task's *support set*. It is paid by how well the network does on the *query set*: other points of the
+    same task, which neither the network nor the agent ever sees. An agent that does well here is a *meta-learner*.
+
+    ## Action space
+
+    A hybrid action: which pool layer to append (0 for none, 1 to L), and the size of one gradient step, on a
+    logarithmic scale from `min_step` to `max_step`. `action` chooses how it is written:
+
+    | action | Space | Meaning |
+    |---|---|---|
+    | `"box"` (`NetBuild-v0`) | `Box(-1, 1, (L + 2,))` | L + 1 layer logits, the largest is picked; then the step |
+    | `"multidiscrete"` (`NetBuildMultiDiscrete-v0`) | `MultiDiscrete([L + 1, step_bins])` | layer; bin of the step |
+    | `"discrete"` (`NetBuildDiscrete-v0`) | `Discrete((L + 1) * step_bins)` | layer * step_bins + bin |
+    | `"hybrid"` (`NetBuildHybrid-v0`) | `Dict(layer=Discrete(L + 1), step_size=Box(-1, 1, (1,)))` | side by side |
+
+    The layer goes between the last layer and the head; in a full network it is ignored (and masked, see
+    `action_masks`). Then one gradient step of the support loss is taken, its norm clipped at 10. Box values outside
+    [-1, 1] are clipped and ties between logits are broken by the environment's own generator; NaN, a wrong shape or a
+    choice out of range is a `ValueError`.
+
+    ## Observation space
+
+    A `Box(-20, 20)` of float32, all from the support set; with `observation="dict"` the same parts by name:
+
+    | Part | Size (default) | Meaning |
+    |---|---|---|
+    | `head_gradient` | width + 1 (41) for each output | gradient of the support loss by the head's weights; for classes, whose order is arbitrary, its norm over the outputs |
+    | `activations` | 2 width (80) | mean and standard deviation of the last hidden layer over the support set |
+    | `task` | by family (33) | what the family shows of the support set: for scalar functions residual, target and density on an 11-point grid |
+    | `loss` | 4 | score (log1p) of the support loss; its fall since the start; its last two falls |
+    | `gradient_norms` | depth + 2 (4) | log1p of the last gradient's norm: stem, slots, head |
+    | `progress` | 2 | layers / depth; steps / horizon |
+    | `last_action` | L + 2 (10) | one-hot layer; step in [-1, 1] |
+
+    ## Rewards
+
+    With q the loss on the query set and score = log1p(q):
+
+    - `reward="performance"` (default): -score / horizon at every step. The return is minus the mean score along the
+      way: fast adaptation counts.
+    - `reward="improvement"`: the fall of the score in this step. The return is the gain over the whole episode: only
+      where the network ends counts.
+
+    The first `burn_in` steps earn nothing. `feedback="support"` uses the support loss instead. A *refused* step (see
+    below) costs 1 / horizon on top. `info["reward_terms"]` has the terms by name.
+
+    ## Starting state
+
+    A fresh task and a network of stem, head and `initial_layers`, with the pool's weights.
+
+    ## Episode end
+
+    `terminated` after `horizon` steps; never truncated. Stepping on is allowed: the network trains on, the clock in
+    the observation stands still. A step whose losses would be non-finite or above the family's cap (1e4 for regression)
+    is refused: the network stays as it was, and `info["diverged"]` is True.
+
+    ## Information
+
+    `support_loss`, `query_loss`, the family's metrics (`query_mse`, `query_accuracy`) and `depth`, always; `layer`,
+    `step_size`, `diverged`, `reward_terms` after a step; `task` (its true parameters, for evaluation) and `pool` (where
+    it comes from) after a reset.
+
+    ## Arguments
+
+    | Argument | Default | Meaning |
+    |---|---|---|
+    | `family` | `"sinusoid"` | name of a task family, or a `TaskFamily` |
+    | `family_kwargs` | `None` | its further arguments, such as `split` |
+    | `shots` | the family's, 5 | support points of a task (per class where there are classes) |
+    | `queries` | the family's, 50 | query points of a task |
+    | `depth` | 2 | how many pool layers fit into the network (slots) |
+    | `width` | the pool's, 40 | units of a hidden layer |
+    | `layers` | the pool's, 8 | size of the pool, L |
+    | `layer_kind` | the pool's, `"residual"` | `"relu"`, `"tanh"`, `"residual"` or `"layer_norm"` |
+    | `initial_layers` | `()` | pool layers present at step 0 |
+    | `horizon` | 5 | steps of an episode |
+    | `burn_in` | 0 | first steps that earn nothing |
+    | `reward` | `"performance"` | or `"improvement"` |
+    | `feedback` | `"query"` | or `"support"` |
+    | `pool` | `None` | `None`: the packaged specialists where they fit, else random layers; `"random"`; a `LayerPool`; a path |
+    | `learn` | `None` | how finished episodes change the pool: `"in_place"`, `"reptile"`, `"fomaml"`, `"maml"` |
+    | `learn_kwargs` | `None` | see `gym_reml.learning.LearningOptions` |
+    | `action` | by id | see above |
+    | `step_bins` | 13 | bins of the step in finite encodings |
+    | `min_step`, `max_step` | the pool's: 1e-3, 0.3; with rates 1/4, 4 | range of the step size |
+    | `observation` | `"flat"` | or `"dict"` |
+    | `device` | `"cpu"` | any torch device |
+    | `render_mode` | `None` | `"rgb_array"`, `"ansi"` (and `"human"` through Gymnasium's wrapper) |
+
+    `reset(options={"pool": "initial"})` writes the initial weights back where the pool learns. With `learn`, the pool
+    changes between episodes: the environment is then not stationary, a seed restarts tasks only, and the transitions
+    in an off-policy agent's replay buffer go stale.
+
+    ## Version history
+
+    * v0: first release.
+    """
+
+    def __init__(self, render_mode: str | None = None, **arguments: Any) -> None:
+        """Takes the arguments of the table above.
+
+        Raises:
+            ValueError: a value that makes no sense; the message names the argument and the choices.
+            TypeError: an argument that does not exist.
+        """
+        check_arguments(arguments)
+        super().__init__(make_setup(1, **arguments), render_mode)

@@ -1,0 +1,237 @@
+"""From keyword arguments to a `TrainingMDP`: every argument checked, every default filled in."""
+
+from __future__ import annotations
+
+import inspect
+import multiprocessing
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+
+from gym_reml.learning import RULES, LearningOptions, PoolLearner
+from gym_reml.mdp import OBSERVATION_LIMIT, Objective, TrainingMDP
+from gym_reml.pool import LayerPool, find_kind
+from gym_reml.spaces import ActionEncoding, make_encoding
+from gym_reml.tasks import make_family
+from gym_reml.tasks.base import TaskFamily
+
+PACKAGED_POOLS = {"sinusoid": "sinusoid_specialists.pt"}
+"""Files of `gym_reml/data` by the family whose specialists they hold."""
+
+
+@dataclass
+class Setup:
+    """What both faces are made of.
+
+    Attributes:
+        mdp: the process.
+        encoding: how actions are written.
+        space: observation space of one row.
+        pool_source: where the pool comes from: "packaged", "random", "given" or a path.
+    """
+
+    mdp: TrainingMDP
+    encoding: ActionEncoding
+    space: spaces.Space[Any]
+    pool_source: str
+
+
+def make_setup(
+    count: int,
+    *,
+    family: str | TaskFamily = "sinusoid",
+    family_kwargs: Mapping[str, Any] | None = None,
+    shots: int | None = None,
+    queries: int | None = None,
+    depth: int = 2,
+    width: int | None = None,
+    layers: int | None = None,
+    layer_kind: str | None = None,
+    initial_layers: Sequence[int] = (),
+    horizon: int = 5,
+    burn_in: int = 0,
+    reward: str = "performance",
+    feedback: str = "query",
+    pool: LayerPool | str | os.PathLike[str] | None = None,
+    learn: str | None = None,
+    learn_kwargs: Mapping[str, Any] | None = None,
+    action: str = "box",
+    step_bins: int = 13,
+    min_step: float | None = None,
+    max_step: float | None = None,
+    observation: str = "flat",
+    device: str | torch.device = "cpu",
+) -> Setup:
+    """Builds the process for `count` rows. The arguments are those of `NetBuildEnv`."""
+    _check_integer("depth", depth)
+    _check_integer("step_bins", step_bins)
+    if observation not in ("flat", "dict"):
+        raise ValueError(f"observation={observation!r}: must be one of 'flat', 'dict'")
+    objective = Objective(horizon, burn_in, reward, feedback)
+    the_family = _make_family(family, family_kwargs, shots, queries)
+    the_device = _find_device(device)
+    the_pool, source = _find_pool(pool, the_family, width, layers, layer_kind)
+    if the_pool.device != the_device:
+        if learn is not None and source == "given":
+            raise ValueError(f"pool: is on {the_pool.device}; to learn on device={str(device)!r} it must be there")
+        the_pool = the_pool.to(the_device)
+    initial = tuple(initial_layers)
+    if len(initial) > depth or any(not 1 <= layer <= the_pool.layers for layer in initial):
+        raise ValueError(
+            f"initial_layers={initial_layers!r}: must be at most depth={depth} pool layers from 1 to {the_pool.layers}"
+        )
+    mdp = TrainingMDP(
+        count,
+        the_family,
+        the_pool,
+        objective,
+        slots=depth,
+        initial_layers=initial,
+        step_range=_step_range(the_pool, min_step, max_step),
+        learner=_make_learner(the_pool, the_family, learn, learn_kwargs),
+    )
+    return Setup(mdp, make_encoding(action, the_pool.layers, step_bins), _observation_space(mdp, observation), source)
+
+
+def known_arguments() -> tuple[str, ...]:
+    """The arguments of `make_setup`, and so of every environment."""
+    return tuple(inspect.signature(make_setup).parameters)[1:]
+
+
+def check_arguments(arguments: Mapping[str, Any]) -> None:
+    """Raises a TypeError that lists the choices if there is no such argument."""
+    known = known_arguments()
+    for name in arguments:
+        if name not in known:
+            raise TypeError(f"{name}={arguments[name]!r}: no such argument; choices: {', '.join(known)}, render_mode")
+
+
+def _check_integer(argument: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"{argument}={value!r}: must be a positive integer")
+
+
+def _make_family(
+    family: str | TaskFamily, family_kwargs: Mapping[str, Any] | None, shots: int | None, queries: int | None
+) -> TaskFamily:
+    arguments = dict(family_kwargs or {})
+    for argument, value in (("shots", shots), ("queries", queries)):
+        if argument in arguments:
+            raise ValueError(f"family_kwargs: {argument!r} is an argument of the environment itself")
+        if value is not None:
+            arguments[argument] = value
+    return make_family(family, **arguments)
+
+
+def _find_device(device: str | torch.device) -> torch.device:
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device={device!r}: not to be had here ({str(error).splitlines()[0]})") from error
+
+
+def _find_pool(
+    pool: LayerPool | str | os.PathLike[str] | None,
+    family: TaskFamily,
+    width: int | None,
+    layers: int | None,
+    layer_kind: str | None,
+) -> tuple[LayerPool, str]:
+    """The pool that was asked for, and where it comes from."""
+    if layer_kind is not None:
+        find_kind(layer_kind)
+    for argument, value in (("width", width), ("layers", layers)):
+        if value is not None:
+            _check_integer(argument, value)
+    wanted = {"width": width, "layers": layers, "kind": layer_kind}
+    if pool is None:
+        packaged = _packaged_pool(family)
+        if packaged is not None and not _misfits(packaged, family, wanted):
+            return packaged, "packaged"
+    if pool is None or (isinstance(pool, str) and pool == "random"):
+        return _random_pool(family, width, layers, layer_kind), "random"
+    if isinstance(pool, LayerPool):
+        found, source = pool, "given"
+    elif isinstance(pool, str | os.PathLike):
+        if not Path(pool).is_file():
+            raise ValueError(f"pool={pool!r}: no such file; must be None, 'random', a LayerPool or a path to one")
+        found, source = LayerPool.load(pool), str(pool)
+    else:
+        raise ValueError(f"pool={pool!r}: must be None, 'random', a LayerPool or a path to one")
+    misfits = _misfits(found, family, wanted)
+    if misfits:
+        raise ValueError(f"pool: holds {found.describe()}; {', '.join(misfits)}")
+    return found, source
+
+
+def _misfits(pool: LayerPool, family: TaskFamily, wanted: Mapping[str, Any]) -> list[str]:
+    wanted = dict(wanted) | {"in_features": family.in_features, "out_features": family.out_features}
+    return [
+        f"{name}={value!r} was asked for"
+        for name, value in wanted.items()
+        if value is not None and getattr(pool, name) != value
+    ]
+
+
+def _packaged_pool(family: TaskFamily) -> LayerPool | None:
+    name = PACKAGED_POOLS.get(family.name)
+    if name is None:
+        return None
+    with as_file(files("gym_reml") / "data" / name) as path:
+        return LayerPool.load(path)
+
+
+def _random_pool(family: TaskFamily, width: int | None, layers: int | None, layer_kind: str | None) -> LayerPool:
+    images = family.in_features > 64
+    return LayerPool.random(
+        in_features=family.in_features,
+        out_features=family.out_features,
+        width=width or (64 if images else 40),
+        layers=layers or 8,
+        kind=layer_kind or ("layer_norm" if images else "residual"),
+    )
+
+
+def _step_range(pool: LayerPool, min_step: float | None, max_step: float | None) -> tuple[float, float]:
+    low, high = pool.step_range
+    low, high = low if min_step is None else min_step, high if max_step is None else max_step
+    for argument, value in (("min_step", low), ("max_step", high)):
+        if not isinstance(value, int | float) or not np.isfinite(value) or value <= 0:
+            raise ValueError(f"{argument}={value!r}: must be a positive number")
+    if low > high:
+        raise ValueError(f"min_step={low!r}: must not be above max_step={high!r}")
+    return float(low), float(high)
+
+
+def _make_learner(
+    pool: LayerPool, family: TaskFamily, learn: str | None, learn_kwargs: Mapping[str, Any] | None
+) -> PoolLearner | None:
+    if learn is None:
+        if learn_kwargs:
+            raise ValueError(f"learn_kwargs={learn_kwargs!r}: given without learn, one of {', '.join(map(repr, RULES))}")
+        return None
+    if multiprocessing.parent_process() is not None:
+        warnings.warn(
+            "learn: this environment lives in a worker process, so every worker would learn a pool of its own. "
+            "Use gym.make_vec(..., vectorization_mode=None) or gym_reml.sb3.make_vec_env, which share one pool.",
+            stacklevel=2,
+        )
+    return PoolLearner(pool, family, learn, LearningOptions.parse(dict(learn_kwargs or {})))
+
+
+def _observation_space(mdp: TrainingMDP, observation: str) -> spaces.Space[Any]:
+    def box(size: int) -> spaces.Box:
+        return spaces.Box(-OBSERVATION_LIMIT, OBSERVATION_LIMIT, (size,), np.float32)
+
+    if observation == "flat":
+        return box(mdp.observation_size)
+    shown = {name: part for name, part in mdp.parts.items() if part.stop > part.start}
+    return spaces.Dict({name: box(part.stop - part.start) for name, part in shown.items()})

@@ -1,0 +1,293 @@
+"""How finished episodes change the pool: they are replayed with the actions taken, and differentiated or averaged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gym_reml.network import Filled, Weights, backward, descend, forward, gradient_norms, prepare
+from gym_reml.pool import LayerPool
+from gym_reml.tasks.base import Batch, TaskFamily
+
+RULES = ("in_place", "reptile", "fomaml", "maml")
+
+
+@dataclass
+class Episodes:
+    """B finished episodes of T steps, with all that is needed to live them again.
+
+    Attributes:
+        support: the support set of every step; a single entry where the data stays the same.
+        query: likewise.
+        layers: (T, B) int64, pool number of the layer appended at each step, 0 for none.
+        step_sizes: (T, B) float32; 0 for a step that was refused.
+        initial_layers: pool layers present before the first step.
+        slots: how many layers fit.
+    """
+
+    support: list[Batch]
+    query: list[Batch]
+    layers: Tensor
+    step_sizes: Tensor
+    initial_layers: tuple[int, ...]
+    slots: int
+
+    def __len__(self) -> int:
+        return self.layers.shape[1]
+
+    def take(self, index: Tensor) -> Episodes:
+        """The episodes at `index` (B',) int64."""
+        support, query = ([batch.rows(index) for batch in batches] for batches in (self.support, self.query))
+        return Episodes(
+            support, query, self.layers[:, index], self.step_sizes[:, index], self.initial_layers, self.slots
+        )
+
+    @staticmethod
+    def concatenate(parts: Sequence[Episodes]) -> Episodes:
+        """All episodes of the parts, in order."""
+        first = parts[0]
+        support = [Batch.concatenate(batches) for batches in zip(*(part.support for part in parts), strict=True)]
+        query = [Batch.concatenate(batches) for batches in zip(*(part.query for part in parts), strict=True)]
+        layers = torch.cat([part.layers for part in parts], dim=1)
+        step_sizes = torch.cat([part.step_sizes for part in parts], dim=1)
+        return Episodes(support, query, layers, step_sizes, first.initial_layers, first.slots)
+
+    def slot_contents(self) -> tuple[Tensor, Tensor]:
+        """What is in the slots: pool numbers at the end, (slots, B), and depth after each step, (T + 1, B)."""
+        steps, count = self.layers.shape
+        contents = self.layers.new_zeros(self.slots, count)
+        for slot, layer in enumerate(self.initial_layers):
+            contents[slot] = layer
+        depth = self.layers.new_full((steps + 1, count), len(self.initial_layers))
+        columns = torch.arange(count, device=self.layers.device)
+        for step in range(steps):
+            growing = (self.layers[step] > 0) & (depth[step] < self.slots)
+            contents[depth[step][growing], columns[growing]] = self.layers[step][growing]
+            depth[step + 1] = depth[step] + growing
+        return contents, depth
+
+
+def replay(
+    pool: LayerPool, family: TaskFamily, episodes: Episodes, first_order: bool = False
+) -> tuple[Tensor, Weights, Tensor]:
+    """Lives the episodes again from the pool's present weights, differentiably.
+
+    Gradients reach the pool's parameters and rates exactly (MAML, Finn et al. 2017, eq. 1), or, with `first_order`,
+    with the inner gradients taken as constants.
+
+    Returns:
+        Query loss after every step (T, B); the final fast weights; the pool numbers in their slots (slots, B).
+    """
+    contents, depth = episodes.slot_contents()
+    weights = pool.instantiate(contents)
+    kind, frozen_stem = pool.layer_kind, pool.frozen_stem
+    losses = []
+    prepared: dict[int, Tensor] = {}
+
+    def inputs(batch: Batch) -> Tensor:
+        if id(batch) not in prepared:
+            prepared[id(batch)] = prepare(batch.inputs, frozen_stem)
+        return prepared[id(batch)]
+
+    for step in range(len(episodes.layers)):
+        support = episodes.support[min(step, len(episodes.support) - 1)]
+        query = episodes.query[min(step, len(episodes.query) - 1)]
+        filled = _filled(depth[step + 1], episodes.slots)
+        trace = forward(kind, weights, inputs(support), filled)
+        gradient = backward(kind, weights, trace, family.output_gradient(trace.outputs, support), filled)
+        if first_order:
+            gradient = gradient.like([tensor.detach() for tensor in gradient.tensors()])
+        rates = pool.gather_rates(contents, torch.full_like(depth[step], step))
+        weights = descend(weights, gradient, gradient_norms(gradient), episodes.step_sizes[step], rates)
+        losses.append(family.loss(forward(kind, weights, inputs(query), filled).outputs, query))
+    return torch.stack(losses), weights, contents
+
+
+def _filled(depth: Tensor, slots: int) -> Filled:
+    shallowest, deepest = int(depth.min()), int(depth.max())
+    return [
+        True if slot < shallowest else False if slot >= deepest else (depth > slot).reshape(-1, 1, 1)
+        for slot in range(slots)
+    ]
+
+
+@dataclass
+class LearningOptions:
+    """What `learn_kwargs` may hold.
+
+    Attributes:
+        batch_size: episodes per update; updates wait until that many have finished.
+        passes: how often each episode is used (fomaml, maml).
+        learning_rate: Adam's, or for reptile the share of the way; None is 2e-3, for reptile 0.5.
+        rates_learning_rate: Adam's for the pool's rates.
+        step_weights: weight of the query loss after each step, None for equal ones; the last is reused beyond them.
+        clip: largest norm of the meta-gradient.
+        seed: of the order in which episodes are used.
+    """
+
+    batch_size: int = 64
+    passes: int = 2
+    learning_rate: float | None = None
+    rates_learning_rate: float = 1e-2
+    step_weights: Sequence[float] | None = None
+    clip: float = 10.0
+    seed: int = 0
+
+    @classmethod
+    def parse(cls, arguments: dict[str, Any]) -> LearningOptions:
+        """Options from keyword arguments; a ValueError lists the choices if one is unknown or makes no sense."""
+        known = [option.name for option in fields(cls)]
+        for name in arguments:
+            if name not in known:
+                raise ValueError(f"learn_kwargs: unknown {name!r}; choices: {', '.join(known)}")
+        options = cls(**arguments)
+        for name in ("batch_size", "passes", "rates_learning_rate", "clip"):
+            if not getattr(options, name) > 0:
+                raise ValueError(f"learn_kwargs: {name}={getattr(options, name)!r} must be positive")
+        if options.learning_rate is not None and not options.learning_rate > 0:
+            raise ValueError(f"learn_kwargs: learning_rate={options.learning_rate!r} must be positive or None")
+        return options
+
+
+class PoolLearner:
+    """Changes a pool, in place, by the episodes that end.
+
+    Attributes:
+        pool: what is changed.
+        updates: how many times it was.
+        dropped: episodes left out because their replay was not finite.
+    """
+
+    def __init__(self, pool: LayerPool, family: TaskFamily, rule: str, options: LearningOptions | None = None) -> None:
+        """Prepares learning by one of `RULES`.
+
+        Raises:
+            ValueError: an unknown rule.
+        """
+        if rule not in RULES:
+            raise ValueError(f"learn={rule!r}: must be None or one of {', '.join(map(repr, RULES))}")
+        self.pool, self.family, self.rule = pool, family, rule
+        self.options = options or LearningOptions()
+        self.updates = self.dropped = 0
+        self._waiting: list[Episodes] = []
+        self._generator = np.random.default_rng(self.options.seed)
+        rate = self.options.learning_rate
+        self._rate = rate if rate is not None else 0.5 if rule == "reptile" else 2e-3
+        groups: list[dict[str, Any]] = [{"params": list(pool.parameters.values()), "lr": self._rate}]
+        if pool.rates:
+            groups.append({"params": list(pool.rates.values()), "lr": self.options.rates_learning_rate})
+        self._optimizer = torch.optim.Adam(groups)
+
+    def add(self, episodes: Episodes) -> None:
+        """Takes finished episodes in, and updates the pool as soon as there are enough."""
+        self._waiting.append(episodes)
+        size = self.options.batch_size
+        batches = sum(map(len, self._waiting)) // size
+        if not batches:
+            return
+        everything = Episodes.concatenate(self._waiting)
+        used = torch.arange(batches * size)
+        rest = torch.arange(batches * size, len(everything))
+        self._waiting = [everything.take(rest)] if len(rest) else []
+        passes = self.options.passes if self.rule in ("fomaml", "maml") else 1
+        for _ in range(passes):
+            order = torch.from_numpy(self._generator.permutation(len(used)))
+            for index in order.split(size):
+                self.update(everything.take(index.to(self.pool.device)))
+
+    def update(self, episodes: Episodes) -> float:
+        """One update by these episodes. Returns the mean weighted query loss (NaN if nothing was finite)."""
+        if self.rule in ("fomaml", "maml"):
+            return self.minimise(episodes, self._step_weights(len(episodes.layers)))
+        return self._average(episodes)
+
+    def _step_weights(self, steps: int) -> Tensor:
+        given = self.options.step_weights
+        weights = torch.ones(steps) if given is None else torch.tensor([given[min(t, len(given) - 1)] for t in range(steps)])
+        return (weights / weights.sum()).to(self.pool.device)
+
+    def minimise(self, episodes: Episodes, step_weights: Tensor, row_weights: Any = None) -> float:
+        """One Adam step on the replayed episodes' weighted query loss.
+
+        Args:
+            episodes: what to replay.
+            step_weights: (T,) weights of the steps.
+            row_weights: a function from the detached weighted losses (B,) to weights (B,); None weighs rows equally.
+        """
+        leaves = list(self.pool.trainable().values())
+        with torch.enable_grad():
+            for leaf in leaves:
+                leaf.requires_grad_(True)
+            try:
+                losses, _, _ = replay(self.pool, self.family, episodes, first_order=self.rule == "fomaml")
+                by_row = (losses * step_weights[:, None]).sum(dim=0)
+                finite = torch.isfinite(by_row.detach()) & (losses.detach().amax(dim=0) < self.family.cap)
+                self.dropped += int((~finite).sum())
+                if not finite.any():
+                    return float("nan")
+                kept = by_row[finite]
+                weighted = kept / len(kept) if row_weights is None else kept * row_weights(by_row.detach())[finite]
+                gradients = torch.autograd.grad(weighted.sum(), leaves, allow_unused=True)
+            finally:
+                for leaf in leaves:
+                    leaf.requires_grad_(False)
+        total = torch.stack([gradient.square().sum() for gradient in gradients if gradient is not None]).sum().sqrt()
+        if not torch.isfinite(total):
+            self.dropped += int(finite.sum())
+            return float("nan")
+        scale = min(1.0, self.options.clip / max(float(total), 1e-12))
+        for leaf, gradient in zip(leaves, gradients, strict=True):
+            leaf.grad = None if gradient is None else gradient * scale
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        self.updates += 1
+        return float(kept.detach().mean())
+
+    @torch.no_grad()
+    def _average(self, episodes: Episodes) -> float:
+        """Moves every pool layer to, or towards, the mean of the fast weights that grew from it."""
+        losses, weights, contents = replay(self.pool, self.family, episodes)
+        finite = torch.stack([tensor.isfinite().flatten(1).all(dim=1) for tensor in weights.tensors()]).all(dim=0)
+        self.dropped += int((~finite).sum())
+        if not finite.any():
+            return float("nan")
+        share = 1.0 if self.rule == "in_place" else self._rate
+        slots = slice(1, 1 + episodes.slots)
+        stem, head = weights.matrices[0], weights.matrices[-1]
+        assert head is not None
+        shared = {"stem": stem, "head": head}
+        layered = {"layers": torch.stack([matrix for matrix in weights.matrices[slots] if matrix is not None])}
+        if weights.norms:
+            shared["stem_norm"] = weights.norms[0]
+            layered["layers_norm"] = torch.stack(weights.norms[slots])
+        for name, tensor in shared.items():
+            if tensor is not None:
+                self.pool.parameters[name].lerp_(tensor[finite].mean(dim=0), share)
+        for name, tensor in layered.items():
+            for layer in contents.unique().tolist():
+                uses = (contents == layer) & finite
+                if layer > 0 and uses.any():
+                    self.pool.parameters[name][layer - 1].lerp_(tensor[uses].mean(dim=0), share)
+        self.updates += 1
+        return float(losses[-1, finite].mean())
+
+    def state(self) -> dict[str, Any]:
+        """All that a resumed run needs beside the pool, as plain data. Waiting episodes are not kept."""
+        return {
+            "optimizer": self._optimizer.state_dict(),
+            "updates": self.updates,
+            "dropped": self.dropped,
+            "generator": self._generator.bit_generator.state,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Goes on from a `state()`."""
+        self._optimizer.load_state_dict(state["optimizer"])
+        self.updates, self.dropped = state["updates"], state["dropped"]
+        self._generator.bit_generator.state = state["generator"]
+        self._waiting = []

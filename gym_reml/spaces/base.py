@@ -1,0 +1,114 @@
+"""What every action encoding offers: a Gymnasium space, and translation to and from (layer, step)."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+Layers = NDArray[np.int64]
+Steps = NDArray[np.float32]
+Allowed = NDArray[np.bool_]
+Generators = Sequence[np.random.Generator]
+
+
+class ActionEncoding(ABC):
+    """How agents write down the hybrid action (layer, step).
+
+    `layer` is 0 (append nothing) or a pool number 1..L. `step` is the step size's place on its logarithmic range, in
+    [-1, 1]. All methods work on n rows at once; a layer that is not allowed is read as 0.
+
+    Attributes:
+        layers: L, how many layers the pool offers.
+        step_bins: into how many values finite encodings cut the step, evenly in its logarithm.
+        space: the space of one action.
+    """
+
+    name: ClassVar[str]
+    space: spaces.Space[Any]
+
+    def __init__(self, layers: int, step_bins: int) -> None:
+        self.layers = layers
+        self.step_bins = step_bins
+        self.space = self._make_space()
+
+    @abstractmethod
+    def _make_space(self) -> spaces.Space[Any]: ...
+
+    @abstractmethod
+    def decode(self, actions: Any, allowed: Allowed, generators: Generators) -> tuple[Layers, Steps]:
+        """What n actions mean.
+
+        Args:
+            actions: n actions, batched as Gymnasium batches `space`.
+            allowed: (n, L + 1) bool, which layers each row may pick.
+            generators: the rows' own, to break ties.
+
+        Returns:
+            Layers (n,) int64 and steps (n,) float32 in [-1, 1].
+
+        Raises:
+            ValueError: a wrong shape, a value that is NaN, or a choice out of range.
+        """
+
+    @abstractmethod
+    def encode(self, layers: Layers, steps: Steps) -> Any:
+        """n actions that mean these layers and (nearest possible) steps, batched as Gymnasium batches `space`."""
+
+    def mask(self, allowed: Allowed) -> NDArray[np.bool_]:
+        """Which choices are open, as sb3-contrib's MaskablePPO wants it: (n, choices).
+
+        Raises:
+            ValueError: for encodings whose choices cannot be masked.
+        """
+        raise ValueError(f"action={self.name!r}: this encoding has no masks; 'multidiscrete' and 'discrete' have")
+
+    def bins(self) -> Steps:
+        """The values of the step that finite encodings offer, (step_bins,)."""
+        if self.step_bins == 1:
+            return np.zeros(1, dtype=np.float32)
+        return np.linspace(-1.0, 1.0, self.step_bins, dtype=np.float32)
+
+    def nearest_bin(self, steps: Steps) -> NDArray[np.int64]:
+        """Number of the bin nearest to each step."""
+        if self.step_bins == 1:
+            return np.zeros(len(steps), dtype=np.int64)
+        place = (np.clip(steps, -1.0, 1.0) + 1.0) / 2.0 * (self.step_bins - 1)
+        return np.rint(place).astype(np.int64)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(layers={self.layers}, step_bins={self.step_bins})"
+
+
+def read_integers(actions: Any, shape: tuple[int, ...], limits: Sequence[int] | int) -> NDArray[np.int64]:
+    """The actions as integers below the limits, or a ValueError that says what is wrong with them."""
+    array = np.asarray(actions)
+    if array.shape != shape:
+        raise ValueError(f"action: has shape {array.shape}, must have {shape}")
+    if not (np.issubdtype(array.dtype, np.integer) or np.issubdtype(array.dtype, np.bool_)):
+        raise ValueError(f"action={actions!r}: must be integers, found {array.dtype}")
+    if ((array < 0) | (array >= limits)).any():
+        raise ValueError(f"action={actions!r}: out of range, choices are 0 to below {limits}")
+    return array.astype(np.int64)
+
+
+def read_numbers(actions: Any, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """The actions clipped to [-1, 1], or a ValueError that says what is wrong with them."""
+    try:
+        array = np.asarray(actions, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"action={actions!r}: must be numbers") from error
+    if array.shape != shape:
+        raise ValueError(f"action: has shape {array.shape}, must have {shape}")
+    if np.isnan(array).any():
+        raise ValueError(f"action={actions!r}: NaN is no action; values lie in [-1, 1], others are clipped to it")
+    return array.clip(-1.0, 1.0)
+
+
+def only_allowed(layers: Layers, allowed: Allowed) -> Layers:
+    """0 instead of layers that are not allowed."""
+    return np.where(allowed[np.arange(len(layers)), layers], layers, 0)

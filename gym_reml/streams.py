@@ -1,0 +1,32 @@
+"""Random streams: each row has its own, one for every purpose, all following from one seed and the split."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+SPLITS = ("train", "validation", "test")
+
+
+class RowStreams(NamedTuple):
+    """The generators of one row. Support and query draw apart, so the size of one never moves the other."""
+
+    task: np.random.Generator
+    support: np.random.Generator
+    query: np.random.Generator
+    ties: np.random.Generator
+
+
+def row_streams(seed: int, split: str) -> RowStreams:
+    """The streams of the row with this seed.
+
+    The split enters the seed sequence's spawn key: no seed can make training, validation and test tasks meet.
+    """
+    root = np.random.SeedSequence(seed, spawn_key=(SPLITS.index(split),))
+    return RowStreams(*(np.random.default_rng(child) for child in root.spawn(len(RowStreams._fields))))
+
+
+def many_streams(seed: int, count: int, split: str) -> list[RowStreams]:
+    """Streams of `count` rows with the seeds seed, seed + 1, ..."""
+    return [row_streams(seed + row, split) for row in range(count)]

@@ -1,0 +1,52 @@
+"""Task families: distributions of small learning problems. A new family is a file here and a row in `FAMILIES`."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from gym_reml.tasks.base import SPLITS, Batch, TaskFamily, Tasks
+from gym_reml.tasks.custom import from_arrays, from_function
+from gym_reml.tasks.linear import Linear
+from gym_reml.tasks.mixture import Mixture
+from gym_reml.tasks.omniglot import Omniglot
+from gym_reml.tasks.quadratic import Quadratic
+from gym_reml.tasks.sawtooth import Sawtooth
+from gym_reml.tasks.sinusoid import Sinusoid
+from gym_reml.tasks.step import Step
+
+FAMILIES: dict[str, type[TaskFamily]] = {
+    family.name: family for family in (Sinusoid, Linear, Quadratic, Step, Sawtooth, Mixture, Omniglot)
+}
+
+__all__ = ["FAMILIES", "SPLITS", "Batch", "TaskFamily", "Tasks", "from_arrays", "from_function", "make_family"]
+
+
+def make_family(family: str | TaskFamily, **arguments: Any) -> TaskFamily:
+    """The family of that name with these arguments, or the given family with these arguments changed.
+
+    A mixture's `members` may be names, or dicts of a "name" and arguments.
+
+    Raises:
+        ValueError: an unknown name or argument (the message lists the choices), or a bad value.
+    """
+    if "members" in arguments:
+        arguments["members"] = tuple(_make_member(member) for member in arguments["members"])
+    if isinstance(family, TaskFamily):
+        kind: type[TaskFamily] = type(family)
+    elif isinstance(family, str) and family in FAMILIES:
+        kind = FAMILIES[family]
+    else:
+        raise ValueError(f"family={family!r}: must be one of {', '.join(map(repr, FAMILIES))}, or a TaskFamily")
+    known = [field.name for field in dataclasses.fields(kind)]
+    for argument in arguments:
+        if argument not in known:
+            raise ValueError(f"family_kwargs: {kind.name!r} takes no {argument!r}; choices: {', '.join(known)}")
+    return family.replace(**arguments) if isinstance(family, TaskFamily) else kind(**arguments)
+
+
+def _make_member(member: str | dict[str, Any] | TaskFamily) -> TaskFamily:
+    if isinstance(member, dict):
+        arguments = dict(member)
+        return make_family(arguments.pop("name", None), **arguments)
+    return make_family(member)

@@ -1,0 +1,183 @@
+"""The contract every task family keeps: it draws tasks, gives their data and judges outputs.
+
+A family is an immutable dataclass that stands for a *distribution* of tasks. It works on batches of tasks ("rows"):
+row i is drawn with row i's own generators, so rows never depend on each other. Data and loss are apart: losses are
+pure functions of (outputs, batch), so an episode can be replayed exactly.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gym_reml.streams import SPLITS
+
+Tasks = dict[str, NDArray[Any]]
+"""A batch of tasks: named arrays whose first dimension is the row."""
+
+Forward = Callable[[Tensor], Tensor]
+"""The rows' present networks: (n, points, in_features) to (n, points, out_features)."""
+
+Generators = Sequence[np.random.Generator]
+
+
+@dataclass
+class Batch:
+    """The data of n tasks.
+
+    Attributes:
+        inputs: (n, points, in_features) float32, what the networks see.
+        targets: (n, points, ...) what the loss compares with.
+        extras: further tensors with first dimension n that a family's loss or signal needs.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    extras: dict[str, Tensor] = field(default_factory=dict)
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Batch:
+        """A batch whose every tensor is `function` of this one's."""
+        extras = {name: function(tensor) for name, tensor in self.extras.items()}
+        return Batch(function(self.inputs), function(self.targets), extras)
+
+    def rows(self, index: Tensor) -> Batch:
+        """The rows at `index` (int64 or bool), as a copy."""
+        return self.map(lambda tensor: tensor[index])
+
+    def assign(self, index: Tensor, other: Batch) -> None:
+        """Writes the rows of `other` over the rows at `index`, in place."""
+        self.inputs[index] = other.inputs
+        self.targets[index] = other.targets
+        for name, tensor in self.extras.items():
+            tensor[index] = other.extras[name]
+
+    @staticmethod
+    def concatenate(batches: Sequence[Batch]) -> Batch:
+        """One batch with the rows of all `batches`, in order."""
+        first = batches[0]
+        extras = {name: torch.cat([batch.extras[name] for batch in batches]) for name in first.extras}
+        return Batch(
+            torch.cat([batch.inputs for batch in batches]), torch.cat([batch.targets for batch in batches]), extras
+        )
+
+
+@dataclass(frozen=True)
+class TaskFamily(ABC):
+    """A distribution of tasks. Subclasses are frozen dataclasses; see `docs/extending.md` for a worked example.
+
+    Attributes:
+        shots: support points of a task (per class where there are classes).
+        queries: query points of a task, all together.
+        split: "train", "validation" or "test". Tasks of different splits never coincide: finite families draw from
+            disjoint classes, continuous ones from disjoint random streams (`gym_reml.streams`).
+    """
+
+    name: ClassVar[str]
+    fixed_data: ClassVar[bool] = True
+    """True: support and query are drawn once per episode. False: anew at every step, under the present network."""
+    exchangeable_outputs: ClassVar[bool] = False
+    """True where the meaning of the outputs is arbitrary (class labels): observations then pool over them."""
+    cap: ClassVar[float] = 1e4
+    """A step that takes the support or query loss above this is refused as diverged."""
+
+    shots: int = 5
+    queries: int = 50
+    split: str = "train"
+
+    def __post_init__(self) -> None:
+        for argument in ("shots", "queries"):
+            value = getattr(self, argument)
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+                raise ValueError(f"{argument}={value!r}: must be a positive integer")
+        if self.split not in SPLITS:
+            raise ValueError(f"split={self.split!r}: must be one of {', '.join(map(repr, SPLITS))}")
+
+    def replace(self, **changes: Any) -> Self:
+        """The same family with other arguments, as `dataclasses.replace`."""
+        return dataclasses.replace(self, **changes)
+
+    @property
+    @abstractmethod
+    def in_features(self) -> int:
+        """Inputs of the networks."""
+
+    @property
+    @abstractmethod
+    def out_features(self) -> int:
+        """Outputs of the networks."""
+
+    @abstractmethod
+    def draw(self, generators: Generators) -> Tasks:
+        """Draws one task per generator."""
+
+    @abstractmethod
+    def support(self, tasks: Tasks, forward: Forward, generators: Generators) -> Batch:
+        """The points the networks train on, as CPU tensors."""
+
+    @abstractmethod
+    def query(self, tasks: Tasks, forward: Forward, generators: Generators) -> Batch:
+        """The held-out points the networks are judged on, as CPU tensors."""
+
+    @abstractmethod
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Loss of each row, (n,): pure and differentiable in `outputs` (n, points, out_features)."""
+
+    def output_gradient(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Derivative of each row's loss by its outputs, (n, points, out_features).
+
+        Differentiable itself. Override it with a closed form where there is one: stepping then needs no autograd.
+        """
+        differentiable = torch.is_grad_enabled() and outputs.requires_grad
+        with torch.enable_grad():
+            outputs = outputs if outputs.requires_grad else outputs.detach().requires_grad_()
+            total = self.loss(outputs, batch).sum()
+            return torch.autograd.grad(total, outputs, create_graph=differentiable)[0]
+
+    def score(self, loss: Tensor) -> Tensor:
+        """The scale on which rewards measure a loss: log1p, for losses that are never negative."""
+        return torch.log1p(loss)
+
+    @abstractmethod
+    def metrics(self, outputs: Tensor, batch: Batch, loss: Tensor) -> dict[str, Tensor]:
+        """What the field reports for this family (mse, accuracy, return), each (n,); `loss` is known already."""
+
+    @property
+    def signal_size(self) -> int:
+        """Length of `support_signal`."""
+        return 0
+
+    def support_signal(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """What an agent may see of the support set, (n, signal_size): never task parameters, never query data.
+
+        Must not depend on the number of points or on their order.
+        """
+        return outputs.new_zeros(len(outputs), 0)
+
+    def curve(self, tasks: Tasks, row: int) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """For pictures: grid and true function of a row's task, where tasks are scalar functions; else None."""
+        return None
+
+    @property
+    def image_shape(self) -> tuple[int, int] | None:
+        """For pictures: (height, width) where inputs are images; else None."""
+        return None
+
+    def describe(self, tasks: Tasks, row: int) -> dict[str, Any]:
+        """The task of one row in words and numbers, for `info["task"]`; agents never see it."""
+        return {"family": self.name} | {name: values[row].tolist() for name, values in tasks.items()}
+
+
+def uniforms(generators: Generators, count: int) -> NDArray[np.float64]:
+    """`count` uniform numbers in [0, 1) of each generator, (n, count)."""
+    numbers = np.empty((len(generators), count))
+    for row, generator in zip(numbers, generators, strict=True):
+        generator.random(out=row)
+    return numbers

@@ -1,0 +1,128 @@
+"""Several families as one: every task is drawn from one of the members."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gym_reml.tasks.base import Batch, Forward, Generators, TaskFamily, Tasks
+
+
+@dataclass(frozen=True)
+class Mixture(TaskFamily):
+    """A uniform mixture of families that share inputs, outputs, loss and signal.
+
+    Attributes:
+        members: the families. Their shots, queries and split are set to the mixture's own.
+
+    Raises:
+        ValueError: if there are no members, or if they differ in inputs, outputs, signal or kind of loss.
+    """
+
+    name: ClassVar[str] = "mixture"
+
+    members: tuple[TaskFamily, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.members:
+            raise ValueError("members=(): a mixture needs at least one family")
+        common = {"shots": self.shots, "queries": self.queries, "split": self.split}
+        object.__setattr__(self, "members", tuple(member.replace(**common) for member in self.members))
+        first = self.members[0]
+        for member in self.members[1:]:
+            for trait in ("in_features", "out_features", "signal_size", "cap", "exchangeable_outputs", "fixed_data"):
+                if getattr(member, trait) != getattr(first, trait):
+                    raise ValueError(
+                        f"members: {first.name!r} and {member.name!r} differ in {trait} "
+                        f"({getattr(first, trait)!r} and {getattr(member, trait)!r})"
+                    )
+            if type(member).loss is not type(first).loss:
+                raise ValueError(f"members: {first.name!r} and {member.name!r} are judged by different losses")
+        if not first.fixed_data:
+            raise ValueError(f"members: {first.name!r} collects its data anew at every step, which a mixture cannot")
+        for trait in ("cap", "exchangeable_outputs"):
+            object.__setattr__(self, trait, getattr(first, trait))
+
+    @property
+    def in_features(self) -> int:
+        return self.members[0].in_features
+
+    @property
+    def out_features(self) -> int:
+        return self.members[0].out_features
+
+    def draw(self, generators: Generators) -> Tasks:
+        member = np.array([generator.integers(len(self.members)) for generator in generators])
+        tasks: Tasks = {"member": member}
+        for number, family in enumerate(self.members):
+            rows = np.flatnonzero(member == number)
+            # Columns of absent members must exist all the same, so that any two batches of tasks can be joined;
+            # a throw-away generator gives their shapes without touching the rows' streams.
+            shapes = family.draw([np.random.default_rng(0)])
+            drawn = family.draw([generators[int(row)] for row in rows]) if len(rows) else {}
+            for name, values in shapes.items():
+                column = np.zeros((len(generators), *values.shape[1:]), dtype=values.dtype)
+                if len(rows):
+                    column[rows] = drawn[name]
+                tasks[f"{number}.{name}"] = column
+        return tasks
+
+    def support(self, tasks: Tasks, forward: Forward, generators: Generators) -> Batch:
+        return self._gather(tasks, generators, lambda family, *data: family.support(data[0], forward, data[1]))
+
+    def query(self, tasks: Tasks, forward: Forward, generators: Generators) -> Batch:
+        return self._gather(tasks, generators, lambda family, *data: family.query(data[0], forward, data[1]))
+
+    def _gather(
+        self, tasks: Tasks, generators: Generators, collect: Callable[[TaskFamily, Tasks, Generators], Batch]
+    ) -> Batch:
+        parts, order = [], []
+        for number, family in enumerate(self.members):
+            rows = np.flatnonzero(tasks["member"] == number)
+            if len(rows):
+                parts.append(collect(family, self._own(tasks, number, rows), [generators[int(row)] for row in rows]))
+                order.append(rows)
+        return Batch.concatenate(parts).rows(torch.from_numpy(np.argsort(np.concatenate(order))))
+
+    @staticmethod
+    def _own(tasks: Tasks, number: int, rows: Sequence[int] | NDArray[np.int64]) -> Tasks:
+        prefix = f"{number}."
+        return {key.removeprefix(prefix): values[rows] for key, values in tasks.items() if key.startswith(prefix)}
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        return self.members[0].loss(outputs, batch)
+
+    def output_gradient(self, outputs: Tensor, batch: Batch) -> Tensor:
+        return self.members[0].output_gradient(outputs, batch)
+
+    def score(self, loss: Tensor) -> Tensor:
+        return self.members[0].score(loss)
+
+    def metrics(self, outputs: Tensor, batch: Batch, loss: Tensor) -> dict[str, Tensor]:
+        return self.members[0].metrics(outputs, batch, loss)
+
+    @property
+    def signal_size(self) -> int:
+        return self.members[0].signal_size
+
+    def support_signal(self, outputs: Tensor, batch: Batch) -> Tensor:
+        return self.members[0].support_signal(outputs, batch)
+
+    def curve(self, tasks: Tasks, row: int) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        number = int(tasks["member"][row])
+        return self.members[number].curve(self._own(tasks, number, [row]), 0)
+
+    @property
+    def image_shape(self) -> tuple[int, int] | None:
+        return self.members[0].image_shape
+
+    def describe(self, tasks: Tasks, row: int) -> dict[str, Any]:
+        number = int(tasks["member"][row])
+        return self.members[number].describe(self._own(tasks, number, [row]), 0)

@@ -1,0 +1,90 @@
+"""One-dimensional regression: points on the interval [-5, 5] of a random function."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gym_reml.tasks.base import Batch, Forward, Generators, Tasks, uniforms
+from gym_reml.tasks.supervised import Regression
+
+INPUT_RANGE = (-5.0, 5.0)
+GRID = torch.linspace(*INPUT_RANGE, 11)
+BANDWIDTH = 0.7
+# Grid points with hardly any support nearby shrink towards zero instead of copying a far-away point.
+PRIOR_WEIGHT = 0.1
+
+
+@dataclass(frozen=True)
+class Regression1d(Regression):
+    """Base of the scalar functions. A subclass names its parameters' uniform ranges and gives the function.
+
+    Inputs are uniform on [-5, 5], for support and query alike (the convention of MAML's sinusoid).
+    """
+
+    ranges: ClassVar[Mapping[str, tuple[float, float]]]
+
+    @staticmethod
+    @abstractmethod
+    def function(x: NDArray[np.float64], parameters: Tasks) -> NDArray[np.float64]:
+        """The tasks' functions at x (n, points); every parameter has shape (n, 1)."""
+
+    @property
+    def in_features(self) -> int:
+        return 1
+
+    @property
+    def out_features(self) -> int:
+        return 1
+
+    def draw(self, generators: Generators) -> Tasks:
+        numbers = uniforms(generators, len(self.ranges))
+        columns = zip(self.ranges.items(), numbers.T, strict=True)
+        return {name: low + (high - low) * column for (name, (low, high)), column in columns}
+
+    def evaluate(self, tasks: Tasks, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The tasks' functions at the inputs x (n, points)."""
+        return self.function(x, {name: values[:, None] for name, values in tasks.items()})
+
+    def support(self, tasks: Tasks, forward: Forward, generators: Generators) -> Batch:
+        batch = self._points(tasks, generators, self.shots)
+        weights = torch.exp(-0.5 * ((GRID[:, None] - batch.inputs.transpose(1, 2)) / BANDWIDTH).square())
+        mean_weights = weights / self.shots
+        density = mean_weights.sum(dim=2)
+        smoother = mean_weights / (density + PRIOR_WEIGHT / self.shots).unsqueeze(2)
+        batch.extras = {
+            "smoother": smoother,
+            "static_signal": torch.cat([(smoother @ batch.targets).squeeze(2), density], dim=1),
+        }
+        return batch
+
+    def query(self, tasks: Tasks, forward: Forward, generators: Generators) -> Batch:
+        return self._points(tasks, generators, self.queries)
+
+    def _points(self, tasks: Tasks, generators: Generators, count: int) -> Batch:
+        low, high = INPUT_RANGE
+        x = low + (high - low) * uniforms(generators, count)
+        y = self.evaluate(tasks, x)
+        return Batch(
+            torch.from_numpy(x.astype(np.float32)).unsqueeze(2), torch.from_numpy(y.astype(np.float32)).unsqueeze(2)
+        )
+
+    def curve(self, tasks: Tasks, row: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        x = np.linspace(*INPUT_RANGE, 201)
+        return x, self.evaluate({name: values[[row]] for name, values in tasks.items()}, x[None])[0]
+
+    @property
+    def signal_size(self) -> int:
+        return 3 * len(GRID)
+
+    def support_signal(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Residual, target and density of the support points, smoothed onto an 11-point grid: (n, 33)."""
+        residual = torch.bmm(batch.extras["smoother"], batch.targets - outputs).squeeze(2)
+        return torch.cat([residual, batch.extras["static_signal"]], dim=1)

@@ -1,0 +1,47 @@
+"""Losses of supervised families: mean squared error and cross-entropy, with their closed-form output gradients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from gym_reml.tasks.base import Batch, TaskFamily
+
+
+@dataclass(frozen=True)
+class Regression(TaskFamily):
+    """Mean squared error over points and outputs; targets are (n, points, out_features) float32."""
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        residual = outputs - batch.targets
+        return torch.linalg.vector_norm(residual, dim=(1, 2)).square() / (residual.shape[1] * residual.shape[2])
+
+    def output_gradient(self, outputs: Tensor, batch: Batch) -> Tensor:
+        return (outputs - batch.targets) * (2.0 / (outputs.shape[1] * outputs.shape[2]))
+
+    def metrics(self, outputs: Tensor, batch: Batch, loss: Tensor) -> dict[str, Tensor]:
+        return {"mse": loss}
+
+
+@dataclass(frozen=True)
+class Classification(TaskFamily):
+    """Mean cross-entropy; targets are (n, points) int64 class numbers, outputs are logits."""
+
+    exchangeable_outputs: ClassVar[bool] = True
+    cap: ClassVar[float] = 100.0
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        log_probabilities = functional.log_softmax(outputs, dim=-1)
+        return -log_probabilities.gather(-1, batch.targets.unsqueeze(-1)).mean(dim=(1, 2))
+
+    def output_gradient(self, outputs: Tensor, batch: Batch) -> Tensor:
+        one_hot = functional.one_hot(batch.targets, outputs.shape[-1]).to(outputs.dtype)
+        return (torch.softmax(outputs, dim=-1) - one_hot) / outputs.shape[1]
+
+    def metrics(self, outputs: Tensor, batch: Batch, loss: Tensor) -> dict[str, Tensor]:
+        correct = outputs.argmax(dim=-1) == batch.targets
+        return {"accuracy": correct.to(outputs.dtype).mean(dim=1)}

@@ -1,0 +1,256 @@
+"""The house stays as it was drawn: which way imports point, what an import loads, sizes, dependencies, randomness."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# From the ground up: a module may import those of the floors below, and its own package's (not its neighbours').
+# A name is the first one below `gym_reml`; "gym_reml" is the package's own __init__, "agents" all of agents/,
+# "rendering" every rendering*.
+FLOORS = (
+    {"gym_reml", "rendering"},
+    {"spaces", "tasks", "network"},
+    {"pool"},
+    {"subnetworks"},
+    {"learning"},
+    {"bootstrap"},
+    {"mdp"},
+    {"envs"},
+    {"evaluation", "sb3"},
+    {"agents"},
+)
+FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
+
+SET_UP = "python3 -m venv .venv && .venv/bin/pip install -c constraints.txt -e "
+README_COMMANDS = [
+    SET_UP + '".[agents]" && .venv/bin/python -m agents.train',
+    SET_UP + '".[test]" && .venv/bin/pytest',
+]
+
+MAX_LINES = 400
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+SOURCES = {
+    module_name(path): path for folder in ("gym_reml", "agents") for path in sorted((ROOT / folder).rglob("*.py"))
+}
+
+
+def room_of(module: str) -> str:
+    """The name in FLOORS that `module` goes by."""
+    package, _, rest = module.partition(".")
+    name = rest.partition(".")[0] if package == "gym_reml" and rest else package
+    return "rendering" if name.startswith("rendering") else name
+
+
+def imported_modules(tree: ast.AST, module: str, is_package: bool, known: set[str]) -> Iterator[str]:
+    """Every module of the project that `tree` imports, wherever the import stands."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parents = module.split(".")
+                kept = parents[: len(parents) - node.level + is_package]
+                base = ".".join([*kept, base] if base else kept)
+            # `from package import name`: the module `package.name` where there is one, else `package` itself.
+            names = [full if (full := f"{base}.{alias.name}") in known else base for alias in node.names]
+        else:
+            continue
+        yield from (name for name in names if name.partition(".")[0] in ("gym_reml", "agents"))
+
+
+def wrong_imports(source: str, module: str, is_package: bool = False, known: set[str] | None = None) -> list[str]:
+    room = room_of(module)
+    wrong = []
+    for name in imported_modules(ast.parse(source), module, is_package, known or set(SOURCES)):
+        target = room_of(name)
+        if target not in FLOOR:
+            wrong.append(f"{module} imports {name}, which stands on none of FLOORS")
+        elif target != room and FLOOR[target] >= FLOOR[room]:
+            wrong.append(f"{module} (floor {FLOOR[room]}) imports {name} (floor {FLOOR[target]})")
+    return wrong
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_imports_point_one_way(module: str) -> None:
+    assert room_of(module) in FLOOR, f"{module}: add '{room_of(module)}' to FLOORS in tests/test_house.py"
+    path = SOURCES[module]
+    assert wrong_imports(path.read_text(encoding="utf-8"), module, path.name == "__init__.py") == []
+
+
+@pytest.mark.parametrize(
+    ("source", "module"),
+    [
+        ("from gym_reml.envs import base", "gym_reml.mdp"),
+        ("def f():\n    import gym_reml.mdp", "gym_reml.learning"),
+        ("from gym_reml import pool", "gym_reml.network"),
+        ("from . import pool", "gym_reml.network"),
+        ("from ..network import SubNetworks", "gym_reml.tasks.base"),
+        ("from gym_reml.sb3 import make_vec_env", "gym_reml.evaluation"),
+        ("import agents.train", "gym_reml.sb3"),
+        ("from gym_reml import __version__", "gym_reml.rendering_text"),
+        ("from gym_reml.unheard_of import x", "gym_reml.mdp"),
+    ],
+)
+def test_a_wrong_import_is_seen(source: str, module: str) -> None:
+    known = {"gym_reml", *(f"gym_reml.{name}" for name in FLOOR)}
+    assert len(wrong_imports(source, module, known=known)) == 1
+
+
+def test_relative_imports_of_a_package() -> None:
+    assert wrong_imports("from .base import x\nfrom ..pool import y", "gym_reml.envs", is_package=True) == []
+    assert len(wrong_imports("from ..network import SubNetworks", "gym_reml.tasks", is_package=True)) == 1
+
+
+def test_right_imports_pass() -> None:
+    source = "import torch\nfrom gym_reml import __version__\nfrom .tasks.base import Batch\nfrom . import pool\n"
+    assert wrong_imports(source, "gym_reml.learning", known={"gym_reml", "gym_reml.pool", "gym_reml.tasks.base"}) == []
+
+
+def test_every_folder_with_code_is_a_package() -> None:
+    folders = {path.parent for path in SOURCES.values() if path.is_relative_to(ROOT / "gym_reml")}
+    assert [str(f.relative_to(ROOT)) for f in folders if not (f / "__init__.py").exists()] == [], (
+        "the wheel misses them"
+    )
+
+
+def test_import_loads_nothing_heavy() -> None:
+    heavy = ("torch", "stable_baselines3", "sb3_contrib", "matplotlib", "PIL")
+    code = f"import sys, gym_reml; print([name for name in {heavy!r} if name in sys.modules])"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_files_stay_short(module: str) -> None:
+    assert len(SOURCES[module].read_text(encoding="utf-8").splitlines()) <= MAX_LINES
+
+
+def test_core_dependencies() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    names = sorted(re.split(r"[^A-Za-z0-9_.-]", requirement)[0] for requirement in project["dependencies"])
+    assert names == ["gymnasium", "numpy", "torch"]
+
+
+def test_versions_agree() -> None:
+    source = SOURCES["gym_reml"].read_text(encoding="utf-8")
+    version = re.findall(r'^__version__ = "(.+)"$', source, flags=re.MULTILINE)
+    assert version == re.findall(r"^version: (.+)$", (ROOT / "CITATION.cff").read_text(encoding="utf-8"), re.MULTILINE)
+    assert f"## [{version[0]}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_readme_commands() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    fenced = re.findall(r"^```[^\n]*\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    commands = [line for block in fenced for line in block.splitlines() if line.startswith("python3 -m venv")]
+    assert commands == README_COMMANDS
+
+
+# Randomness: rows are independent only while every draw comes from a generator that was handed in.
+
+NUMPY_ALLOWED = {"default_rng", "Generator", "SeedSequence", "BitGenerator", "PCG64"}
+TORCH_DRAWS = {
+    *("rand", "randn", "randint", "rand_like", "randn_like", "randint_like"),
+    *("randperm", "normal", "multinomial", "bernoulli", "poisson"),
+}
+IN_PLACE_DRAWS = {  # tensors' methods, then torch.nn.init's functions
+    *("normal_", "uniform_", "random_", "bernoulli_", "exponential_", "cauchy_", "geometric_", "log_normal_"),
+    *("trunc_normal_", "xavier_uniform_", "xavier_normal_", "kaiming_uniform_", "kaiming_normal_", "orthogonal_"),
+}
+TORCH_SEEDING = {"torch.manual_seed", "torch.seed", "torch.cuda.manual_seed", "torch.cuda.manual_seed_all"}
+
+
+def full_names(tree: ast.AST) -> dict[str, str]:
+    """What each imported name of a module stands for: {"np": "numpy", "randn": "torch.randn", ...}."""
+    names: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                bound = alias.name.partition(".")[0]
+                names |= {alias.asname: alias.name} if alias.asname else {bound: bound}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def dotted(node: ast.expr, names: dict[str, str]) -> str:
+    """`np.random.rand` as "numpy.random.rand"; "" where the expression is no chain of imported names."""
+    if isinstance(node, ast.Attribute):
+        base = dotted(node.value, names)
+        return f"{base}.{node.attr}" if base else ""
+    return names.get(node.id, "") if isinstance(node, ast.Name) else ""
+
+
+def global_randomness(source: str) -> list[str]:
+    """Each use of a random stream that belongs to nobody."""
+    tree = ast.parse(source)
+    names = full_names(tree)
+    found = [name for name in names.values() if name == "random" or name.startswith("random.")]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute | ast.Name):
+            name = dotted(node, names)
+            if name.startswith("numpy.random.") and name.split(".")[2] not in NUMPY_ALLOWED:
+                found.append(f"{node.lineno}: {name}")
+        if isinstance(node, ast.Call):
+            name = dotted(node.func, names)
+            package, _, function = name.rpartition(".")
+            method = node.func.attr if isinstance(node.func, ast.Attribute) else function
+            draws = (package == "torch" and function in TORCH_DRAWS) or method in IN_PLACE_DRAWS
+            given = any(keyword.arg in ("generator", None) for keyword in node.keywords)
+            if name in TORCH_SEEDING or (draws and not given):
+                found.append(f"{node.lineno}: {name or method}")
+    return found
+
+
+@pytest.mark.parametrize("module", [module for module in SOURCES if module.startswith("gym_reml")])
+def test_no_global_randomness(module: str) -> None:
+    assert global_randomness(SOURCES[module].read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import random",
+        "from random import shuffle",
+        "import numpy as np\nnp.random.normal()",
+        "import numpy\nnumpy.random.seed(0)",
+        "from numpy import random\nrandom.rand(3)",
+        "from numpy.random import randint\nrandint(3)",
+        "import torch\ntorch.randn(3, device='cpu')",
+        "from torch import randperm\nrandperm(3)",
+        "import torch\ntorch.manual_seed(0)",
+        "import torch\ntorch.empty(3).normal_()",
+        "from torch import nn\nnn.init.kaiming_uniform_(weight)",
+    ],
+)
+def test_global_randomness_is_seen(source: str) -> None:
+    assert len(global_randomness(source)) == 1
+
+
+def test_generators_pass() -> None:
+    source = (
+        "import numpy as np\nimport torch\nfrom numpy.random import Generator\n"
+        "def f(rng: np.random.Generator, g: torch.Generator):\n"
+        "    rng.normal()\n    rng.multinomial(1, p)\n    g.manual_seed(1)\n"
+        "    np.random.default_rng(np.random.SeedSequence(1))\n    torch.randn(3, generator=g)\n"
+        "    x.normal_(generator=g)\n    random = 3\n"
+    )
+    assert global_randomness(source) == []
