@@ -208,7 +208,9 @@ class PoolLearner:
 
     def _step_weights(self, steps: int) -> Tensor:
         given = self.options.step_weights
-        weights = torch.ones(steps) if given is None else torch.tensor([given[min(t, len(given) - 1)] for t in range(steps)])
+        weights = (
+            torch.ones(steps) if given is None else torch.tensor([given[min(t, len(given) - 1)] for t in range(steps)])
+        )
         return (weights / weights.sum()).to(self.pool.device)
 
     def minimise(self, episodes: Episodes, step_weights: Tensor, row_weights: Any = None) -> float:

@@ -90,6 +90,8 @@ class TrainingMDP:
         networks: the sub-networks.
         clock: (n,) int64, steps taken in the present episode.
         support_loss, query_loss: (n,) float64, of the present networks.
+        learner: changes the pool by the episodes that end, or None.
+        learning: whether it does so at present.
         parts: the observation's parts, each a slice of the flat observation.
     """
 
@@ -110,6 +112,7 @@ class TrainingMDP:
         self.slots, self.initial_layers = slots, tuple(initial_layers)
         self.step_range = step_range or pool.step_range
         self.learner = learner
+        self.learning = learner is not None
         self.networks = SubNetworks(count, slots, pool)
         self.clock = np.zeros(count, dtype=np.int64)
         self.support_loss = np.zeros(count)
@@ -248,7 +251,7 @@ class TrainingMDP:
             self._refuse(np.flatnonzero(diverged), depth, before)
             appended[diverged] = 0
         self.clock += 1
-        if self.learner is not None:
+        if self.learning:
             self._record(data, appended, np.where(diverged, 0.0, step_sizes).astype(np.float32))
         self._remember(norms, layers, steps)
         terms = self.objective.terms(score_before, self._score(self.objective.feedback), self.clock, diverged)
@@ -260,7 +263,7 @@ class TrainingMDP:
             "reward_terms": terms,
         }
         outcome = Outcome(self.observe(), sum(terms.values(), np.zeros(self.count)), terminated, info)
-        if self.learner is not None:
+        if self.learning:
             self._learn(np.flatnonzero(self.clock == self.objective.horizon))
         return outcome
 

@@ -274,7 +274,9 @@ def backward(
             present = True if position == 0 else filled[position - 1]
             if present is False:
                 assert matrix is not None
-                matrices[position] = torch.zeros_like(matrix) if workspace is None else _zeros(workspace, position, matrix)
+                matrices[position] = (
+                    torch.zeros_like(matrix) if workspace is None else _zeros(workspace, position, matrix)
+                )
                 if weights.norms:
                     norms.insert(0, torch.zeros_like(weights.norms[position]))
                 continue

@@ -99,7 +99,9 @@ class TrainingVecEnv(VecEnv):
         shared = not isinstance(result, np.ndarray | list | tuple) or len(result) != self.num_envs
         return [result if shared else result[row] for row in self._get_indices(indices)]
 
-    def env_is_wrapped(self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None) -> list[bool]:
+    def env_is_wrapped(
+        self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None
+    ) -> list[bool]:
         """Rows are not wrapped one by one."""
         return [False for _ in self._get_indices(indices)]
 

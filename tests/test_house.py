@@ -19,15 +19,16 @@ ROOT = Path(__file__).resolve().parent.parent
 # A name is the first one below `gym_reml`; "gym_reml" is the package's own __init__, "agents" all of agents/,
 # "rendering" every rendering*.
 FLOORS = (
-    {"gym_reml", "rendering"},
+    {"gym_reml", "rendering", "streams", "results"},
     {"spaces", "tasks", "network"},
     {"pool"},
-    {"subnetworks"},
+    {"subnetworks", "learner"},
     {"learning"},
-    {"bootstrap"},
     {"mdp"},
+    {"bootstrap"},
     {"envs"},
     {"evaluation", "sb3"},
+    {"controls"},
     {"agents"},
 )
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}

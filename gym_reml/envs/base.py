@@ -51,6 +51,17 @@ class TrainingEnv(gym.Env[Any, Any]):
         """The task family in use."""
         return self.mdp.family
 
+    @property
+    def learning(self) -> bool:
+        """Whether finished episodes change the pool at present. Can be switched where `learn` was given."""
+        return self.mdp.learning
+
+    @learning.setter
+    def learning(self, value: bool) -> None:
+        if value and self.mdp.learner is None:
+            raise ValueError("learning=True: this environment was made with learn=None")
+        self.mdp.learning = value
+
     def action_masks(self) -> NDArray[np.bool_]:
         """Which choices are open, for MaskablePPO: (choices,) bool."""
         mask: NDArray[np.bool_] = self.action_encoding.mask(self.mdp.allowed())[0]
@@ -98,7 +109,9 @@ class TrainingEnv(gym.Env[Any, Any]):
     def render(self) -> Any:
         """The network being built: a picture (H, W, 3) uint8, or a text."""
         if self._recorder is None:
-            gym.logger.warn("render() was called on an environment made without render_mode; choose 'rgb_array' or 'ansi'")
+            gym.logger.warn(
+                "render() was called on an environment made without render_mode; choose 'rgb_array' or 'ansi'"
+            )
             return None
         return draw(self._recorder, self.mdp, self.render_mode)
 
@@ -144,6 +157,10 @@ def _batched(action: Any) -> Any:
 def _single(info: dict[str, Any]) -> dict[str, Any]:
     """The info of the only row, as plain Python values."""
     return {
-        name: _single(values) if isinstance(values, dict) else values.tolist()[0] if values.dtype != object else values[0]
+        name: _single(values)
+        if isinstance(values, dict)
+        else values.tolist()[0]
+        if values.dtype != object
+        else values[0]
         for name, values in info.items()
     }

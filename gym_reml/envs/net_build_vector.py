@@ -20,7 +20,7 @@ class NetBuildVectorEnv(TrainingVectorEnv):
         render_mode: str | None = None,
         **arguments: Any,
     ) -> None:
-        """Takes the arguments of `NetBuildEnv`, and:
+        """Takes the arguments of `NetBuildEnv`, and some of its own.
 
         Args:
             num_envs: n, how many episodes run side by side.

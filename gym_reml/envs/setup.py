@@ -216,7 +216,9 @@ def _make_learner(
 ) -> PoolLearner | None:
     if learn is None:
         if learn_kwargs:
-            raise ValueError(f"learn_kwargs={learn_kwargs!r}: given without learn, one of {', '.join(map(repr, RULES))}")
+            raise ValueError(
+                f"learn_kwargs={learn_kwargs!r}: given without learn, one of {', '.join(map(repr, RULES))}"
+            )
         return None
     if multiprocessing.parent_process() is not None:
         warnings.warn(

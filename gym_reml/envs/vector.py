@@ -73,6 +73,17 @@ class TrainingVectorEnv(VectorEnv[Any, Any, Any]):
         """The task family in use."""
         return self.mdp.family
 
+    @property
+    def learning(self) -> bool:
+        """Whether finished episodes change the pool at present. Can be switched where `learn` was given."""
+        return self.mdp.learning
+
+    @learning.setter
+    def learning(self, value: bool) -> None:
+        if value and self.mdp.learner is None:
+            raise ValueError("learning=True: this environment was made with learn=None")
+        self.mdp.learning = value
+
     def action_masks(self) -> NDArray[np.bool_]:
         """Which choices are open, for MaskablePPO: (num_envs, choices) bool."""
         return self.action_encoding.mask(self.mdp.allowed())
@@ -129,7 +140,9 @@ class TrainingVectorEnv(VectorEnv[Any, Any, Any]):
         split = self.mdp.family.split
         self.mdp.seed(list(chosen), [row_streams(number, split) for number in chosen.values()])
 
-    def step(self, actions: Any) -> tuple[Any, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+    def step(
+        self, actions: Any
+    ) -> tuple[Any, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
         """Steps all rows; what happens to rows that end is what `autoreset_mode` says."""
         if not self.mdp.streams:
             raise gym.error.ResetNeeded("call reset() before step()")

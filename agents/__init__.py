@@ -1,0 +1,1 @@
+"""Meta-learners: recipes run from a checkout, one a file."""

@@ -1,0 +1,65 @@
+"""How each of the thirteen SB3 and sb3-contrib algorithms is set up as a meta-learner."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stable_baselines3.common.vec_env import VecEnv
+
+from gym_reml.learner import find_algorithm
+
+ENCODINGS = {
+    **dict.fromkeys(("PPO", "A2C", "TRPO", "RecurrentPPO", "MaskablePPO"), "multidiscrete"),
+    **dict.fromkeys(("DQN", "QRDQN"), "discrete"),
+    **dict.fromkeys(("SAC", "TD3", "DDPG", "TQC", "CrossQ", "ARS"), "box"),
+}
+"""The encoding that each algorithm takes and learns fastest on."""
+
+WIDE = {"policy_kwargs": {"net_arch": [128, 128]}}
+PROXIMAL = {
+    **WIDE,
+    "n_steps": 20,
+    "batch_size": 640,
+    "n_epochs": 4,
+    "gae_lambda": 0.95,
+    "ent_coef": 0.005,
+    "gamma": 1.0,
+}
+# A quarter million transitions fill hundreds of megabytes; more would mostly be stale ones of an older pool.
+OFF_POLICY = {**WIDE, "gamma": 0.99, "buffer_size": 100_000, "learning_starts": 2_000, "gradient_steps": 8}
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "PPO": PROXIMAL,
+    "MaskablePPO": PROXIMAL,
+    "RecurrentPPO": PROXIMAL,
+    "A2C": {**WIDE, "n_steps": 5, "gamma": 1.0, "ent_coef": 0.005},
+    "TRPO": {**WIDE, "n_steps": 20, "batch_size": 640, "gamma": 1.0},
+    "ARS": {"n_delta": 16},
+    "DQN": {**OFF_POLICY, "exploration_fraction": 0.3},
+    "QRDQN": {**OFF_POLICY, "exploration_fraction": 0.3},
+    "SAC": OFF_POLICY,
+    "TD3": OFF_POLICY,
+    "DDPG": OFF_POLICY,
+    "TQC": OFF_POLICY,
+    "CrossQ": OFF_POLICY,
+}
+"""Hyper-parameters that differ from the libraries' defaults."""
+
+
+def make_agent(algorithm: str, env: VecEnv, *, seed: int, learning_rate: float, log_folder: str | None) -> Any:
+    """The algorithm on that environment, its learning rate falling linearly to zero."""
+    policy = "MlpLstmPolicy" if algorithm == "RecurrentPPO" else "LinearPolicy" if algorithm == "ARS" else "MlpPolicy"
+    settings = dict(SETTINGS[algorithm])
+    if algorithm != "ARS":
+        settings |= {"learning_rate": LinearSchedule(learning_rate)}
+    return find_algorithm(algorithm)(policy, env, seed=seed, device="cpu", tensorboard_log=log_folder, **settings)
+
+
+class LinearSchedule:
+    """A learning rate that falls linearly to zero; a class, so that it pickles."""
+
+    def __init__(self, initial: float) -> None:
+        self.initial = initial
+
+    def __call__(self, remaining: float) -> float:
+        return remaining * self.initial

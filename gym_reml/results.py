@@ -1,0 +1,138 @@
+"""What an evaluation found: losses of every task at every step, and what is said about them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+NORMAL_95 = 1.96
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A metric over tasks after some step.
+
+    Attributes:
+        mean, median: over all tasks, diverged ones included.
+        ci95: half-width of the 95 % confidence interval of the mean.
+        diverged: share of tasks in which a step was refused up to then.
+        tasks: how many.
+    """
+
+    mean: float
+    median: float
+    ci95: float
+    diverged: float
+    tasks: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a learner did.
+
+    Attributes:
+        learner: its name.
+        family, shots, seed: of the tasks; results with equal ones compare pairwise.
+        steps: (S,) the steps evaluated, in order.
+        metrics: by name, (S, tasks): the query loss as "loss", and what the family reports.
+        diverged: (S, tasks) bool, whether a step was refused up to then.
+    """
+
+    learner: str
+    family: str
+    shots: int
+    seed: int
+    steps: tuple[int, ...]
+    metrics: dict[str, NDArray[np.float64]]
+    diverged: NDArray[np.bool_]
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    def values(self, step: int, metric: str = "loss") -> NDArray[np.float64]:
+        """The metric of every task after that step.
+
+        Raises:
+            ValueError: a step or metric that was not evaluated; the message lists the choices.
+        """
+        if step not in self.steps:
+            raise ValueError(f"step={step!r}: must be one of {', '.join(map(str, self.steps))}")
+        if metric not in self.metrics:
+            raise ValueError(f"metric={metric!r}: must be one of {', '.join(map(repr, self.metrics))}")
+        return self.metrics[metric][self.steps.index(step)]
+
+    def summary(self, step: int, metric: str = "loss") -> Summary:
+        """The metric over all tasks after that step."""
+        values = self.values(step, metric)
+        share = float(self.diverged[self.steps.index(step)].mean())
+        return Summary(float(values.mean()), float(np.median(values)), half_width(values), share, len(values))
+
+    def minus(self, other: Result, step: int, metric: str = "loss") -> tuple[float, float]:
+        """Mean difference to another learner on the same tasks, and the half-width of its 95 % interval.
+
+        Raises:
+            ValueError: if the tasks are not the same.
+        """
+        for trait in ("family", "shots", "seed"):
+            if getattr(self, trait) != getattr(other, trait):
+                raise ValueError(
+                    f"other: its {trait} is {getattr(other, trait)!r}, not {getattr(self, trait)!r}; "
+                    "only results on the same tasks compare pairwise"
+                )
+        own, theirs = self.values(step, metric), other.values(step, metric)
+        if len(own) != len(theirs):
+            raise ValueError(f"other: has {len(theirs)} tasks, not {len(own)}")
+        return float((own - theirs).mean()), half_width(own - theirs)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the result as JSON, in one piece."""
+        path = Path(path)
+        content = self.__dict__ | {
+            "metrics": {name: values.tolist() for name, values in self.metrics.items()},
+            "diverged": self.diverged.tolist(),
+        }
+        temporary = path.with_name(f".{path.name}.part")
+        temporary.write_text(json.dumps(content))
+        os.replace(temporary, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Result:
+        """Reads what `save` wrote."""
+        content = json.loads(Path(path).read_text())
+        content["steps"] = tuple(content["steps"])
+        content["metrics"] = {name: np.array(values) for name, values in content["metrics"].items()}
+        content["diverged"] = np.array(content["diverged"], dtype=np.bool_)
+        return cls(**content)
+
+
+def half_width(values: NDArray[np.float64]) -> float:
+    """Half-width of the normal 95 % confidence interval of the mean."""
+    return float(NORMAL_95 * values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else float("nan")
+
+
+def table(results: Sequence[Result], metric: str = "loss") -> str:
+    """A Markdown table: a row a learner, a column a step; mean ± 95 % interval (median), and the share diverged."""
+    steps = results[0].steps
+    rows = [["learner", *(f"{step} step{'s' if step != 1 else ''}" for step in steps), "diverged"]]
+    for result in results:
+        cells = []
+        for step in steps:
+            summary = result.summary(step, metric)
+            cells.append(f"{_number(summary.mean)} ± {_number(summary.ci95)} ({_number(summary.median)})")
+        rows.append([result.learner, *cells, f"{result.diverged[-1].mean():.1%}"])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
+    ]
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join(lines)
+
+
+def _number(value: float) -> str:
+    """Three digits where they matter."""
+    return f"{value:.3g}" if abs(value) >= 1000 or 0 < abs(value) < 0.1 else f"{value:.3f}"
