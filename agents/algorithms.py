@@ -55,6 +55,16 @@ def make_agent(algorithm: str, env: VecEnv, *, seed: int, learning_rate: float, 
     return find_algorithm(algorithm)(policy, env, seed=seed, device="cpu", tensorboard_log=log_folder, **settings)
 
 
+def prefer_neutral_steps(agent: Any, layers: int, step_bins: int, advantage: float = 2.0) -> None:
+    """Lets an untrained multidiscrete policy favour the middle bin of the step, which is MAML where the pool has rates.
+
+    The other encodings start around the middle by themselves (box) or have no prior to set (discrete).
+    """
+    head = getattr(agent.policy, "action_net", None)
+    if head is not None and head.bias.shape == (layers + 1 + step_bins,):
+        head.bias.data[layers + 1 + step_bins // 2] += advantage
+
+
 class LinearSchedule:
     """A learning rate that falls linearly to zero; a class, so that it pickles."""
 

@@ -47,10 +47,10 @@ def greedy_competition(
         progress: called as progress(iteration, mean query loss of the winners).
 
     Raises:
-        ValueError: more positions than steps.
+        ValueError: no positions, or more than steps.
     """
-    if depth > steps:
-        raise ValueError(f"depth={depth}: a trial of steps={steps} appends at most that many layers")
+    if not 1 <= depth <= steps:
+        raise ValueError(f"depth={depth}: a trial of steps={steps} appends at least one and at most that many layers")
     learner = PoolLearner(pool, family, "maml", LearningOptions(learning_rate=learning_rate))
     streams = many_streams(seed, tasks, family.split)
     layers, device = pool.layers, pool.device

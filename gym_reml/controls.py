@@ -8,6 +8,7 @@ from itertools import product
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from gym_reml.evaluation import evaluate
@@ -15,6 +16,7 @@ from gym_reml.learner import Learner
 from gym_reml.pool import LayerPool
 from gym_reml.results import Result
 from gym_reml.spaces import ActionEncoding, make_encoding
+from gym_reml.tasks import make_family
 from gym_reml.tasks.base import TaskFamily
 
 STEP_GRID = (-1.0, -0.5, 0.0, 0.25, 0.5, 0.75, 1.0)
@@ -92,9 +94,10 @@ def zeroed_observation(learner: Learner, family: TaskFamily | str, **protocol: A
     return replace(result, learner=f"{learner.name}/zeroed_observation")
 
 
-def compositions(pool: LayerPool, slots: int) -> list[tuple[int, ...]]:
-    """All ways to fill the slots one after the other."""
-    return list(product(range(1, pool.layers + 1), repeat=slots))
+def compositions(learner: Learner) -> list[tuple[int, ...]]:
+    """All ways to fill the free slots of the learner's networks one after the other."""
+    free = slots(learner) - len(learner.arguments.get("initial_layers", ()))
+    return list(product(range(1, learner.pool.layers + 1), repeat=free))
 
 
 def best_composition(learner: Learner, family: TaskFamily | str, *, tuning_tasks: int = 100, **protocol: Any) -> Result:
@@ -106,7 +109,7 @@ def best_composition(learner: Learner, family: TaskFamily | str, *, tuning_tasks
         plan = plan_learner(name, learner.pool, learner.arguments, layers, step)
         return float(evaluate(plan, family, **(protocol | wanted)).metrics["loss"].mean())
 
-    everything = product(compositions(learner.pool, slots(learner)), STEP_GRID)
+    everything = product(compositions(learner), STEP_GRID)
     layers, step = min(everything, key=lambda choice: validation_loss(*choice))
     plan = plan_learner(name, learner.pool, learner.arguments, layers, step)
     return replace(evaluate(plan, family, **protocol), notes={"layers": list(layers), "step": step})
@@ -119,12 +122,17 @@ def oracle(learner: Learner, family: TaskFamily | str, **protocol: Any) -> Resul
     """
     name, length = f"{learner.name}/oracle", horizon(learner)
     wanted = tuple(sorted({*protocol.get("steps", (0, 1, 5, 10)), *range(1, length + 1)}))
+    the_family = make_family(family)
+
+    def score_of(losses: NDArray[np.float64]) -> NDArray[np.float64]:
+        return the_family.score(torch.from_numpy(losses)).numpy()
+
     best: Result | None = None
     best_score: NDArray[np.float64] = np.array([])
-    for layers, step in product(compositions(learner.pool, slots(learner)), STEP_GRID):
+    for layers, step in product(compositions(learner), STEP_GRID):
         plan = plan_learner(name, learner.pool, learner.arguments, layers, step)
         result = evaluate(plan, family, **(protocol | {"steps": wanted}))
-        score = np.mean([np.log1p(result.values(moment)) for moment in range(1, length + 1)], axis=0)
+        score = np.mean([score_of(result.values(moment)) for moment in range(1, length + 1)], axis=0)
         if best is None:
             best, best_score = result, score
             continue
@@ -147,7 +155,7 @@ def oracle(learner: Learner, family: TaskFamily | str, **protocol: Any) -> Resul
 def from_scratch(
     learner: Learner, family: TaskFamily | str, *, tuning_tasks: int = 200, pool_seed: int = 0, **protocol: Any
 ) -> Result:
-    """Fresh weights in the learner's own shape, all layers there from the start, the best constant step on validation."""
+    """Fresh weights in the learner's own shape, all layers present from the start, the step tuned on validation."""
     fresh = LayerPool.random(
         in_features=learner.pool.in_features,
         out_features=learner.pool.out_features,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from gym_reml.envs.base import observe
 from gym_reml.envs.setup import make_setup
 from gym_reml.learner import Learner
+from gym_reml.mdp import TrainingMDP
 from gym_reml.results import Result
 from gym_reml.streams import row_streams
 from gym_reml.tasks import make_family
@@ -66,35 +68,57 @@ def evaluate(
         raise ValueError(f"tasks={tasks!r}: must be a positive integer")
     changes: dict[str, Any] = {"split": split} | ({} if shots is None else {"shots": shots})
     the_family = make_family(family).replace(**changes)
-    chunks = [
-        _evaluate_chunk(learner, the_family, steps, range(first, min(first + CHUNK, tasks)), seed, intervene, blindfold)
-        for first in range(0, tasks, CHUNK)
-    ]
-    metrics = {name: np.concatenate([chunk[0][name] for chunk in chunks], axis=1) for name in chunks[0][0]}
-    diverged = np.concatenate([chunk[1] for chunk in chunks], axis=1)
+    parts = []
+    for first in range(0, tasks, CHUNK):
+        rows = range(first, min(first + CHUNK, tasks))
+        moments = rollout(learner, the_family, [seed + row for row in rows], steps[-1], intervene, blindfold)
+        parts.append({moment.step: moment for moment in moments if moment.step in steps})
+    names = [name for name in parts[0][steps[0]].info if name.startswith("query_")]
+    metrics = {
+        name.removeprefix("query_"): np.stack(
+            [np.concatenate([part[step].info[name] for part in parts]) for step in steps]
+        )
+        for name in names
+    }
+    diverged = np.stack([np.concatenate([part[step].diverged for part in parts]) for step in steps])
     return Result(learner.name, the_family.name, the_family.shots, seed, steps, metrics, diverged)
 
 
-def _evaluate_chunk(
+@dataclass(frozen=True)
+class Moment:
+    """Where the networks of some tasks stand after a step.
+
+    Attributes:
+        step: how many steps were taken.
+        mdp: the process; it goes on, so look now.
+        info: what it says of this step.
+        diverged: (tasks,) bool, whether any step up to now was refused.
+    """
+
+    step: int
+    mdp: TrainingMDP
+    info: dict[str, Any]
+    diverged: NDArray[np.bool_]
+
+
+def rollout(
     learner: Learner,
     family: TaskFamily,
-    steps: Sequence[int],
-    rows: range,
-    seed: int,
-    intervene: Intervention | None,
-    blindfold: Blindfold | None,
-) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.bool_]]:
-    """Metrics (S, rows) by name and divergence (S, rows) of some of the tasks."""
-    count = len(rows)
+    seeds: Sequence[int],
+    steps: int,
+    intervene: Intervention | None = None,
+    blindfold: Blindfold | None = None,
+) -> Iterator[Moment]:
+    """Lets the learner act on one task for each seed, and shows every moment from step 0 on."""
+    count = len(seeds)
     setup = make_setup(count, family=family, pool=learner.pool, **learner.arguments)
     mdp, encoding = setup.mdp, setup.encoding
-    mdp.seed(range(count), [row_streams(seed + row, family.split) for row in rows])
+    mdp.seed(range(count), [row_streams(seed, family.split) for seed in seeds])
     generators = [stream.ties for stream in mdp.streams]
-    info = mdp.reset()
     diverged = np.zeros(count, dtype=np.bool_)
-    seen: dict[int, tuple[dict[str, Any], NDArray[np.bool_]]] = {0: (info, diverged)}
+    yield Moment(0, mdp, mdp.reset(), diverged)
     state: Any = None
-    for step in range(1, steps[-1] + 1):
+    for step in range(1, steps + 1):
         flat = mdp.observe() if blindfold is None else blindfold(mdp.observe())
         observation = observe(flat, mdp.parts, setup.space, None)
         start = np.full(count, step == 1)
@@ -104,11 +128,4 @@ def _evaluate_chunk(
             layers, sizes = intervene(layers, sizes, generators)
         outcome = mdp.step(layers, sizes)
         diverged = diverged | outcome.info["diverged"]
-        if step in steps:
-            seen[step] = (outcome.info, diverged)
-    names = ["query_loss", *(name for name in info if name.startswith("query_") and name != "query_loss")]
-    metrics = {
-        "loss" if name == "query_loss" else name.removeprefix("query_"): np.stack([seen[s][0][name] for s in steps])
-        for name in names
-    }
-    return metrics, np.stack([seen[step][1] for step in steps])
+        yield Moment(step, mdp, outcome.info, diverged)

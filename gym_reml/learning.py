@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -138,6 +139,24 @@ class LearningOptions:
     clip: float = 10.0
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        for name, least in (("batch_size", 1), ("passes", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+                raise ValueError(f"learn_kwargs: {name}={value!r} must be an integer from {least}")
+        for name in ("learning_rate", "rates_learning_rate", "clip"):
+            value = getattr(self, name)
+            if not (_is_number(value) and value > 0) and not (name == "learning_rate" and value is None):
+                raise ValueError(f"learn_kwargs: {name}={value!r} must be a positive number")
+        weights = self.step_weights
+        if weights is not None and not (
+            isinstance(weights, Sequence | np.ndarray)
+            and len(weights) > 0
+            and all(_is_number(weight) and weight >= 0 for weight in weights)
+            and any(weight > 0 for weight in weights)
+        ):
+            raise ValueError(f"learn_kwargs: step_weights={weights!r} must be None or numbers from 0, not all of them 0")
+
     @classmethod
     def parse(cls, arguments: dict[str, Any]) -> LearningOptions:
         """Options from keyword arguments; a ValueError lists the choices if one is unknown or makes no sense."""
@@ -145,13 +164,11 @@ class LearningOptions:
         for name in arguments:
             if name not in known:
                 raise ValueError(f"learn_kwargs: unknown {name!r}; choices: {', '.join(known)}")
-        options = cls(**arguments)
-        for name in ("batch_size", "passes", "rates_learning_rate", "clip"):
-            if not getattr(options, name) > 0:
-                raise ValueError(f"learn_kwargs: {name}={getattr(options, name)!r} must be positive")
-        if options.learning_rate is not None and not options.learning_rate > 0:
-            raise ValueError(f"learn_kwargs: learning_rate={options.learning_rate!r} must be positive or None")
-        return options
+        return cls(**arguments)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool) and bool(np.isfinite(value))
 
 
 class PoolLearner:
@@ -167,10 +184,15 @@ class PoolLearner:
         """Prepares learning by one of `RULES`.
 
         Raises:
-            ValueError: an unknown rule.
+            ValueError: an unknown rule, or a pool whose inputs or outputs are not the family's.
         """
         if rule not in RULES:
             raise ValueError(f"learn={rule!r}: must be None or one of {', '.join(map(repr, RULES))}")
+        if (pool.in_features, pool.out_features) != (family.in_features, family.out_features):
+            raise ValueError(
+                f"pool: holds {pool.describe()}; {family.name!r} tasks have {family.in_features} inputs "
+                f"and {family.out_features} outputs"
+            )
         self.pool, self.family, self.rule = pool, family, rule
         self.options = options or LearningOptions()
         self.updates = self.dropped = 0
@@ -181,7 +203,7 @@ class PoolLearner:
         groups: list[dict[str, Any]] = [{"params": list(pool.parameters.values()), "lr": self._rate}]
         if pool.rates:
             groups.append({"params": list(pool.rates.values()), "lr": self.options.rates_learning_rate})
-        self._optimizer = torch.optim.Adam(groups)
+        self._optimizer = torch.optim.Adam([group | {"initial_lr": group["lr"]} for group in groups])
 
     def add(self, episodes: Episodes) -> None:
         """Takes finished episodes in, and updates the pool as soon as there are enough."""
@@ -208,10 +230,10 @@ class PoolLearner:
 
     def _step_weights(self, steps: int) -> Tensor:
         given = self.options.step_weights
-        weights = (
-            torch.ones(steps) if given is None else torch.tensor([given[min(t, len(given) - 1)] for t in range(steps)])
-        )
-        return (weights / weights.sum()).to(self.pool.device)
+        chosen = [1.0] * steps if given is None else [float(given[min(t, len(given) - 1)]) for t in range(steps)]
+        if not sum(chosen) > 0:
+            raise ValueError(f"learn_kwargs: step_weights={given!r} are all 0 in the {steps} steps of an episode")
+        return torch.tensor(chosen, device=self.pool.device) / sum(chosen)
 
     def minimise(self, episodes: Episodes, step_weights: Tensor, row_weights: Any = None) -> float:
         """One Adam step on the replayed episodes' weighted query loss.
@@ -226,21 +248,22 @@ class PoolLearner:
             for leaf in leaves:
                 leaf.requires_grad_(True)
             try:
-                losses, _, _ = replay(self.pool, self.family, episodes, first_order=self.rule == "fomaml")
-                by_row = (losses * step_weights[:, None]).sum(dim=0)
-                finite = torch.isfinite(by_row.detach()) & (losses.detach().amax(dim=0) < self.family.cap)
+                by_row, finite = self._weighted_losses(episodes, step_weights)
                 self.dropped += int((~finite).sum())
                 if not finite.any():
                     return float("nan")
-                kept = by_row[finite]
-                weighted = kept / len(kept) if row_weights is None else kept * row_weights(by_row.detach())[finite]
-                gradients = torch.autograd.grad(weighted.sum(), leaves, allow_unused=True)
+                weights = finite / finite.sum() if row_weights is None else row_weights(by_row.detach())
+                if not finite.all():
+                    # Once more without the others: their infinities, times zero, would be NaN in everyone's gradient.
+                    kept = finite.nonzero().squeeze(1)
+                    by_row, weights = self._weighted_losses(episodes.take(kept), step_weights)[0], weights[kept]
+                gradients = torch.autograd.grad((by_row * weights).sum(), leaves, allow_unused=True)
             finally:
                 for leaf in leaves:
                     leaf.requires_grad_(False)
         total = torch.stack([gradient.square().sum() for gradient in gradients if gradient is not None]).sum().sqrt()
         if not torch.isfinite(total):
-            self.dropped += int(finite.sum())
+            self.dropped += len(by_row)
             return float("nan")
         scale = min(1.0, self.options.clip / max(float(total), 1e-12))
         for leaf, gradient in zip(leaves, gradients, strict=True):
@@ -248,7 +271,13 @@ class PoolLearner:
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         self.updates += 1
-        return float(kept.detach().mean())
+        return float(by_row.detach().mean())
+
+    def _weighted_losses(self, episodes: Episodes, step_weights: Tensor) -> tuple[Tensor, Tensor]:
+        """The episodes' weighted query losses (B,), and which of them are fit to learn from (B,) bool."""
+        losses, _, _ = replay(self.pool, self.family, episodes, first_order=self.rule == "fomaml")
+        by_row = (losses * step_weights[:, None]).sum(dim=0)
+        return by_row, torch.isfinite(by_row.detach()) & (losses.detach().amax(dim=0) < self.family.cap)
 
     @torch.no_grad()
     def _average(self, episodes: Episodes) -> float:
@@ -278,10 +307,16 @@ class PoolLearner:
         self.updates += 1
         return float(losses[-1, finite].mean())
 
+    def scale_rates(self, factor: float) -> None:
+        """Sets the learning rates to `factor` times what they were at first."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+
     def state(self) -> dict[str, Any]:
         """All that a resumed run needs beside the pool, as plain data. Waiting episodes are not kept."""
         return {
-            "optimizer": self._optimizer.state_dict(),
+            # Copied, here and on the way back: Adam's moments are changed in place.
+            "optimizer": deepcopy(self._optimizer.state_dict()),
             "updates": self.updates,
             "dropped": self.dropped,
             "generator": self._generator.bit_generator.state,
@@ -289,7 +324,7 @@ class PoolLearner:
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Goes on from a `state()`."""
-        self._optimizer.load_state_dict(state["optimizer"])
+        self._optimizer.load_state_dict(deepcopy(state["optimizer"]))
         self.updates, self.dropped = state["updates"], state["dropped"]
         self._generator.bit_generator.state = state["generator"]
         self._waiting = []

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
-import tempfile
-from dataclasses import dataclass, field
+import secrets
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,10 +28,11 @@ class LayerPool:
     Attributes:
         kind: name of the layers' kind, a key of `gym_reml.network.LAYER_KINDS`.
         parameters: "stem" (in + 1, width), "layers" (L, width + 1, width), "head" (width + 1, out), the last row of
-            each matrix being the bias; kinds with normalisation add "stem_norm" (2, width), "layers_norm" (L, 2, width).
-        rates: learned step sizes, with the names of those parameters that are adapted, or {}. One number in all
-            ("scalar": shape ()), one per layer ("tensor": () and (L,)), one per layer and step ("step": (T,) and (T, L),
-            MAML++'s LSLR, the last reused beyond T), or one per weight ("weight": like the parameter, Meta-SGD).
+            each matrix being the bias; kinds with normalisation add "stem_norm" (2, width) and "layers_norm"
+            (L, 2, width).
+        rates: learned step sizes, or {}. One number in all ("scalar": {"all": ()}), or by the names of the adapted
+            parameters: one per layer ("tensor": () and (L,)), one per layer and step ("step": (T,) and (T, L), MAML++'s
+            LSLR, the last reused beyond T), or one per weight ("weight": like the parameter, Meta-SGD).
         granularity: which of these, or None without rates.
         adapt_stem: whether episodes adapt the stem's matrix; its norm always adapts.
     """
@@ -58,12 +59,13 @@ class LayerPool:
         """A pool of fresh layers, initialised as `nn.Linear` initialises: U(-1/sqrt(in), 1/sqrt(in)) for all.
 
         Args:
-            in_features: inputs of stem.
+            in_features: inputs of the stem.
             out_features: outputs of the head.
             width: units of every hidden layer.
             layers: how many layers to choose from (L).
             kind: name of the layer kind.
-            adapt_stem: None means True, but False for kinds with normalisation, where the norm's gain and shift suffice.
+            adapt_stem: None means True, but False for kinds with normalisation, where the norm's gain and shift
+                suffice.
             scale: factor on the hidden layers' weights.
             seed: of the weights.
 
@@ -71,7 +73,8 @@ class LayerPool:
             ValueError: an unknown kind, or a size below one.
         """
         layer_kind = find_kind(kind)
-        for argument, value in (("width", width), ("layers", layers)):
+        sizes = {"in_features": in_features, "out_features": out_features, "width": width, "layers": layers}
+        for argument, value in sizes.items():
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
                 raise ValueError(f"{argument}={value!r}: must be a positive integer")
         generator = torch.Generator().manual_seed(seed)
@@ -143,22 +146,29 @@ class LayerPool:
             granularity: "scalar", "tensor", "step" or "weight".
             initial: the step size to start from.
             steps: for "step", how many steps have their own.
+
+        Raises:
+            ValueError: an unknown granularity, a step size that is not positive, or no number of steps for "step".
         """
         if granularity not in RATES:
             raise ValueError(f"granularity={granularity!r}: must be one of {', '.join(map(repr, RATES))}")
         if granularity == "step" and (steps is None or steps < 1):
             raise ValueError(f"steps={steps!r}: rates per step need to know the number of steps, at least 1")
-
-        def rate(name: str) -> Tensor:
-            value = self.parameters[name]
-            shared = value.shape[:1] if name.startswith("layers") else ()
-            shape = {"scalar": (), "tensor": shared, "step": (steps, *shared), "weight": value.shape}[granularity]
-            return torch.full(shape, float(initial), device=self.device)
-
-        names = ("all",) if granularity == "scalar" else self.adapted
-        rates = {name: torch.tensor(float(initial)) if name == "all" else rate(name) for name in names}
+        if not 0 < initial < float("inf"):
+            raise ValueError(f"initial={initial!r}: must be a positive number")
         copy = self.clone()
-        return LayerPool(copy.kind, copy.parameters, rates, granularity, copy.adapt_stem)
+        shapes = self._rate_shapes(granularity, steps or 0)
+        copy.rates = {name: self.parameters["stem"].new_full(shape, initial) for name, shape in shapes.items()}
+        copy.granularity = granularity
+        return copy
+
+    def _rate_shapes(self, granularity: str, steps: int) -> dict[str, tuple[int, ...]]:
+        if granularity == "scalar":
+            return {"all": ()}
+        if granularity == "weight":
+            return {name: tuple(self.parameters[name].shape) for name in self.adapted}
+        shared = {name: (self.layers,) if name.startswith("layers") else () for name in self.adapted}
+        return shared if granularity == "tensor" else {name: (steps, *shape) for name, shape in shared.items()}
 
     def instantiate(self, slots: Tensor) -> Weights:
         """Fast weights of n networks, differentiable in the pool.
@@ -224,7 +234,8 @@ class LayerPool:
 
     def to(self, device: torch.device | str) -> LayerPool:
         """This pool if it is on that device already, else a copy there."""
-        if self.device == torch.device(device):
+        # "cuda" names the present one of several devices; a tensor there knows its number.
+        if self.device == torch.empty(0, device=device).device:
             return self
         copy = self.clone()
         copy.parameters = {name: tensor.to(device) for name, tensor in copy.parameters.items()}
@@ -235,10 +246,11 @@ class LayerPool:
         """Writes another pool's numbers over this one's, in place.
 
         Raises:
-            ValueError: if their shapes differ.
+            ValueError: if their kinds or shapes differ.
         """
         own, theirs = self.trainable(), other.trainable()
-        if {name: t.shape for name, t in own.items()} != {name: t.shape for name, t in theirs.items()}:
+        same_kind = (self.kind, self.granularity) == (other.kind, other.granularity)
+        if not same_kind or {n: t.shape for n, t in own.items()} != {n: t.shape for n, t in theirs.items()}:
             raise ValueError(f"other: a pool of another shape ({other.describe()}) than this one ({self.describe()})")
         with torch.no_grad():
             for name, tensor in own.items():
@@ -269,13 +281,19 @@ class LayerPool:
         """The pool that `state` describes.
 
         Raises:
-            ValueError: not such a state, or one of another version; the message names `source`.
+            ValueError: not such a state, one of another version, or numbers that do not fit together or are not
+                finite; the message names `source`.
         """
         found = state.get("format") if isinstance(state, dict) else type(state).__name__
         if found != FORMAT:
             raise ValueError(f"{source}: not a layer pool this version reads (found {found!r}, expected {FORMAT!r})")
-        find_kind(state["kind"])
-        return cls(state["kind"], state["parameters"], state["rates"], state["granularity"], state["adapt_stem"])
+        if set(state) != {"format", *(part.name for part in fields(cls))}:
+            raise ValueError(f"{source}: damaged layer pool, holds {', '.join(map(repr, state))}")
+        pool = cls(**{part.name: state[part.name] for part in fields(cls)})
+        problem = _find_problem(pool)
+        if problem:
+            raise ValueError(f"{source}: damaged layer pool, {problem}")
+        return pool
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the pool to a file; whoever reads it finds the old file or the new one, never a part."""
@@ -294,24 +312,62 @@ class LayerPool:
 
 def find_kind(name: str) -> LayerKind:
     """The layer kind of that name, or a ValueError that lists the choices."""
-    if name not in LAYER_KINDS:
+    if not isinstance(name, str) or name not in LAYER_KINDS:
         raise ValueError(f"layer_kind={name!r}: must be one of {', '.join(map(repr, LAYER_KINDS))}")
     return LAYER_KINDS[name]
+
+
+def _find_problem(pool: LayerPool) -> str | None:
+    """What is wrong with a pool read from outside: types, names, shapes, numbers; None if nothing is."""
+    if not isinstance(pool.kind, str) or pool.kind not in LAYER_KINDS:
+        return f"layer kind {pool.kind!r} is none of {', '.join(map(repr, LAYER_KINDS))}"
+    if not isinstance(pool.adapt_stem, bool):
+        return f"adapt_stem is {pool.adapt_stem!r}"
+    for part in (pool.parameters, pool.rates):
+        if not isinstance(part, dict) or not all(isinstance(tensor, Tensor) for tensor in part.values()):
+            return "parameters and rates must be tensors by name"
+    expected = {"stem", "layers", "head"} | ({"stem_norm", "layers_norm"} if pool.layer_kind.normalised else set())
+    if set(pool.parameters) != expected:
+        return f"parameters are {', '.join(sorted(map(str, pool.parameters)))} instead of {', '.join(sorted(expected))}"
+    tensors = pool.trainable()
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if [len(shapes[name]) for name in ("stem", "layers", "head")] != [2, 3, 2]:
+        return f"shapes {shapes} do not fit together"
+    width, layers = pool.width, pool.layers
+    fitting: dict[str, tuple[int, ...]] = {
+        "stem": (pool.in_features + 1, width),
+        "layers": (layers, width + 1, width),
+        "head": (width + 1, pool.out_features),
+    }
+    if pool.layer_kind.normalised:
+        fitting |= {"stem_norm": (2, width), "layers_norm": (layers, 2, width)}
+    if pool.granularity is not None or pool.rates:
+        if pool.granularity not in RATES:
+            return f"granularity of rates is {pool.granularity!r}"
+        steps = max((shape[0] for name, shape in shapes.items() if name.startswith("rate.") and shape), default=1)
+        fitting |= {f"rate.{name}": shape for name, shape in pool._rate_shapes(pool.granularity, steps).items()}
+    if shapes != fitting or not min(pool.in_features, pool.out_features, width, layers) > 0:
+        return f"shapes {shapes} do not fit together"
+    if {tensor.dtype for tensor in tensors.values()} not in ({torch.float32}, {torch.float64}):
+        return "numbers are not of one floating type"
+    broken = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
+    return f"{', '.join(broken)}: not finite" if broken else None
 
 
 def save_atomically(state: Any, path: str | os.PathLike[str]) -> None:
     """`torch.save` to a temporary file beside `path`, then a rename over it."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    # Not `tempfile`: its files are for one user alone, and the file would stay so.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with open(temporary, "xb") as file:
             torch.save(state, file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 

@@ -115,16 +115,16 @@ def half_width(values: NDArray[np.float64]) -> float:
     return float(NORMAL_95 * values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else float("nan")
 
 
-def table(results: Sequence[Result], metric: str = "loss") -> str:
+def table(results: Sequence[Result], metric: str = "loss", steps: Sequence[int] | None = None) -> str:
     """A Markdown table: a row a learner, a column a step; mean ± 95 % interval (median), and the share diverged."""
-    steps = results[0].steps
+    steps = results[0].steps if steps is None else steps
     rows = [["learner", *(f"{step} step{'s' if step != 1 else ''}" for step in steps), "diverged"]]
     for result in results:
         cells = []
         for step in steps:
             summary = result.summary(step, metric)
             cells.append(f"{_number(summary.mean)} ± {_number(summary.ci95)} ({_number(summary.median)})")
-        rows.append([result.learner, *cells, f"{result.diverged[-1].mean():.1%}"])
+        rows.append([result.learner, *cells, f"{result.summary(steps[-1], metric).diverged:.1%}"])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows

@@ -58,12 +58,12 @@ class TrainingVecEnv(VecEnv):
         infos = _rows(info, self.num_envs)
         if terminated.any():
             finals = _rows(info["final_info"], self.num_envs)
-            for row in np.flatnonzero(terminated):
+            for row in np.flatnonzero(terminated).tolist():
+                self.reset_infos[row] = infos[row]
                 infos[row] = finals[row] | {
                     "terminal_observation": info["final_obs"][row],
                     "TimeLimit.truncated": False,
                 }
-                self.reset_infos[row] = {"task": info["task"][row]}
         return observation, reward.astype(np.float32), terminated, infos
 
     def close(self) -> None:
@@ -133,12 +133,13 @@ def make_vec_env(env_id: str = "NetBuild-v0", n_envs: int = 1, seed: int | None 
 
 
 def _rows(info: dict[str, Any], count: int) -> list[dict[str, Any]]:
-    """A vector info as a list of the rows' own infos."""
-    columns = {}
+    """A vector info as a list of the rows' own infos, each with what its masks say is there."""
+    rows: list[dict[str, Any]] = [{} for _ in range(count)]
     for name, values in info.items():
-        if name.startswith("_") or name.startswith("final_"):
+        if name.startswith(("_", "final_")):
             continue
-        columns[name] = _rows(values, count) if isinstance(values, dict) else values.tolist()
-    if not columns:
-        return [{} for _ in range(count)]
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        column = _rows(values, count) if isinstance(values, dict) else values.tolist()
+        for row, value, present in zip(rows, column, info[f"_{name}"].tolist(), strict=True):
+            if present:
+                row[name] = value
+    return rows

@@ -23,6 +23,8 @@ def row_streams(seed: int, split: str) -> RowStreams:
 
     The split enters the seed sequence's spawn key: no seed can make training, validation and test tasks meet.
     """
+    if split not in SPLITS:
+        raise ValueError(f"split={split!r}: must be one of {', '.join(map(repr, SPLITS))}")
     root = np.random.SeedSequence(seed, spawn_key=(SPLITS.index(split),))
     return RowStreams(*(np.random.default_rng(child) for child in root.spawn(len(RowStreams._fields))))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -27,7 +27,7 @@ class TrainingEnv(gym.Env[Any, Any]):
         action_encoding: how actions are written, with `decode`, `encode` and `mask`.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": list(RENDER_MODES), "render_fps": 2}
+    metadata: dict[str, Any] = {"render_modes": list(RENDER_MODES), "render_fps": 2}
 
     def __init__(self, setup: Setup, render_mode: str | None = None) -> None:
         """Wraps a set-up process of one row."""

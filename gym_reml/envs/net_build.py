@@ -41,9 +41,9 @@ class NetBuildEnv(TrainingEnv):
 
     | Part | Size (default) | Meaning |
     |---|---|---|
-    | `head_gradient` | width + 1 (41) for each output | gradient of the support loss by the head's weights; for classes, whose order is arbitrary, its norm over the outputs |
+    | `head_gradient` | width + 1 (41) per output | support loss by the head's weights (classes: norm over the outputs) |
     | `activations` | 2 width (80) | mean and standard deviation of the last hidden layer over the support set |
-    | `task` | by family (33) | what the family shows of the support set: for scalar functions residual, target and density on an 11-point grid |
+    | `task` | by family (33) | scalar functions: the support set's residual, target, density on 11 grid points |
     | `loss` | 4 | score (log1p) of the support loss; its fall since the start; its last two falls |
     | `gradient_norms` | depth + 2 (4) | log1p of the last gradient's norm: stem, slots, head |
     | `progress` | 2 | layers / depth; steps / horizon |
@@ -94,7 +94,7 @@ class NetBuildEnv(TrainingEnv):
     | `burn_in` | 0 | first steps that earn nothing |
     | `reward` | `"performance"` | or `"improvement"` |
     | `feedback` | `"query"` | or `"support"` |
-    | `pool` | `None` | `None`: the packaged specialists where they fit, else random layers; `"random"`; a `LayerPool`; a path |
+    | `pool` | `None` | see below |
     | `learn` | `None` | how finished episodes change the pool: `"in_place"`, `"reptile"`, `"fomaml"`, `"maml"` |
     | `learn_kwargs` | `None` | see `gym_reml.learning.LearningOptions` |
     | `action` | by id | see above |
@@ -103,6 +103,10 @@ class NetBuildEnv(TrainingEnv):
     | `observation` | `"flat"` | or `"dict"` |
     | `device` | `"cpu"` | any torch device |
     | `render_mode` | `None` | `"rgb_array"`, `"ansi"` (and `"human"` through Gymnasium's wrapper) |
+
+    `pool=None` takes the packaged specialists where there are any for the family and they fit, else random layers.
+    `"packaged"`, a `LayerPool` or a path to one takes that, or is an error where it does not fit; `"random"` starts
+    from nothing. The pool in use is `env.unwrapped.pool`: the very object that was given, if one was.
 
     `reset(options={"pool": "initial"})` writes the initial weights back where the pool learns. With `learn`, the pool
     changes between episodes: the environment is then not stationary, a seed restarts tasks only, and the transitions

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import multiprocessing
+import numbers
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,9 @@ from gym_reml.tasks.base import TaskFamily
 
 PACKAGED_POOLS = {"sinusoid": "sinusoid_specialists.pt"}
 """Files of `gym_reml/data` by the family whose specialists they hold."""
+
+
+LARGEST_STEP = float(np.finfo(np.float32).max)
 
 
 @dataclass
@@ -71,8 +75,8 @@ def make_setup(
     device: str | torch.device = "cpu",
 ) -> Setup:
     """Builds the process for `count` rows. The arguments are those of `NetBuildEnv`."""
-    _check_integer("depth", depth)
-    _check_integer("step_bins", step_bins)
+    for argument, value in (("num_envs", count), ("depth", depth), ("step_bins", step_bins)):
+        _check_integer(argument, value)
     if observation not in ("flat", "dict"):
         raise ValueError(f"observation={observation!r}: must be one of 'flat', 'dict'")
     objective = Objective(horizon, burn_in, reward, feedback)
@@ -83,18 +87,13 @@ def make_setup(
         if learn is not None and source == "given":
             raise ValueError(f"pool: is on {the_pool.device}; to learn on device={str(device)!r} it must be there")
         the_pool = the_pool.to(the_device)
-    initial = tuple(initial_layers)
-    if len(initial) > depth or any(not 1 <= layer <= the_pool.layers for layer in initial):
-        raise ValueError(
-            f"initial_layers={initial_layers!r}: must be at most depth={depth} pool layers from 1 to {the_pool.layers}"
-        )
     mdp = TrainingMDP(
         count,
         the_family,
         the_pool,
         objective,
         slots=depth,
-        initial_layers=initial,
+        initial_layers=_initial_layers(initial_layers, depth, the_pool),
         step_range=_step_range(the_pool, min_step, max_step),
         learner=_make_learner(the_pool, the_family, learn, learn_kwargs),
     )
@@ -119,10 +118,25 @@ def _check_integer(argument: str, value: Any) -> None:
         raise ValueError(f"{argument}={value!r}: must be a positive integer")
 
 
+def _read_mapping(argument: str, value: Any) -> dict[str, Any]:
+    if value is not None and not isinstance(value, Mapping):
+        raise ValueError(f"{argument}={value!r}: must be a dict, or None")
+    return dict(value or {})
+
+
+def _initial_layers(layers: Any, depth: int, pool: LayerPool) -> tuple[int, ...]:
+    fine = isinstance(layers, Sequence | np.ndarray) and len(layers) <= depth
+    if not fine or any(not isinstance(layer, int | np.integer) or not 1 <= layer <= pool.layers for layer in layers):
+        raise ValueError(
+            f"initial_layers={layers!r}: must be at most depth={depth} pool layers, numbers from 1 to {pool.layers}"
+        )
+    return tuple(int(layer) for layer in layers)
+
+
 def _make_family(
     family: str | TaskFamily, family_kwargs: Mapping[str, Any] | None, shots: int | None, queries: int | None
 ) -> TaskFamily:
-    arguments = dict(family_kwargs or {})
+    arguments = _read_mapping("family_kwargs", family_kwargs)
     for argument, value in (("shots", shots), ("queries", queries)):
         if argument in arguments:
             raise ValueError(f"family_kwargs: {argument!r} is an argument of the environment itself")
@@ -133,8 +147,9 @@ def _make_family(
 
 def _find_device(device: str | torch.device) -> torch.device:
     try:
-        return torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError) as error:
+        # Copied from memory, because that fails for "meta", a device without any.
+        return torch.zeros(1).to(device).cpu().to(device).device
+    except (RuntimeError, AssertionError, TypeError) as error:
         raise ValueError(f"device={device!r}: not to be had here ({str(error).splitlines()[0]})") from error
 
 
@@ -158,18 +173,29 @@ def _find_pool(
             return packaged, "packaged"
     if pool is None or (isinstance(pool, str) and pool == "random"):
         return _random_pool(family, width, layers, layer_kind), "random"
-    if isinstance(pool, LayerPool):
-        found, source = pool, "given"
-    elif isinstance(pool, str | os.PathLike):
-        if not Path(pool).is_file():
-            raise ValueError(f"pool={pool!r}: no such file; must be None, 'random', a LayerPool or a path to one")
-        found, source = LayerPool.load(pool), str(pool)
-    else:
-        raise ValueError(f"pool={pool!r}: must be None, 'random', a LayerPool or a path to one")
+    found, source = _named_pool(pool, family)
     misfits = _misfits(found, family, wanted)
     if misfits:
-        raise ValueError(f"pool: holds {found.describe()}; {', '.join(misfits)}")
+        raise ValueError(f"pool: {source}, holds {found.describe()}; {', '.join(misfits)}")
     return found, source
+
+
+def _named_pool(pool: Any, family: TaskFamily) -> tuple[LayerPool, str]:
+    """A pool of somebody's choice, whether or not it fits."""
+    choices = "must be None, 'packaged', 'random', a LayerPool or a path to one"
+    if isinstance(pool, LayerPool):
+        return pool, "given"
+    if not isinstance(pool, str | os.PathLike):
+        raise ValueError(f"pool={pool!r}: {choices}")
+    if pool == "packaged":
+        packaged = _packaged_pool(family)
+        if packaged is None:
+            names = ", ".join(map(repr, PACKAGED_POOLS))
+            raise ValueError(f"pool='packaged': there is none for family={family.name!r}, only for {names}")
+        return packaged, "packaged"
+    if not Path(pool).is_file():
+        raise ValueError(f"pool={pool!r}: no such file; {choices}")
+    return LayerPool.load(pool), str(pool)
 
 
 def _misfits(pool: LayerPool, family: TaskFamily, wanted: Mapping[str, Any]) -> list[str]:
@@ -204,8 +230,8 @@ def _step_range(pool: LayerPool, min_step: float | None, max_step: float | None)
     low, high = pool.step_range
     low, high = low if min_step is None else min_step, high if max_step is None else max_step
     for argument, value in (("min_step", low), ("max_step", high)):
-        if not isinstance(value, int | float) or not np.isfinite(value) or value <= 0:
-            raise ValueError(f"{argument}={value!r}: must be a positive number")
+        if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < value <= LARGEST_STEP:
+            raise ValueError(f"{argument}={value!r}: must be a positive number, at most {LARGEST_STEP:g}")
     if low > high:
         raise ValueError(f"min_step={low!r}: must not be above max_step={high!r}")
     return float(low), float(high)
@@ -214,8 +240,9 @@ def _step_range(pool: LayerPool, min_step: float | None, max_step: float | None)
 def _make_learner(
     pool: LayerPool, family: TaskFamily, learn: str | None, learn_kwargs: Mapping[str, Any] | None
 ) -> PoolLearner | None:
+    arguments = _read_mapping("learn_kwargs", learn_kwargs)
     if learn is None:
-        if learn_kwargs:
+        if arguments:
             raise ValueError(
                 f"learn_kwargs={learn_kwargs!r}: given without learn, one of {', '.join(map(repr, RULES))}"
             )
@@ -226,7 +253,7 @@ def _make_learner(
             "Use gym.make_vec(..., vectorization_mode=None) or gym_reml.sb3.make_vec_env, which share one pool.",
             stacklevel=2,
         )
-    return PoolLearner(pool, family, learn, LearningOptions.parse(dict(learn_kwargs or {})))
+    return PoolLearner(pool, family, learn, LearningOptions.parse(arguments))
 
 
 def _observation_space(mdp: TrainingMDP, observation: str) -> spaces.Space[Any]:

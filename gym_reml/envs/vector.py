@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -29,7 +29,7 @@ class TrainingVectorEnv(VectorEnv[Any, Any, Any]):
         action_encoding: how actions are written, with `decode`, `encode` and `mask`.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {
+    metadata: dict[str, Any] = {
         "render_modes": list(RENDER_MODES),
         "render_fps": 2,
         "autoreset_mode": AutoresetMode.NEXT_STEP,
@@ -62,6 +62,8 @@ class TrainingVectorEnv(VectorEnv[Any, Any, Any]):
         self._initial_pool = setup.mdp.pool.clone() if setup.mdp.learner is not None else None
         self._recorders = [Recorder(row) for row in range(num_envs)] if render_mode is not None else []
         self._ended = np.zeros(num_envs, dtype=np.bool_)
+        # What rows draw from that step only because all rows step together: nothing they do then is kept.
+        self._idle = row_streams(0, setup.mdp.family.split)
 
     @property
     def pool(self) -> LayerPool:
@@ -155,7 +157,7 @@ class TrainingVectorEnv(VectorEnv[Any, Any, Any]):
         if self.autoreset_mode == AutoresetMode.SAME_STEP and outcome.terminated.any():
             ended = outcome.terminated
             final = np.full(self.num_envs, None, dtype=object)
-            for row in np.flatnonzero(ended):
+            for row in np.flatnonzero(ended).tolist():
                 final[row] = observe(outcome.observation, self.mdp.parts, self.single_observation_space, row)
             # As in SyncVectorEnv: the ended rows' step is told in final_info, their place is taken by the reset's.
             final_info = _with_masks(outcome.info, ended)
@@ -167,14 +169,19 @@ class TrainingVectorEnv(VectorEnv[Any, Any, Any]):
     def _step_and_restart(
         self, actions: Any
     ) -> tuple[Any, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
-        """A step in which rows that ended before are reset instead, their actions ignored."""
+        """A step in which rows that ended before are reset instead; their actions must be valid, but do nothing."""
         ended, nothing = self._ended, np.zeros(self.num_envs, dtype=np.bool_)
         if ended.all():
             info = self._restart(np.flatnonzero(ended))
             return self._observe(self.mdp.observe()), np.zeros(self.num_envs), nothing, nothing.copy(), info
-        outcome = self._act(actions)
-        step_info = _with_masks(outcome.info, ~ended)
-        info = _merge(step_info, self._restart(np.flatnonzero(ended)))
+        rows = np.flatnonzero(ended)
+        own = [self.mdp.streams[row] for row in rows]
+        self.mdp.seed(rows, [self._idle] * len(rows))
+        try:
+            outcome = self._act(actions)
+        finally:
+            self.mdp.seed(rows, own)
+        info = _merge(_with_masks(outcome.info, ~ended), self._restart(rows))
         terminated = outcome.terminated & ~ended
         self._ended = terminated
         return self._observe(self.mdp.observe()), np.where(ended, 0.0, outcome.reward), terminated, nothing, info
@@ -195,7 +202,7 @@ class TrainingVectorEnv(VectorEnv[Any, Any, Any]):
             self._recorders[row].restart(self.mdp)
         mask = np.zeros(self.num_envs, dtype=np.bool_)
         mask[rows] = True
-        info["pool"] = np.where(mask, np.full(self.num_envs, self._pool_source, dtype=object), None)
+        info["pool"] = np.full(self.num_envs, self._pool_source, dtype=object)
         return _with_masks(info, mask)
 
     def _observe(self, flat: NDArray[np.float32]) -> Any:
@@ -222,7 +229,9 @@ def _with_masks(info: dict[str, Any], mask: NDArray[np.bool_]) -> dict[str, Any]
 def _blank(values: NDArray[Any], mask: NDArray[np.bool_]) -> NDArray[Any]:
     if mask.all():
         return values
-    return np.where(mask, values, None if values.dtype == object else values.dtype.type(0))
+    blanked = values.copy()
+    blanked[~mask] = None if values.dtype == object else 0
+    return blanked
 
 
 def _merge(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,6 @@ __all__ = ["ENCODINGS", "ActionEncoding", "make_encoding"]
 
 def make_encoding(name: str, layers: int, step_bins: int) -> ActionEncoding:
     """The encoding of that name, or a ValueError that lists the choices."""
-    if name not in ENCODINGS:
+    if not isinstance(name, str) or name not in ENCODINGS:
         raise ValueError(f"action={name!r}: must be one of {', '.join(map(repr, ENCODINGS))}")
     return ENCODINGS[name](layers, step_bins)

@@ -86,9 +86,7 @@ class ActionEncoding(ABC):
 
 def read_integers(actions: Any, shape: tuple[int, ...], limits: Sequence[int] | int) -> NDArray[np.int64]:
     """The actions as integers below the limits, or a ValueError that says what is wrong with them."""
-    array = np.asarray(actions)
-    if array.shape != shape:
-        raise ValueError(f"action: has shape {array.shape}, must have {shape}")
+    array = _read_array(actions, shape)
     if not (np.issubdtype(array.dtype, np.integer) or np.issubdtype(array.dtype, np.bool_)):
         raise ValueError(f"action={actions!r}: must be integers, found {array.dtype}")
     if ((array < 0) | (array >= limits)).any():
@@ -98,15 +96,22 @@ def read_integers(actions: Any, shape: tuple[int, ...], limits: Sequence[int] | 
 
 def read_numbers(actions: Any, shape: tuple[int, ...]) -> NDArray[np.float32]:
     """The actions clipped to [-1, 1], or a ValueError that says what is wrong with them."""
-    try:
-        array = np.asarray(actions, dtype=np.float32)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"action={actions!r}: must be numbers") from error
-    if array.shape != shape:
-        raise ValueError(f"action: has shape {array.shape}, must have {shape}")
+    array = _read_array(actions, shape)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"action={actions!r}: must be numbers, found {array.dtype}")
     if np.isnan(array).any():
         raise ValueError(f"action={actions!r}: NaN is no action; values lie in [-1, 1], others are clipped to it")
-    return array.clip(-1.0, 1.0)
+    return np.clip(array.astype(np.float64), -1.0, 1.0).astype(np.float32)
+
+
+def _read_array(actions: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+    try:
+        array = np.asarray(actions)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"action={actions!r}: is no array of shape {shape}") from error
+    if array.shape != shape:
+        raise ValueError(f"action: has shape {array.shape}, must have {shape}")
+    return array
 
 
 def only_allowed(layers: Layers, allowed: Allowed) -> Layers:

@@ -28,11 +28,11 @@ class BoxEncoding(ActionEncoding):
         best = logits == logits.max(axis=1, keepdims=True)
         layers = best.argmax(axis=1)
         for row in np.flatnonzero(best.sum(axis=1) > 1):
-            layers[row] = generators[row].choice(np.flatnonzero(best[row]))
+            layers[row] = generators[int(row)].choice(np.flatnonzero(best[row]))
         return layers, values[:, -1]
 
     def encode(self, layers: Layers, steps: Steps) -> NDArray[np.float32]:
         actions = np.full((len(layers), self.layers + 2), -1.0, dtype=np.float32)
         actions[np.arange(len(layers)), layers] = 1.0
-        actions[:, -1] = steps
+        actions[:, -1] = np.clip(steps, -1.0, 1.0)
         return actions

@@ -38,5 +38,5 @@ class HybridEncoding(ActionEncoding):
         return only_allowed(layers, allowed), steps[:, 0]
 
     def encode(self, layers: Layers, steps: Steps) -> dict[str, NDArray[Any]]:
-        column = np.asarray(steps, dtype=np.float32)[:, None]
+        column = np.clip(steps, -1.0, 1.0).astype(np.float32)[:, None]
         return {"layer": np.asarray(layers, dtype=np.int64), "step_size": column}

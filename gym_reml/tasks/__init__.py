@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from gym_reml.tasks.base import SPLITS, Batch, TaskFamily, Tasks
@@ -31,7 +32,10 @@ def make_family(family: str | TaskFamily, **arguments: Any) -> TaskFamily:
         ValueError: an unknown name or argument (the message lists the choices), or a bad value.
     """
     if "members" in arguments:
-        arguments["members"] = tuple(_make_member(member) for member in arguments["members"])
+        members = arguments["members"]
+        if isinstance(members, str) or not isinstance(members, Sequence):
+            raise ValueError(f"members={members!r}: must be a list of families")
+        arguments["members"] = tuple(_make_member(member) for member in members)
     if isinstance(family, TaskFamily):
         kind: type[TaskFamily] = type(family)
     elif isinstance(family, str) and family in FAMILIES:

@@ -30,13 +30,24 @@ class Formula(Regression1d):
         super().__post_init__()
         if not callable(self.formula):
             raise ValueError(f"formula={self.formula!r}: must be callable as formula(x, **parameters)")
+        if not isinstance(self.parameters, Mapping) or not self.parameters:
+            raise ValueError(f"parameters={self.parameters!r}: must name at least one parameter and its (low, high)")
         for name, bounds in self.parameters.items():
-            if len(bounds) != 2 or not bounds[0] <= bounds[1]:
-                raise ValueError(f"parameters[{name!r}]={bounds!r}: must be (low, high) with low <= high")
+            try:
+                low, high = map(float, bounds)
+            except (TypeError, ValueError):
+                low, high = np.nan, np.nan
+            if not -np.inf < low <= high < np.inf:
+                raise ValueError(f"parameters[{name!r}]={bounds!r}: must be finite numbers (low, high) with low <= high")
         object.__setattr__(self, "ranges", dict(self.parameters))
 
     def evaluate(self, tasks: Tasks, x: NDArray[np.float64]) -> NDArray[np.float64]:
         y = np.asarray(self.formula(x, **{name: values[:, None] for name, values in tasks.items()}))
+        # A function of the parameters alone gives (n, 1). Nothing else may be stretched: (n,) would pass for points.
+        if y.shape not in (x.shape, (len(x), 1), ()):
+            raise ValueError(f"formula: gave shape {y.shape} for x of shape {x.shape} and parameters ({len(x)}, 1)")
+        if not np.isfinite(y).all():
+            raise ValueError("formula: gave values that are not finite")
         return np.broadcast_to(y, x.shape)
 
     @staticmethod
@@ -54,6 +65,10 @@ def from_function(
             function of a module rather than a lambda if the environment shall be pickled.
         parameters: the (low, high) of each parameter's uniform distribution.
         **arguments: `shots`, `queries`, `split`.
+
+    Raises:
+        ValueError: no parameters, or bad ranges; later, when tasks are drawn, a formula that gives something else than
+            finite numbers for all points.
     """
     return Formula(formula=formula, parameters=parameters, **arguments)
 
@@ -67,7 +82,7 @@ class _Arrays(TaskFamily):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.x.ndim != 3 or self.y.shape[:2] != self.x.shape[:2]:
+        if self.x.ndim != 3 or self.y.shape[:2] != self.x.shape[:2] or 0 in self.x.shape[2:] + self.y.shape[2:]:
             raise ValueError(
                 f"x {self.x.shape}, y {self.y.shape}: must be (tasks, points, in_features) and (tasks, points, ...)"
             )
@@ -91,20 +106,23 @@ class _Arrays(TaskFamily):
 
     def draw(self, generators: Generators) -> Tasks:
         members = self._members()
-        count = self.shots + self.queries
+        task = members[[generator.integers(len(members)) for generator in generators]]
+        points = np.array([generator.permutation(self.x.shape[1]) for generator in generators])
+        # From both ends, so that neither changes with the size of the other.
         return {
-            "task": members[[generator.integers(len(members)) for generator in generators]],
-            "points": np.array([generator.permutation(self.x.shape[1])[:count] for generator in generators]),
+            "task": task,
+            "support": points[:, : self.shots].copy(),
+            "query": points[:, ::-1][:, : self.queries].copy(),
         }
 
     def support(self, tasks: Tasks, forward: Forward, generators: Generators) -> Batch:
-        return self._pick(tasks, slice(None, self.shots))
+        return self._pick(tasks, "support")
 
     def query(self, tasks: Tasks, forward: Forward, generators: Generators) -> Batch:
-        return self._pick(tasks, slice(self.shots, None))
+        return self._pick(tasks, "query")
 
-    def _pick(self, tasks: Tasks, part: slice) -> Batch:
-        index = tasks["task"][:, None], tasks["points"][:, part]
+    def _pick(self, tasks: Tasks, part: str) -> Batch:
+        index = tasks["task"][:, None], tasks[part]
         return Batch(torch.from_numpy(self.x[index]), torch.from_numpy(self.y[index]))
 
     def describe(self, tasks: Tasks, row: int) -> dict[str, Any]:
@@ -144,12 +162,9 @@ def from_arrays(x: ArrayLike, y: ArrayLike, **arguments: Any) -> ArrayRegression
     Raises:
         ValueError: shapes that do not fit, values that are not finite, negative classes, or too few points.
     """
-    inputs = np.ascontiguousarray(x, dtype=np.float32)
-    targets = np.asarray(y)
-    if not np.isfinite(inputs).all() or not np.isfinite(targets).all():
-        raise ValueError("x, y: must be finite")
+    inputs, targets = _read_finite("x", x), np.asarray(y)
     if np.issubdtype(targets.dtype, np.integer) and targets.ndim == 2:
-        if targets.min() < 0:
+        if (targets < 0).any():
             raise ValueError(f"y: classes must not be negative, found {targets.min()}")
         return ArrayClassification(x=inputs, y=targets.astype(np.int64), **arguments)
     if targets.ndim != 3:
@@ -157,4 +172,15 @@ def from_arrays(x: ArrayLike, y: ArrayLike, **arguments: Any) -> ArrayRegression
             f"y {targets.shape} {targets.dtype}: must be (tasks, points, out_features) numbers, "
             "or (tasks, points) integers for classification"
         )
-    return ArrayRegression(x=inputs, y=np.ascontiguousarray(targets, dtype=np.float32), **arguments)
+    return ArrayRegression(x=inputs, y=_read_finite("y", targets), **arguments)
+
+
+def _read_finite(argument: str, values: ArrayLike) -> NDArray[np.float32]:
+    try:
+        with np.errstate(over="ignore"):
+            numbers = np.ascontiguousarray(values, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{argument}: must be an array of numbers ({error})") from error
+    if not np.isfinite(numbers).all():
+        raise ValueError(f"{argument}: must be finite, as float32")
+    return numbers

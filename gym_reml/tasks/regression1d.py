@@ -19,7 +19,7 @@ INPUT_RANGE = (-5.0, 5.0)
 GRID = torch.linspace(*INPUT_RANGE, 11)
 BANDWIDTH = 0.7
 # Grid points with hardly any support nearby shrink towards zero instead of copying a far-away point.
-PRIOR_WEIGHT = 0.1
+PRIOR_DENSITY = 0.02
 
 
 @dataclass(frozen=True)
@@ -55,14 +55,7 @@ class Regression1d(Regression):
 
     def support(self, tasks: Tasks, forward: Forward, generators: Generators) -> Batch:
         batch = self._points(tasks, generators, self.shots)
-        weights = torch.exp(-0.5 * ((GRID[:, None] - batch.inputs.transpose(1, 2)) / BANDWIDTH).square())
-        mean_weights = weights / self.shots
-        density = mean_weights.sum(dim=2)
-        smoother = mean_weights / (density + PRIOR_WEIGHT / self.shots).unsqueeze(2)
-        batch.extras = {
-            "smoother": smoother,
-            "static_signal": torch.cat([(smoother @ batch.targets).squeeze(2), density], dim=1),
-        }
+        batch.extras = smoothing(batch.inputs, batch.targets)
         return batch
 
     def query(self, tasks: Tasks, forward: Forward, generators: Generators) -> Batch:
@@ -88,3 +81,15 @@ class Regression1d(Regression):
         """Residual, target and density of the support points, smoothed onto an 11-point grid: (n, 33)."""
         residual = torch.bmm(batch.extras["smoother"], batch.targets - outputs).squeeze(2)
         return torch.cat([residual, batch.extras["static_signal"]], dim=1)
+
+
+def smoothing(inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    """What `support_signal` needs of a support set: the kernel smoother (n, 11, points) and the parts that never change.
+
+    Everything is a mean over points: neither their order nor how often the whole set is repeated makes a difference.
+    """
+    weights = torch.exp(-0.5 * ((GRID[:, None] - inputs.transpose(1, 2)) / BANDWIDTH).square())
+    mean_weights = weights / inputs.shape[1]
+    density = mean_weights.sum(dim=2)
+    smoother = mean_weights / (density + PRIOR_DENSITY).unsqueeze(2)
+    return {"smoother": smoother, "static_signal": torch.cat([(smoother @ targets).squeeze(2), density], dim=1)}

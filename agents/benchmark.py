@@ -1,0 +1,155 @@
+"""Environment steps per second, against the same training written as a plain PyTorch loop.
+
+Both do the same work on sinusoid tasks: append a copy of a pool layer while there is room, take one clipped gradient
+step on the support points, evaluate the loss on the query points. The loop trains one network at a time and does
+nothing else; the environment also decodes actions, observes, rewards, informs and resets.
+
+    python -m agents.benchmark
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+import tyro
+from torch import nn
+
+import gym_reml  # noqa: F401  (registers the environments)
+
+WIDTH, LAYERS, QUERIES, STEP_SIZE, CLIP_NORM = 40, 8, 50, 0.01, 10.0
+ACTIONS = 64
+"""Actions are drawn beforehand, this many for each row, and used in turn."""
+
+
+@dataclass
+class Options:
+    """What to measure, and for how long."""
+
+    seconds: float = 1.0
+    """Of each measurement."""
+    rounds: int = 5
+    """Everything is measured this often, in turn; the median counts."""
+    rows: tuple[int, ...] = (1, 8, 64, 256, 1024)
+    """Environments side by side."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Sizes that the environment and the loop share."""
+
+    depth: int
+    shots: int
+    horizon: int
+
+
+SETTINGS = {
+    "Default environment: 2 slots, 5 shots, 5 steps": Setting(depth=2, shots=5, horizon=5),
+    "Larger: 5 slots, 10 shots, 10 steps": Setting(depth=5, shots=10, horizon=10),
+}
+
+
+class Residual(nn.Module):
+    """x + relu(W x + b)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + torch.relu(self.linear(x))
+
+
+def plain_loop(setting: Setting) -> Callable[[], int]:
+    """One episode of the loop; it returns the steps taken."""
+    pool = [Residual() for _ in range(LAYERS)]
+    stem, head, criterion = nn.Sequential(nn.Linear(1, WIDTH), nn.ReLU()), nn.Linear(WIDTH, 1), nn.MSELoss()
+    generator = np.random.default_rng(0)
+
+    def points(count: int, amplitude: float, phase: float) -> tuple[torch.Tensor, torch.Tensor]:
+        x = generator.uniform(-5.0, 5.0, (count, 1)).astype(np.float32)
+        return torch.from_numpy(x), torch.from_numpy((amplitude * np.sin(x - phase)).astype(np.float32))
+
+    def episode() -> int:
+        task = generator.uniform(0.1, 5.0), generator.uniform(0.0, np.pi)
+        (support_x, support_y), (query_x, query_y) = points(setting.shots, *task), points(QUERIES, *task)
+        network = nn.Sequential(copy.deepcopy(stem), copy.deepcopy(head))
+        optimizer = torch.optim.SGD(network.parameters(), lr=STEP_SIZE)
+        for step in range(setting.horizon):
+            if step < setting.depth:
+                layer = copy.deepcopy(pool[generator.integers(LAYERS)])
+                network.insert(len(network) - 1, layer)
+                optimizer.add_param_group({"params": list(layer.parameters())})
+            optimizer.zero_grad()
+            criterion(network(support_x), support_y).backward()
+            nn.utils.clip_grad_norm_(network.parameters(), CLIP_NORM)
+            optimizer.step()
+            with torch.no_grad():
+                criterion(network(query_x), query_y).item()
+        return setting.horizon
+
+    return episode
+
+
+def environment(rows: int, setting: Setting) -> Callable[[], int]:
+    """One step of `rows` environments; it returns the environment steps taken, 0 for a single one's reset."""
+    arguments: dict[str, Any] = {"depth": setting.depth, "shots": setting.shots, "horizon": setting.horizon}
+    arguments |= {"pool": "random", "width": WIDTH, "layers": LAYERS, "queries": QUERIES}
+    shape = (ACTIONS, LAYERS + 2) if rows == 1 else (ACTIONS, rows, LAYERS + 2)
+    actions = np.random.default_rng(0).uniform(-1.0, 1.0, shape).astype(np.float32)
+    env: Any = (
+        gym.make("NetBuild-v0", **arguments).unwrapped
+        if rows == 1
+        else gym.make_vec("NetBuild-v0", rows, autoreset_mode="SameStep", **arguments)
+    )
+    env.reset(seed=0)
+    taken = 0
+
+    def step() -> int:
+        nonlocal taken
+        taken += 1
+        _, _, terminated, _, _ = env.step(actions[taken % ACTIONS])
+        if rows == 1 and terminated:
+            env.reset()
+        return rows
+
+    return step
+
+
+def rate(work: Callable[[], int], seconds: float) -> float:
+    """Steps per second."""
+    steps, start = 0, time.perf_counter()
+    while (passed := time.perf_counter() - start) < seconds:
+        steps += work()
+    return steps / passed
+
+
+def measure(setting: Setting, options: Options) -> tuple[float, Sequence[tuple[float, float]]]:
+    """Steps per second of the loop, and of each number of rows with the ratio to the loop of the same round."""
+    works = [plain_loop(setting), *(environment(rows, setting) for rows in options.rows)]
+    for work in works:
+        rate(work, 0.1)
+    rates = np.array([[rate(work, options.seconds) for work in works] for _ in range(options.rounds)])
+    medians, ratios = np.median(rates, axis=0), np.median(rates / rates[:, :1], axis=0)
+    return medians[0], list(zip(medians[1:], ratios[1:], strict=True))
+
+
+def main(options: Options) -> None:
+    """Prints a Markdown table for each setting."""
+    torch.set_num_threads(1)
+    for title, setting in SETTINGS.items():
+        loop, environments = measure(setting, options)
+        print(f"\n{title} (steps per second, and times the loop)\n\n| | steps/s | ratio |\n|---|---:|---:|")
+        print(f"| plain PyTorch loop | {loop:,.0f} | 1.0 |")
+        for rows, (steps, ratio) in zip(options.rows, environments, strict=True):
+            print(f"| n = {rows} | {steps:,.0f} | {ratio:.1f} |")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))

@@ -1,0 +1,60 @@
+"""Evaluates a finished run on any family: `python -m agents.evaluate RUN --family linear`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import tyro
+
+from agents.recipes import recipe_for
+from agents.report import compare_with_controls, plot_examples, write_report
+from agents.runs import Run
+from agents.train import Family, config_of, family_of
+from gym_reml.learner import Learner
+from gym_reml.tasks import make_family
+
+
+@dataclass(frozen=True)
+class Config:
+    """Compares a run's meta-learner with training from scratch and with its controls."""
+
+    run: tyro.conf.Positional[Path]
+    """run directory of a finished training"""
+    family: Family | None = None
+    """family of tasks; by default the one it was trained on"""
+    family_kwargs: str = "{}"
+    """further arguments of the family, as JSON"""
+    shots: int | None = None
+    """support points of a task; by default as in training"""
+    tasks: int = 600
+    """held-out tasks"""
+    seed: int = 0
+    """of the first task"""
+    full: bool = False
+    """also try every composition of layers (best composition, oracle)"""
+
+
+def main(config: Config) -> None:
+    """Evaluates and reports."""
+    torch.set_num_threads(1)
+    run = Run(config.run)
+    trained_on = family_of(config_of(run))
+    family = trained_on
+    if config.family is not None and config.family != trained_on.name:
+        family = make_family(config.family, **json.loads(config.family_kwargs)).replace(shots=trained_on.shots)
+    if config.shots is not None:
+        family = family.replace(shots=config.shots)
+    learner = Learner.load(run.folder / "learner")
+    results = compare_with_controls(learner, family, config.tasks, config.seed, full=config.full)
+    folder = run.folder / "evaluations" / f"{family.name}-{family.shots}-shot"
+    title = f"{family.name}, {family.shots} shot{'s' if family.shots > 1 else ''}, trained on {trained_on.name}"
+    write_report(results, recipe_for(family).metric, folder, title=title)
+    plot_examples(learner, family, folder / "examples.png", seed=config.seed)
+    print(f"table, curves and examples: {folder}")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config))

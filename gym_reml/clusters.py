@@ -1,0 +1,125 @@
+"""Specialists where competition fails (images: winners would be picked on noise): one layer for each kind of task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gym_reml.learning import Episodes, PoolLearner
+from gym_reml.mdp import TrainingMDP
+from gym_reml.pool import LayerPool
+
+Choice = Callable[[NDArray[np.float32]], NDArray[np.int64]]
+"""From first observations (n, size) to the pool layers to append in the first step (n,)."""
+
+Progress = Callable[[int, float], None]
+
+
+def meta_train(
+    mdp: TrainingMDP,
+    learner: PoolLearner,
+    choose: Choice,
+    *,
+    iterations: int,
+    progress: Progress | None = None,
+) -> None:
+    """Trains the pool by the exact meta-gradient on fresh tasks: one layer in the first step, all steps neutral.
+
+    With every layer present or chosen alike this is MAML; with learned rates Meta-SGD or MAML++'s LSLR.
+
+    Args:
+        mdp: gives the tasks and what is seen of them; must be seeded.
+        learner: changes the pool, its learning rates falling to zero along a cosine.
+        choose: the layer to append.
+        iterations: meta-updates, each on a batch of `mdp.count` tasks.
+        progress: called as progress(iteration, weighted query loss).
+    """
+    horizon, device = mdp.objective.horizon, mdp.pool.device
+    neutral = float(mdp.step_sizes(np.zeros(1, dtype=np.float32))[0])
+    sizes = torch.full((horizon, mdp.count), neutral, device=device)
+    for iteration in range(iterations):
+        learner.scale_rates(0.5 * (1.0 + np.cos(np.pi * iteration / iterations)))
+        mdp.reset()
+        layers = torch.zeros((horizon, mdp.count), dtype=torch.int64, device=device)
+        layers[0] = torch.from_numpy(choose(mdp.observe())).to(device)
+        loss = learner.update(Episodes([mdp.support], [mdp.query], layers, sizes, mdp.initial_layers, mdp.slots))
+        if progress is not None:
+            progress(iteration, loss)
+    learner.scale_rates(1.0)
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """Kinds of tasks, told apart by their first observation.
+
+    Attributes:
+        mean, deviation: (size,), by which observations are standardised.
+        centres: (clusters, size), in standardised observations.
+    """
+
+    mean: NDArray[np.float64]
+    deviation: NDArray[np.float64]
+    centres: NDArray[np.float64]
+
+    def assign(self, observations: NDArray[np.float32]) -> NDArray[np.int64]:
+        """The cluster of each observation (n, size): (n,) from 0."""
+        return nearest((observations - self.mean) / self.deviation, self.centres)
+
+
+def find_clusters(mdp: TrainingMDP, clusters: int, *, tasks: int = 1000, seed: int = 0) -> Clusters:
+    """k-means (Lloyd 1982, k-means++ starts) over the first observations of `tasks` tasks."""
+    rounds = -(-tasks // mdp.count)
+    seen = []
+    for _ in range(rounds):
+        mdp.reset()
+        seen.append(mdp.observe())
+    observations = np.concatenate(seen).astype(np.float64)
+    mean, deviation = observations.mean(axis=0), observations.std(axis=0) + 1e-3
+    points = (observations - mean) / deviation
+    generator = np.random.default_rng(seed)
+    attempts = [_lloyd(points, clusters, generator) for _ in range(5)]
+    return Clusters(mean, deviation, min(attempts, key=lambda attempt: attempt[1])[0])
+
+
+def nearest(points: NDArray[np.float64], centres: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Number of the centre nearest to each point."""
+    return _squared_distances(points, centres).argmin(axis=1)
+
+
+def _squared_distances(points: NDArray[np.float64], centres: NDArray[np.float64]) -> NDArray[np.float64]:
+    return ((points[:, None] - centres[None]) ** 2).sum(axis=2)
+
+
+def _lloyd(
+    points: NDArray[np.float64], clusters: int, generator: np.random.Generator, rounds: int = 50
+) -> tuple[NDArray[np.float64], float]:
+    """Centres and the sum of squared distances to them."""
+    centres = points[[generator.integers(len(points))]]
+    while len(centres) < clusters:
+        distances = _squared_distances(points, centres).min(axis=1)
+        total = distances.sum()
+        chance = distances / total if total > 0 else np.full(len(points), 1.0 / len(points))
+        centres = np.concatenate([centres, points[[generator.choice(len(points), p=chance)]]])
+    for _ in range(rounds):
+        members = nearest(points, centres)
+        moved = np.stack(
+            [points[members == k].mean(axis=0) if (members == k).any() else centres[k] for k in range(clusters)]
+        )
+        if np.allclose(moved, centres):
+            break
+        centres = moved
+    return centres, float(_squared_distances(points, centres).min(axis=1).sum())
+
+
+def copy_layer(pool: LayerPool, source: int, targets: Iterable[int]) -> None:
+    """Writes pool layer `source` and its rates over the layers `targets`, so that specialists start as equals."""
+    for name, tensor in pool.trainable().items():
+        kind, _, parameter = name.rpartition(".")
+        if parameter.startswith("layers"):
+            axis = 1 if kind == "rate" and pool.granularity == "step" else 0
+            for target in targets:
+                tensor.select(axis, target - 1).copy_(tensor.select(axis, source - 1))
