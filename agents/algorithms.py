@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 from stable_baselines3.common.vec_env import VecEnv
@@ -15,11 +16,11 @@ ENCODINGS = {
 }
 """The encoding that each algorithm takes and learns fastest on."""
 
+MINI_BATCHES = 4
 WIDE = {"policy_kwargs": {"net_arch": [128, 128]}}
 PROXIMAL = {
     **WIDE,
     "n_steps": 20,
-    "batch_size": 640,
     "n_epochs": 4,
     "gae_lambda": 0.95,
     "ent_coef": 0.005,
@@ -33,7 +34,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "MaskablePPO": PROXIMAL,
     "RecurrentPPO": PROXIMAL,
     "A2C": {**WIDE, "n_steps": 5, "gamma": 1.0, "ent_coef": 0.005},
-    "TRPO": {**WIDE, "n_steps": 20, "batch_size": 640, "gamma": 1.0},
+    "TRPO": {**WIDE, "n_steps": 20, "gamma": 1.0},
     "ARS": {"n_delta": 16},
     "DQN": {**OFF_POLICY, "exploration_fraction": 0.3},
     "QRDQN": {**OFF_POLICY, "exploration_fraction": 0.3},
@@ -49,7 +50,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
 def make_agent(algorithm: str, env: VecEnv, *, seed: int, learning_rate: float, log_folder: str | None) -> Any:
     """The algorithm on that environment, its learning rate falling linearly to zero."""
     policy = "MlpLstmPolicy" if algorithm == "RecurrentPPO" else "LinearPolicy" if algorithm == "ARS" else "MlpPolicy"
-    settings = dict(SETTINGS[algorithm])
+    # The libraries write into the dictionaries they are given.
+    settings = deepcopy(SETTINGS[algorithm])
+    if "n_steps" in settings and algorithm != "A2C":
+        settings["batch_size"] = settings["n_steps"] * env.num_envs // MINI_BATCHES
     if algorithm != "ARS":
         settings |= {"learning_rate": LinearSchedule(learning_rate)}
     return find_algorithm(algorithm)(policy, env, seed=seed, device="cpu", tensorboard_log=log_folder, **settings)

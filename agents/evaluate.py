@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import tyro
 
+from agents.command import run_command
 from agents.recipes import recipe_for
 from agents.report import compare_with_controls, plot_examples, write_report
 from agents.runs import Run
-from agents.train import Family, config_of, family_of
+from agents.train import Family, config_of, family_of, parse_arguments
 from gym_reml.learner import Learner
 from gym_reml.tasks import make_family
 
@@ -44,7 +44,7 @@ def main(config: Config) -> None:
     trained_on = family_of(config_of(run))
     family = trained_on
     if config.family is not None and config.family != trained_on.name:
-        family = make_family(config.family, **json.loads(config.family_kwargs)).replace(shots=trained_on.shots)
+        family = make_family(config.family, **parse_arguments(config.family_kwargs)).replace(shots=trained_on.shots)
     if config.shots is not None:
         family = family.replace(shots=config.shots)
     learner = Learner.load(run.folder / "learner")
@@ -57,4 +57,4 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config))
+    run_command(main, Config)

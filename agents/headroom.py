@@ -15,10 +15,11 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
-import tyro
+from numpy.typing import NDArray
 from rich import print as show
 from stable_baselines3 import DQN, PPO, SAC
 
+from agents.command import run_command
 from gym_reml.controls import STEP_GRID, best_composition, oracle, plan_learner, random_layer
 from gym_reml.envs.net_build import NetBuildEnv
 from gym_reml.evaluation import evaluate
@@ -85,7 +86,7 @@ AGENTS: dict[str, tuple[str, Callable[[str, int], Any]]] = {
 }
 
 
-def returns(result: Result) -> np.ndarray:
+def returns(result: Result) -> NDArray[np.float64]:
     """Return of every task's episode, under the default reward."""
     return -np.mean([np.log1p(result.values(step)) for step in STEPS], axis=0)
 
@@ -94,7 +95,7 @@ def main(config: Headroom) -> None:
     """Measures and prints."""
     torch.set_num_threads(1)
     env = NetBuildEnv()
-    protocol = {"steps": STEPS, "tasks": config.tasks}
+    protocol: dict[str, Any] = {"steps": STEPS, "tasks": config.tasks}
     plain = Learner("agent", RandomAgent(env.action_encoding, config.seed), env.pool, {"action": "box"})
     rows: dict[str, dict[str, float]] = {}
 
@@ -125,4 +126,4 @@ def main(config: Headroom) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Headroom))
+    run_command(main, Headroom)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 from gym_reml.tasks.base import TaskFamily
 
@@ -14,6 +16,7 @@ class Recipe:
     Attributes:
         metric: what tables and plots show.
         shots: support points when none are asked for.
+        augmentation: arguments of the family in training only.
         depth, horizon, layers, width, layer_kind, initial_layers: of the environment.
         bootstrap: "competition" or "clusters".
         bootstrap_iterations: rounds of it.
@@ -26,6 +29,7 @@ class Recipe:
 
     metric: str
     shots: int
+    augmentation: Mapping[str, Any]
     depth: int
     horizon: int
     layers: int
@@ -46,6 +50,7 @@ class Recipe:
 FUNCTIONS = Recipe(
     metric="mse",
     shots=5,
+    augmentation={},
     depth=2,
     horizon=5,
     layers=8,
@@ -66,6 +71,7 @@ FUNCTIONS = Recipe(
 IMAGES = Recipe(
     metric="accuracy",
     shots=1,
+    augmentation={"shifts": 2},
     depth=2,
     horizon=5,
     layers=5,
@@ -87,3 +93,9 @@ IMAGES = Recipe(
 def recipe_for(family: TaskFamily) -> Recipe:
     """The recipe that fits the family: classes of wide inputs are built on MAML, functions on competition."""
     return IMAGES if family.exchangeable_outputs else FUNCTIONS
+
+
+def augmented(family: TaskFamily, recipe: Recipe) -> TaskFamily:
+    """The family as training sees it, with those augmentations that it knows."""
+    known = {option.name for option in fields(family)}
+    return family.replace(**{name: value for name, value in recipe.augmentation.items() if name in known})

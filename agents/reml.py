@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecNormalize
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
@@ -86,7 +87,14 @@ class Reml:
 
     def _bootstrap(self) -> LayerPool:
         recipe, family = self.recipe, self.family
-        shape = {"in_features": family.in_features, "out_features": family.out_features, "width": recipe.width}
+        common: dict[str, Any] = {
+            "in_features": family.in_features,
+            "out_features": family.out_features,
+            "width": recipe.width,
+            "layers": recipe.layers,
+            "kind": recipe.layer_kind,
+            "seed": self.seed,
+        }
         with (
             SummaryWriter(str(self.run.folder / "tensorboard" / "bootstrap")) as writer,
             tqdm(total=recipe.bootstrap_iterations, desc="bootstrap", unit="round") as bar,
@@ -97,7 +105,6 @@ class Reml:
                 bar.set_postfix(query_loss=f"{loss:.3f}", refresh=False)
                 writer.add_scalar("bootstrap/query_loss", loss, bar.n)
 
-            common = {"layers": recipe.layers, "kind": recipe.layer_kind, "seed": self.seed, **shape}
             if recipe.bootstrap == "competition":
                 pool = LayerPool.random(scale=HIDDEN_SCALE, **common)
                 greedy_competition(
@@ -187,7 +194,7 @@ class Reml:
         else:
             env = VecNormalize.load(str(found[1] / "normaliser.pkl"), vec_env)
             agent = find_algorithm(self.algorithm).load(found[1] / "agent.zip", env=env, device="cpu")
-            native(env).mdp.learner.load_state(load_safely(found[1] / "learner.pt"))
+            pool_learner(env).load_state(load_safely(found[1] / "learner.pt"))
         if agent.num_timesteps < total:
             with tqdm(total=total, initial=agent.num_timesteps, desc="agent", unit="step", unit_scale=True) as bar:
                 agent.learn(
@@ -196,12 +203,13 @@ class Reml:
                     reset_num_timesteps=False,
                     tb_log_name="agent",
                 )
+        assert isinstance(env.obs_rms, RunningMeanStd)
         normaliser = Normaliser(env.obs_rms.mean, env.obs_rms.var, env.clip_obs, env.epsilon)
         return Learner("reml", agent, pool, self.arguments, normaliser, self.algorithm)
 
     def save_checkpoint(self, agent: Any, env: VecNormalize) -> None:
         """Keeps all that the run needs to go on from here."""
-        learner = native(env).mdp.learner
+        learner = pool_learner(env)
 
         def write(folder: Path) -> None:
             agent.save(folder / "agent.zip")
@@ -228,14 +236,14 @@ class Phases(BaseCallback):
     def _on_rollout_start(self) -> None:
         recipe, done = self.reml.recipe, self.num_timesteps / self.reml.recipe.total_steps
         joint = recipe.routing_share <= done < 1.0 - recipe.settled_share
-        env = native(self.env)
-        env.learning = joint
+        learner = pool_learner(self.env)
+        native(self.env).learning = joint
         if self._entropy is not None:
             self.model.ent_coef = self._entropy * max(0.0, 1.0 - done)  # type: ignore[attr-defined]
         phase = "joint" if joint else "routing" if done < recipe.routing_share else "settled"
         self.bar.set_description(phase, refresh=False)
-        self.logger.record("pool/updates", env.mdp.learner.updates if env.mdp.learner else 0)
-        self.logger.record("pool/dropped", env.mdp.learner.dropped if env.mdp.learner else 0)
+        self.logger.record("pool/updates", learner.updates)
+        self.logger.record("pool/dropped", learner.dropped)
         if time.monotonic() - self._kept > CHECKPOINT_SECONDS:
             self.reml.save_checkpoint(self.model, self.env)
             self._kept = time.monotonic()
@@ -253,3 +261,10 @@ def native(env: VecNormalize) -> TrainingVectorEnv:
     inner = env.unwrapped.env  # type: ignore[attr-defined]
     assert isinstance(inner, TrainingVectorEnv)
     return inner
+
+
+def pool_learner(env: VecNormalize) -> PoolLearner:
+    """What changes the pool inside that environment."""
+    learner = native(env).mdp.learner
+    assert learner is not None
+    return learner

@@ -8,7 +8,9 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, ScalarFormatter
 from rich import print as show
 
 from agents.runs import write_text
@@ -20,6 +22,7 @@ from gym_reml.tasks.base import TaskFamily
 
 TABLE_STEPS = (0, 1, 5, 10)
 CURVE_STEPS = tuple(range(11))
+LOG_TICKS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
 # Okabe and Ito's palette, told apart by colour-blind readers too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 
@@ -69,13 +72,17 @@ def plot_curves(results: Sequence[Result], metric: str, path: Path, title: str) 
     axes.set(xlabel="gradient steps", ylabel=f"{metric} on the query set", title=title)
     if metric != "accuracy":
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(ScalarFormatter())
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        low, high = axes.get_ylim()
+        axes.set_yticks([tick for tick in LOG_TICKS if low <= tick <= high])
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, ncols=2)
+    figure.legend(loc="outside lower center", fontsize=8, ncols=4)
     figure.savefig(path, dpi=130)
 
 
 def plot_examples(learner: Learner, family: TaskFamily, path: Path, *, seed: int, tasks: int = 4) -> None:
-    """A few held-out tasks: fits of functions before and after adaptation, or query images and what was said of them."""
+    """A few held-out tasks: fits of functions as they adapt, or query images and what the network says of them."""
     seeds = [seed + row for row in range(tasks)]
     moments = rollout(learner, family.replace(split="test"), seeds, 5)
     draw = _plot_images if family.image_shape is not None else _plot_fits
@@ -87,8 +94,6 @@ def plot_examples(learner: Learner, family: TaskFamily, path: Path, *, seed: int
 def _plot_fits(moments: Any, tasks: int, family: TaskFamily) -> Figure | None:
     figure = Figure(figsize=(3.2 * tasks, 3.4), layout="constrained")
     panels = figure.subplots(1, tasks, squeeze=False)[0]
-    import torch
-
     for moment in moments:
         if moment.step not in (0, 1, 5):
             continue
@@ -107,7 +112,8 @@ def _plot_fits(moments: Any, tasks: int, family: TaskFamily) -> Figure | None:
             label = f"after {moment.step} step{'s' if moment.step != 1 else ''}"
             axes.plot(grid, prediction, style, color=COLOURS[1], label=label)
             axes.set_title(f"task {row + 1}: mse {moment.info['query_loss'][row]:.2g} after {moment.step}", fontsize=9)
-    panels[0].legend(fontsize=7)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", fontsize=8, ncols=5)
     return figure
 
 
@@ -135,7 +141,9 @@ def _plot_images(moments: Any, tasks: int, family: TaskFamily) -> Figure | None:
                 guess, truth = int(guesses[row, place]), int(query.targets[row, place])
                 axes.imshow(query.inputs[row, place].reshape(family.image_shape), cmap="gray_r", vmin=0, vmax=1)
                 colour = COLOURS[2] if guess == truth else COLOURS[1]
-                axes.set_title(f"{guess + 1}" if guess == truth else f"{guess + 1} (is {truth + 1})", fontsize=7, color=colour)
+                axes.set_title(
+                    f"{guess + 1}" if guess == truth else f"{guess + 1} (is {truth + 1})", fontsize=7, color=colour
+                )
                 for side in axes.spines.values():
                     side.set(color=colour, linewidth=2)
     figure.suptitle("support set (left) and query images with the class the network says after 5 steps", fontsize=8)

@@ -49,9 +49,12 @@ class Run:
         if folder is None:
             folder = Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{label}"
         if folder.exists() and any(folder.iterdir()):
-            raise FileExistsError(f"{folder}: exists already; choose another --run, or go on with it by --resume {folder}")
+            raise FileExistsError(
+                f"{folder}: exists already; choose another --run, or go on with it by --resume {folder}"
+            )
         folder.mkdir(parents=True, exist_ok=True)
-        assert is_dataclass(config) and not isinstance(config, type)
+        assert is_dataclass(config)
+        assert not isinstance(config, type)
         write_text(folder / "config.json", json.dumps({"format": FORMAT, **asdict(config)}, indent=1, default=str))
         return cls(folder)
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import tyro
 from tqdm import tqdm
 
 import gym_reml
+from agents.command import run_command
 from gym_reml.bootstrap import HIDDEN_SCALE, greedy_competition
 from gym_reml.pool import LayerPool
 from gym_reml.tasks import make_family
@@ -47,4 +47,4 @@ def main(config: Specialists) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Specialists))
+    run_command(main, Specialists)

@@ -6,22 +6,27 @@ import json
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
 import tyro
 from rich import print as show
 
 from agents.algorithms import ENCODINGS
-from agents.recipes import Recipe, recipe_for
+from agents.command import run_command
+from agents.recipes import Recipe, augmented, recipe_for
 from agents.reml import Reml
 from agents.report import compare_with_controls, plot_examples, write_report
 from agents.runs import Run
 from gym_reml.tasks import FAMILIES, make_family
 from gym_reml.tasks.base import TaskFamily
 
-Algorithm = Literal[tuple(ENCODINGS)]  # type: ignore[valid-type]
-Family = Literal[tuple(FAMILIES)]  # type: ignore[valid-type]
+if TYPE_CHECKING:
+    Algorithm = str
+    Family = str
+else:
+    # The command line lists the choices, whatever they are by now.
+    Algorithm, Family = Literal[tuple(ENCODINGS)], Literal[tuple(FAMILIES)]
 
 
 @dataclass(frozen=True)
@@ -57,12 +62,27 @@ class Config:
 
 def family_of(config: Config) -> TaskFamily:
     """The family that the configuration names."""
-    family = make_family(config.family, **json.loads(config.family_kwargs))
+    family = make_family(config.family, **parse_arguments(config.family_kwargs))
     return family.replace(shots=config.shots or recipe_for(family).shots)
+
+
+def parse_arguments(text: str) -> dict[str, Any]:
+    """The arguments that a --family-kwargs holds, or a ValueError that says what is wrong with it."""
+    try:
+        arguments = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"--family-kwargs {text!r}: no JSON ({error})") from error
+    if not isinstance(arguments, dict):
+        raise ValueError(f'--family-kwargs {text!r}: must be a JSON object, such as \'{{"split": "train"}}\'')
+    return arguments
 
 
 def recipe_of(config: Config, family: TaskFamily) -> Recipe:
     """The family's recipe with the configuration's changes."""
+    for name in ("total_steps", "bootstrap_iterations", "n_envs", "evaluation_tasks"):
+        value = getattr(config, name)
+        if value is not None and value < 1:
+            raise ValueError(f"--{name.replace('_', '-')} {value}: must be positive")
     recipe = recipe_for(family)
     return replace(
         recipe,
@@ -81,16 +101,14 @@ def main(config: Config) -> None:
     """Trains, or goes on training, and reports."""
     torch.set_num_threads(1)
     start = time.monotonic()
-    if config.resume is not None:
-        run = Run(config.resume)
-        config = config_of(run)
-        family = family_of(config)
-    else:
-        family = family_of(config)
-        run = Run.create(config.run, config, f"{config.family}-{config.algorithm}")
+    resumed = Run(config.resume) if config.resume is not None else None
+    if resumed is not None:
+        config = config_of(resumed)
+    family = family_of(config)
     recipe = recipe_of(config, family)
+    run = resumed or Run.create(config.run, config, f"{config.family}-{config.algorithm}")
     show(f"run directory: {run.folder} (after an interruption: python -m agents.train --resume {run.folder})")
-    learner = Reml(run, family, recipe, config.algorithm, config.n_envs, config.seed).train()
+    learner = Reml(run, augmented(family, recipe), recipe, config.algorithm, config.n_envs, config.seed).train()
     show(f"trained in {time.monotonic() - start:.0f} s; evaluating on {config.evaluation_tasks} held-out tasks")
     results = compare_with_controls(learner, family, config.evaluation_tasks, seed=0, full=True)
     title = f"{family.name}, {family.shots} shot{'s' if family.shots > 1 else ''}, held-out tasks"
@@ -100,4 +118,4 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config))
+    run_command(main, Config)

@@ -83,8 +83,9 @@ class _Competition:
 
     def __call__(self, losses: Tensor) -> Tensor:
         self.losses = losses.nan_to_num(nan=torch.inf).reshape(self.shape)
-        typical = self.losses.clamp_max(1e6).mean(dim=1, keepdim=True)
-        weights = torch.softmax(-self.losses / (TEMPERATURE * typical), dim=1)
+        finite = torch.isfinite(self.losses)
+        typical = self.losses.where(finite, 0.0).sum(dim=1, keepdim=True) / finite.sum(dim=1, keepdim=True).clamp_min(1)
+        weights = torch.softmax(-self.losses / (TEMPERATURE * typical).clamp_min(1e-12), dim=1)
         return (weights / self.shape[0]).flatten()
 
 

@@ -19,8 +19,11 @@ from gym_reml.spaces import ActionEncoding, make_encoding
 from gym_reml.tasks import make_family
 from gym_reml.tasks.base import TaskFamily
 
-STEP_GRID = (-1.0, -0.5, 0.0, 0.25, 0.5, 0.75, 1.0)
+STEP_GRID = (-0.5, 0.0, 0.25, 0.5, 0.75)
 """Where on the logarithmic range constant steps are looked for."""
+
+SCRATCH_STEPS = (1e-3, 3.0)
+"""Range in which the step of training from scratch is looked for."""
 
 
 class Plan:
@@ -165,7 +168,8 @@ def from_scratch(
         adapt_stem=learner.pool.adapt_stem,
         seed=pool_seed,
     )
-    present = {"initial_layers": list(range(1, slots(learner) + 1)), "min_step": None, "max_step": None}
+    low, high = SCRATCH_STEPS
+    present = {"initial_layers": list(range(1, slots(learner) + 1)), "min_step": low, "max_step": high}
     arguments = learner.arguments | present
 
     def validation_loss(step: float) -> float:

@@ -155,7 +155,9 @@ class LearningOptions:
             and all(_is_number(weight) and weight >= 0 for weight in weights)
             and any(weight > 0 for weight in weights)
         ):
-            raise ValueError(f"learn_kwargs: step_weights={weights!r} must be None or numbers from 0, not all of them 0")
+            raise ValueError(
+                f"learn_kwargs: step_weights={weights!r} must be None or numbers from 0, not all of them 0"
+            )
 
     @classmethod
     def parse(cls, arguments: dict[str, Any]) -> LearningOptions:
@@ -177,7 +179,7 @@ class PoolLearner:
     Attributes:
         pool: what is changed.
         updates: how many times it was.
-        dropped: episodes left out because their replay was not finite.
+        dropped: episodes left out because their replay was not finite, or passed the family's cap.
     """
 
     def __init__(self, pool: LayerPool, family: TaskFamily, rule: str, options: LearningOptions | None = None) -> None:
@@ -277,13 +279,18 @@ class PoolLearner:
         """The episodes' weighted query losses (B,), and which of them are fit to learn from (B,) bool."""
         losses, _, _ = replay(self.pool, self.family, episodes, first_order=self.rule == "fomaml")
         by_row = (losses * step_weights[:, None]).sum(dim=0)
-        return by_row, torch.isfinite(by_row.detach()) & (losses.detach().amax(dim=0) < self.family.cap)
+        return by_row, self._fit(losses.detach())
+
+    def _fit(self, losses: Tensor) -> Tensor:
+        """Which episodes are fit to learn from, (B,) bool, by their query losses (T, B): none infinite or absurd."""
+        return (losses.isfinite() & (losses < self.family.cap)).all(dim=0)
 
     @torch.no_grad()
     def _average(self, episodes: Episodes) -> float:
         """Moves every pool layer to, or towards, the mean of the fast weights that grew from it."""
         losses, weights, contents = replay(self.pool, self.family, episodes)
-        finite = torch.stack([tensor.isfinite().flatten(1).all(dim=1) for tensor in weights.tensors()]).all(dim=0)
+        whole = torch.stack([tensor.isfinite().flatten(1).all(dim=1) for tensor in weights.tensors()]).all(dim=0)
+        finite = whole & self._fit(losses)
         self.dropped += int((~finite).sum())
         if not finite.any():
             return float("nan")

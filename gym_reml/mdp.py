@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,7 @@ from gym_reml.subnetworks import SubNetworks
 from gym_reml.tasks.base import Batch, TaskFamily, Tasks
 
 REWARDS = ("performance", "improvement")
-FEEDBACKS = ("query", "support")
+FEEDBACKS = ("support", "query")
 OBSERVATION_LIMIT = 20.0
 # Scores now, at first, before the last step and before that one, to what is shown: now and three falls.
 LOSS_PART = np.array([[1.0, -1.0, -1.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, -1.0], [0.0, 0.0, 0.0, 1.0]])
@@ -89,7 +90,6 @@ class TrainingMDP:
         family, pool, objective, step_range: as given.
         networks: the sub-networks.
         clock: (n,) int64, steps taken in the present episode.
-        support_loss, query_loss: (n,) float64, of the present networks.
         learner: changes the pool by the episodes that end, or None.
         learning: whether it does so at present.
         parts: the observation's parts, each a slice of the flat observation.
@@ -111,12 +111,13 @@ class TrainingMDP:
         self.count, self.family, self.pool, self.objective = count, family, pool, objective
         self.slots, self.initial_layers = slots, tuple(initial_layers)
         self.step_range = step_range or pool.step_range
+        self._log_range = math.log(self.step_range[0]), math.log(self.step_range[1])
         self.learner = learner
         self.learning = learner is not None
         self.networks = SubNetworks(count, slots, pool)
         self.clock = np.zeros(count, dtype=np.int64)
-        self.support_loss = np.zeros(count)
-        self.query_loss = np.zeros(count)
+        self._losses = np.zeros((2, count))  # on support and query set; the scores are what rewards make of them
+        self._scores = np.zeros((2, count))
         self._metrics: dict[str, Tensor] = {}
         self.tasks: Tasks = {}
         self.support: Batch
@@ -127,6 +128,16 @@ class TrainingMDP:
         self._trace: Trace | None = None
         self._history: list[list[_Step]] = [[] for _ in range(count)]
         self._make_parts()
+
+    @property
+    def support_loss(self) -> Array:
+        """(n,) float64, of the present networks."""
+        return self._losses[0]
+
+    @property
+    def query_loss(self) -> Array:
+        """(n,) float64, of the present networks."""
+        return self._losses[1]
 
     # -- what agents see ---------------------------------------------------------------------------------------------
 
@@ -147,30 +158,32 @@ class TrainingMDP:
         }
         self.observation_size = int(edges[-1])
         self._observation = np.zeros((self.count, self.observation_size), dtype=np.float32)
-        self._scores = np.zeros((self.count, 4))
+        self._past_scores = np.zeros((self.count, 4))
 
     def observe(self) -> NDArray[np.float32]:
         """The observations of all rows, (n, observation_size), as a copy."""
-        assert self._trace is not None
-        observation, parts, trace = self._observation, self.parts, self._trace
+        trace = self._trace
+        assert trace is not None
+        observation, parts = self._observation, self.parts
         gradient = by_head(trace, self.family.output_gradient(trace.outputs, self.support))
         if self.family.exchangeable_outputs:
             gradient = torch.linalg.vector_norm(gradient, dim=2)
-        observation[:, parts["head_gradient"]] = gradient.flatten(1).cpu().numpy()
-        features, share = trace.features, 1.0 / trace.features.shape[1]
-        mean = features.sum(dim=1) * share
-        deviation = torch.linalg.vector_norm(features - mean.unsqueeze(1), dim=1) * share**0.5
-        observation[:, parts["activations"]] = torch.cat([mean, deviation], dim=1).cpu().numpy()
+        # Not by var or vector_norm, which are tens of times slower over this dimension.
+        mean = trace.features.mean(dim=1, keepdim=True)
+        deviation = (trace.features - mean).square_().mean(dim=1).sqrt_()
+        shown = [gradient.flatten(1), mean.flatten(1), deviation]
         if self.family.signal_size:
-            observation[:, parts["task"]] = self.family.support_signal(trace.outputs, self.support).cpu().numpy()
-        observation[:, parts["loss"]] = self._scores @ LOSS_PART
+            shown.append(self.family.support_signal(trace.outputs, self.support))
+        # These come first in the observation, in this order.
+        observation[:, : parts["task"].stop] = torch.cat(shown, dim=1).cpu().numpy()
+        observation[:, parts["loss"]] = self._past_scores @ LOSS_PART
         progress = observation[:, parts["progress"]]
         progress[:, 0] = self.networks.depth / self.slots
         # Past the horizon the clock stands at its last step, so that a policy keeps acting as it did there.
         progress[:, 1] = np.minimum(self.clock, self.objective.horizon - 1) / self.objective.horizon
         if not np.isfinite(observation.sum()):
             np.nan_to_num(observation, copy=False)
-        return np.clip(observation, -OBSERVATION_LIMIT, OBSERVATION_LIMIT)
+        return observation.clip(-OBSERVATION_LIMIT, OBSERVATION_LIMIT)
 
     def allowed(self) -> NDArray[np.bool_]:
         """Which layers each row may pick, (n, L + 1): all while there is room, then only 0."""
@@ -210,8 +223,8 @@ class TrainingMDP:
             self._history[row] = []
         self._collect(rows, tasks)
         self._measure()
-        score = self._score("support")[rows]
-        self._scores[rows] = score[:, None]
+        self._make_finite()
+        self._past_scores[rows] = self._scores[0, rows, None]
         for name in ("gradient_norms", "last_action"):
             self._observation[rows, self.parts[name]] = 0.0
         info = self._info()
@@ -229,32 +242,30 @@ class TrainingMDP:
         networks = self.networks
         step_sizes = self.step_sizes(steps)
         depth = networks.depth.copy()
-        changed = networks.append(layers)
-        appended = np.where(networks.depth > depth, layers, 0)
+        appended, changed = networks.append(layers)
         if self._trace is None:
             self._measure()
         trace = self._trace
         assert trace is not None
         if changed <= self.slots:
-            trace = networks.forward(trace.inputs[0], self._workspaces[1], trace, changed)
+            trace = networks.forward(self._prepared, self._workspaces[1], trace, changed)
         by_output = self.family.output_gradient(trace.outputs, self.support)
         norms = networks.descend(trace, by_output, step_sizes, self.clock)
         data = (self.support, self.query)
         if not self.family.fixed_data:
             self._collect(np.arange(self.count), self.tasks)
-        before = {"support": self.support_loss, "query": self.query_loss}
-        score_before = self._score(self.objective.feedback)
-        worst = np.maximum(self.family.cap, np.maximum(self.support_loss, self.query_loss))
+        losses, scores = self._losses, self._scores
         self._measure()
-        diverged = ~(np.maximum(self._raw["support"], self._raw["query"]) <= worst)
+        diverged = ~(self._losses.max(axis=0) <= np.maximum(self.family.cap, losses.max(axis=0)))
         if diverged.any():
-            self._refuse(np.flatnonzero(diverged), depth, before)
+            self._refuse(np.flatnonzero(diverged), depth, losses)
             appended[diverged] = 0
         self.clock += 1
         if self.learning:
             self._record(data, appended, np.where(diverged, 0.0, step_sizes).astype(np.float32))
         self._remember(norms, layers, steps)
-        terms = self.objective.terms(score_before, self._score(self.objective.feedback), self.clock, diverged)
+        judged = FEEDBACKS.index(self.objective.feedback)
+        terms = self.objective.terms(scores[judged], self._scores[judged], self.clock, diverged)
         terminated = self.clock >= self.objective.horizon
         info = self._info() | {
             "layer": appended,
@@ -262,15 +273,15 @@ class TrainingMDP:
             "diverged": diverged,
             "reward_terms": terms,
         }
-        outcome = Outcome(self.observe(), sum(terms.values(), np.zeros(self.count)), terminated, info)
+        outcome = Outcome(self.observe(), sum(terms.values()), terminated, info)
         if self.learning:
             self._learn(np.flatnonzero(self.clock == self.objective.horizon))
         return outcome
 
     def step_sizes(self, steps: NDArray[np.float32]) -> NDArray[np.float32]:
         """Step sizes at these places, in [-1, 1], of the logarithmic range."""
-        low, high = np.log(self.step_range)
-        return np.exp(low + (steps.astype(np.float64) + 1.0) / 2.0 * (high - low)).astype(np.float32)
+        low, high = self._log_range
+        return np.exp(low + (steps.astype(np.float64) + 1.0) * ((high - low) / 2.0)).astype(np.float32)
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
@@ -297,44 +308,44 @@ class TrainingMDP:
     @torch.no_grad()
     def outputs(self, inputs: Tensor) -> Tensor:
         """The present networks' outputs at any inputs (n, points, in_features)."""
-        return self.networks.forward(self.networks.prepare(inputs.to(self.pool.device)), Workspace()).outputs
+        return self.networks.forward(self.networks.prepare(inputs.to(self.pool.device)), None).outputs
 
     def _measure(self) -> None:
-        """Losses and metrics of the present networks, all finite; `_raw` has the losses as they are."""
+        """Losses (as they are, finite or not), scores and metrics of the present networks."""
         everything, points = self.networks.forward(self._prepared, self._workspaces[0]), self.support.inputs.shape[1]
         self._trace = everything.first(points)
         query_outputs = everything.outputs[:, points:]
-        support_loss = self.family.loss(self._trace.outputs, self.support)
         query_loss = self.family.loss(query_outputs, self.query)
+        losses = torch.stack([self.family.loss(self._trace.outputs, self.support), query_loss])
         self._metrics = self.family.metrics(query_outputs, self.query, query_loss)
-        self._raw = {
-            "support": support_loss.cpu().numpy().astype(np.float64),
-            "query": query_loss.cpu().numpy().astype(np.float64),
-        }
-        cap = self.family.cap
-        self.support_loss, self.query_loss = (
-            loss if np.isfinite(loss.sum()) else np.nan_to_num(loss, nan=cap, posinf=cap, neginf=-cap)
-            for loss in self._raw.values()
-        )
+        self._set_losses(losses.cpu().numpy().astype(np.float64))
 
-    def _refuse(self, rows: Rows, depth: Rows, before: dict[str, Array]) -> None:
+    def _set_losses(self, losses: Array) -> None:
+        self._losses = losses
+        self._scores = self.family.score(torch.from_numpy(losses)).numpy()
+
+    def _make_finite(self) -> None:
+        """What is still not finite, although nothing was left to be refused, becomes the family's cap."""
+        if not np.isfinite(self._losses.sum()):
+            cap = self.family.cap
+            self._set_losses(np.nan_to_num(self._losses, nan=cap, posinf=cap, neginf=-cap))
+
+    def _refuse(self, rows: Rows, depth: Rows, before: Array) -> None:
         """Takes the step of these rows back: network and losses are what they were."""
         self.networks.take_back(rows, depth[rows])
         self._measure()
-        for part, values in (("support", self.support_loss), ("query", self.query_loss)):
-            if self.family.fixed_data:
-                values[rows] = before[part][rows]
-
-    def _score(self, part: str) -> Array:
-        loss = self.support_loss if part == "support" else self.query_loss
-        return self.family.score(torch.from_numpy(loss)).numpy()
+        if self.family.fixed_data:
+            losses = self._losses.copy()
+            losses[:, rows] = before[:, rows]
+            self._set_losses(losses)
+        self._make_finite()
 
     def _remember(self, norms: Tensor, layers: Rows, steps: NDArray[np.float32]) -> None:
         """Moves the parts of the observation that look back."""
-        self._scores[:, 3] = self._scores[:, 2]
-        self._scores[:, 2] = self._scores[:, 0]
-        self._scores[:, 0] = self._score("support")
-        self._observation[:, self.parts["gradient_norms"]] = torch.log1p(norms).T.cpu().numpy()
+        self._past_scores[:, 3] = self._past_scores[:, 2]
+        self._past_scores[:, 2] = self._past_scores[:, 0]
+        self._past_scores[:, 0] = self._scores[0]
+        self._observation[:, self.parts["gradient_norms"]] = np.log1p(norms.cpu().numpy().T)
         action = self._observation[:, self.parts["last_action"]]
         action[:] = 0.0
         action[np.arange(self.count), layers] = 1.0

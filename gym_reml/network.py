@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from functools import cached_property
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -18,18 +19,55 @@ from torch.nn import functional
 NORM_EPSILON = 1e-5
 
 
+class Activations:
+    """Activations with a column of ones behind them, (n, points, width + 1), and views of them, each made only once.
+
+    At few rows making a view costs as much as computing with it, and the buffers of a workspace outlive many steps.
+    """
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+        self._first: dict[int, Activations] = {}
+
+    @cached_property
+    def body(self) -> Tensor:
+        """All but the ones."""
+        return self.tensor[..., :-1]
+
+    @cached_property
+    def transposed(self) -> Tensor:
+        """(n, width + 1, points)."""
+        return self.tensor.transpose(1, 2)
+
+    def first(self, points: int) -> Activations:
+        """Those of the first points of each row."""
+        if points not in self._first:
+            self._first[points] = Activations(self.tensor[:, :points])
+        return self._first[points]
+
+
 class Workspace:
-    """Buffers by name, made once and reused: fresh allocations are what a small step would otherwise wait for."""
+    """Buffers by name, made once and reused: fresh allocations are what a step would otherwise wait for."""
 
     def __init__(self) -> None:
-        self._buffers: dict[Any, Tensor] = {}
+        self._buffers: dict[Any, tuple[Any, Any]] = {}
 
-    def take(self, key: Any, shape: tuple[int, ...], like: Tensor, fill: float = 0.0) -> Tensor:
-        """The buffer of that name; made anew, filled with `fill`, when its shape or device changed."""
-        buffer = self._buffers.get(key)
-        if buffer is None or buffer.shape != shape or buffer.device != like.device:
-            buffer = self._buffers[key] = torch.full(shape, fill, dtype=like.dtype, device=like.device)
-        return buffer
+    def take(self, name: str, position: int, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        """The buffer of that name and position, zeros at first; made anew when its shape changed."""
+        known, buffer = self._buffers.get((name, position), (None, None))
+        if known != shape:
+            buffer = torch.zeros(shape, dtype=like.dtype, device=like.device)
+            self._buffers[name, position] = (shape, buffer)
+        return cast(Tensor, buffer)
+
+    def activations(self, position: int, shape: tuple[int, ...], like: Tensor) -> Activations:
+        """The buffer for the activations (`shape` is that of their body) behind this position; its ones are in place."""
+        known, buffer = self._buffers.get(position, (None, None))
+        if known != shape:
+            ones = torch.ones((*shape[:2], shape[2] + 1), dtype=like.dtype, device=like.device)
+            buffer = Activations(ones)
+            self._buffers[position] = (shape, buffer)
+        return cast(Activations, buffer)
 
     def __reduce__(self) -> tuple[type[Workspace], tuple[()]]:
         # Copies and pickles start with empty buffers: they hold nothing that cannot be computed again.
@@ -150,6 +188,15 @@ class Weights:
         matrices = [None if matrix is None else next(remaining) for matrix in self.matrices]
         return Weights(matrices, list(remaining))
 
+    @cached_property
+    def reversed(self) -> list[Tensor]:
+        """What takes gradients back through slots and head: their matrices transposed, without the bias."""
+        return [matrix[:, :-1].transpose(1, 2) for matrix in self.matrices[1:] if matrix is not None]
+
+    def __reduce__(self) -> tuple[type[Weights], tuple[list[Tensor | None], list[Tensor]]]:
+        # Without the views: pickled, they would come back as tensors of their own.
+        return (Weights, (self.matrices, self.norms))
+
 
 Filled = Sequence["Tensor | bool"]
 """For each slot: True or False where all rows agree whether it holds a layer, else a (n, 1, 1) bool tensor."""
@@ -160,24 +207,24 @@ class Trace:
     """What a forward pass leaves for the backward pass.
 
     Attributes:
-        inputs: with a column of ones, the inputs of stem, slots and head, each (n, points, in + 1).
+        inputs: of stem, slots and head.
         saved: what the kind wants to know again, for stem and slots.
         outputs: (n, points, out).
     """
 
-    inputs: list[Tensor]
+    inputs: list[Activations]
     saved: list[tuple[Tensor, ...]]
     outputs: Tensor
 
     def first(self, points: int) -> Trace:
         """The part of this pass that belongs to the first points of each row."""
-        saved = [tuple(tensor[:, :points] for tensor in tensors) for tensors in self.saved]
-        return Trace([tensor[:, :points] for tensor in self.inputs], saved, self.outputs[:, :points])
+        saved = [tuple([tensor[:, :points] for tensor in tensors]) for tensors in self.saved]
+        return Trace([inputs.first(points) for inputs in self.inputs], saved, self.outputs[:, :points])
 
     @property
     def features(self) -> Tensor:
         """Activations of the last hidden layer, (n, points, width)."""
-        return self.inputs[-1][..., :-1]
+        return self.inputs[-1].body
 
 
 def with_ones(x: Tensor) -> Tensor:
@@ -207,43 +254,48 @@ def forward(
     Args:
         kind: the kind of all hidden layers.
         weights: weights of n networks.
-        prepared: see `prepare`.
+        prepared: see `prepare`; not looked at if `start` > 0.
         filled: which slots hold a layer; empty ones pass their input on.
         workspace: buffers to use (stepping), or None for fresh differentiable tensors (replay).
         trace: an earlier pass over the same inputs, needed if `start` > 0.
         start: the first matrix that changed since then: 0 is the stem, 1 the first slot.
     """
-    slots = len(weights.matrices) - 2
+    head, norms = weights.matrices[-1], weights.norms
+    assert head is not None
     if start == 0:
-        stem, norm = weights.matrices[0], weights.norms[0] if weights.norms else None
-        z = prepared if stem is None else torch.bmm(prepared, stem, out=_product(workspace, 0, prepared, stem))
-        hidden, saved = kind.forward(z, norm, _hidden(workspace, 0, z))
-        inputs, everything_saved = [prepared, _augment(workspace, 0, hidden)], [saved]
+        inputs: list[Activations] = [Activations(prepared)]
+        saved: list[tuple[Tensor, ...]] = []
     else:
         assert trace is not None
-        inputs, everything_saved = trace.inputs[: start + 1], trace.saved[:start]
-    for slot in range(max(start, 1), slots + 1):
-        matrix, previous, present = weights.matrices[slot], inputs[slot], filled[slot - 1]
-        assert matrix is not None
+        inputs, saved = trace.inputs[: start + 1], trace.saved[:start]
+    for position in range(start, len(weights.matrices) - 1):
+        matrix, previous, present = weights.matrices[position], inputs[position], position == 0 or filled[position - 1]
         if present is False:
             inputs.append(previous)
-            everything_saved.append(())
+            saved.append(())
             continue
-        z = torch.bmm(previous, matrix, out=_product(workspace, slot, previous, matrix))
-        target = _hidden(workspace, slot, z)
-        hidden, saved = kind.forward(z, weights.norms[slot] if weights.norms else None, target)
-        if kind.skip:
-            hidden = torch.add(hidden, previous[..., :-1], out=target)
+        z = previous.tensor  # a frozen stem's pre-activations are there already
+        if matrix is not None:
+            z = torch.bmm(z, matrix, out=_product(workspace, position, z, matrix))
+        into = None if workspace is None else workspace.activations(position, tuple(z.shape), z)
+        target = None if into is None else into.body
+        hidden, known = kind.forward(z, norms[position] if norms else None, target)
+        if kind.skip and position > 0:
+            hidden = torch.add(hidden, previous.body, out=target)
         if isinstance(present, Tensor):
-            hidden = torch.where(present, hidden, previous[..., :-1], out=target)
-        inputs.append(_augment(workspace, slot, hidden))
-        everything_saved.append(saved)
-    head = weights.matrices[-1]
-    assert head is not None
+            hidden = torch.where(present, hidden, previous.body, out=target)
+        inputs.append(Activations(with_ones(hidden)) if into is None else into)
+        saved.append(known)
     # Few outputs: the transposed product is several times faster than the direct one.
-    left, right = head.transpose(1, 2), inputs[-1].transpose(1, 2)
-    outputs = torch.bmm(left, right, out=_product(workspace, slots + 1, left, right)).transpose(1, 2)
-    return Trace(inputs, everything_saved, outputs)
+    left, right = head.transpose(1, 2), inputs[-1].transposed
+    outputs = torch.bmm(left, right, out=_product(workspace, -1, left, right)).transpose(1, 2)
+    return Trace(inputs, saved, outputs)
+
+
+def _product(workspace: Workspace | None, position: int, left: Tensor, right: Tensor) -> Tensor | None:
+    if workspace is None:
+        return None
+    return workspace.take("product", position, (left.shape[0], left.shape[1], right.shape[2]), left)
 
 
 def backward(
@@ -262,79 +314,54 @@ def backward(
         output_gradient: derivative of the losses by the outputs, (n, points, out).
         workspace: buffers (those of an earlier call are overwritten), or None for differentiable tensors.
     """
-    slots = len(weights.matrices) - 2
-    matrices: list[Tensor | None] = [None] * (slots + 2)
+
+    def buffer(name: str, position: int, shape: tuple[int, ...]) -> Tensor | None:
+        return None if workspace is None else workspace.take(name, position, shape, output_gradient)
+
+    last = len(weights.matrices) - 1
+    matrices: list[Tensor | None] = [None] * (last + 1)
     norms: list[Tensor] = []
-    by_z = output_gradient
-    upstream: Tensor | None = None
-    for position in range(slots + 1, -1, -1):
-        matrix = weights.matrices[position]
-        if position <= slots:
-            assert upstream is not None
-            present = True if position == 0 else filled[position - 1]
-            if present is False:
-                assert matrix is not None
-                matrices[position] = (
-                    torch.zeros_like(matrix) if workspace is None else _zeros(workspace, position, matrix)
-                )
-                if weights.norms:
-                    norms.insert(0, torch.zeros_like(weights.norms[position]))
-                continue
-            norm = weights.norms[position] if weights.norms else None
-            target = None if workspace is None else workspace.take(("by_z", position), upstream.shape, upstream)
-            by_z, by_norm = kind.backward(upstream, trace.saved[position], norm, target)
-            if isinstance(present, Tensor):
-                by_z = torch.mul(by_z, present, out=target)
-            if by_norm is not None:
-                norms.insert(0, by_norm * present)
-        if matrix is None:
-            break
-        inputs = trace.inputs[position]
-        if position > slots:
-            matrices[position] = by_head(trace, by_z)
-        else:
-            target = None if workspace is None else workspace.take(("gradient", position), matrix.shape, matrix)
-            matrices[position] = torch.bmm(inputs.transpose(1, 2), by_z, out=target)
-        if position == 0:
-            break
-        shape = (inputs.shape[0], inputs.shape[1], matrix.shape[1] - 1)
-        target = None if workspace is None else workspace.take(("by_input", position), shape, matrix)
-        by_input = torch.bmm(by_z, matrix[:, :-1].transpose(1, 2), out=target)
-        if 0 < position <= slots:
+    matrices[last] = by_head(trace, output_gradient)
+    shape = tuple(trace.features.shape)
+    # By the activations behind the present position. A single output's product is plain multiplication, and faster so.
+    product = torch.mul if output_gradient.shape[2] == 1 else torch.bmm
+    upstream = product(output_gradient, weights.reversed[-1], out=buffer("upstream", last, shape))
+    for position in range(last - 1, -1, -1):
+        matrix, present = weights.matrices[position], position == 0 or filled[position - 1]
+        if present is False:
+            assert matrix is not None
+            empty = buffer("zeros", position, tuple(matrix.shape))
+            matrices[position] = torch.zeros_like(matrix) if empty is None else empty
+            if weights.norms:
+                norms.append(torch.zeros_like(weights.norms[position]))
+            continue
+        target = buffer("by_z", position, shape)
+        norm = weights.norms[position] if weights.norms else None
+        by_z, by_norm = kind.backward(upstream, trace.saved[position], norm, target)
+        if isinstance(present, Tensor):
+            by_z = torch.mul(by_z, present, out=target)
+        if by_norm is not None:
+            norms.append(by_norm * present)
+        if matrix is not None:
+            target = buffer("gradient", position, tuple(matrix.shape))
+            matrices[position] = torch.bmm(trace.inputs[position].transposed, by_z, out=target)
+        if position > 0:
+            target = buffer("upstream", position, shape)
+            by_input = torch.bmm(by_z, weights.reversed[position - 1], out=target)
             if kind.skip:
                 by_input = torch.add(by_input, upstream, out=target)
-            elif isinstance(filled[position - 1], Tensor):
-                by_input = torch.where(filled[position - 1], by_input, upstream, out=target)
-        upstream = by_input
-    return Weights(matrices, norms)
+            elif isinstance(present, Tensor):
+                by_input = torch.where(present, by_input, upstream, out=target)
+            upstream = by_input
+    return Weights(matrices, norms[::-1])
 
 
 def by_head(trace: Trace, output_gradient: Tensor) -> Tensor:
     """Gradients by the head's matrix, (n, width + 1, out): the sum over points of activation x output gradient."""
-    return torch.bmm(output_gradient.transpose(1, 2), trace.inputs[-1]).transpose(1, 2)
-
-
-def _product(workspace: Workspace | None, position: int, left: Tensor, right: Tensor) -> Tensor | None:
-    shape = (left.shape[0], left.shape[1], right.shape[2])
-    return None if workspace is None else workspace.take(("z", position), shape, left)
-
-
-def _hidden(workspace: Workspace | None, position: int, z: Tensor) -> Tensor | None:
-    """Where the activations go: all but the last column of a buffer whose last column is ones."""
-    if workspace is None:
-        return None
-    return workspace.take(("hidden", position), (z.shape[0], z.shape[1], z.shape[2] + 1), z, fill=1.0)[..., :-1]
-
-
-def _augment(workspace: Workspace | None, position: int, hidden: Tensor) -> Tensor:
-    if workspace is None:
-        return with_ones(hidden)
-    shape = (hidden.shape[0], hidden.shape[1], hidden.shape[2] + 1)
-    return workspace.take(("hidden", position), shape, hidden, fill=1.0)
-
-
-def _zeros(workspace: Workspace, position: int, like: Tensor) -> Tensor:
-    return workspace.take(("zeros", position), like.shape, like)
+    inputs = trace.inputs[-1].tensor
+    if output_gradient.shape[2] == 1:
+        return (inputs * output_gradient).sum(dim=1).unsqueeze(2)
+    return torch.bmm(output_gradient.transpose(1, 2), inputs).transpose(1, 2)
 
 
 CLIP_NORM = 10.0
@@ -342,15 +369,15 @@ CLIP_NORM = 10.0
 
 def gradient_norms(gradient: Weights) -> Tensor:
     """Euclidean norm of each position's gradient (stem, slots, head), (positions, n)."""
-    head = gradient.matrices[-1]
-    assert head is not None
-    nothing = head.new_zeros(len(head))
-    by_position = [
-        nothing if matrix is None else torch.linalg.vector_norm(matrix, dim=(1, 2)) for matrix in gradient.matrices
+    lengths: list[Tensor | None] = [
+        None if matrix is None else torch.linalg.vector_norm(matrix, dim=(1, 2)) for matrix in gradient.matrices
     ]
     for position, norm in enumerate(gradient.norms):
-        by_position[position] = torch.hypot(torch.linalg.vector_norm(norm, dim=(1, 2)), by_position[position])
-    return torch.stack(by_position)
+        length, by_matrix = torch.linalg.vector_norm(norm, dim=(1, 2)), lengths[position]
+        lengths[position] = length if by_matrix is None else torch.hypot(length, by_matrix)
+    head = lengths[-1]
+    assert head is not None
+    return torch.stack([torch.zeros_like(head) if length is None else length for length in lengths])
 
 
 def descend(
@@ -375,6 +402,8 @@ def descend(
     scale = (step_sizes * -CLIP_NORM / length).reshape(-1, 1, 1)
     olds, slopes = weights.tensors(), gradient.tensors()
     factors = [scale] * len(olds) if rates is None else [scale * rate for rate in rates.tensors()]
-    targets = [None] * len(olds) if out is None else out.tensors()
-    rows = zip(olds, slopes, factors, targets, strict=True)
-    return weights.like([torch.addcmul(old, slope, factor, out=new) for old, slope, factor, new in rows])
+    if out is None:
+        return weights.like([torch.addcmul(*terms) for terms in zip(olds, slopes, factors, strict=True)])
+    for old, slope, factor, new in zip(olds, slopes, factors, out.tensors(), strict=True):
+        torch.addcmul(old, slope, factor, out=new)
+    return out

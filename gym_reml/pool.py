@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import secrets
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -167,8 +166,8 @@ class LayerPool:
             return {"all": ()}
         if granularity == "weight":
             return {name: tuple(self.parameters[name].shape) for name in self.adapted}
-        shared = {name: (self.layers,) if name.startswith("layers") else () for name in self.adapted}
-        return shared if granularity == "tensor" else {name: (steps, *shape) for name, shape in shared.items()}
+        prefix = (steps,) if granularity == "step" else ()
+        return {name: (*prefix, self.layers) if name.startswith("layers") else prefix for name in self.adapted}
 
     def instantiate(self, slots: Tensor) -> Weights:
         """Fast weights of n networks, differentiable in the pool.
@@ -375,5 +374,7 @@ def load_safely(path: str | os.PathLike[str]) -> Any:
     """`torch.load(weights_only=True)` onto the CPU; ValueError for what is damaged or not a torch file."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except OSError:
+        raise  # the file is absent, a folder, forbidden: the message says it
+    except Exception as error:  # a damaged pickle can fail in any way
         raise ValueError(f"{path}: not a readable file of this kind, or damaged ({type(error).__name__})") from error

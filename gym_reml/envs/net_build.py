@@ -41,7 +41,7 @@ class NetBuildEnv(TrainingEnv):
 
     | Part | Size (default) | Meaning |
     |---|---|---|
-    | `head_gradient` | width + 1 (41) per output | support loss by the head's weights (classes: norm over the outputs) |
+    | `head_gradient` | width + 1 (41) per output | support loss by the head's weights (classes: norm over outputs) |
     | `activations` | 2 width (80) | mean and standard deviation of the last hidden layer over the support set |
     | `task` | by family (33) | scalar functions: the support set's residual, target, density on 11 grid points |
     | `loss` | 4 | score (log1p) of the support loss; its fall since the start; its last two falls |

@@ -146,10 +146,12 @@ def _make_family(
 
 
 def _find_device(device: str | torch.device) -> torch.device:
+    if not isinstance(device, str | torch.device):
+        raise ValueError(f"device={device!r}: must be the name of a torch device, or one")
     try:
         # Copied from memory, because that fails for "meta", a device without any.
         return torch.zeros(1).to(device).cpu().to(device).device
-    except (RuntimeError, AssertionError, TypeError) as error:
+    except (RuntimeError, AssertionError) as error:
         raise ValueError(f"device={device!r}: not to be had here ({str(error).splitlines()[0]})") from error
 
 

@@ -131,6 +131,9 @@ class TrainingVectorEnv(VectorEnv[Any, Any, Any]):
             seeds = seed
         if len(seeds) != self.num_envs:
             raise ValueError(f"seed: {len(seeds)} seeds given for num_envs={self.num_envs}")
+        for one in seeds:
+            if one is not None and (isinstance(one, bool) or not isinstance(one, int | np.integer) or one < 0):
+                raise ValueError(f"seed={seed!r}: must be integers that are not negative, or None")
         if isinstance(seed, int | np.integer):
             super().reset(seed=int(seed))
         fresh = not self.mdp.streams

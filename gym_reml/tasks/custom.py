@@ -38,7 +38,9 @@ class Formula(Regression1d):
             except (TypeError, ValueError):
                 low, high = np.nan, np.nan
             if not -np.inf < low <= high < np.inf:
-                raise ValueError(f"parameters[{name!r}]={bounds!r}: must be finite numbers (low, high) with low <= high")
+                raise ValueError(
+                    f"parameters[{name!r}]={bounds!r}: must be finite numbers (low, high) with low <= high"
+                )
         object.__setattr__(self, "ranges", dict(self.parameters))
 
     def evaluate(self, tasks: Tasks, x: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -162,7 +164,7 @@ def from_arrays(x: ArrayLike, y: ArrayLike, **arguments: Any) -> ArrayRegression
     Raises:
         ValueError: shapes that do not fit, values that are not finite, negative classes, or too few points.
     """
-    inputs, targets = _read_finite("x", x), np.asarray(y)
+    inputs, targets = _read_finite("x", x), _read("y", y)
     if np.issubdtype(targets.dtype, np.integer) and targets.ndim == 2:
         if (targets < 0).any():
             raise ValueError(f"y: classes must not be negative, found {targets.min()}")
@@ -175,12 +177,16 @@ def from_arrays(x: ArrayLike, y: ArrayLike, **arguments: Any) -> ArrayRegression
     return ArrayRegression(x=inputs, y=_read_finite("y", targets), **arguments)
 
 
-def _read_finite(argument: str, values: ArrayLike) -> NDArray[np.float32]:
+def _read(argument: str, values: ArrayLike, dtype: type | None = None) -> NDArray[Any]:
     try:
-        with np.errstate(over="ignore"):
-            numbers = np.ascontiguousarray(values, dtype=np.float32)
+        return np.asarray(values, dtype=dtype)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{argument}: must be an array of numbers ({error})") from error
+
+
+def _read_finite(argument: str, values: ArrayLike) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):
+        numbers = np.ascontiguousarray(_read(argument, values, np.float32))
     if not np.isfinite(numbers).all():
         raise ValueError(f"{argument}: must be finite, as float32")
     return numbers

@@ -84,7 +84,7 @@ class Regression1d(Regression):
 
 
 def smoothing(inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
-    """What `support_signal` needs of a support set: the kernel smoother (n, 11, points) and the parts that never change.
+    """What `support_signal` needs of a support set: the kernel smoother (n, 11, points), and the parts that stay.
 
     Everything is a mean over points: neither their order nor how often the whole set is repeated makes a difference.
     """

@@ -1,0 +1,71 @@
+"""An animation of a learner at work: `python -m agents.animate RUN`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import torch
+import tyro
+from numpy.typing import NDArray
+from PIL import Image
+
+import gym_reml
+from agents.command import run_command
+from agents.runs import Run
+from agents.train import config_of, family_of
+from gym_reml.learner import Learner
+
+FRAME_MILLISECONDS = 900
+LAST_FRAME_MILLISECONDS = 2200
+
+
+@dataclass(frozen=True)
+class Config:
+    """Writes an animated GIF of some episodes of a finished run's learner on held-out tasks."""
+
+    run: tyro.conf.Positional[Path]
+    """run directory of a finished training"""
+    out: Path | None = None
+    """file to write, by default episode.gif in the run directory"""
+    episodes: int = 3
+    """how many episodes"""
+    seed: int = 0
+    """of the first task"""
+
+
+def main(config: Config) -> None:
+    """Plays the episodes and writes the animation."""
+    torch.set_num_threads(1)
+    run = Run(config.run)
+    learner = Learner.load(run.folder / "learner")
+    arguments = dict(learner.arguments)
+    action = arguments.pop("action")
+    env_id = next(env_id for env_id, encoding in gym_reml.ENVIRONMENTS.items() if encoding == action)
+    family = family_of(config_of(run)).replace(split="test")
+    env = gym.make(env_id, family=family, pool=learner.pool, render_mode="rgb_array", **arguments)
+
+    def masks() -> NDArray[np.bool_]:
+        return env.get_wrapper_attr("action_masks")()[None]
+
+    frames, durations = [], []
+    for episode in range(config.episodes):
+        observation, _ = env.reset(seed=config.seed + episode)
+        frames.append(env.render())
+        durations.append(FRAME_MILLISECONDS)
+        state, ended = None, False
+        while not ended:
+            actions, state = learner.act(observation[None], state, np.array([state is None]), masks)
+            observation, _, ended, _, _ = env.step(actions[0])
+            frames.append(env.render())
+            durations.append(LAST_FRAME_MILLISECONDS if ended else FRAME_MILLISECONDS)
+    out = config.out or run.folder / "episode.gif"
+    first, *others = (Image.fromarray(np.asarray(frame)).quantize(64) for frame in frames)
+    first.save(out, save_all=True, append_images=others, duration=durations, loop=0, optimize=True)
+    print(f"wrote {len(frames)} frames to {out}")
+
+
+if __name__ == "__main__":
+    run_command(main, Config)

@@ -1,0 +1,196 @@
+"""Files of pools: whole, harmless and of this version, or refused."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from test_pool import KINDS, equal, make, shares, with_rates
+
+from gym_reml import pool as pool_module
+from gym_reml.pool import RATES, LayerPool, load_safely, save_atomically
+
+
+@KINDS
+@pytest.mark.parametrize("granularity", [None, *RATES])
+@pytest.mark.parametrize("adapt_stem", [True, False])
+def test_saving_and_loading_is_exact(kind: str, granularity: str | None, adapt_stem: bool, tmp_path: Path) -> None:
+    pool = make(kind, adapt_stem=adapt_stem)
+    pool = pool if granularity is None else with_rates(pool, granularity)
+    pool.parameters["head"].requires_grad_(True)  # as in the middle of an update
+    path = tmp_path / "folder" / "pool.pt"
+    pool.save(path)
+    loaded = LayerPool.load(str(path))
+    assert equal(loaded, pool)
+    assert not any(tensor.requires_grad for tensor in loaded.trainable().values())
+    assert os.listdir(path.parent) == ["pool.pt"]
+    assert equal(LayerPool.from_state(pool.state()), pool)
+    assert not shares(LayerPool.from_state(pool.state()), pool)
+
+
+def test_saving_keeps_the_usual_permissions(tmp_path: Path) -> None:
+    make().save(tmp_path / "pool.pt")
+    (tmp_path / "plain").write_bytes(b"")
+    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("pool.pt", "plain")]
+    assert modes[0] == modes[1]
+
+
+@pytest.mark.parametrize("function", ["save", "replace"])
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_a_crash_while_saving_leaves_the_old_file(
+    function: str, error: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "pool.pt"
+    make(seed=1).save(path)
+    content = path.read_bytes()
+
+    def crash(*arguments: Any) -> None:
+        if function == "save":
+            arguments[1].write(b"half a")
+        raise error
+
+    monkeypatch.setattr(torch if function == "save" else os, function, crash)
+    with pytest.raises(error):
+        make(seed=2).save(path)
+    assert path.read_bytes() == content
+    assert os.listdir(tmp_path) == ["pool.pt"], "no temporary file is left"
+
+
+def test_the_new_file_is_whole_before_it_has_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace, seen = os.replace, []
+
+    def watch(source: Path, target: Path) -> None:
+        seen.append(LayerPool.load(source))
+        replace(source, target)
+
+    monkeypatch.setattr(pool_module.os, "replace", watch)
+    pool = make()
+    pool.save(tmp_path / "pool.pt")
+    assert len(seen) == 1
+    assert equal(seen[0], pool)
+
+
+def test_truncated_files(tmp_path: Path) -> None:
+    path = tmp_path / "pool.pt"
+    make().save(path)
+    content = path.read_bytes()
+    for size in [*range(0, len(content), 97), len(content) - 1]:
+        path.write_bytes(content[:size])
+        with pytest.raises(ValueError, match=r"pool\.pt"):
+            LayerPool.load(path)
+
+
+def test_damaged_files_are_refused_or_harmless(tmp_path: Path) -> None:
+    """Wherever a byte is wrong: a ValueError that names the file, or a pool that is consistent and finite."""
+    path = tmp_path / "pool.pt"
+    make().save(path)
+    content = path.read_bytes()
+    messages = []
+    for place in np.random.default_rng(0).choice(len(content), 200, replace=False):
+        damaged = bytearray(content)
+        damaged[place] ^= 0x5A
+        path.write_bytes(damaged)
+        try:
+            pool = LayerPool.load(path)
+        except ValueError as error:
+            messages.append(str(error))
+        else:
+            assert all(tensor.isfinite().all() for tensor in pool.parameters.values())
+    assert messages
+    assert all("pool.pt" in message for message in messages)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("content", [b"", b"not a pool", b"PK\x03\x04", b"\x80\x04."])
+def test_other_files(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "other"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="other: not a readable file"):
+        load_safely(path)
+
+
+class Bomb:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[[Path], None], tuple[Path]]:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("write", [torch.save, lambda state, path: path.write_bytes(pickle.dumps(state))])
+def test_code_in_a_file_is_not_executed(write: Callable[[Any, Path], Any], tmp_path: Path) -> None:
+    trace, path = tmp_path / "trace", tmp_path / "pool.pt"
+    write(make().state() | {"kind": Bomb(trace)}, path)
+    with pytest.raises(ValueError, match="not a readable file"):
+        LayerPool.load(path)
+    assert not trace.exists()
+    torch.load(path, weights_only=False) if write is torch.save else pickle.loads(path.read_bytes())
+    assert trace.exists(), "the bomb was live"
+
+
+def test_no_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        LayerPool.load(tmp_path / "nowhere.pt")
+
+
+@pytest.mark.parametrize("state", [{}, {"format": "gym_reml.LayerPool/2"}, {"weights": torch.ones(2)}, [1], None])
+def test_other_states_and_versions(state: Any, tmp_path: Path) -> None:
+    save_atomically(state, tmp_path / "pool.pt")
+    with pytest.raises(ValueError, match=r"pool\.pt: not a layer pool this version reads .*expected .*LayerPool/1"):
+        LayerPool.load(tmp_path / "pool.pt")
+
+
+def with_parameter(name: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda state: state["parameters"].__setitem__(name, value)
+
+
+DAMAGE: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "a part is missing": lambda state: state.pop("rates"),
+    "a part too many": lambda state: state.update(other=1),
+    "unknown kind": lambda state: state.update(kind="conv"),
+    "kind is no name": lambda state: state.update(kind=["relu"]),
+    "kind with a norm": lambda state: state.update(kind="layer_norm"),
+    "parameter missing": lambda state: state["parameters"].pop("head"),
+    "parameter too many": with_parameter("neck", torch.ones(2)),
+    "no tensor": with_parameter("head", [1.0]),
+    "no dict": lambda state: state.update(parameters=[torch.ones(2)]),
+    "NaN": lambda state: state["parameters"]["layers"][1, 2, 3].fill_(torch.nan),
+    "infinity": lambda state: state["parameters"]["stem"][0, 0].fill_(torch.inf),
+    "head of another width": with_parameter("head", torch.ones(7, 3)),
+    "layers that are not square": with_parameter("layers", torch.ones(4, 6, 6)),
+    "no layers": with_parameter("layers", torch.ones(0, 6, 5)),
+    "no inputs": with_parameter("stem", torch.ones(1, 5)),
+    "stem of one dimension": with_parameter("stem", torch.ones(5)),
+    "a number": with_parameter("stem", torch.tensor(1.0)),
+    "another type": with_parameter("head", torch.ones(6, 3, dtype=torch.float64)),
+    "integers": lambda state: state.update(
+        parameters={name: tensor.long() for name, tensor in state["parameters"].items()}
+    ),
+    "adapt_stem is no truth": lambda state: state.update(adapt_stem="no"),
+    "granularity without rates": lambda state: state.update(granularity="tensor"),
+    "rates without granularity": lambda state: state.update(rates={"all": torch.tensor(1.0)}),
+    "unknown granularity": lambda state: state.update(rates={"all": torch.tensor(1.0)}, granularity="all"),
+    "rates of other shapes": lambda state: state.update(rates={"all": torch.ones(2)}, granularity="scalar"),
+    "a rate is missing": lambda state: state.update(rates={"stem": torch.tensor(1.0)}, granularity="tensor"),
+    "rate is NaN": lambda state: state.update(rates={"all": torch.tensor(torch.nan)}, granularity="scalar"),
+    "rates of other numbers of steps": lambda state: state.update(
+        rates={"stem": torch.ones(3), "layers": torch.ones(2, 4), "head": torch.ones(3)}, granularity="step"
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_states_that_do_not_fit_together(damage: Callable[[dict[str, Any]], Any]) -> None:
+    state = make("relu").state()
+    LayerPool.from_state(state)
+    damage(state)
+    with pytest.raises(ValueError, match=r"^here: damaged layer pool, "):
+        LayerPool.from_state(state, "here")

@@ -1,0 +1,380 @@
+"""Families one by one: the functions and their ranges, mixtures, users' arrays and formulas, and batches of data."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gym_reml.streams import many_streams
+from gym_reml.tasks import FAMILIES, SPLITS, Batch, TaskFamily, from_arrays, from_function, make_family
+from gym_reml.tasks.custom import ArrayClassification, ArrayRegression
+from gym_reml.tasks.mixture import Mixture
+from gym_reml.tasks.regression1d import Regression1d
+from gym_reml.tasks.sinusoid import Sinusoid
+from gym_reml.tasks.supervised import Classification, Regression
+
+Array = NDArray[np.float64]
+
+
+def no_network(inputs: Tensor) -> Tensor:
+    raise AssertionError("these families' data does not depend on the network")
+
+
+def draw(family: TaskFamily, count: int, seed: int = 0) -> tuple[dict[str, Any], Batch, Batch]:
+    streams = many_streams(seed, count, family.split)
+    tasks = family.draw([row.task for row in streams])
+    support = family.support(tasks, no_network, [row.support for row in streams])
+    return tasks, support, family.query(tasks, no_network, [row.query for row in streams])
+
+
+# -- scalar functions ----------------------------------------------------------------------------------------------
+
+FUNCTIONS: dict[str, tuple[dict[str, tuple[float, float]], Callable[..., float]]] = {
+    # Finn et al. 2017, section 5.1
+    "sinusoid": (
+        {"amplitude": (0.1, 5.0), "phase": (0.0, np.pi)},
+        lambda x, amplitude, phase: amplitude * np.sin(x - phase),
+    ),
+    "linear": (
+        {"slope": (-1.0, 1.0), "intercept": (-2.0, 2.0)},
+        lambda x, slope, intercept: slope * x + intercept,
+    ),
+    "quadratic": (
+        {"curvature": (-0.2, 0.2), "vertex": (-2.0, 2.0), "offset": (-2.0, 2.0)},
+        lambda x, curvature, vertex, offset: offset + curvature * (x - vertex) * (x - vertex),
+    ),
+    "step": (
+        {"before": (-3.0, 3.0), "after": (-3.0, 3.0), "edge": (-3.0, 3.0)},
+        lambda x, before, after, edge: before if x < edge else after,
+    ),
+    "sawtooth": (
+        {"amplitude": (0.5, 3.0), "period": (3.0, 8.0), "shift": (0.0, 5.0)},
+        lambda x, amplitude, period, shift: amplitude * (2 * ((x - shift) % period) / period - 1),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_ranges(name: str) -> None:
+    """Uniform: bounds kept and nearly reached, mean in the middle, variance a twelfth of the square; independent."""
+    ranges = FUNCTIONS[name][0]
+    tasks = draw(make_family(name, queries=1), 4000)[0]
+    assert tasks.keys() == ranges.keys()
+    for parameter, (low, high) in ranges.items():
+        share = (tasks[parameter] - low) / (high - low)
+        assert share.min() >= 0
+        assert share.max() <= 1
+        assert share.min() < 0.01 < 0.99 < share.max()
+        np.testing.assert_allclose([share.mean(), share.var()], [1 / 2, 1 / 12], atol=0.02)
+    correlations = np.corrcoef(np.stack(list(tasks.values())))
+    np.testing.assert_allclose(correlations, np.eye(len(ranges)), atol=0.08)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_inputs_are_uniform_from_minus_five_to_five(name: str) -> None:
+    _, support, query = draw(make_family(name, shots=20), 200)
+    for batch in (support, query):
+        assert batch.inputs.abs().max() <= 5
+        np.testing.assert_allclose([batch.inputs.mean(), batch.inputs.var()], [0, 100 / 12], atol=0.3)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_targets_are_the_function_of_the_inputs(name: str) -> None:
+    tasks, support, query = draw(make_family(name), 20)
+    for row in range(20):
+        parameters = {parameter: float(values[row]) for parameter, values in tasks.items()}
+        for batch in (support, query):
+            x, y = batch.inputs[row, :, 0].tolist(), batch.targets[row, :, 0].tolist()
+            np.testing.assert_allclose(y, [FUNCTIONS[name][1](value, **parameters) for value in x], atol=2e-5)
+
+
+def test_registry() -> None:
+    assert all(kind.name == name for name, kind in FAMILIES.items())
+    assert {"sinusoid", "linear", "quadratic", "step", "sawtooth", "mixture", "omniglot"} <= set(FAMILIES)
+    assert all(issubclass(kind, Regression | Classification | Mixture) for kind in FAMILIES.values())
+
+
+@pytest.mark.parametrize("wrong", ["cosine", None, 3, Sinusoid])
+def test_unknown_family(wrong: Any) -> None:
+    with pytest.raises(ValueError, match=r"(?s)^family=.*must be one of 'sinusoid', .*, or a TaskFamily"):
+        make_family(wrong)
+
+
+def test_every_scalar_family_is_tested_here() -> None:
+    assert {name for name, kind in FAMILIES.items() if issubclass(kind, Regression1d)} == set(FUNCTIONS)
+
+
+# -- mixtures ------------------------------------------------------------------------------------------------------
+
+
+def test_a_mixture_draws_each_member_and_the_members_draw_the_rest() -> None:
+    family = make_family("mixture", members=["sinusoid", "linear", "step"], shots=3, queries=7, split="validation")
+    tasks, support, query = draw(family, 600)
+    np.testing.assert_allclose(np.bincount(tasks["member"]) / 600, 1 / 3, atol=0.06)
+    assert (support.inputs.shape[1], query.inputs.shape[1]) == (3, 7)
+    for row in range(30):
+        description = family.describe(tasks, row)
+        name = ["sinusoid", "linear", "step"][int(tasks["member"][row])]
+        assert description.pop("family") == name
+        expected = [FUNCTIONS[name][1](x, **description) for x in query.inputs[row, :, 0].tolist()]
+        np.testing.assert_allclose(query.targets[row, :, 0].tolist(), expected, atol=2e-5)
+
+
+def test_columns_of_absent_members_exist() -> None:
+    """Tasks of single rows have the same columns whoever was drawn, so that rows can be exchanged."""
+    family = make_family("mixture", members=["sinusoid", "quadratic"])
+    singles = [draw(family, 1, seed=seed)[0] for seed in range(8)]
+    assert {int(tasks["member"][0]) for tasks in singles} == {0, 1}
+    shapes = [{name: (values.shape, values.dtype) for name, values in tasks.items()} for tasks in singles]
+    assert all(shape == shapes[0] for shape in shapes)
+
+
+def test_a_mixture_of_one_and_a_mixture_of_mixtures() -> None:
+    alone = make_family("mixture", members=["linear"])
+    nested = make_family("mixture", members=[alone, {"name": "mixture", "members": ["step", "sawtooth"]}])
+    tasks, support, _ = draw(nested, 40)
+    assert {nested.describe(tasks, row)["family"] for row in range(40)} == {"linear", "step", "sawtooth"}
+    assert support.inputs.shape == (40, 5, 1)
+
+
+def test_members_follow_the_mixture() -> None:
+    family = make_family("mixture", members=[make_family("sinusoid", shots=9, split="test")], shots=2)
+    for changed in (family, family.replace(split="validation", shots=7)):
+        (member,) = changed.members  # type: ignore[attr-defined]
+        assert (member.shots, member.queries, member.split) == (changed.shots, changed.queries, changed.split)
+
+
+def classes(**arguments: Any) -> TaskFamily:
+    return from_arrays(np.zeros((3, 60, 1)), np.tile(np.arange(60) % 2, (3, 1)), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ([], r"members=\(\): a mixture needs at least one family"),
+        ("sinusoid", r"members='sinusoid': must be a list"),
+        (["sinusoid", "cosine"], r"family='cosine': must be one of"),
+        ([{"shots": 3}], r"family=None: must be one of"),
+        ([{"name": "linear", "slope": 1}], r"'linear' takes no 'slope'"),
+        (["sinusoid", classes()], r"members: 'sinusoid' and 'array-classification' differ in out_features \(1 and 2\)"),
+        (["linear", from_arrays(np.zeros((3, 60, 1)), np.zeros((3, 60, 1)))], r"members: .* differ in signal_size"),
+    ],
+)
+def test_members_that_do_not_go_together(members: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_family("mixture", members=members)
+
+
+def test_members_with_other_losses() -> None:
+    class Absolute(Regression1d):
+        ranges = {"level": (0.0, 1.0)}
+        name = "absolute"
+
+        @staticmethod
+        def function(x: Array, parameters: dict[str, Any]) -> Array:
+            return 0 * x + parameters["level"]
+
+        def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+            return (outputs - batch.targets).abs().mean(dim=(1, 2))
+
+    with pytest.raises(ValueError, match=r"members: 'linear' and 'absolute' are judged by different losses"):
+        make_family("mixture", members=["linear", Absolute()])
+
+
+# -- the user's own arrays -----------------------------------------------------------------------------------------
+
+
+def arrays(tasks: int = 10, points: int = 80, outputs: int = 2) -> tuple[Array, Array]:
+    """Inputs that name their task and point, and targets that follow from them."""
+    numbers = np.arange(tasks * points, dtype=float).reshape(tasks, points)
+    x = np.stack([numbers, numbers % 7, -numbers], axis=2)
+    return x, np.stack([numbers * (column + 1) for column in range(outputs)], axis=2)
+
+
+def test_arrays_for_regression() -> None:
+    x, y = arrays()
+    family = from_arrays(x, y, shots=10, queries=30)
+    assert isinstance(family, ArrayRegression)
+    assert (family.in_features, family.out_features) == (3, 2)
+    tasks, support, query = draw(family, 50)
+    for row in range(50):
+        number = family.describe(tasks, row)["task"]
+        for batch in (support, query):
+            points = batch.inputs[row, :, 0].long()
+            assert (points // 80 == number).all(), "points of the task and of no other"
+            assert len(set(points.tolist())) == len(points), "no point twice"
+            torch.testing.assert_close(batch.targets[row], torch.stack([points * 1.0, points * 2.0], dim=1))
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint8, np.int32])
+def test_arrays_for_classification(dtype: type) -> None:
+    x = arrays()[0]
+    family = from_arrays(x.tolist(), (np.arange(800).reshape(10, 80) % 4).astype(dtype), shots=10, queries=30)
+    assert isinstance(family, ArrayClassification)
+    assert family.out_features == 4
+    _, support, query = draw(family, 5)
+    for batch in (support, query):
+        assert batch.targets.dtype == torch.int64
+        assert torch.equal(batch.targets, batch.inputs[..., 0].long() % 4)
+
+
+@pytest.mark.parametrize("tasks", [3, 4, 7, 10, 100])
+def test_tasks_of_arrays_are_split_disjointly(tasks: int) -> None:
+    x, y = arrays(tasks, points=3)
+    shares = {}
+    for split in SPLITS:
+        family = from_arrays(x, y, shots=1, queries=2, split=split)
+        shares[split] = set(draw(family, 40 * tasks)[0]["task"].tolist())
+    assert sorted(number for share in shares.values() for number in share) == list(range(tasks)), "each in one split"
+    if tasks >= 10:
+        assert [len(share) / tasks for share in shares.values()] == [0.6, 0.2, 0.2]
+
+
+def test_all_points_may_be_used() -> None:
+    x, y = arrays(points=12)
+    _, support, query = draw(from_arrays(x, y, shots=5, queries=7), 3)
+    numbers = torch.cat([support.inputs, query.inputs], dim=1)[..., 0].long() % 12
+    assert (numbers.sort(dim=1).values == torch.arange(12)).all()
+    with pytest.raises(ValueError, match=r"shots=6, queries=7: together more than the 12 points of a task"):
+        from_arrays(x, y, shots=6, queries=7)
+
+
+X, Y = arrays()
+LABELS = np.zeros((10, 80), dtype=int)
+
+
+def changed(values: NDArray[Any], value: float) -> NDArray[Any]:
+    return np.where(np.arange(values.size).reshape(values.shape) == 5, value, values)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (changed(X, np.nan), Y, r"^x: must be finite"),
+        (X, changed(Y, np.inf), r"^y: must be finite"),
+        (changed(X, 1e300), Y, r"^x: must be finite, as float32"),
+        (X, changed(Y, 1e300), r"^y: must be finite, as float32"),
+        (X, changed(LABELS, -1).astype(int), r"^y: classes must not be negative, found -1"),
+        (X, LABELS * 0.5, r"^y \(10, 80\) float64: must be \(tasks, points, out_features\) numbers, or"),
+        (X[..., 0], Y, r"^x \(10, 80\), y .*: must be"),
+        (X, Y[:9], r"^x \(10, 80, 3\), y \(9, 80, 2\): must be"),
+        (X, Y[:, :79], r"must be \(tasks, points, in_features\)"),
+        (X, LABELS[:, :79], r"must be \(tasks, points, in_features\)"),
+        (X[:2], Y[:2], r"^x holds 2 tasks: at least 3"),
+        (X[:0], Y[:0], r"^x holds 0 tasks: at least 3"),
+        (X[:0], LABELS[:0], r"^x holds 0 tasks: at least 3"),
+        (X[..., :0], Y, r"must be \(tasks, points, in_features\)"),
+        (X[:, :50], Y[:, :50], r"^shots=5, queries=50: together more than the 50 points"),
+        ([["a"]], Y, r"^x: must be an array of numbers"),
+        (X, [["a"], ["b"]], r"^y .*must be"),
+        (X, [1, [2]], r"^y: must be an array"),
+    ],
+)
+def test_bad_arrays(x: Any, y: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        from_arrays(x, y)
+
+
+def test_unknown_argument_of_arrays() -> None:
+    with pytest.raises(TypeError, match="ways"):
+        from_arrays(X, Y, ways=3)
+
+
+# -- the user's own formula ----------------------------------------------------------------------------------------
+
+
+def wave(x: Array, height: Array, speed: Array) -> Array:
+    return height * np.cos(speed * x)
+
+
+def test_a_formula() -> None:
+    family = from_function(wave, {"height": (1.0, 2.0), "speed": (0.5, 0.5)}, shots=3, split="test")
+    family = pickle.loads(pickle.dumps(family)).replace(queries=9)
+    tasks, support, query = draw(family, 50)
+    assert (family.shots, family.queries, family.split, support.inputs.shape) == (3, 9, "test", (50, 3, 1))
+    assert tasks["height"].min() >= 1
+    assert tasks["height"].max() <= 2
+    assert (tasks["speed"] == 0.5).all()
+    height = torch.from_numpy(tasks["height"][:, None, None]).float()
+    torch.testing.assert_close(query.targets, height * torch.cos(query.inputs / 2), rtol=1e-4, atol=1e-5)
+    assert family.describe(tasks, 1) == {"family": "formula", "height": tasks["height"][1], "speed": 0.5}
+
+
+def test_a_formula_without_x_is_a_constant() -> None:
+    family = from_function(lambda x, level: level, {"level": (-3, 3)})
+    tasks, support, _ = draw(family, 5)
+    expected = torch.from_numpy(tasks["level"]).float()
+    assert torch.equal(support.targets, expected[:, None, None].expand(5, 5, 1))
+
+
+@pytest.mark.parametrize(
+    ("formula", "parameters", "message"),
+    [
+        (wave, {"height": (2, 1), "speed": (0, 1)}, r"parameters\['height'\]=\(2, 1\): must be .*low <= high"),
+        (wave, {"height": (0, np.inf)}, r"parameters\['height'\]=.*finite"),
+        (wave, {"height": (np.nan, 1)}, r"parameters\['height'\]=.*finite"),
+        (wave, {"height": (0, 1, 2)}, r"parameters\['height'\]=\(0, 1, 2\)"),
+        (wave, {"height": 3}, r"parameters\['height'\]=3"),
+        (wave, {"height": ("a", "b")}, r"parameters\['height'\]="),
+        (wave, {}, r"parameters=\{\}: must name at least one"),
+        (wave, [("height", (0, 1))], r"parameters=\[.*must name"),
+        ("wave", {"height": (0, 1)}, r"formula='wave': must be callable"),
+    ],
+)
+def test_bad_formulas(formula: Any, parameters: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        from_function(formula, parameters)
+
+
+@pytest.mark.parametrize(
+    ("formula", "message"),
+    [
+        (lambda x, a: np.log(x * 0 - 1), "not finite"),
+        (lambda x, a: x[:, :2], "shape"),
+        (lambda x, a: a[:, 0], "shape"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_formulas_that_give_nonsense(formula: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^formula: gave .*{message}|^formula: gave {message}"):
+        draw(from_function(formula, {"a": (0, 1)}, shots=5), 5)
+
+
+# -- batches -------------------------------------------------------------------------------------------------------
+
+
+def batch(rows: int, start: int = 0) -> Batch:
+    numbers = torch.arange(start, start + rows, dtype=torch.float32)
+    return Batch(numbers.reshape(-1, 1, 1).expand(-1, 2, 3).clone(), numbers.repeat(2, 1).T.long(), {"e": -numbers})
+
+
+def ids(whole: Batch) -> list[float]:
+    """The rows' numbers, after checking that all tensors agree on them."""
+    numbers = whole.inputs[:, 0, 0]
+    assert torch.equal(whole.inputs, numbers.reshape(-1, 1, 1).expand_as(whole.inputs))
+    assert torch.equal(whole.targets, numbers.long().repeat(2, 1).T)
+    assert torch.equal(whole.extras["e"], -numbers)
+    return numbers.tolist()
+
+
+def test_rows_assign_and_concatenate() -> None:
+    first = batch(4)
+    part = first.rows(torch.tensor([3, 1, 1]))
+    assert ids(part) == [3, 1, 1]
+    assert ids(first.rows(torch.tensor([True, False, False, True]))) == [0, 3]
+    part.inputs[:] = 9
+    assert ids(first) == [0, 1, 2, 3], "a copy"
+    inputs = first.inputs
+    first.assign(torch.tensor([2, 0]), batch(2, start=10))
+    assert ids(first) == [11, 1, 10, 3]
+    assert first.inputs is inputs, "in place"
+    assert ids(Batch.concatenate([first, batch(1, start=7), batch(2)])) == [11, 1, 10, 3, 7, 0, 1]
+    doubled = first.map(lambda tensor: tensor * 2)
+    assert ids(doubled) == [22, 2, 20, 6]
