@@ -34,6 +34,10 @@ html_theme = "furo"
 html_title = f"gym-reml {version}"
 html_copy_source = False
 
+ARRAY = re.compile(
+    r"~?(?:numpy\.)?ndarray\[tuple\[~?(?:typing\.)?Any, \.\.\.\], "
+    r"~?(?:numpy\.)?dtype\[(?:~?(?:typing\.)?Any|~?(?:numpy\.)?(?P<kind>\w+))\]\]"
+)
 DOCSTRING = re.compile(r"^<!-- docstring: (?P<module>[\w.]+):(?P<name>\w+) -->$", re.MULTILINE)
 
 
@@ -53,8 +57,18 @@ def escape_stars(app, what, name, obj, options, lines):
     lines[:] = [re.sub(r"([(,] ?)\*\*(\w+\))", r"\1\\*\\*\2", line) for line in lines]
 
 
+def shorten_arrays(app, what, name, obj, options, signature, returned):
+    """Writes `NDArray[float32]` for what numpy makes of it."""
+
+    def short(text):
+        return text and ARRAY.sub(lambda match: f"NDArray[{match['kind'] or 'Any'}]", text)
+
+    return short(signature), short(returned)
+
+
 def setup(app):
     """Registers the above."""
     app.connect("source-read", insert_docstrings)
     app.connect("autodoc-process-docstring", escape_stars)
+    app.connect("autodoc-process-signature", shorten_arrays)
     return {"parallel_read_safe": True}

@@ -82,7 +82,7 @@ class _Competition:
         self.losses = torch.full(self.shape, torch.inf)
 
     def __call__(self, losses: Tensor) -> Tensor:
-        self.losses = losses.nan_to_num(nan=torch.inf).reshape(self.shape)
+        self.losses = losses.nan_to_num(nan=torch.inf, posinf=torch.inf).reshape(self.shape)
         finite = torch.isfinite(self.losses)
         typical = self.losses.where(finite, 0.0).sum(dim=1, keepdim=True) / finite.sum(dim=1, keepdim=True).clamp_min(1)
         weights = torch.softmax(-self.losses / (TEMPERATURE * typical).clamp_min(1e-12), dim=1)

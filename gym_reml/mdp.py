@@ -90,6 +90,7 @@ class TrainingMDP:
         family, pool, objective, step_range: as given.
         networks: the sub-networks.
         clock: (n,) int64, steps taken in the present episode.
+        support_loss, query_loss: (n,) float64, of the present networks.
         learner: changes the pool by the episodes that end, or None.
         learning: whether it does so at present.
         parts: the observation's parts, each a slice of the flat observation.
@@ -116,9 +117,10 @@ class TrainingMDP:
         self.learning = learner is not None
         self.networks = SubNetworks(count, slots, pool)
         self.clock = np.zeros(count, dtype=np.int64)
-        self._losses = np.zeros((2, count))  # on support and query set; the scores are what rewards make of them
-        self._scores = np.zeros((2, count))
-        self._metrics: dict[str, Tensor] = {}
+        # Losses on support and query set, (2, n), and what rewards make of them.
+        self._losses = self._scores = np.zeros((2, count))
+        self.support_loss, self.query_loss = self._losses
+        self._metrics: dict[str, Array] = {}
         self.tasks: Tasks = {}
         self.support: Batch
         self.query: Batch
@@ -128,16 +130,6 @@ class TrainingMDP:
         self._trace: Trace | None = None
         self._history: list[list[_Step]] = [[] for _ in range(count)]
         self._make_parts()
-
-    @property
-    def support_loss(self) -> Array:
-        """(n,) float64, of the present networks."""
-        return self._losses[0]
-
-    @property
-    def query_loss(self) -> Array:
-        """(n,) float64, of the present networks."""
-        return self._losses[1]
 
     # -- what agents see ---------------------------------------------------------------------------------------------
 
@@ -160,12 +152,15 @@ class TrainingMDP:
         self._observation = np.zeros((self.count, self.observation_size), dtype=np.float32)
         self._past_scores = np.zeros((self.count, 4))
 
+    @torch.inference_mode()
     def observe(self) -> NDArray[np.float32]:
         """The observations of all rows, (n, observation_size), as a copy."""
-        trace = self._trace
-        assert trace is not None
+        return self._observe()
+
+    def _observe(self) -> NDArray[np.float32]:
+        trace, by_output = self._present()
         observation, parts = self._observation, self.parts
-        gradient = by_head(trace, self.family.output_gradient(trace.outputs, self.support))
+        gradient = by_head(trace, by_output)
         if self.family.exchangeable_outputs:
             gradient = torch.linalg.vector_norm(gradient, dim=2)
         # Not by var or vector_norm, which are tens of times slower over this dimension.
@@ -188,7 +183,7 @@ class TrainingMDP:
     def allowed(self) -> NDArray[np.bool_]:
         """Which layers each row may pick, (n, L + 1): all while there is room, then only 0."""
         allowed = np.ones((self.count, self.pool.layers + 1), dtype=np.bool_)
-        allowed[self.networks.depth >= self.slots, 1:] = False
+        allowed[:, 1:] = (self.networks.depth < self.slots)[:, None]
         return allowed
 
     # -- episodes ----------------------------------------------------------------------------------------------------
@@ -197,11 +192,10 @@ class TrainingMDP:
         """Gives rows their random streams; everything these rows do follows from them."""
         if not self.streams:
             self.streams = list(streams)
-            assert len(self.streams) == self.count
         for row, stream in zip(rows, streams, strict=True):
             self.streams[row] = stream
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def reset(self, rows: Rows | None = None) -> dict[str, Any]:
         """Draws new tasks and starts new episodes in these rows (None: all).
 
@@ -211,8 +205,7 @@ class TrainingMDP:
         rows = np.arange(self.count) if rows is None else rows
         whole = len(rows) == self.count
         tasks = self.family.draw([self.streams[row].task for row in rows])
-        if whole or not self.tasks:
-            assert whole
+        if whole:
             self.tasks = tasks
         else:
             for name, values in tasks.items():
@@ -233,7 +226,7 @@ class TrainingMDP:
             info["task"][row] = self.family.describe(tasks, position)
         return info
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def step(self, layers: NDArray[np.int64], steps: NDArray[np.float32]) -> Outcome:
         """Appends `layers` (n,), then takes gradient steps whose sizes lie at `steps` (n,) in [-1, 1] on the log range.
 
@@ -242,23 +235,24 @@ class TrainingMDP:
         networks = self.networks
         step_sizes = self.step_sizes(steps)
         depth = networks.depth.copy()
+        trace, by_output = self._present()
         appended, changed = networks.append(layers)
-        if self._trace is None:
-            self._measure()
-        trace = self._trace
-        assert trace is not None
         if changed <= self.slots:
             trace = networks.forward(self._prepared, self._workspaces[1], trace, changed)
-        by_output = self.family.output_gradient(trace.outputs, self.support)
+            by_output = self._output_gradient(trace)
         norms = networks.descend(trace, by_output, step_sizes, self.clock)
         data = (self.support, self.query)
         if not self.family.fixed_data:
             self._collect(np.arange(self.count), self.tasks)
         losses, scores = self._losses, self._scores
         self._measure()
-        diverged = ~(self._losses.max(axis=0) <= np.maximum(self.family.cap, losses.max(axis=0)))
+        # Whatever is not a number fails this comparison too.
+        diverged = ~(np.maximum(*self._losses) <= np.maximum(self.family.cap, np.maximum(*losses)))
         if diverged.any():
-            self._refuse(np.flatnonzero(diverged), depth, losses)
+            # These steps are taken back: networks, and so losses, are to the bit what they were.
+            networks.take_back(np.flatnonzero(diverged), depth[diverged])
+            self._measure()
+            self._make_finite()
             appended[diverged] = 0
         self.clock += 1
         if self.learning:
@@ -266,16 +260,17 @@ class TrainingMDP:
         self._remember(norms, layers, steps)
         judged = FEEDBACKS.index(self.objective.feedback)
         terms = self.objective.terms(scores[judged], self._scores[judged], self.clock, diverged)
-        terminated = self.clock >= self.objective.horizon
         info = self._info() | {
             "layer": appended,
             "step_size": step_sizes.astype(np.float64),
             "diverged": diverged,
             "reward_terms": terms,
         }
-        outcome = Outcome(self.observe(), sum(terms.values()), terminated, info)
+        reward = terms[self.objective.reward] + terms["divergence"]
+        outcome = Outcome(self._observe(), reward, self.clock >= self.objective.horizon, info)
         if self.learning:
-            self._learn(np.flatnonzero(self.clock == self.objective.horizon))
+            with torch.inference_mode(False):
+                self._learn(np.flatnonzero(self.clock == self.objective.horizon))
         return outcome
 
     def step_sizes(self, steps: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -286,20 +281,20 @@ class TrainingMDP:
     # -- inside ------------------------------------------------------------------------------------------------------
 
     def _collect(self, rows: Rows, tasks: Tasks) -> None:
-        """Draws support and query data for these rows."""
-        device, whole = self.pool.device, len(rows) == self.count
-        batches = {}
-        for part in ("support", "query"):
-            generators = [getattr(self.streams[row], part) for row in rows]
-            collect = getattr(self.family, part)
-            batches[part] = collect(tasks, self.outputs, generators).map(lambda tensor: tensor.to(device))
-        if whole:
-            self.support, self.query = batches["support"], batches["query"]
-        else:
-            index = torch.from_numpy(rows).to(device)
-            self.support.assign(index, batches["support"])
-            self.query.assign(index, batches["query"])
-        self._prepared = self.networks.prepare(torch.cat([self.support.inputs, self.query.inputs], dim=1))
+        """Draws support and query data for these rows, as tensors that autograd accepts in a replay."""
+        with torch.inference_mode(False), torch.no_grad():
+            batches: list[Batch] = []
+            for part in ("support", "query"):
+                generators = [getattr(self.streams[row], part) for row in rows]
+                batch: Batch = getattr(self.family, part)(tasks, self.outputs, generators)
+                batches.append(batch.map(lambda tensor: tensor.to(self.pool.device)))
+            if len(rows) == self.count:
+                self.support, self.query = batches
+            else:
+                index = torch.from_numpy(rows).to(self.pool.device)
+                self.support.assign(index, batches[0])
+                self.query.assign(index, batches[1])
+            self._prepared = self.networks.prepare(torch.cat([self.support.inputs, self.query.inputs], dim=1))
 
     def row_metrics(self, row: int) -> dict[str, float]:
         """The query metrics of one row's present network."""
@@ -310,18 +305,35 @@ class TrainingMDP:
         """The present networks' outputs at any inputs (n, points, in_features)."""
         return self.networks.forward(self.networks.prepare(inputs.to(self.pool.device)), None).outputs
 
+    def _present(self) -> tuple[Trace, Tensor]:
+        """The support set's pass through the present networks, and the derivatives of the losses by its outputs."""
+        if self._trace is None:
+            self._measure()
+        assert self._trace is not None
+        return self._trace, self._by_output
+
     def _measure(self) -> None:
-        """Losses (as they are, finite or not), scores and metrics of the present networks."""
+        """Runs the present networks: trace, losses (as they are, finite or not), scores and metrics."""
         everything, points = self.networks.forward(self._prepared, self._workspaces[0]), self.support.inputs.shape[1]
         self._trace = everything.first(points)
+        self._by_output = self._output_gradient(self._trace)
         query_outputs = everything.outputs[:, points:]
         query_loss = self.family.loss(query_outputs, self.query)
         losses = torch.stack([self.family.loss(self._trace.outputs, self.support), query_loss])
-        self._metrics = self.family.metrics(query_outputs, self.query, query_loss)
+        metrics = self.family.metrics(query_outputs, self.query, query_loss)
+        self._metrics = {name: values.cpu().numpy().astype(np.float64) for name, values in metrics.items()}
         self._set_losses(losses.cpu().numpy().astype(np.float64))
 
+    def _output_gradient(self, trace: Trace) -> Tensor:
+        try:
+            return self.family.output_gradient(trace.outputs, self.support)
+        except RuntimeError:
+            # A family without a closed form takes the derivative by autograd, which inference mode forbids.
+            with torch.inference_mode(False):
+                return self.family.output_gradient(trace.outputs.clone(), self.support)
+
     def _set_losses(self, losses: Array) -> None:
-        self._losses = losses
+        self._losses, (self.support_loss, self.query_loss) = losses, losses
         self._scores = self.family.score(torch.from_numpy(losses)).numpy()
 
     def _make_finite(self) -> None:
@@ -329,16 +341,6 @@ class TrainingMDP:
         if not np.isfinite(self._losses.sum()):
             cap = self.family.cap
             self._set_losses(np.nan_to_num(self._losses, nan=cap, posinf=cap, neginf=-cap))
-
-    def _refuse(self, rows: Rows, depth: Rows, before: Array) -> None:
-        """Takes the step of these rows back: network and losses are what they were."""
-        self.networks.take_back(rows, depth[rows])
-        self._measure()
-        if self.family.fixed_data:
-            losses = self._losses.copy()
-            losses[:, rows] = before[:, rows]
-            self._set_losses(losses)
-        self._make_finite()
 
     def _remember(self, norms: Tensor, layers: Rows, steps: NDArray[np.float32]) -> None:
         """Moves the parts of the observation that look back."""
@@ -356,7 +358,7 @@ class TrainingMDP:
             "support_loss": self.support_loss.copy(),
             "query_loss": self.query_loss.copy(),
             "depth": self.networks.depth.copy(),
-            **{f"query_{name}": values.cpu().numpy().astype(np.float64) for name, values in self._metrics.items()},
+            **{f"query_{name}": values.copy() for name, values in self._metrics.items()},
         }
 
     def _record(self, data: tuple[Batch, Batch], layers: Rows, step_sizes: NDArray[np.float32]) -> None:
@@ -375,11 +377,10 @@ class TrainingMDP:
         if self.family.fixed_data:
             support, query = [self.support.rows(index)], [self.query.rows(index)]
         else:
-            moments = range(self.objective.horizon)
             support, query = (
                 [
-                    Batch.concatenate([history[i][t].data[part].rows(index[i : i + 1]) for i in range(len(rows))])
-                    for t in moments
+                    Batch.concatenate([steps[t].data[part].rows(index[[i]]) for i, steps in enumerate(history)])
+                    for t in range(self.objective.horizon)
                 ]
                 for part in (0, 1)
             )
@@ -389,7 +390,7 @@ class TrainingMDP:
         self.learner.add(Episodes(support, query, layers, step_sizes, self.initial_layers, self.slots))
 
     def __getstate__(self) -> dict[str, Any]:
-        # The trace points into workspaces, which copies do not take along; a step computes it again when it is missing.
+        # The trace points into workspaces, which copies do not take along; it is computed again when it is missing.
         return self.__dict__ | {"_trace": None}
 
 

@@ -61,17 +61,20 @@ class Workspace:
         return cast(Tensor, buffer)
 
     def activations(self, position: int, shape: tuple[int, ...], like: Tensor) -> Activations:
-        """The buffer for the activations (`shape` is that of their body) behind this position; its ones are in place."""
+        """The buffer for the activations behind this position, whose body has this shape, its ones in place."""
         known, buffer = self._buffers.get(position, (None, None))
         if known != shape:
-            ones = torch.ones((*shape[:2], shape[2] + 1), dtype=like.dtype, device=like.device)
-            buffer = Activations(ones)
+            buffer = Activations(torch.ones((*shape[:2], shape[2] + 1), dtype=like.dtype, device=like.device))
             self._buffers[position] = (shape, buffer)
         return cast(Activations, buffer)
 
     def __reduce__(self) -> tuple[type[Workspace], tuple[()]]:
         # Copies and pickles start with empty buffers: they hold nothing that cannot be computed again.
         return (Workspace, ())
+
+
+Saved = tuple[Tensor, ...]
+Derivatives = tuple[Tensor, "Tensor | None"]
 
 
 class LayerKind:
@@ -87,13 +90,11 @@ class LayerKind:
     skip: ClassVar[bool] = False
     normalised: ClassVar[bool] = False
 
-    def forward(self, z: Tensor, norm: Tensor | None, out: Tensor | None) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def forward(self, z: Tensor, norm: Tensor | None, out: Tensor | None) -> tuple[Tensor, Saved]:
         """Activations (n, points, width) and what `backward` will want to know."""
         raise NotImplementedError
 
-    def backward(
-        self, upstream: Tensor, saved: tuple[Tensor, ...], norm: Tensor | None, out: Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:
+    def backward(self, upstream: Tensor, saved: Saved, norm: Tensor | None, out: Tensor | None) -> Derivatives:
         """Derivatives by z and by the norm, from the derivative by the activations."""
         raise NotImplementedError
 
@@ -103,12 +104,10 @@ class Relu(LayerKind):
 
     name = "relu"
 
-    def forward(self, z: Tensor, norm: Tensor | None, out: Tensor | None) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def forward(self, z: Tensor, norm: Tensor | None, out: Tensor | None) -> tuple[Tensor, Saved]:
         return torch.clamp_min(z, 0.0, out=out), (z,)
 
-    def backward(
-        self, upstream: Tensor, saved: tuple[Tensor, ...], norm: Tensor | None, out: Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:
+    def backward(self, upstream: Tensor, saved: Saved, norm: Tensor | None, out: Tensor | None) -> Derivatives:
         if out is None:
             return torch.ops.aten.threshold_backward(upstream, saved[0], 0), None
         return torch.ops.aten.threshold_backward.grad_input(upstream, saved[0], 0, grad_input=out), None
@@ -126,13 +125,11 @@ class Tanh(LayerKind):
 
     name = "tanh"
 
-    def forward(self, z: Tensor, norm: Tensor | None, out: Tensor | None) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def forward(self, z: Tensor, norm: Tensor | None, out: Tensor | None) -> tuple[Tensor, Saved]:
         activations = torch.tanh(z, out=out)
         return activations, (activations,)
 
-    def backward(
-        self, upstream: Tensor, saved: tuple[Tensor, ...], norm: Tensor | None, out: Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:
+    def backward(self, upstream: Tensor, saved: Saved, norm: Tensor | None, out: Tensor | None) -> Derivatives:
         return upstream * (1.0 - saved[0].square()), None
 
 
@@ -142,7 +139,7 @@ class LayerNorm(LayerKind):
     name = "layer_norm"
     normalised = True
 
-    def forward(self, z: Tensor, norm: Tensor | None, out: Tensor | None) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def forward(self, z: Tensor, norm: Tensor | None, out: Tensor | None) -> tuple[Tensor, Saved]:
         assert norm is not None
         centred = z - z.mean(dim=-1, keepdim=True)
         scale = (centred.square().mean(dim=-1, keepdim=True) + NORM_EPSILON).rsqrt()
@@ -150,9 +147,7 @@ class LayerNorm(LayerKind):
         affine = torch.addcmul(norm[:, 1:], unit, norm[:, :1])
         return torch.clamp_min(affine, 0.0, out=out), (affine, unit, scale)
 
-    def backward(
-        self, upstream: Tensor, saved: tuple[Tensor, ...], norm: Tensor | None, out: Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:
+    def backward(self, upstream: Tensor, saved: Saved, norm: Tensor | None, out: Tensor | None) -> Derivatives:
         assert norm is not None
         affine, unit, scale = saved
         inner = torch.ops.aten.threshold_backward(upstream, affine, 0)
@@ -213,7 +208,7 @@ class Trace:
     """
 
     inputs: list[Activations]
-    saved: list[tuple[Tensor, ...]]
+    saved: list[Saved]
     outputs: Tensor
 
     def first(self, points: int) -> Trace:
@@ -264,7 +259,7 @@ def forward(
     assert head is not None
     if start == 0:
         inputs: list[Activations] = [Activations(prepared)]
-        saved: list[tuple[Tensor, ...]] = []
+        saved: list[Saved] = []
     else:
         assert trace is not None
         inputs, saved = trace.inputs[: start + 1], trace.saved[:start]
@@ -318,10 +313,8 @@ def backward(
     def buffer(name: str, position: int, shape: tuple[int, ...]) -> Tensor | None:
         return None if workspace is None else workspace.take(name, position, shape, output_gradient)
 
-    last = len(weights.matrices) - 1
-    matrices: list[Tensor | None] = [None] * (last + 1)
-    norms: list[Tensor] = []
-    matrices[last] = by_head(trace, output_gradient)
+    last, norms = len(weights.matrices) - 1, list[Tensor]()
+    matrices: list[Tensor | None] = [*[None] * last, by_head(trace, output_gradient)]
     shape = tuple(trace.features.shape)
     # By the activations behind the present position. A single output's product is plain multiplication, and faster so.
     product = torch.mul if output_gradient.shape[2] == 1 else torch.bmm
@@ -399,11 +392,10 @@ def descend(
     """
     # The clamp makes the factor exactly 1, with derivative 0, wherever nothing is clipped.
     length = torch.linalg.vector_norm(norms, dim=0).clamp_min(CLIP_NORM)
-    scale = (step_sizes * -CLIP_NORM / length).reshape(-1, 1, 1)
+    scale = (step_sizes / length).reshape(-1, 1, 1)
     olds, slopes = weights.tensors(), gradient.tensors()
     factors = [scale] * len(olds) if rates is None else [scale * rate for rate in rates.tensors()]
-    if out is None:
-        return weights.like([torch.addcmul(*terms) for terms in zip(olds, slopes, factors, strict=True)])
-    for old, slope, factor, new in zip(olds, slopes, factors, out.tensors(), strict=True):
-        torch.addcmul(old, slope, factor, out=new)
-    return out
+    targets = [None] * len(olds) if out is None else out.tensors()
+    rows = zip(olds, slopes, factors, targets, strict=True)
+    news = [torch.addcmul(old, slope, factor, value=-CLIP_NORM, out=new) for old, slope, factor, new in rows]
+    return weights.like(news) if out is None else out

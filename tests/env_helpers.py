@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
+from torch import Tensor
 
 from gym_reml.tasks.base import Batch, Forward, Generators, TaskFamily, Tasks
 from gym_reml.tasks.custom import from_arrays, from_function
@@ -45,6 +46,22 @@ class Restless(Sinusoid):
 
 
 @dataclass(frozen=True)
+class Absolute(Sinusoid):
+    """Sinusoids judged by a loss of the user's own, whose derivative is left to autograd."""
+
+    name: ClassVar[str] = "absolute"
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        return (outputs - batch.targets).abs().mean(dim=(1, 2))
+
+    def output_gradient(self, outputs: Tensor, batch: Batch) -> Tensor:
+        return TaskFamily.output_gradient(self, outputs, batch)
+
+    def metrics(self, outputs: Tensor, batch: Batch, loss: Tensor) -> dict[str, Tensor]:
+        return {"error": loss}
+
+
+@dataclass(frozen=True)
 class Secretive(Sinusoid):
     """Sinusoids that are lifted by `secret` on the query set alone."""
 
@@ -70,6 +87,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
         "NetBuildHybrid-v0",
         SMALL | {"layer_kind": "tanh", "initial_layers": [2], "depth": 3, "min_step": 1e-3, "max_step": 1e6},
     ),
+    "derivative by autograd": ("NetBuildMultiDiscrete-v0", SMALL | {"family": Absolute()}),
     "fresh data": ("NetBuild-v0", SMALL | {"family": Restless(), "feedback": "support"}),
 }
 """An id and arguments for every encoding, layer kind, kind of loss and form of observation."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,6 +11,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+REAL_DATA = Path(
+    os.environ.get("GYM_REML_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data" / "omniglot"
+)
+"""Where tests look for the real archives."""
 ALPHABETS = {"Alpha": 7, "Beta_(old)": 5, "Gamma": 4}
 """Characters of each alphabet."""
 CONTENTS = {

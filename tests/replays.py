@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gym_reml.learning import Episodes
+from gym_reml.learning import Episodes, PoolLearner
 from gym_reml.pool import LayerPool
 from gym_reml.streams import many_streams
 from gym_reml.tasks import Batch, TaskFamily, make_family
@@ -139,3 +139,15 @@ def uses(whole: Episodes, row: int) -> list[int]:
     """Pool numbers of the layers of one episode's network, slot by slot."""
     wanted = [*whole.initial_layers, *(int(layer) for layer in whole.layers[:, row] if layer)]
     return wanted[: whole.slots]
+
+
+class Recording(PoolLearner):
+    """Keeps what it is told to learn from, and learns nothing."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.seen: list[Episodes] = []
+
+    def update(self, episodes: Episodes) -> float:
+        self.seen.append(episodes)
+        return 0.0

@@ -9,7 +9,6 @@ import hashlib
 import http.server
 import io
 import json
-import os
 import pickle
 import sys
 import threading
@@ -24,16 +23,13 @@ import torch
 
 pytest.importorskip("PIL", reason="reading Omniglot needs Pillow")
 
-from omniglot_archive import ALPHABETS, CONTENTS, write_archive, write_archives
+from omniglot_archive import ALPHABETS, CONTENTS, REAL_DATA, write_archive, write_archives
 from PIL import Image
 
 from gym_reml.tasks import omniglot_data
 from gym_reml.tasks.base import SPLITS, Batch, Tasks
 from gym_reml.tasks.omniglot import DOMAINS, PERMUTATION, Omniglot
 
-REAL_ROOT = Path(
-    os.environ.get("GYM_REML_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data" / "omniglot"
-)
 Make = Callable[..., Omniglot]
 
 
@@ -630,10 +626,10 @@ def test_describe(make: Make) -> None:
 
 @pytest.fixture
 def real() -> Omniglot:
-    present = {path.name for pattern in omniglot_data.PATTERNS for path in REAL_ROOT.glob(pattern)}
+    present = {path.name for pattern in omniglot_data.PATTERNS for path in REAL_DATA.glob(pattern)}
     if present != set(omniglot_data.CHECKSUMS):
         pytest.skip("needs the two small Omniglot archives, and no others, in GYM_REML_DATA or ../shared/data/omniglot")
-    return Omniglot(root=str(REAL_ROOT), shots=1)
+    return Omniglot(root=str(REAL_DATA), shots=1)
 
 
 def test_real_characters_and_splits(real: Omniglot) -> None:
@@ -650,7 +646,7 @@ def test_real_characters_and_splits(real: Omniglot) -> None:
 
 def test_real_checksums(real: Omniglot) -> None:
     for name, checksum in omniglot_data.CHECKSUMS.items():
-        assert hashlib.sha256((REAL_ROOT / name).read_bytes()).hexdigest() == checksum
+        assert hashlib.sha256((REAL_DATA / name).read_bytes()).hexdigest() == checksum
 
 
 @pytest.mark.parametrize(("normalise", "least", "most"), [(True, 40, 48), (False, 37, 44)])

@@ -8,7 +8,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-from env_helpers import HILLS, MIXTURE, Restless, make_classes
+from env_helpers import HILLS, MIXTURE, Absolute, Restless, make_classes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -27,6 +27,7 @@ FAMILIES: list[dict[str, Any]] = [
     {"family": HILLS},
     {"family": make_classes()},
     {"family": Restless()},
+    {"family": Absolute()},
 ]
 quickly = settings(
     deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True

@@ -1,0 +1,69 @@
+"""What the product promises, at full budget. Run by `pytest -m slow`, and by .ci/run."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from omniglot_archive import REAL_DATA
+
+from agents.headroom import AGENTS, HORIZON, STEPS, returns
+from agents.recipes import augmented
+from agents.reml import Reml
+from agents.runs import Run
+from agents.train import Config, family_of, recipe_of
+from gym_reml import controls
+from gym_reml.controls import STEP_GRID, plan_learner, random_layer
+from gym_reml.envs.net_build import NetBuildEnv
+from gym_reml.evaluation import evaluate
+from gym_reml.learner import Learner
+from gym_reml.tasks import make_family
+
+pytestmark = pytest.mark.slow
+
+
+def meta_train(config: Config, folder: Path) -> Learner:
+    family = family_of(config)
+    recipe = recipe_of(config, family)
+    run = Run.create(folder, config, "x")
+    return Reml(run, augmented(family, recipe), recipe, config.algorithm, config.n_envs, config.seed).train()
+
+
+def test_the_default_training_reaches_the_sinusoid_figures(tmp_path: Path) -> None:
+    """One seed, so with room for the spread between seeds around the means of docs/results.md."""
+    learner = meta_train(Config(), tmp_path / "run")
+    protocol: dict[str, Any] = {"steps": (1, 5, 10), "tasks": 1000}
+    result = evaluate(learner, "sinusoid", **protocol)
+    assert result.summary(1).mean < 0.6
+    assert result.summary(5).mean < 0.18
+    for control in (controls.random_layer, controls.shuffled_observation, controls.zeroed_observation):
+        assert control(learner, "sinusoid", **protocol).summary(5).mean > 5 * result.summary(5).mean
+
+
+def test_omniglot_characters_never_seen(tmp_path: Path) -> None:
+    arguments = {"root": str(REAL_DATA)}
+    if not list(REAL_DATA.glob("images_background*.zip")):
+        pytest.skip("needs Omniglot archives in GYM_REML_DATA or ../shared/data/omniglot")
+    config = Config(family="omniglot", family_kwargs=json.dumps(arguments))
+    learner = meta_train(config, tmp_path / "run")
+    result = evaluate(learner, make_family("omniglot", **arguments), shots=1, steps=(1, 5), tasks=600)
+    accuracy = result.summary(5, "accuracy")
+    assert accuracy.mean - accuracy.ci95 > 0.80
+
+
+@pytest.mark.parametrize("name", ["ppo-box", "dqn-discrete"])
+def test_plain_agents_close_two_thirds_of_the_gap(name: str) -> None:
+    env = NetBuildEnv()
+    protocol: dict[str, Any] = {"steps": STEPS, "tasks": 300}
+    arguments = {"horizon": HORIZON}
+    blind = max(
+        returns(random_layer(plan_learner("x", env.pool, arguments, (1, 1), step), "sinusoid", **protocol)).mean()
+        for step in STEP_GRID
+    )
+    best = returns(controls.oracle(plan_learner("x", env.pool, arguments, (), 0.0), "sinusoid", **protocol)).mean()
+    env_id, train = AGENTS[name]
+    learner = Learner(name, train(env_id, 0), env.pool, {"action": name.split("-")[1]})
+    reached = returns(evaluate(learner, "sinusoid", **protocol)).mean()
+    assert np.isfinite([blind, best, reached]).all()
+    assert reached - blind > 2 / 3 * (best - blind)
