@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import torch
@@ -37,19 +38,27 @@ class Config:
     """also try every composition of layers (best composition, oracle)"""
 
 
+def unused(folder: Path) -> Path:
+    """The folder, or with a number behind its name if it is there already: nothing is overwritten."""
+    candidates = (folder.with_name(f"{folder.name}-{number}") for number in count(2))
+    return folder if not folder.exists() else next(path for path in candidates if not path.exists())
+
+
 def main(config: Config) -> None:
     """Evaluates and reports."""
     torch.set_num_threads(1)
     run = Run(config.run)
     trained_on = family_of(config_of(run))
-    family = trained_on
-    if config.family is not None and config.family != trained_on.name:
-        family = make_family(config.family, **parse_arguments(config.family_kwargs)).replace(shots=trained_on.shots)
+    arguments = parse_arguments(config.family_kwargs)
+    if config.family is None or config.family == trained_on.name:
+        family = make_family(trained_on, **arguments)
+    else:
+        family = make_family(config.family, **arguments).replace(shots=trained_on.shots)
     if config.shots is not None:
         family = family.replace(shots=config.shots)
     learner = Learner.load(run.folder / "learner")
     results = compare_with_controls(learner, family, config.tasks, config.seed, full=config.full)
-    folder = run.folder / "evaluations" / f"{family.name}-{family.shots}-shot"
+    folder = unused(run.folder / "evaluations" / f"{family.name}-{family.shots}-shot")
     title = f"{family.name}, {family.shots} shot{'s' if family.shots > 1 else ''}, trained on {trained_on.name}"
     write_report(results, recipe_for(family).metric, folder, title=title)
     plot_examples(learner, family, folder / "examples.png", seed=config.seed)

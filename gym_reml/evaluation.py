@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -81,7 +81,19 @@ def evaluate(
         for name in names
     }
     diverged = np.stack([np.concatenate([part[step].diverged for part in parts]) for step in steps])
-    return Result(learner.name, the_family.name, the_family.shots, seed, steps, metrics, diverged)
+    arguments = _plain_arguments(the_family)
+    return Result(learner.name, the_family.name, the_family.shots, seed, steps, metrics, diverged, arguments)
+
+
+def _plain_arguments(family: TaskFamily) -> dict[str, Any]:
+    """The family's arguments that JSON can hold, but for shots and for where data lies."""
+    members = {
+        field.name: getattr(family, field.name) for field in fields(family) if field.name not in ("shots", "root")
+    }
+    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in members.items()}
+    if "members" in plain:
+        plain["members"] = [{"name": member.name} | _plain_arguments(member) for member in plain["members"]]
+    return {name: value for name, value in plain.items() if isinstance(value, bool | int | float | str | list | None)}
 
 
 @dataclass(frozen=True)

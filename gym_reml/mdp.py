@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -203,9 +203,8 @@ class TrainingMDP:
             info, arrays of n by name ("task" an object array that is None in other rows).
         """
         rows = np.arange(self.count) if rows is None else rows
-        whole = len(rows) == self.count
         tasks = self.family.draw([self.streams[row].task for row in rows])
-        if whole:
+        if len(rows) == self.count:
             self.tasks = tasks
         else:
             for name, values in tasks.items():
@@ -220,8 +219,7 @@ class TrainingMDP:
         self._past_scores[rows] = self._scores[0, rows, None]
         for name in ("gradient_norms", "last_action"):
             self._observation[rows, self.parts[name]] = 0.0
-        info = self._info()
-        info["task"] = np.full(self.count, None, dtype=object)
+        info = self._info() | {"task": np.full(self.count, None, dtype=object)}
         for position, row in enumerate(rows):
             info["task"][row] = self.family.describe(tasks, position)
         return info
@@ -394,8 +392,7 @@ class TrainingMDP:
         return self.__dict__ | {"_trace": None}
 
 
-@dataclass(frozen=True)
-class _Step:
+class _Step(NamedTuple):
     """One step of one row, for the replay."""
 
     data: tuple[Batch, Batch]

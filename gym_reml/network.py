@@ -304,8 +304,7 @@ def backward(
     """Gradients of the n losses by the n networks' weights; zero for empty slots.
 
     Args:
-        kind, weights, filled: as given to `forward`.
-        trace: what it returned.
+        kind, weights, filled, trace: as given to `forward` and returned by it.
         output_gradient: derivative of the losses by the outputs, (n, points, out).
         workspace: buffers (those of an earlier call are overwritten), or None for differentiable tensors.
     """

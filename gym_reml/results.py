@@ -39,7 +39,8 @@ class Result:
 
     Attributes:
         learner: its name.
-        family, shots, seed: of the tasks; results with equal ones compare pairwise.
+        family, shots, seed, arguments: of the tasks; results with equal ones compare pairwise. The arguments are the
+            family's further ones, split and queries among them.
         steps: (S,) the steps evaluated, in order.
         metrics: by name, (S, tasks): the query loss as "loss", and what the family reports.
         diverged: (S, tasks) bool, whether a step was refused up to then.
@@ -52,6 +53,7 @@ class Result:
     steps: tuple[int, ...]
     metrics: dict[str, NDArray[np.float64]]
     diverged: NDArray[np.bool_]
+    arguments: dict[str, Any] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
 
     def values(self, step: int, metric: str = "loss") -> NDArray[np.float64]:
@@ -78,7 +80,7 @@ class Result:
         Raises:
             ValueError: if the tasks are not the same.
         """
-        for trait in ("family", "shots", "seed"):
+        for trait in ("family", "shots", "seed", "arguments"):
             if getattr(self, trait) != getattr(other, trait):
                 raise ValueError(
                     f"other: its {trait} is {getattr(other, trait)!r}, not {getattr(self, trait)!r}; "

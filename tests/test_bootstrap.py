@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from gym_reml.bootstrap import HIDDEN_SCALE, TEMPERATURE, _Competition, greedy_competition
-from gym_reml.learning import Episodes, replay
+from gym_reml.learning import Episodes, PoolLearner, replay
 from gym_reml.network import LAYER_KINDS
 from gym_reml.pool import LayerPool
 from gym_reml.streams import many_streams
@@ -73,6 +75,28 @@ def test_the_reported_loss_falls_and_is_reported_every_time() -> None:
     losses = [loss for _, loss in reports]
     assert np.isfinite(losses).all()
     assert np.mean(losses[-5:]) < np.mean(losses[:5]) / 2
+
+
+def test_the_best_layer_stays_for_the_next_position(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All layers are tried at a position, on top of the one that won the position before it."""
+    trials: list[tuple[Tensor, Tensor]] = []
+    minimise = PoolLearner.minimise
+
+    def watched(self: PoolLearner, episodes: Episodes, step_weights: Tensor, row_weights: Any = None) -> float:
+        loss = minimise(self, episodes, step_weights, row_weights)
+        trials.append((episodes.layers.reshape(3, 5, LAYERS), row_weights.losses))
+        return loss
+
+    monkeypatch.setattr(PoolLearner, "minimise", watched)
+    greedy_competition(pool(), FAMILY, depth=2, iterations=2, tasks=5, steps=3)
+    everyone = torch.arange(1, LAYERS + 1).expand(5, LAYERS)
+    assert len(trials) == 4
+    for (first, losses), (second, _) in (trials[:2], trials[2:]):
+        assert torch.equal(first[0], everyone)
+        assert not first[1:].any()
+        assert torch.equal(second[0], (losses.argmin(dim=1, keepdim=True) + 1).expand(5, LAYERS))
+        assert torch.equal(second[1], everyone)
+        assert not second[2].any()
 
 
 def test_everything_follows_from_the_seed() -> None:

@@ -128,7 +128,7 @@ def test_summaries_follow_their_formulas() -> None:
 def test_results_compare_pairwise_on_the_same_tasks_only() -> None:
     one, two = result_of([[1.0, 2.0, 3.0]]), result_of([[2.0, 4.0, 6.0]])
     assert two.minus(one, 0) == (2.0, pytest.approx(1.96 / 3**0.5))
-    for change in ({"seed": 1}, {"family": "linear"}, {"shots": 10}):
+    for change in ({"seed": 1}, {"family": "linear"}, {"shots": 10}, {"arguments": {"split": "train"}}):
         with pytest.raises(ValueError, match=next(iter(change))):
             two.minus(result_of([[1.0, 2.0, 3.0]], **change), 0)
     with pytest.raises(ValueError, match="tasks"):
@@ -145,6 +145,7 @@ def test_results_survive_json(tmp_path: Path) -> None:
     loaded = Result.load(tmp_path / "a.json")
     np.testing.assert_array_equal(loaded.metrics["loss"], result.metrics["loss"])
     np.testing.assert_array_equal(loaded.diverged, result.diverged)
+    assert loaded.arguments == {"queries": 50, "split": "test"}
     assert (loaded.learner, loaded.steps, loaded.seed) == (result.learner, result.steps, result.seed)
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
 

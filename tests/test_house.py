@@ -25,7 +25,7 @@ FLOORS = (
     {"subnetworks", "learner"},
     {"learning"},
     {"mdp"},
-    {"bootstrap"},
+    {"bootstrap", "clusters"},
     {"envs"},
     {"evaluation", "sb3"},
     {"controls"},

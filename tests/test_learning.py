@@ -264,20 +264,17 @@ def test_state_continues_identically(rule: str, granularity: str | None, tmp_pat
     own.dropped = 7
     state = own.state()
     save_atomically(state, tmp_path / "learner.pt")
-    # An own copy each: the first may neither change the state it gave out nor what others took from it.
-    pools = [pool, pool.clone(), pool.clone()]
-    others = [PoolLearner(copy, FAMILY, rule, options) for copy in pools[1:]]
-    others[0].load_state(state)
-    others[1].load_state(load_safely(tmp_path / "learner.pt"))
-    for each in (own, *others):
+    others = [PoolLearner(pool.clone(), FAMILY, rule, options) for _ in range(3)]
+    read = load_safely(tmp_path / "learner.pt")
+    # One after the other: neither the first, going on, nor who took the state from it may change the state.
+    for number, each in enumerate((own, *others)):
+        if number:
+            each.load_state(read if number == 3 else state)
         for part in parts[2:]:
             each.add(part)
         assert (each.updates, each.dropped) == (own.updates, 7)
-    for copy in pools[1:]:
-        assert_equal(copy, values(pool), rtol=0, atol=0)
-    again = PoolLearner(small_pool("relu", granularity), FAMILY, rule, options)
-    again.load_state(state)
-    assert again.updates == own.updates / 2
+        assert_equal(each.pool, values(pool), rtol=0, atol=0)
+    assert own.updates == 2 * state["updates"]
 
 
 # -- arguments -----------------------------------------------------------------------------------------------------

@@ -1,1 +1,1 @@
-"""Gymnasium environments. Each is a file here and a row in `gym_reml.ENVIRONMENTS`."""
+"""Gymnasium environments. Each is a file here and is registered in `gym_reml/__init__.py`."""
