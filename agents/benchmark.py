@@ -1,8 +1,7 @@
 """Environment steps per second, against the same training written as a plain PyTorch loop.
 
-Both do the same work on sinusoid tasks: append a copy of a pool layer while there is room, take one clipped gradient
-step on the support points, evaluate the loss on the query points. The loop trains one network at a time and does
-nothing else; the environment also decodes actions, observes, rewards, informs and resets.
+Both append a copy of a pool layer while there is room, take one clipped gradient step on the support points and
+evaluate the query loss, on sinusoids. The environment also decodes actions, observes, rewards and informs.
 
     python -m agents.benchmark
 """
@@ -10,10 +9,11 @@ nothing else; the environment also decodes actions, observes, rewards, informs a
 from __future__ import annotations
 
 import copy
+import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -24,8 +24,7 @@ from torch import nn
 import gym_reml  # noqa: F401  (registers the environments)
 
 WIDTH, LAYERS, QUERIES, STEP_SIZE, CLIP_NORM = 40, 8, 50, 0.01, 10.0
-ACTIONS = 64
-"""Actions are drawn beforehand, this many for each row, and used in turn."""
+ACTIONS = 64  # drawn beforehand for each row, and used in turn
 
 
 @dataclass
@@ -40,8 +39,7 @@ class Options:
     """Environments side by side."""
 
 
-@dataclass(frozen=True)
-class Setting:
+class Setting(NamedTuple):
     """Sizes that the environment and the loop share."""
 
     depth: int
@@ -98,23 +96,19 @@ def plain_loop(setting: Setting) -> Callable[[], int]:
 
 
 def environment(rows: int, setting: Setting) -> Callable[[], int]:
-    """One step of `rows` environments; it returns the environment steps taken, 0 for a single one's reset."""
-    arguments: dict[str, Any] = {"depth": setting.depth, "shots": setting.shots, "horizon": setting.horizon}
-    arguments |= {"pool": "random", "width": WIDTH, "layers": LAYERS, "queries": QUERIES}
+    """One step of `rows` environments; it returns the environment steps taken."""
+    arguments: dict[str, Any] = {"pool": "random", "width": WIDTH, "layers": LAYERS, "queries": QUERIES}
+    arguments |= setting._asdict()
     shape = (ACTIONS, LAYERS + 2) if rows == 1 else (ACTIONS, rows, LAYERS + 2)
     actions = np.random.default_rng(0).uniform(-1.0, 1.0, shape).astype(np.float32)
-    env: Any = (
-        gym.make("NetBuild-v0", **arguments).unwrapped
-        if rows == 1
-        else gym.make_vec("NetBuild-v0", rows, autoreset_mode="SameStep", **arguments)
-    )
+    env: Any = gym.make("NetBuild-v0", **arguments).unwrapped
+    if rows > 1:
+        env = gym.make_vec("NetBuild-v0", rows, autoreset_mode="SameStep", **arguments)
     env.reset(seed=0)
-    taken = 0
+    stream = itertools.cycle(actions)
 
     def step() -> int:
-        nonlocal taken
-        taken += 1
-        _, _, terminated, _, _ = env.step(actions[taken % ACTIONS])
+        _, _, terminated, _, _ = env.step(next(stream))
         if rows == 1 and terminated:
             env.reset()
         return rows
@@ -130,7 +124,7 @@ def rate(work: Callable[[], int], seconds: float) -> float:
     return steps / passed
 
 
-def measure(setting: Setting, options: Options) -> tuple[float, Sequence[tuple[float, float]]]:
+def measure(setting: Setting, options: Options) -> tuple[float, list[tuple[float, float]]]:
     """Steps per second of the loop, and of each number of rows with the ratio to the loop of the same round."""
     works = [plain_loop(setting), *(environment(rows, setting) for rows in options.rows)]
     for work in works:

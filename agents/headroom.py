@@ -33,7 +33,7 @@ STEPS = tuple(range(1, HORIZON + 1))
 
 
 @dataclass
-class Headroom:
+class Config:
     """Mean episode returns on the default environment."""
 
     tasks: int = 500
@@ -91,7 +91,7 @@ def returns(result: Result) -> NDArray[np.float64]:
     return -np.mean([np.log1p(result.values(step)) for step in STEPS], axis=0)
 
 
-def main(config: Headroom) -> None:
+def main(config: Config) -> None:
     """Measures and prints."""
     torch.set_num_threads(1)
     env = NetBuildEnv()
@@ -126,4 +126,4 @@ def main(config: Headroom) -> None:
 
 
 if __name__ == "__main__":
-    run_command(main, Headroom)
+    run_command(main, Config)

@@ -24,7 +24,8 @@ class Recipe:
         routing_share: share of them on the frozen pool, before both learn.
         settled_share: share of them at the end, when the pool is frozen again.
         step_weights: of the pool's meta-loss.
-        pool_learning_rate, rates_learning_rate, agent_learning_rate: Adam's.
+        pool_learning_rate, rates_learning_rate, agent_learning_rate: Adam's; they fall to zero in the phases that use
+            them.
     """
 
     metric: str
@@ -59,11 +60,11 @@ FUNCTIONS = Recipe(
     initial_layers=(),
     bootstrap="competition",
     bootstrap_iterations=2000,
-    total_steps=600_000,
-    routing_share=0.4,
+    total_steps=800_000,
+    routing_share=0.225,
     settled_share=0.1,
     step_weights=(0.3, 0.1, 0.1, 0.1, 0.4),
-    pool_learning_rate=2e-3,
+    pool_learning_rate=3e-3,
     rates_learning_rate=1e-2,
     agent_learning_rate=1e-3,
 )

@@ -38,6 +38,7 @@ META_BATCH = 32
 CLUSTERED_SHARE = 0.35
 INITIAL_RATE = 0.4
 CHECKPOINT_SECONDS = 15.0
+MINIMAL_RATE = 0.05
 
 
 @dataclass
@@ -161,6 +162,8 @@ class Reml:
             learning_rate=recipe.pool_learning_rate,
             rates_learning_rate=recipe.rates_learning_rate,
             step_weights=recipe.step_weights,
+            # Fresh episodes teach more than a second look at old ones, and cost little here.
+            passes=1,
             seed=self.seed,
         )
 
@@ -238,6 +241,9 @@ class Phases(BaseCallback):
         joint = recipe.routing_share <= done < 1.0 - recipe.settled_share
         learner = pool_learner(self.env)
         native(self.env).learning = joint
+        if joint:
+            length = 1.0 - recipe.settled_share - recipe.routing_share
+            learner.scale_rates(max(MINIMAL_RATE, 1.0 - (done - recipe.routing_share) / length))
         if self._entropy is not None:
             self.model.ent_coef = self._entropy * max(0.0, 1.0 - done)  # type: ignore[attr-defined]
         phase = "joint" if joint else "routing" if done < recipe.routing_share else "settled"

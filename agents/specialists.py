@@ -18,7 +18,7 @@ PACKAGED = Path(gym_reml.__file__).parent / "data" / "sinusoid_specialists.pt"
 
 
 @dataclass
-class Specialists:
+class Config:
     """Eight residual layers that compete for MAML's sinusoids until each is good at some of them."""
 
     out: Path = PACKAGED
@@ -29,7 +29,7 @@ class Specialists:
     """of the initial weights and of the tasks"""
 
 
-def main(config: Specialists) -> None:
+def main(config: Config) -> None:
     """Runs the competition and writes the pool."""
     torch.set_num_threads(1)
     pool = LayerPool.random(in_features=1, out_features=1, scale=HIDDEN_SCALE, seed=config.seed)
@@ -47,4 +47,4 @@ def main(config: Specialists) -> None:
 
 
 if __name__ == "__main__":
-    run_command(main, Specialists)
+    run_command(main, Config)

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor
+from torch.linalg import vector_norm
 from torch.nn import functional
 
 NORM_EPSILON = 1e-5
@@ -258,8 +259,7 @@ def forward(
     head, norms = weights.matrices[-1], weights.norms
     assert head is not None
     if start == 0:
-        inputs: list[Activations] = [Activations(prepared)]
-        saved: list[Saved] = []
+        inputs, saved = [Activations(prepared)], list[Saved]()
     else:
         assert trace is not None
         inputs, saved = trace.inputs[: start + 1], trace.saved[:start]
@@ -361,15 +361,15 @@ CLIP_NORM = 10.0
 
 def gradient_norms(gradient: Weights) -> Tensor:
     """Euclidean norm of each position's gradient (stem, slots, head), (positions, n)."""
-    lengths: list[Tensor | None] = [
-        None if matrix is None else torch.linalg.vector_norm(matrix, dim=(1, 2)) for matrix in gradient.matrices
-    ]
-    for position, norm in enumerate(gradient.norms):
-        length, by_matrix = torch.linalg.vector_norm(norm, dim=(1, 2)), lengths[position]
-        lengths[position] = length if by_matrix is None else torch.hypot(length, by_matrix)
-    head = lengths[-1]
+    head = gradient.matrices[-1]
     assert head is not None
-    return torch.stack([torch.zeros_like(head) if length is None else length for length in lengths])
+    nothing = head.new_zeros(len(head))
+    lengths = [nothing if matrix is None else vector_norm(matrix, dim=(1, 2)) for matrix in gradient.matrices]
+    for position, norm in enumerate(gradient.norms):
+        both = torch.stack([lengths[position], vector_norm(norm, dim=(1, 2))])
+        # Not hypot, whose derivative at (0, 0), an empty slot, is not a number.
+        lengths[position] = vector_norm(both, dim=0)
+    return torch.stack(lengths)
 
 
 def descend(
@@ -390,7 +390,7 @@ def descend(
         out: where to write the new weights (stepping), or None for new differentiable tensors.
     """
     # The clamp makes the factor exactly 1, with derivative 0, wherever nothing is clipped.
-    length = torch.linalg.vector_norm(norms, dim=0).clamp_min(CLIP_NORM)
+    length = vector_norm(norms, dim=0).clamp_min(CLIP_NORM)
     scale = (step_sizes / length).reshape(-1, 1, 1)
     olds, slopes = weights.tensors(), gradient.tensors()
     factors = [scale] * len(olds) if rates is None else [scale * rate for rate in rates.tensors()]

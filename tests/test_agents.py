@@ -1,13 +1,14 @@
 """Meta-training: what its commands write, and that nothing is lost when they are killed."""
 
+import importlib
 import json
 import os
 import random
-import runpy
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,10 +49,17 @@ class Something:
     number: int = 3
 
 
+def writes(text: str) -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        (folder / "a").write_text(text)
+
+    return write
+
+
 def test_a_checkpoint_is_kept_whole_or_not_at_all(tmp_path: Path) -> None:
     run = Run.create(tmp_path / "run", Something(), "x")
     assert run.latest_checkpoint() is None
-    run.checkpoint(10, lambda folder: (folder / "a").write_text("ten") and None)
+    run.checkpoint(10, writes("ten"))
 
     def crash(folder: Path) -> None:
         (folder / "a").write_text("twen")
@@ -63,7 +71,7 @@ def test_a_checkpoint_is_kept_whole_or_not_at_all(tmp_path: Path) -> None:
     assert latest is not None
     assert latest[0] == 10
     assert (latest[1] / "a").read_text() == "ten"
-    run.checkpoint(20, lambda folder: (folder / "a").write_text("twenty") and None)
+    run.checkpoint(20, writes("twenty"))
     latest = run.latest_checkpoint()
     assert latest is not None
     assert (latest[1] / "a").read_text() == "twenty"
@@ -226,9 +234,10 @@ def test_bad_arguments_are_named(
 def test_every_command_explains_itself(
     module: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    command = importlib.import_module(f"agents.{module}")
     monkeypatch.setattr(sys, "argv", [module, "--help"])
     with pytest.raises(SystemExit) as stop:
-        runpy.run_module(f"agents.{module}", run_name="__main__")
+        run_command(command.main, command.Config)
     assert stop.value.code == 0
     shown = capsys.readouterr().out
     assert "usage" in shown

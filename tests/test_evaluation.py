@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from stable_baselines3 import PPO
+from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecNormalize
 
 from gym_reml import controls, evaluation
@@ -127,7 +128,7 @@ def test_summaries_follow_their_formulas() -> None:
 
 def test_results_compare_pairwise_on_the_same_tasks_only() -> None:
     one, two = result_of([[1.0, 2.0, 3.0]]), result_of([[2.0, 4.0, 6.0]])
-    assert two.minus(one, 0) == (2.0, pytest.approx(1.96 / 3**0.5))
+    assert two.minus(one, 0) == pytest.approx((2.0, 1.96 / 3**0.5))
     for change in ({"seed": 1}, {"family": "linear"}, {"shots": 10}, {"arguments": {"split": "train"}}):
         with pytest.raises(ValueError, match=next(iter(change))):
             two.minus(result_of([[1.0, 2.0, 3.0]], **change), 0)
@@ -167,11 +168,12 @@ def test_a_learner_is_saved_and_loaded_as_one(tmp_path: Path) -> None:
     pool = pool_of()
     env = VecNormalize(make_vec_env("NetBuildMultiDiscrete-v0", n_envs=2, pool=pool, **SMALL), norm_reward=False)
     agent = PPO("MlpPolicy", env, n_steps=8, batch_size=8, device="cpu", seed=0).learn(64)
-    normaliser = Normaliser(env.obs_rms.mean, env.obs_rms.var, env.clip_obs, env.epsilon)  # type: ignore[union-attr]
+    assert isinstance(env.obs_rms, RunningMeanStd)
+    normaliser = Normaliser(env.obs_rms.mean, env.obs_rms.var, env.clip_obs, env.epsilon)
     arguments = {"action": "multidiscrete", **SMALL}
     learner = Learner("reml", agent, pool, arguments, normaliser, "PPO")
     seen = env.get_original_obs()
-    np.testing.assert_allclose(normaliser(seen), env.normalize_obs(seen), rtol=1e-5)  # type: ignore[arg-type]
+    np.testing.assert_allclose(normaliser(seen), env.normalize_obs(seen), rtol=1e-5)
     learner.save(tmp_path / "learner")
     loaded = Learner.load(tmp_path / "learner")
     first, second = (evaluate(one, "sinusoid", steps=(0, 3), tasks=10) for one in (learner, loaded))

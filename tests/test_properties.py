@@ -134,9 +134,7 @@ def test_nothing_makes_an_environment_unsound(arguments: dict[str, Any], data: s
 @settings(quickly, max_examples=50)
 @given(arguments=configurations(), data=st.data(), seed=st.integers(0, 2**32))
 @pytest.mark.parametrize("mode", ["NextStep", "SameStep", "Disabled"])
-def test_nothing_makes_a_vector_unsound(
-    mode: str, arguments: dict[str, Any], data: st.DataObject, seed: int
-) -> None:
+def test_nothing_makes_a_vector_unsound(mode: str, arguments: dict[str, Any], data: st.DataObject, seed: int) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         envs = NetBuildVectorEnv(num_envs=3, autoreset_mode=mode, **arguments)
@@ -144,9 +142,7 @@ def test_nothing_makes_a_vector_unsound(
         for step in range(arguments["horizon"] + 2):
             assert_sound(envs.observation_space, observation)
             assert_finite(info, f"step {step}")
-            observation, reward, terminated, truncated, info = envs.step(
-                extreme_action(data.draw, envs.action_space)
-            )
+            observation, reward, terminated, truncated, info = envs.step(extreme_action(data.draw, envs.action_space))
             assert reward.dtype == np.float64
             assert np.isfinite(reward).all()
             assert terminated.dtype == truncated.dtype == np.bool_

@@ -129,7 +129,8 @@ def test_text_says_what_happened() -> None:
 
 def test_refused_steps_and_ignored_layers_are_named() -> None:
     refused = render_ansi(FRAMES["refused"])
-    assert "REFUSED" in refused and "x 0.0279" in refused
+    assert "REFUSED" in refused
+    assert "x 0.0279" in refused
     assert "REFUSED" not in render_ansi(FRAMES["midway"])
     assert "step 3 of 5: layer 5 ignored (network full)" in render_ansi(make_frame(3))
     assert "append nothing" in render_ansi(make_frame(2, actions=(3, 0), layers=(3,)))
@@ -186,7 +187,8 @@ def test_axes_of_the_fit_do_not_follow_the_prediction() -> None:
     assert curve_scales(curve) == curve_scales(wild)
     across, upward = curve_scales(curve)
     assert (across.low, across.high) == (-5.0, 5.0)
-    assert upward.low < -3.0 and upward.high > 3.0
+    assert upward.low < -3.0
+    assert upward.high > 3.0
     # Clipping: outside the plot, right half and upper part included, a wild prediction paints nothing.
     calm, loud = render_rgb(make_frame(2, curve=curve)), render_rgb(make_frame(2, curve=wild))
     np.testing.assert_array_equal(calm[:215], loud[:215])
