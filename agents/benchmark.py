@@ -1,7 +1,8 @@
 """Environment steps per second, against the same training written as a plain PyTorch loop.
 
 Both append a copy of a pool layer while there is room, take one clipped gradient step on the support points and
-evaluate the query loss, on sinusoids. The environment also decodes actions, observes, rewards and informs.
+evaluate the query loss, on sinusoids. That is the column "training". A step of the environment also decodes actions,
+observes, rewards and informs, none of which the loop does; that is the column "environment".
 
     python -m agents.benchmark
 """
@@ -18,17 +19,19 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import numpy as np
 import torch
-import tyro
 from torch import nn
 
 import gym_reml  # noqa: F401  (registers the environments)
+from agents.command import run_command
+from gym_reml.envs.setup import make_setup
+from gym_reml.streams import many_streams
 
 WIDTH, LAYERS, QUERIES, STEP_SIZE, CLIP_NORM = 40, 8, 50, 0.01, 10.0
 ACTIONS = 64  # drawn beforehand for each row, and used in turn
 
 
 @dataclass
-class Options:
+class Config:
     """What to measure, and for how long."""
 
     seconds: float = 1.0
@@ -116,6 +119,24 @@ def environment(rows: int, setting: Setting) -> Callable[[], int]:
     return step
 
 
+def training(rows: int, setting: Setting) -> Callable[[], int]:
+    """What the loop does, for `rows` networks: append, descend, evaluate; fresh tasks when episodes end."""
+    arguments = setting._asdict() | {"pool": "random", "width": WIDTH, "layers": LAYERS, "queries": QUERIES}
+    mdp = make_setup(rows, **arguments).mdp
+    mdp.seed(range(rows), many_streams(0, rows, mdp.family.split))
+    layers = itertools.cycle(np.random.default_rng(0).integers(1, LAYERS + 1, (ACTIONS, rows)))
+    step_sizes = np.full(rows, STEP_SIZE, dtype=np.float32)
+    moments = itertools.cycle(range(setting.horizon))
+
+    def step() -> int:
+        if next(moments) == 0:
+            mdp.reset()
+        mdp.train(next(layers), step_sizes)
+        return rows
+
+    return step
+
+
 def rate(work: Callable[[], int], seconds: float) -> float:
     """Steps per second."""
     steps, start = 0, time.perf_counter()
@@ -124,26 +145,28 @@ def rate(work: Callable[[], int], seconds: float) -> float:
     return steps / passed
 
 
-def measure(setting: Setting, options: Options) -> tuple[float, list[tuple[float, float]]]:
-    """Steps per second of the loop, and of each number of rows with the ratio to the loop of the same round."""
-    works = [plain_loop(setting), *(environment(rows, setting) for rows in options.rows)]
+def measure(setting: Setting, config: Config) -> tuple[float, list[tuple[float, float, float]]]:
+    """Steps per second of the loop; for each number of rows those of the environment, its ratio and training's."""
+    works = [plain_loop(setting)]
+    for rows in config.rows:
+        works += [environment(rows, setting), training(rows, setting)]
     for work in works:
         rate(work, 0.1)
-    rates = np.array([[rate(work, options.seconds) for work in works] for _ in range(options.rounds)])
+    rates = np.array([[rate(work, config.seconds) for work in works] for _ in range(config.rounds)])
     medians, ratios = np.median(rates, axis=0), np.median(rates / rates[:, :1], axis=0)
-    return medians[0], list(zip(medians[1:], ratios[1:], strict=True))
+    return medians[0], list(zip(medians[1::2], ratios[1::2], ratios[2::2], strict=True))
 
 
-def main(options: Options) -> None:
+def main(config: Config) -> None:
     """Prints a Markdown table for each setting."""
     torch.set_num_threads(1)
     for title, setting in SETTINGS.items():
-        loop, environments = measure(setting, options)
-        print(f"\n{title} (steps per second, and times the loop)\n\n| | steps/s | ratio |\n|---|---:|---:|")
-        print(f"| plain PyTorch loop | {loop:,.0f} | 1.0 |")
-        for rows, (steps, ratio) in zip(options.rows, environments, strict=True):
-            print(f"| n = {rows} | {steps:,.0f} | {ratio:.1f} |")
+        loop, rates = measure(setting, config)
+        print(f"\n{title}\n\n| | steps/s | environment / loop | training / loop |\n|---|---:|---:|---:|")
+        print(f"| plain PyTorch loop | {loop:,.0f} | 1.0 | 1.0 |")
+        for rows, (steps, whole, bare) in zip(config.rows, rates, strict=True):
+            print(f"| n = {rows} | {steps:,.0f} | {whole:.1f} | {bare:.1f} |")
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    run_command(main, Config)

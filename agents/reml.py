@@ -27,7 +27,8 @@ from gym_reml.clusters import copy_layer, find_clusters, meta_train
 from gym_reml.envs.vector import TrainingVectorEnv
 from gym_reml.learner import Learner, Normaliser, find_algorithm
 from gym_reml.learning import LearningOptions, PoolLearner
-from gym_reml.mdp import Objective, TrainingMDP
+from gym_reml.mdp import TrainingMDP
+from gym_reml.objective import Objective
 from gym_reml.pool import LayerPool, load_safely, save_atomically
 from gym_reml.sb3 import make_vec_env
 from gym_reml.streams import many_streams

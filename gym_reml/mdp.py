@@ -14,56 +14,18 @@ from torch import Tensor
 
 from gym_reml.learning import Episodes, PoolLearner
 from gym_reml.network import Trace, Workspace, by_head
+from gym_reml.objective import FEEDBACKS, Objective
 from gym_reml.pool import LayerPool
 from gym_reml.streams import RowStreams
 from gym_reml.subnetworks import SubNetworks
 from gym_reml.tasks.base import Batch, TaskFamily, Tasks
 
-REWARDS = ("performance", "improvement")
-FEEDBACKS = ("support", "query")
 OBSERVATION_LIMIT = 20.0
 # Scores now, at first, before the last step and before that one, to what is shown: now and three falls.
 LOSS_PART = np.array([[1.0, -1.0, -1.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, -1.0], [0.0, 0.0, 0.0, 1.0]])
 
 Rows = NDArray[np.int64]
 Array = NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Objective:
-    """What an episode is worth: the meta-RL objective over H steps, of which the first K earn nothing.
-
-    Attributes:
-        horizon: H, steps of an episode.
-        burn_in: K, steps that earn nothing.
-        reward: "performance" pays -score / H at every step (the return is the area under the adaptation curve),
-            "improvement" pays the fall of the score (the return is the final gain).
-        feedback: whether the score is of the loss on the query or on the support set.
-    """
-
-    horizon: int
-    burn_in: int = 0
-    reward: str = "performance"
-    feedback: str = "query"
-
-    def __post_init__(self) -> None:
-        if isinstance(self.horizon, bool) or not isinstance(self.horizon, int | np.integer) or self.horizon < 1:
-            raise ValueError(f"horizon={self.horizon!r}: must be a positive integer")
-        if not isinstance(self.burn_in, int | np.integer) or not 0 <= self.burn_in < self.horizon:
-            raise ValueError(f"burn_in={self.burn_in!r}: must be an integer from 0 to below horizon={self.horizon}")
-        if self.reward not in REWARDS:
-            raise ValueError(f"reward={self.reward!r}: must be one of {', '.join(map(repr, REWARDS))}")
-        if self.feedback not in FEEDBACKS:
-            raise ValueError(f"feedback={self.feedback!r}: must be one of {', '.join(map(repr, FEEDBACKS))}")
-
-    def terms(self, before: Array, after: Array, clock: Array, diverged: Array) -> dict[str, Array]:
-        """The reward's terms by name, each (n,): scores before and after the step that ended at `clock`."""
-        earned = -after / self.horizon if self.reward == "performance" else before - after
-        counts = clock > self.burn_in
-        return {
-            self.reward: np.where(counts, earned, 0.0),
-            "divergence": np.where(counts & diverged, -1.0 / self.horizon, 0.0),
-        }
 
 
 @dataclass
@@ -230,31 +192,8 @@ class TrainingMDP:
 
         Rows past their horizon go on all the same, and stay terminated.
         """
-        networks = self.networks
-        step_sizes = self.step_sizes(steps)
-        depth = networks.depth.copy()
-        trace, by_output = self._present()
-        appended, changed = networks.append(layers)
-        if changed <= self.slots:
-            trace = networks.forward(self._prepared, self._workspaces[1], trace, changed)
-            by_output = self._output_gradient(trace)
-        norms = networks.descend(trace, by_output, step_sizes, self.clock)
-        data = (self.support, self.query)
-        if not self.family.fixed_data:
-            self._collect(np.arange(self.count), self.tasks)
-        losses, scores = self._losses, self._scores
-        self._measure()
-        # Whatever is not a number fails this comparison too.
-        diverged = ~(np.maximum(*self._losses) <= np.maximum(self.family.cap, np.maximum(*losses)))
-        if diverged.any():
-            # These steps are taken back: networks, and so losses, are to the bit what they were.
-            networks.take_back(np.flatnonzero(diverged), depth[diverged])
-            self._measure()
-            self._make_finite()
-            appended[diverged] = 0
-        self.clock += 1
-        if self.learning:
-            self._record(data, appended, np.where(diverged, 0.0, step_sizes).astype(np.float32))
+        step_sizes, scores = self.step_sizes(steps), self._scores
+        appended, diverged, norms = self.train(layers, step_sizes)
         self._remember(norms, layers, steps)
         judged = FEEDBACKS.index(self.objective.feedback)
         terms = self.objective.terms(scores[judged], self._scores[judged], self.clock, diverged)
@@ -270,6 +209,41 @@ class TrainingMDP:
             with torch.inference_mode(False):
                 self._learn(np.flatnonzero(self.clock == self.objective.horizon))
         return outcome
+
+    @torch.inference_mode()
+    def train(
+        self, layers: NDArray[np.int64], step_sizes: NDArray[np.float32]
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_], Tensor]:
+        """What a step does to the networks: append, descend, measure; take back what diverged.
+
+        Returns:
+            The layers that were appended (n,), which rows diverged (n,), and the gradients' norms (slots + 2, n).
+        """
+        networks, support = self.networks, self.support
+        depth = networks.depth.copy()
+        trace, by_output = self._present()
+        appended, changed = networks.append(layers)
+        if changed <= self.slots:
+            trace = networks.forward(self._prepared, self._workspaces[1], trace, changed)
+            by_output = self._output_gradient(trace)
+        norms = networks.descend(trace, by_output, step_sizes, self.clock)
+        if not self.family.fixed_data:
+            self._collect(np.arange(self.count), self.tasks)
+        losses = self._losses
+        self._measure()
+        # Whatever is not a number fails this comparison too.
+        diverged = ~(np.maximum(*self._losses) <= np.maximum(self.family.cap, np.maximum(*losses)))
+        if diverged.any():
+            # These steps are taken back: networks, and so losses, are to the bit what they were.
+            networks.take_back(np.flatnonzero(diverged), depth[diverged])
+            self._measure()
+            self._make_finite()
+            appended[diverged] = 0
+        self.clock += 1
+        if self.learning:
+            # What was descended on, and what the result is judged by.
+            self._record((support, self.query), appended, np.where(diverged, 0.0, step_sizes).astype(np.float32))
+        return appended, diverged, norms
 
     def step_sizes(self, steps: NDArray[np.float32]) -> NDArray[np.float32]:
         """Step sizes at these places, in [-1, 1], of the logarithmic range."""

@@ -6,7 +6,8 @@ import torch
 
 from gym_reml.clusters import copy_layer, find_clusters, meta_train
 from gym_reml.learning import LearningOptions, PoolLearner
-from gym_reml.mdp import Objective, TrainingMDP
+from gym_reml.mdp import TrainingMDP
+from gym_reml.objective import Objective
 from gym_reml.pool import RATES, LayerPool
 from gym_reml.streams import many_streams
 from gym_reml.tasks import make_family

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gym_reml.learning import Episodes, LearningOptions, PoolLearner, replay
-from gym_reml.mdp import Objective, TrainingMDP
+from gym_reml.mdp import TrainingMDP
 from gym_reml.network import LAYER_KINDS, Filled, Weights, Workspace, backward, forward, prepare
+from gym_reml.objective import Objective
 from gym_reml.pool import RATES, LayerPool
 from gym_reml.streams import many_streams
 from gym_reml.subnetworks import SubNetworks

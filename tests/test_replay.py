@@ -8,8 +8,9 @@ import torch
 from replays import FAMILY, LAYER, PLAN, SLOTS, STEPS, Recording, episodes, live, small_pool, uses
 
 from gym_reml.learning import Episodes, LearningOptions, replay
-from gym_reml.mdp import Objective, TrainingMDP
+from gym_reml.mdp import TrainingMDP
 from gym_reml.network import LAYER_KINDS
+from gym_reml.objective import Objective
 from gym_reml.pool import RATES, LayerPool
 from gym_reml.streams import many_streams
 

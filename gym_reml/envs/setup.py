@@ -18,7 +18,8 @@ import torch
 from gymnasium import spaces
 
 from gym_reml.learning import RULES, LearningOptions, PoolLearner
-from gym_reml.mdp import OBSERVATION_LIMIT, Objective, TrainingMDP
+from gym_reml.mdp import OBSERVATION_LIMIT, TrainingMDP
+from gym_reml.objective import Objective
 from gym_reml.pool import LayerPool, find_kind
 from gym_reml.spaces import ActionEncoding, make_encoding
 from gym_reml.tasks import make_family

@@ -142,7 +142,7 @@ class TaskFamily(ABC):
             return torch.autograd.grad(total, outputs, create_graph=differentiable)[0]
 
     def score(self, loss: Tensor) -> Tensor:
-        """The scale on which rewards measure a loss: log1p, for losses that are never negative."""
+        """The scale on which rewards measure losses, elementwise: log1p, for losses that are never negative."""
         return torch.log1p(loss)
 
     @abstractmethod
