@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from agents import train
+from agents import average, train
 from agents.algorithms import ENCODINGS, prefer_neutral_steps
 from agents.command import run_command
 from agents.recipes import FUNCTIONS, IMAGES, augmented, recipe_for
@@ -163,7 +163,7 @@ def test_policies_over_rated_pools_start_at_the_neutral_step() -> None:
 # -- commands -------------------------------------------------------------------------------------------------------
 
 
-def test_a_run_killed_at_any_moment_goes_on_to_the_end(tmp_path: Path) -> None:
+def test_a_run_killed_at_any_moment_goes_on_to_the_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "run"
     arguments = ["--run", str(folder), *TINY, "--total-steps", "20000"]
     code = "import agents.reml, agents.train, tyro; agents.reml.CHECKPOINT_SECONDS = 0.2; "
@@ -188,6 +188,9 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_end(tmp_path: Path) -> None:
     leftovers = [path for path in folder.rglob(".*") if path.is_file() and path.stat().st_size and path.suffix == ".pt"]
     assert not leftovers
     assert Learner.load(folder / "learner").name == "reml"
+
+    average.main(average.Config(runs=(folder, folder)))
+    assert "mean over 2 seeds" in capsys.readouterr().out
 
     again = subprocess.run(
         command("agents.evaluate", str(folder), "--family", "linear", "--tasks", "5"),

@@ -1,0 +1,54 @@
+"""One table over several seeds: `python -m agents.average RUN RUN RUN`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tyro
+
+from agents.command import run_command
+from agents.report import TABLE_STEPS
+from agents.runs import Run
+from agents.train import config_of, family_of, recipe_of
+from gym_reml.results import Result
+
+
+@dataclass(frozen=True)
+class Config:
+    """Averages the final tables of runs that differ in their seed alone."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """run directories of finished trainings"""
+
+
+def main(config: Config) -> None:
+    """Prints a Markdown table: mean over seeds of the means over tasks, lowest and highest seed, mean median."""
+    if not config.runs:
+        raise ValueError("RUN: name at least one run directory")
+    runs = [Run(folder) for folder in config.runs]
+    names = [{path.stem for path in (run.folder / "results").glob("*.json")} for run in runs]
+    training = config_of(runs[0])
+    metric = recipe_of(training, family_of(training)).metric
+    rows = []
+    for name in sorted(set.intersection(*names)):
+        results = [Result.load(run.folder / "results" / f"{name}.json") for run in runs]
+        cells = []
+        for step in TABLE_STEPS:
+            summaries = [result.summary(step, metric) for result in results]
+            means = [summary.mean for summary in summaries]
+            median = np.mean([summary.median for summary in summaries])
+            cells.append(f"{np.mean(means):.3f} [{min(means):.3f}, {max(means):.3f}] ({median:.3f})")
+        diverged = np.mean([result.summary(TABLE_STEPS[-1], metric).diverged for result in results])
+        rows.append(f"| {results[0].learner} | {' | '.join(cells)} | {diverged:.2%} |")
+    if not rows:
+        raise ValueError("RUN: these runs have no results in common; are they finished?")
+    print(f"{metric}, mean over {len(runs)} seeds [lowest, highest seed] (mean of the medians)\n")
+    print(f"| learner | {' | '.join(f'{step} step' + 's' * (step != 1) for step in TABLE_STEPS)} | diverged |")
+    print(f"|---|{'---|' * (len(TABLE_STEPS) + 1)}")
+    print("\n".join(rows))
+
+
+if __name__ == "__main__":
+    run_command(main, Config)
