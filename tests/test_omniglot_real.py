@@ -47,7 +47,7 @@ def test_real_checksums(real: Omniglot) -> None:
 
 @pytest.mark.parametrize(("normalise", "least", "most"), [(True, 40, 48), (False, 37, 44)])
 def test_real_nearest_neighbour(real: Omniglot, normalise: bool, least: float, most: float) -> None:
-    """Pixel nearest neighbour, 600 test tasks, 5-way 1-shot: 43.6 % by angle, 40.2 % by distance when first measured."""
+    """Pixel nearest neighbour, 600 tasks, 5-way 1-shot: 43.6 % by angle, 40.2 % by distance, when first measured."""
     family, streams = real.replace(split="test"), many_streams(0, 600, "test")
     tasks = family.draw([stream.task for stream in streams])
     support = family.support(tasks, torch.nn.Identity(), [stream.support for stream in streams])
