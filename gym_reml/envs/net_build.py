@@ -41,7 +41,7 @@ class NetBuildEnv(TrainingEnv):
 
     | Part | Size (default) | Meaning |
     |---|---|---|
-    | `head_gradient` | width + 1 (41) per output | support loss by the head's weights (classes: norm over outputs) |
+    | `head_gradient` | width + 1 (41) per output | support loss's gradient by the head (classes: norm over outputs) |
     | `activations` | 2 width (80) | mean and standard deviation of the last hidden layer over the support set |
     | `task` | by family (33) | scalar functions: the support set's residual, target, density on 11 grid points |
     | `loss` | 4 | score (log1p) of the support loss; its fall since the start; its last two falls |
@@ -68,8 +68,9 @@ class NetBuildEnv(TrainingEnv):
     ## Episode end
 
     `terminated` after `horizon` steps; never truncated. Stepping on is allowed: the network trains on, the clock in
-    the observation stands still. A step whose losses would be non-finite or above the family's cap (1e4 for regression)
-    is refused: the network stays as it was, and `info["diverged"]` is True.
+    the observation stands still. A step whose losses would be non-finite, or above the family's cap (1e4 for regression)
+    and above what they were, is refused: the network stays as it was, without the new layer, and `info["diverged"]`
+    is True.
 
     ## Information
 
