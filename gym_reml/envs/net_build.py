@@ -68,9 +68,9 @@ class NetBuildEnv(TrainingEnv):
     ## Episode end
 
     `terminated` after `horizon` steps; never truncated. Stepping on is allowed: the network trains on, the clock in
-    the observation stands still. A step whose losses would be non-finite, or above the family's cap (1e4 for regression)
-    and above what they were, is refused: the network stays as it was, without the new layer, and `info["diverged"]`
-    is True.
+    the observation stands still. A step whose losses would be non-finite, or above the family's cap (1e4 for
+    regression) and above what they were, is refused: the network stays as it was, without the new layer, and
+    `info["diverged"]` is True.
 
     ## Information
 
