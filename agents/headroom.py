@@ -73,9 +73,9 @@ def dqn(env_id: str, seed: int) -> Any:
 
 
 def sac(env_id: str, seed: int) -> Any:
-    """SAC, 100,000 steps."""
+    """SAC, 40,000 steps."""
     env = make_vec_env(env_id, n_envs=32)
-    return SAC("MlpPolicy", env, seed=seed, device="cpu", gradient_steps=16, learning_rate=1e-3).learn(100_000)
+    return SAC("MlpPolicy", env, seed=seed, device="cpu", gradient_steps=16, learning_rate=1e-3).learn(40_000)
 
 
 AGENTS: dict[str, tuple[str, Callable[[str, int], Any]]] = {
