@@ -158,14 +158,14 @@ def oracle(learner: Learner, family: TaskFamily | str, **protocol: Any) -> Resul
 def from_scratch(
     learner: Learner, family: TaskFamily | str, *, tuning_tasks: int = 200, pool_seed: int = 0, **protocol: Any
 ) -> Result:
-    """Fresh weights in the learner's own shape, all layers present from the start, the step tuned on validation."""
+    """Fresh weights of the learner's shape, all present from the start, all trained, the step tuned on validation."""
     fresh = LayerPool.random(
         in_features=learner.pool.in_features,
         out_features=learner.pool.out_features,
         width=learner.pool.width,
         layers=slots(learner),
         kind=learner.pool.kind,
-        adapt_stem=learner.pool.adapt_stem,
+        adapt_stem=True,
         seed=pool_seed,
     )
     low, high = SCRATCH_STEPS
