@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gym_reml.learning import Episodes, PoolLearner
-from gym_reml.network import Trace, Workspace, by_head
+from gym_reml.network import Activations, Trace, Workspace, by_head, mean_over_points
 from gym_reml.objective import FEEDBACKS, Objective
 from gym_reml.pool import LayerPool
 from gym_reml.streams import RowStreams
@@ -113,6 +113,8 @@ class TrainingMDP:
         self.observation_size = int(edges[-1])
         self._observation = np.zeros((self.count, self.observation_size), dtype=np.float32)
         self._past_scores = np.zeros((self.count, 4))
+        self._every_row = np.arange(self.count)
+        self._nothing = np.arange(self.pool.layers + 1) == 0
 
     @torch.inference_mode()
     def observe(self) -> NDArray[np.float32]:
@@ -126,27 +128,26 @@ class TrainingMDP:
         if self.family.exchangeable_outputs:
             gradient = torch.linalg.vector_norm(gradient, dim=2)
         # Not by var or vector_norm, which are tens of times slower over this dimension.
-        mean = trace.features.mean(dim=1, keepdim=True)
-        deviation = (trace.features - mean).square_().mean(dim=1).sqrt_()
-        shown = [gradient.flatten(1), mean.flatten(1), deviation]
+        features = trace.features
+        mean = mean_over_points(features)
+        deviation = mean_over_points((features - mean).square_()).sqrt_()
+        shown = [gradient.flatten(1), mean.squeeze(1), deviation.squeeze(1)]
         if self.family.signal_size:
             shown.append(self.family.support_signal(trace.outputs, self.support))
         # These come first in the observation, in this order.
         observation[:, : parts["task"].stop] = torch.cat(shown, dim=1).cpu().numpy()
-        observation[:, parts["loss"]] = self._past_scores @ LOSS_PART
-        progress = observation[:, parts["progress"]]
-        progress[:, 0] = self.networks.depth / self.slots
+        observation[:, parts["loss"]] = self._past_scores.dot(LOSS_PART)
+        progress = parts["progress"].start
+        observation[:, progress] = self.networks.depth / self.slots
         # Past the horizon the clock stands at its last step, so that a policy keeps acting as it did there.
-        progress[:, 1] = np.minimum(self.clock, self.objective.horizon - 1) / self.objective.horizon
-        if not np.isfinite(observation.sum()):
-            np.nan_to_num(observation, copy=False)
-        return observation.clip(-OBSERVATION_LIMIT, OBSERVATION_LIMIT)
+        observation[:, progress + 1] = np.minimum(self.clock, self.objective.horizon - 1) / self.objective.horizon
+        clipped = np.minimum(np.maximum(observation, -OBSERVATION_LIMIT), OBSERVATION_LIMIT)
+        # Nothing else is left that could make the sum not a number.
+        return np.nan_to_num(clipped, copy=False) if math.isnan(np.add.reduce(clipped, axis=None)) else clipped
 
     def allowed(self) -> NDArray[np.bool_]:
         """Which layers each row may pick, (n, L + 1): all while there is room, then only 0."""
-        allowed = np.ones((self.count, self.pool.layers + 1), dtype=np.bool_)
-        allowed[:, 1:] = (self.networks.depth < self.slots)[:, None]
-        return allowed
+        return self._nothing | (self.networks.depth < self.slots)[:, None]
 
     # -- episodes ----------------------------------------------------------------------------------------------------
 
@@ -164,7 +165,7 @@ class TrainingMDP:
         Returns:
             info, arrays of n by name ("task" an object array that is None in other rows).
         """
-        rows = np.arange(self.count) if rows is None else rows
+        rows = self._every_row if rows is None else rows
         tasks = self.family.draw([self.streams[row].task for row in rows])
         if len(rows) == self.count:
             self.tasks = tasks
@@ -178,9 +179,10 @@ class TrainingMDP:
         self._collect(rows, tasks)
         self._measure()
         self._make_finite()
-        self._past_scores[rows] = self._scores[0, rows, None]
+        chosen = rows if len(rows) < self.count else slice(None)
+        self._past_scores[chosen] = self._scores[0, chosen, None]
         for name in ("gradient_norms", "last_action"):
-            self._observation[rows, self.parts[name]] = 0.0
+            self._observation[chosen, self.parts[name]] = 0.0
         info = self._info() | {"task": np.full(self.count, None, dtype=object)}
         for position, row in enumerate(rows):
             info["task"][row] = self.family.describe(tasks, position)
@@ -193,7 +195,7 @@ class TrainingMDP:
         Rows past their horizon go on all the same, and stay terminated.
         """
         step_sizes, scores = self.step_sizes(steps), self._scores
-        appended, diverged, norms = self.train(layers, step_sizes)
+        appended, diverged, norms = self._train(layers, step_sizes)
         self._remember(norms, layers, steps)
         judged = FEEDBACKS.index(self.objective.feedback)
         terms = self.objective.terms(scores[judged], self._scores[judged], self.clock, diverged)
@@ -219,6 +221,11 @@ class TrainingMDP:
         Returns:
             The layers that were appended (n,), which rows diverged (n,), and the gradients' norms (slots + 2, n).
         """
+        return self._train(layers, step_sizes)
+
+    def _train(
+        self, layers: NDArray[np.int64], step_sizes: NDArray[np.float32]
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_], Tensor]:
         networks, support = self.networks, self.support
         depth = networks.depth.copy()
         trace, by_output = self._present()
@@ -228,12 +235,13 @@ class TrainingMDP:
             by_output = self._output_gradient(trace)
         norms = networks.descend(trace, by_output, step_sizes, self.clock)
         if not self.family.fixed_data:
-            self._collect(np.arange(self.count), self.tasks)
+            self._collect(self._every_row, self.tasks)
         losses = self._losses
         self._measure()
         # Whatever is not a number fails this comparison too.
-        diverged = ~(np.maximum(*self._losses) <= np.maximum(self.family.cap, np.maximum(*losses)))
-        if diverged.any():
+        limit = np.maximum(np.maximum.reduce(losses), self.family.cap)
+        diverged = ~(np.maximum.reduce(self._losses) <= limit)
+        if np.count_nonzero(diverged):
             # These steps are taken back: networks, and so losses, are to the bit what they were.
             networks.take_back(np.flatnonzero(diverged), depth[diverged])
             self._measure()
@@ -259,14 +267,15 @@ class TrainingMDP:
             for part in ("support", "query"):
                 generators = [getattr(self.streams[row], part) for row in rows]
                 batch: Batch = getattr(self.family, part)(tasks, self.outputs, generators)
-                batches.append(batch.map(lambda tensor: tensor.to(self.pool.device)))
+                batches.append(batch.to(self.pool.device))
             if len(rows) == self.count:
                 self.support, self.query = batches
             else:
                 index = torch.from_numpy(rows).to(self.pool.device)
                 self.support.assign(index, batches[0])
                 self.query.assign(index, batches[1])
-            self._prepared = self.networks.prepare(torch.cat([self.support.inputs, self.query.inputs], dim=1))
+            inputs = torch.cat([self.support.inputs, self.query.inputs], dim=1)
+            self._prepared = Activations(self.networks.prepare(inputs))
 
     def row_metrics(self, row: int) -> dict[str, float]:
         """The query metrics of one row's present network."""
@@ -286,15 +295,20 @@ class TrainingMDP:
 
     def _measure(self) -> None:
         """Runs the present networks: trace, losses (as they are, finite or not), scores and metrics."""
-        everything, points = self.networks.forward(self._prepared, self._workspaces[0]), self.support.inputs.shape[1]
-        self._trace = everything.first(points)
+        workspace, points = self._workspaces[0], self.support.inputs.shape[1]
+        everything = self.networks.forward(self._prepared, workspace)
+        self._trace = everything.first(points, workspace)
         self._by_output = self._output_gradient(self._trace)
-        query_outputs = everything.outputs[:, points:]
+        query_outputs = workspace.views(everything.outputs).rest(points).tensor
         query_loss = self.family.loss(query_outputs, self.query)
         losses = torch.stack([self.family.loss(self._trace.outputs, self.support), query_loss])
         metrics = self.family.metrics(query_outputs, self.query, query_loss)
-        self._metrics = {name: values.cpu().numpy().astype(np.float64) for name, values in metrics.items()}
         self._set_losses(losses.cpu().numpy().astype(np.float64))
+        self._metrics = {
+            # Where it is the loss itself, as in regression, that is here already.
+            name: self.query_loss if values is query_loss else values.cpu().numpy().astype(np.float64)
+            for name, values in metrics.items()
+        }
 
     def _output_gradient(self, trace: Trace) -> Tensor:
         try:
@@ -305,12 +319,12 @@ class TrainingMDP:
                 return self.family.output_gradient(trace.outputs.clone(), self.support)
 
     def _set_losses(self, losses: Array) -> None:
-        self._losses, (self.support_loss, self.query_loss) = losses, losses
+        self._losses, self.support_loss, self.query_loss = losses, losses[0], losses[1]
         self._scores = self.family.score(torch.from_numpy(losses)).numpy()
 
     def _make_finite(self) -> None:
         """What is still not finite, although nothing was left to be refused, becomes the family's cap."""
-        if not np.isfinite(self._losses.sum()):
+        if not math.isfinite(np.add.reduce(self._losses, axis=None)):
             cap = self.family.cap
             self._set_losses(np.nan_to_num(self._losses, nan=cap, posinf=cap, neginf=-cap))
 
@@ -320,10 +334,11 @@ class TrainingMDP:
         self._past_scores[:, 2] = self._past_scores[:, 0]
         self._past_scores[:, 0] = self._scores[0]
         self._observation[:, self.parts["gradient_norms"]] = np.log1p(norms.cpu().numpy().T)
-        action = self._observation[:, self.parts["last_action"]]
-        action[:] = 0.0
-        action[np.arange(self.count), layers] = 1.0
-        action[:, -1] = steps
+        # The last part; the step comes last in it.
+        action = self.parts["last_action"].start
+        self._observation[:, action:] = 0.0
+        self._observation[self._every_row, action + layers] = 1.0
+        self._observation[:, -1] = steps
 
     def _info(self) -> dict[str, Any]:
         return {

@@ -10,68 +10,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar, cast
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.linalg import vector_norm
-from torch.nn import functional
+
+from gym_reml.workspace import Activations, Workspace, constant
 
 NORM_EPSILON = 1e-5
-
-
-class Activations:
-    """Activations with a column of ones behind them, (n, points, width + 1), and views of them, each made only once.
-
-    At few rows making a view costs as much as computing with it, and the buffers of a workspace outlive many steps.
-    """
-
-    def __init__(self, tensor: Tensor) -> None:
-        self.tensor = tensor
-        self._first: dict[int, Activations] = {}
-
-    @cached_property
-    def body(self) -> Tensor:
-        """All but the ones."""
-        return self.tensor[..., :-1]
-
-    @cached_property
-    def transposed(self) -> Tensor:
-        """(n, width + 1, points)."""
-        return self.tensor.transpose(1, 2)
-
-    def first(self, points: int) -> Activations:
-        """Those of the first points of each row."""
-        if points not in self._first:
-            self._first[points] = Activations(self.tensor[:, :points])
-        return self._first[points]
-
-
-class Workspace:
-    """Buffers by name, made once and reused: fresh allocations are what a step would otherwise wait for."""
-
-    def __init__(self) -> None:
-        self._buffers: dict[Any, tuple[Any, Any]] = {}
-
-    def take(self, name: str, position: int, shape: tuple[int, ...], like: Tensor) -> Tensor:
-        """The buffer of that name and position, zeros at first; made anew when its shape changed."""
-        known, buffer = self._buffers.get((name, position), (None, None))
-        if known != shape:
-            buffer = torch.zeros(shape, dtype=like.dtype, device=like.device)
-            self._buffers[name, position] = (shape, buffer)
-        return cast(Tensor, buffer)
-
-    def activations(self, position: int, shape: tuple[int, ...], like: Tensor) -> Activations:
-        """The buffer for the activations behind this position, whose body has this shape, its ones in place."""
-        known, buffer = self._buffers.get(position, (None, None))
-        if known != shape:
-            buffer = Activations(torch.ones((*shape[:2], shape[2] + 1), dtype=like.dtype, device=like.device))
-            self._buffers[position] = (shape, buffer)
-        return cast(Activations, buffer)
-
-    def __reduce__(self) -> tuple[type[Workspace], tuple[()]]:
-        # Copies and pickles start with empty buffers: they hold nothing that cannot be computed again.
-        return (Workspace, ())
+FEW_ROWS = 8  # where one call fewer still matters more than how fast it is
 
 
 Saved = tuple[Tensor, ...]
@@ -100,6 +48,9 @@ class LayerKind:
         raise NotImplementedError
 
 
+_threshold_backward = torch.ops.aten.threshold_backward.grad_input
+
+
 class Relu(LayerKind):
     """relu(x W + b)."""
 
@@ -111,7 +62,7 @@ class Relu(LayerKind):
     def backward(self, upstream: Tensor, saved: Saved, norm: Tensor | None, out: Tensor | None) -> Derivatives:
         if out is None:
             return torch.ops.aten.threshold_backward(upstream, saved[0], 0), None
-        return torch.ops.aten.threshold_backward.grad_input(upstream, saved[0], 0, grad_input=out), None
+        return _threshold_backward(upstream, saved[0], 0, grad_input=out), None
 
 
 class Residual(Relu):
@@ -189,6 +140,13 @@ class Weights:
         """What takes gradients back through slots and head: their matrices transposed, without the bias."""
         return [matrix[:, :-1].transpose(1, 2) for matrix in self.matrices[1:] if matrix is not None]
 
+    @cached_property
+    def turned_head(self) -> Tensor:
+        """The head's matrix transposed, with the bias."""
+        head = self.matrices[-1]
+        assert head is not None
+        return head.transpose(1, 2)
+
     def __reduce__(self) -> tuple[type[Weights], tuple[list[Tensor | None], list[Tensor]]]:
         # Without the views: pickled, they would come back as tensors of their own.
         return (Weights, (self.matrices, self.norms))
@@ -212,10 +170,11 @@ class Trace:
     saved: list[Saved]
     outputs: Tensor
 
-    def first(self, points: int) -> Trace:
-        """The part of this pass that belongs to the first points of each row."""
-        saved = [tuple([tensor[:, :points] for tensor in tensors]) for tensors in self.saved]
-        return Trace([inputs.first(points) for inputs in self.inputs], saved, self.outputs[:, :points])
+    def first(self, points: int, workspace: Workspace | None = None) -> Trace:
+        """The part of this pass, through that workspace, that belongs to the first points of each row."""
+        views = Activations if workspace is None else workspace.views
+        saved = [tuple([views(tensor).first(points).tensor for tensor in tensors]) for tensors in self.saved]
+        return Trace([inputs.first(points) for inputs in self.inputs], saved, views(self.outputs).first(points).tensor)
 
     @property
     def features(self) -> Tensor:
@@ -225,7 +184,7 @@ class Trace:
 
 def with_ones(x: Tensor) -> Tensor:
     """x with a column of ones behind it."""
-    return functional.pad(x, (0, 1), value=1.0)
+    return torch.constant_pad_nd(x, (0, 1), 1.0)
 
 
 def prepare(x: Tensor, frozen_stem: Tensor | None) -> Tensor:
@@ -239,7 +198,7 @@ def prepare(x: Tensor, frozen_stem: Tensor | None) -> Tensor:
 def forward(
     kind: LayerKind,
     weights: Weights,
-    prepared: Tensor,
+    prepared: Tensor | Activations,
     filled: Filled,
     workspace: Workspace | None = None,
     trace: Trace | None = None,
@@ -256,10 +215,10 @@ def forward(
         trace: an earlier pass over the same inputs, needed if `start` > 0.
         start: the first matrix that changed since then: 0 is the stem, 1 the first slot.
     """
-    head, norms = weights.matrices[-1], weights.norms
-    assert head is not None
+    norms = weights.norms
+    saved: list[Saved] = []
     if start == 0:
-        inputs, saved = [Activations(prepared)], list[Saved]()
+        inputs = [prepared if isinstance(prepared, Activations) else Activations(prepared)]
     else:
         assert trace is not None
         inputs, saved = trace.inputs[: start + 1], trace.saved[:start]
@@ -282,9 +241,9 @@ def forward(
         inputs.append(Activations(with_ones(hidden)) if into is None else into)
         saved.append(known)
     # Few outputs: the transposed product is several times faster than the direct one.
-    left, right = head.transpose(1, 2), inputs[-1].transposed
-    outputs = torch.bmm(left, right, out=_product(workspace, -1, left, right)).transpose(1, 2)
-    return Trace(inputs, saved, outputs)
+    left, right = weights.turned_head, inputs[-1].transposed
+    product = torch.bmm(left, right, out=_product(workspace, -1, left, right))
+    return Trace(inputs, saved, product.transpose(1, 2) if workspace is None else workspace.turned(product))
 
 
 def _product(workspace: Workspace | None, position: int, left: Tensor, right: Tensor) -> Tensor | None:
@@ -312,7 +271,8 @@ def backward(
     def buffer(name: str, position: int, shape: tuple[int, ...]) -> Tensor | None:
         return None if workspace is None else workspace.take(name, position, shape, output_gradient)
 
-    last, norms = len(weights.matrices) - 1, list[Tensor]()
+    last = len(weights.matrices) - 1
+    norms: list[Tensor] = []
     matrices: list[Tensor | None] = [*[None] * last, by_head(trace, output_gradient)]
     shape = tuple(trace.features.shape)
     # By the activations behind the present position. A single output's product is plain multiplication, and faster so.
@@ -351,9 +311,19 @@ def backward(
 def by_head(trace: Trace, output_gradient: Tensor) -> Tensor:
     """Gradients by the head's matrix, (n, width + 1, out): the sum over points of activation x output gradient."""
     inputs = trace.inputs[-1].tensor
+    if len(inputs) <= FEW_ROWS:
+        return torch.bmm(trace.inputs[-1].transposed, output_gradient)
     if output_gradient.shape[2] == 1:
         return (inputs * output_gradient).sum(dim=1).unsqueeze(2)
     return torch.bmm(output_gradient.transpose(1, 2), inputs).transpose(1, 2)
+
+
+def mean_over_points(values: Tensor) -> Tensor:
+    """Means of (n, points, width) over the points, (n, 1, width)."""
+    count, points, _ = values.shape
+    if count <= FEW_ROWS:
+        return torch.bmm(constant(1.0 / points, values, (count, 1, points)), values)
+    return values.sum(dim=1, keepdim=True).mul_(constant(1.0 / points, values))
 
 
 CLIP_NORM = 10.0

@@ -44,8 +44,8 @@ class Objective:
     def terms(self, before: Array, after: Array, clock: Array, diverged: Array) -> dict[str, Array]:
         """The reward's terms by name, each (n,): scores before and after the step that ended at `clock`."""
         earned = -after / self.horizon if self.reward == "performance" else before - after
-        counts = clock > self.burn_in
-        return {
-            self.reward: np.where(counts, earned, 0.0),
-            "divergence": np.where(counts & diverged, -1.0 / self.horizon, 0.0),
-        }
+        penalty = np.where(diverged, -1.0 / self.horizon, 0.0)
+        if self.burn_in:
+            counts = clock > self.burn_in
+            earned, penalty = np.where(counts, earned, 0.0), np.where(counts, penalty, 0.0)
+        return {self.reward: earned, "divergence": penalty}

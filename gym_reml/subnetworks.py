@@ -9,7 +9,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gym_reml.network import Filled, Trace, Weights, Workspace, backward, descend, forward, gradient_norms, prepare
+from gym_reml.network import (
+    Activations,
+    Filled,
+    Trace,
+    Weights,
+    Workspace,
+    backward,
+    descend,
+    forward,
+    gradient_norms,
+    prepare,
+)
 from gym_reml.pool import LayerPool
 
 
@@ -55,7 +66,12 @@ class SubNetworks:
 
     def _write(self, target: Tensor | None, rows: NDArray[np.int64], value: Tensor | float) -> None:
         assert target is not None
-        target[... if len(rows) == len(target) else self._index(rows)] = value
+        if len(rows) < len(target):
+            target[self._index(rows)] = value
+        elif isinstance(value, Tensor):
+            target.copy_(value)
+        else:
+            target.fill_(value)
 
     def append(self, layers: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
         """Appends pool layer `layers[i]` to network i; nothing where it is 0 or the network is full.
@@ -65,12 +81,12 @@ class SubNetworks:
             if none did.
         """
         growing = (layers > 0) & (self.depth < self.slots)
-        appended = np.where(growing, layers, 0)
-        changed = set(self.depth[growing].tolist())
-        if not changed:
+        appended = layers * growing
+        if not np.count_nonzero(growing):
             return appended, self.slots + 1
+        changed = set(self.depth[growing].tolist())
         for slot in changed:
-            rows = np.flatnonzero(growing & (self.depth == slot))
+            rows = np.flatnonzero(growing if len(changed) == 1 else growing & (self.depth == slot))
             self._copy_layer(slot, rows, layers[rows])
             self.layers[slot, rows] = layers[rows]
         self.depth += growing
@@ -78,12 +94,15 @@ class SubNetworks:
         return appended, min(changed) + 1
 
     def _copy_layer(self, slot: int, rows: NDArray[np.int64], layers: NDArray[np.int64]) -> None:
-        chosen = self._index(layers - 1)
         targets = [(self._weights.matrices[slot + 1], "layers")]
         if self._weights.norms:
             targets.append((self._weights.norms[slot + 1], "layers_norm"))
         for target, name in targets:
             assert target is not None
+            if len(rows) == 1:
+                target[int(rows[0])].copy_(self.pool.parameters[name][int(layers[0]) - 1])
+                continue
+            chosen = self._index(layers - 1)
             # Both are several times faster than indexing with a tensor.
             if len(rows) == len(target):
                 torch.index_select(self.pool.parameters[name], 0, chosen, out=target)
@@ -95,7 +114,7 @@ class SubNetworks:
         return prepare(inputs, self.pool.frozen_stem)
 
     def forward(
-        self, prepared: Tensor, workspace: Workspace | None, trace: Trace | None = None, start: int = 0
+        self, prepared: Tensor | Activations, workspace: Workspace | None, trace: Trace | None = None, start: int = 0
     ) -> Trace:
         """The networks' outputs; see `network.forward`."""
         return forward(self.pool.layer_kind, self._weights, prepared, self._filled, workspace, trace, start)
@@ -138,7 +157,7 @@ class SubNetworks:
         return self._weights.like([tensor[row : row + 1].clone() for tensor in self._weights.tensors()])
 
     def _refresh(self) -> None:
-        shallowest, deepest = int(self.depth.min()), int(self.depth.max())
+        shallowest, deepest = int(np.minimum.reduce(self.depth)), int(np.maximum.reduce(self.depth))
         if self.pool.layer_kind.skip:
             shallowest = deepest
         self._filled = [

@@ -156,11 +156,4 @@ def _batched(action: Any) -> Any:
 
 def _single(info: dict[str, Any]) -> dict[str, Any]:
     """The info of the only row, as plain Python values."""
-    return {
-        name: _single(values)
-        if isinstance(values, dict)
-        else values.tolist()[0]
-        if values.dtype != object
-        else values[0]
-        for name, values in info.items()
-    }
+    return {name: _single(values) if isinstance(values, dict) else values.item() for name, values in info.items()}

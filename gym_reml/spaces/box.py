@@ -25,10 +25,11 @@ class BoxEncoding(ActionEncoding):
     def decode(self, actions: Any, allowed: Allowed, generators: Generators) -> tuple[Layers, Steps]:
         values = read_numbers(actions, (len(generators), self.layers + 2))
         logits = np.where(allowed, values[:, :-1], -np.inf)
-        best = logits == logits.max(axis=1, keepdims=True)
+        best = logits == np.maximum.reduce(logits, axis=1, keepdims=True)
         layers = best.argmax(axis=1)
-        for row in np.flatnonzero(best.sum(axis=1) > 1):
-            layers[row] = generators[int(row)].choice(np.flatnonzero(best[row]))
+        if np.count_nonzero(best) > len(best):
+            for row in np.flatnonzero(best.sum(axis=1) > 1):
+                layers[row] = generators[int(row)].choice(np.flatnonzero(best[row]))
         return layers, values[:, -1]
 
     def encode(self, layers: Layers, steps: Steps) -> NDArray[np.float32]:

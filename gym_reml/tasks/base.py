@@ -48,6 +48,10 @@ class Batch:
         extras = {name: function(tensor) for name, tensor in self.extras.items()}
         return Batch(function(self.inputs), function(self.targets), extras)
 
+    def to(self, device: torch.device) -> Batch:
+        """This batch if it is there already (families make theirs on the CPU), else a copy there."""
+        return self if device == self.inputs.device else self.map(lambda tensor: tensor.to(device))
+
     def rows(self, index: Tensor) -> Batch:
         """The rows at `index` (int64 or bool), as a copy."""
         return self.map(lambda tensor: tensor[index])

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gym_reml.tasks.base import Batch, TaskFamily
+from gym_reml.workspace import constant
 
 
 @dataclass(frozen=True)
@@ -18,10 +19,11 @@ class Regression(TaskFamily):
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         residual = outputs - batch.targets
-        return torch.linalg.vector_norm(residual, dim=(1, 2)).square() / (residual.shape[1] * residual.shape[2])
+        share = constant(1.0 / (residual.shape[1] * residual.shape[2]), residual)
+        return torch.linalg.vector_norm(residual, dim=(1, 2)).square() * share
 
     def output_gradient(self, outputs: Tensor, batch: Batch) -> Tensor:
-        return (outputs - batch.targets) * (2.0 / (outputs.shape[1] * outputs.shape[2]))
+        return (outputs - batch.targets) * constant(2.0 / (outputs.shape[1] * outputs.shape[2]), outputs)
 
     def metrics(self, outputs: Tensor, batch: Batch, loss: Tensor) -> dict[str, Tensor]:
         return {"mse": loss}
