@@ -8,18 +8,16 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+from gym_reml.envs.face import Face
 from gym_reml.envs.recorder import Recorder
 from gym_reml.envs.setup import Setup
-from gym_reml.pool import LayerPool
 from gym_reml.rendering import render_ansi, render_rgb
-from gym_reml.spaces import ActionEncoding
 from gym_reml.streams import row_streams
-from gym_reml.tasks.base import TaskFamily
 
 RENDER_MODES = ("rgb_array", "ansi")
 
 
-class TrainingEnv(gym.Env[Any, Any]):
+class TrainingEnv(Face, gym.Env[Any, Any]):
     """One episode at a time.
 
     Attributes:
@@ -32,35 +30,11 @@ class TrainingEnv(gym.Env[Any, Any]):
     def __init__(self, setup: Setup, render_mode: str | None = None) -> None:
         """Wraps a set-up process of one row."""
         check_render_mode(render_mode)
-        self.mdp = setup.mdp
-        self.action_encoding: ActionEncoding = setup.encoding
+        self._open(setup)
         self.action_space = setup.encoding.space
         self.observation_space = setup.space
         self.render_mode = render_mode
-        self._pool_source = setup.pool_source
-        self._initial_pool = setup.mdp.pool.clone() if setup.mdp.learner is not None else None
         self._recorder = Recorder(0) if render_mode is not None else None
-
-    @property
-    def pool(self) -> LayerPool:
-        """The pool in use: the very object that was given, if one was."""
-        return self.mdp.pool
-
-    @property
-    def family(self) -> TaskFamily:
-        """The task family in use."""
-        return self.mdp.family
-
-    @property
-    def learning(self) -> bool:
-        """Whether finished episodes change the pool at present. Can be switched where `learn` was given."""
-        return self.mdp.learning
-
-    @learning.setter
-    def learning(self, value: bool) -> None:
-        if value and self.mdp.learner is None:
-            raise ValueError("learning=True: this environment was made with learn=None")
-        self.mdp.learning = value
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Which choices are open, for MaskablePPO: (choices,) bool."""
@@ -79,7 +53,7 @@ class TrainingEnv(gym.Env[Any, Any]):
             seed = int(self.np_random.integers(2**31))
         if seed is not None:
             self.mdp.seed([0], [row_streams(seed, self.mdp.family.split)])
-        restore_pool(self.pool, self._initial_pool, options)
+        self._restore_pool(options)
         info = self.mdp.reset()
         if self._recorder is not None:
             self._recorder.restart(self.mdp)
@@ -126,17 +100,6 @@ def draw(recorder: Recorder, mdp: Any, render_mode: str | None) -> Any:
     """The row's frame in that mode."""
     frame = recorder.frame(mdp)
     return render_ansi(frame) if render_mode == "ansi" else render_rgb(frame)
-
-
-def restore_pool(pool: LayerPool, initial: LayerPool | None, options: dict[str, Any] | None) -> None:
-    """Does what the reset option "pool" asks for."""
-    wanted = (options or {}).get("pool")
-    if wanted is None:
-        return
-    if wanted != "initial":
-        raise ValueError(f"options: pool={wanted!r}: must be 'initial'")
-    if initial is not None:
-        pool.assign(initial)
 
 
 def observe(flat: NDArray[np.float32], parts: dict[str, slice], space: gym.Space[Any], row: int | None) -> Any:

@@ -11,17 +11,15 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from gym_reml.envs.base import RENDER_MODES, check_render_mode, draw, observe, restore_pool
+from gym_reml.envs.base import RENDER_MODES, check_render_mode, draw, observe
+from gym_reml.envs.face import Face
 from gym_reml.envs.recorder import Recorder
 from gym_reml.envs.setup import Setup
 from gym_reml.mdp import Outcome
-from gym_reml.pool import LayerPool
-from gym_reml.spaces import ActionEncoding
 from gym_reml.streams import row_streams
-from gym_reml.tasks.base import TaskFamily
 
 
-class TrainingVectorEnv(VectorEnv[Any, Any, Any]):
+class TrainingVectorEnv(Face, VectorEnv[Any, Any, Any]):
     """n episodes side by side; reset with seed s it equals n single environments reset with s, s + 1, ...
 
     Attributes:
@@ -51,40 +49,16 @@ class TrainingVectorEnv(VectorEnv[Any, Any, Any]):
             raise ValueError(f"autoreset_mode={autoreset_mode!r}: must be one of {choices}") from error
         self.metadata = type(self).metadata | {"autoreset_mode": self.autoreset_mode}
         self.num_envs = num_envs
-        self.mdp = setup.mdp
-        self.action_encoding: ActionEncoding = setup.encoding
+        self._open(setup)
         self.single_action_space = setup.encoding.space
         self.single_observation_space = setup.space
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.render_mode = render_mode
-        self._pool_source = setup.pool_source
-        self._initial_pool = setup.mdp.pool.clone() if setup.mdp.learner is not None else None
         self._recorders = [Recorder(row) for row in range(num_envs)] if render_mode is not None else []
         self._ended = np.zeros(num_envs, dtype=np.bool_)
         # What rows draw from that step only because all rows step together: nothing they do then is kept.
         self._idle = row_streams(0, setup.mdp.family.split)
-
-    @property
-    def pool(self) -> LayerPool:
-        """The pool in use: the very object that was given, if one was."""
-        return self.mdp.pool
-
-    @property
-    def family(self) -> TaskFamily:
-        """The task family in use."""
-        return self.mdp.family
-
-    @property
-    def learning(self) -> bool:
-        """Whether finished episodes change the pool at present. Can be switched where `learn` was given."""
-        return self.mdp.learning
-
-    @learning.setter
-    def learning(self, value: bool) -> None:
-        if value and self.mdp.learner is None:
-            raise ValueError("learning=True: this environment was made with learn=None")
-        self.mdp.learning = value
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Which choices are open, for MaskablePPO: (num_envs, choices) bool."""
@@ -108,7 +82,7 @@ class TrainingVectorEnv(VectorEnv[Any, Any, Any]):
         if len(rows) < self.num_envs and not self.mdp.streams:
             raise gym.error.ResetNeeded("call reset() for all environments before resetting some of them")
         self._seed(rows, seed)
-        restore_pool(self.pool, self._initial_pool, options)
+        self._restore_pool(options)
         info = self._restart(rows)
         return self._observe(self.mdp.observe()), info
 
