@@ -39,6 +39,8 @@ class Config:
 def main(config: Config) -> None:
     """Plays the episodes and writes the animation."""
     torch.set_num_threads(1)
+    if config.episodes < 1:
+        raise ValueError(f"--episodes {config.episodes}: must be at least 1")
     run = Run(config.run)
     learner = Learner.load(run.folder / "learner")
     arguments = dict(learner.arguments)

@@ -15,5 +15,5 @@ def run_command(main: Callable[[C], None], config: type[C]) -> None:
     """Parses the command line into `config` and runs `main` on it."""
     try:
         main(tyro.cli(config))
-    except (ValueError, FileNotFoundError, FileExistsError, ImportError) as error:
+    except (ValueError, OSError, ImportError) as error:
         sys.exit(f"error: {error}")

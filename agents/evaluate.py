@@ -47,6 +47,9 @@ def unused(folder: Path) -> Path:
 def main(config: Config) -> None:
     """Evaluates and reports."""
     torch.set_num_threads(1)
+    for name in ("tasks", "seed"):
+        if getattr(config, name) < {"tasks": 2, "seed": 0}[name]:
+            raise ValueError(f"--{name} {getattr(config, name)}: too small")
     run = Run(config.run)
     trained_on = family_of(config_of(run))
     arguments = parse_arguments(config.family_kwargs)

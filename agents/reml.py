@@ -19,7 +19,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from agents.algorithms import ENCODINGS, make_agent, prefer_neutral_steps
+from agents.algorithms import ENCODINGS, SETTINGS, make_agent, prefer_neutral_steps
 from agents.recipes import Recipe
 from agents.runs import Run
 from gym_reml.bootstrap import HIDDEN_SCALE, greedy_competition
@@ -40,6 +40,9 @@ CLUSTERED_SHARE = 0.35
 INITIAL_RATE = 0.4
 CHECKPOINT_SECONDS = 15.0
 MINIMAL_RATE = 0.05
+# Seeds of training tasks that one run may use without meeting those of another.
+BOOTSTRAP_TASKS_OF_A_RUN = 1_000_003
+TASKS_OF_A_RUN = 100_000_000
 
 
 @dataclass
@@ -114,7 +117,7 @@ class Reml:
                     family,
                     depth=recipe.depth,
                     iterations=recipe.bootstrap_iterations,
-                    seed=self.seed * 1_000_003,
+                    seed=self.seed * BOOTSTRAP_TASKS_OF_A_RUN,
                     progress=progress,
                 )
                 return pool
@@ -134,7 +137,7 @@ class Reml:
             slots=recipe.depth,
             initial_layers=recipe.initial_layers,
         )
-        mdp.seed(range(META_BATCH), many_streams(self.seed * 1_000_003, META_BATCH, self.family.split))
+        mdp.seed(range(META_BATCH), many_streams(self.seed * BOOTSTRAP_TASKS_OF_A_RUN, META_BATCH, self.family.split))
         options = self._learning_options()
         clustered = round(CLUSTERED_SHARE * recipe.bootstrap_iterations)
         alike = PoolLearner(pool, self.family, "maml", options)
@@ -179,8 +182,6 @@ class Reml:
         vec_env = make_vec_env(
             IDS[arguments.pop("action")],
             n_envs=self.n_envs,
-            # A resumed run goes on with other tasks than it began with.
-            seed=self.seed * 1_000_003 + (found[0] if found else 0),
             family=self.family,
             pool=pool,
             learn="maml",
@@ -199,6 +200,12 @@ class Reml:
             env = VecNormalize.load(str(found[1] / "normaliser.pkl"), vec_env)
             agent = find_algorithm(self.algorithm).load(found[1] / "agent.zip", env=env, device="cpu")
             pool_learner(env).load_state(load_safely(found[1] / "learner.pt"))
+            if hasattr(agent, "learning_starts"):
+                # The replay buffer is not kept: it fills again before the agent learns from it.
+                agent.learning_starts += agent.num_timesteps
+        # SB3 has just seeded the environment as it seeds itself. No two runs shall meet in their tasks, and a resumed
+        # run goes on with others than it began with.
+        env.seed((self.seed + 1) * TASKS_OF_A_RUN + agent.num_timesteps)
         if agent.num_timesteps < total:
             with tqdm(total=total, initial=agent.num_timesteps, desc="agent", unit="step", unit_scale=True) as bar:
                 agent.learn(
@@ -234,8 +241,8 @@ class Phases(BaseCallback):
         self._kept = time.monotonic()
 
     def _on_training_start(self) -> None:
-        entropy = getattr(self.model, "ent_coef", None)
-        self._entropy = entropy if isinstance(entropy, float) else None
+        # Not the model's own: that of a resumed run has fallen already.
+        self._entropy = SETTINGS[self.reml.algorithm].get("ent_coef")
 
     def _on_rollout_start(self) -> None:
         recipe, done = self.reml.recipe, self.num_timesteps / self.reml.recipe.total_steps

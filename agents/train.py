@@ -62,8 +62,9 @@ class Config:
 
 def family_of(config: Config) -> TaskFamily:
     """The family that the configuration names."""
-    family = make_family(config.family, **parse_arguments(config.family_kwargs))
-    return family.replace(shots=config.shots or recipe_for(family).shots)
+    arguments = parse_arguments(config.family_kwargs)
+    family = make_family(config.family, **arguments)
+    return family.replace(shots=recipe_for(family).shots if config.shots is None else config.shots)
 
 
 def parse_arguments(text: str) -> dict[str, Any]:
@@ -73,7 +74,10 @@ def parse_arguments(text: str) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise ValueError(f"--family-kwargs {text!r}: no JSON ({error})") from error
     if not isinstance(arguments, dict):
-        raise ValueError(f'--family-kwargs {text!r}: must be a JSON object, such as \'{{"split": "train"}}\'')
+        raise ValueError(f"--family-kwargs {text!r}: must be a JSON object")
+    for name, instead in (("split", "training and evaluation choose it themselves"), ("shots", "use --shots")):
+        if name in arguments:
+            raise ValueError(f"--family-kwargs: {name!r} cannot be given here; {instead}")
     return arguments
 
 
@@ -81,9 +85,12 @@ def recipe_of(config: Config, family: TaskFamily) -> Recipe:
     """The family's recipe with the configuration's changes."""
     for name in ("total_steps", "bootstrap_iterations", "n_envs", "evaluation_tasks"):
         value = getattr(config, name)
-        if value is not None and value < 1:
-            raise ValueError(f"--{name.replace('_', '-')} {value}: must be positive")
+        least = 2 if name == "evaluation_tasks" else 1
+        if value is not None and value < least:
+            raise ValueError(f"--{name.replace('_', '-')} {value}: must be at least {least}")
     recipe = recipe_for(family)
+    if config.seed < 0:
+        raise ValueError(f"--seed {config.seed}: must not be negative")
     return replace(
         recipe,
         total_steps=config.total_steps or recipe.total_steps,

@@ -52,13 +52,13 @@ def plan_learner(name: str, pool: LayerPool, arguments: dict[str, Any], layers: 
 
 
 def random_layer(learner: Learner, family: TaskFamily | str, **protocol: Any) -> Result:
-    """The learner's own decisions when to append and how far to step, but a random layer."""
-    layers_of_pool = learner.pool.layers
+    """The learner's own decisions when to append and how far to step, but a random layer: any but the initial ones."""
+    choices = np.array(candidates(learner))
 
     def intervene(
         layers: NDArray[np.int64], steps: NDArray[np.float32], generators: Sequence[np.random.Generator]
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        drawn = np.array([generator.integers(1, layers_of_pool + 1) for generator in generators])
+        drawn = choices[[generator.integers(len(choices)) for generator in generators]]
         return np.where(layers > 0, drawn, 0), steps
 
     result = evaluate(learner, family, intervene=intervene, **protocol)
@@ -76,17 +76,22 @@ def constant_step(learner: Learner, family: TaskFamily | str, *, tuning_tasks: i
             **(protocol | changes),
         )
 
-    def validation_loss(size: float) -> float:
-        return float(
-            with_step(size, split="validation", tasks=tuning_tasks, steps=(horizon(learner),)).metrics["loss"].mean()
-        )
+    def validation_score(size: float) -> float:
+        tuning = with_step(size, **tuning_protocol(learner, tuning_tasks))
+        return float(scores(tuning, learner, family).mean())
 
-    best = min(STEP_GRID, key=validation_loss)
+    best = min(STEP_GRID, key=validation_score)
     return replace(with_step(best), learner=f"{learner.name}/constant_step", notes={"step": best})
 
 
 def shuffled_observation(learner: Learner, family: TaskFamily | str, **protocol: Any) -> Result:
-    """The learner sees another task's observation: that of the next task."""
+    """The learner sees another task's observation: that of the task before.
+
+    Raises:
+        ValueError: fewer than two tasks.
+    """
+    if protocol.get("tasks", 2) < 2:
+        raise ValueError(f"tasks={protocol['tasks']!r}: to see another task's observation takes at least two")
     result = evaluate(learner, family, blindfold=lambda flat: np.roll(flat, 1, axis=0), **protocol)
     return replace(result, learner=f"{learner.name}/shuffled_observation")
 
@@ -97,23 +102,30 @@ def zeroed_observation(learner: Learner, family: TaskFamily | str, **protocol: A
     return replace(result, learner=f"{learner.name}/zeroed_observation")
 
 
+def candidates(learner: Learner) -> list[int]:
+    """The pool layers that may be appended: all but those that are there from the start, if there are others."""
+    everything = range(1, learner.pool.layers + 1)
+    initial = learner.arguments.get("initial_layers", ())
+    return [layer for layer in everything if layer not in initial] or list(everything)
+
+
 def compositions(learner: Learner) -> list[tuple[int, ...]]:
     """All ways to fill the free slots of the learner's networks one after the other."""
     free = slots(learner) - len(learner.arguments.get("initial_layers", ()))
-    return list(product(range(1, learner.pool.layers + 1), repeat=free))
+    return list(product(candidates(learner), repeat=free))
 
 
 def best_composition(learner: Learner, family: TaskFamily | str, *, tuning_tasks: int = 100, **protocol: Any) -> Result:
     """The one composition and constant step that do best on validation tasks, used for every task."""
     name = f"{learner.name}/best_composition"
-    wanted = {"split": "validation", "tasks": tuning_tasks, "steps": (horizon(learner),)}
 
-    def validation_loss(layers: Sequence[int], step: float) -> float:
+    def validation_score(layers: Sequence[int], step: float) -> float:
         plan = plan_learner(name, learner.pool, learner.arguments, layers, step)
-        return float(evaluate(plan, family, **(protocol | wanted)).metrics["loss"].mean())
+        tuning = evaluate(plan, family, **(protocol | tuning_protocol(learner, tuning_tasks)))
+        return float(scores(tuning, learner, family).mean())
 
     everything = product(compositions(learner), STEP_GRID)
-    layers, step = min(everything, key=lambda choice: validation_loss(*choice))
+    layers, step = min(everything, key=lambda choice: validation_score(*choice))
     plan = plan_learner(name, learner.pool, learner.arguments, layers, step)
     return replace(evaluate(plan, family, **protocol), notes={"layers": list(layers), "step": step})
 
@@ -125,17 +137,12 @@ def oracle(learner: Learner, family: TaskFamily | str, **protocol: Any) -> Resul
     """
     name, length = f"{learner.name}/oracle", horizon(learner)
     wanted = tuple(sorted({*protocol.get("steps", (0, 1, 5, 10)), *range(1, length + 1)}))
-    the_family = make_family(family)
-
-    def score_of(losses: NDArray[np.float64]) -> NDArray[np.float64]:
-        return the_family.score(torch.from_numpy(losses)).numpy()
-
     best: Result | None = None
     best_score: NDArray[np.float64] = np.array([])
     for layers, step in product(compositions(learner), STEP_GRID):
         plan = plan_learner(name, learner.pool, learner.arguments, layers, step)
         result = evaluate(plan, family, **(protocol | {"steps": wanted}))
-        score = np.mean([score_of(result.values(moment)) for moment in range(1, length + 1)], axis=0)
+        score = scores(result, learner, family)
         if best is None:
             best, best_score = result, score
             continue
@@ -172,15 +179,27 @@ def from_scratch(
     present = {"initial_layers": list(range(1, slots(learner) + 1)), "min_step": low, "max_step": high}
     arguments = learner.arguments | present
 
-    def validation_loss(step: float) -> float:
-        wanted = {"split": "validation", "tasks": tuning_tasks, "steps": (horizon(learner),)}
+    def validation_score(step: float) -> float:
         plan = plan_learner("scratch", fresh, arguments, (), step)
-        return float(evaluate(plan, family, **(protocol | wanted)).metrics["loss"].mean())
+        tuning = evaluate(plan, family, **(protocol | tuning_protocol(learner, tuning_tasks)))
+        return float(scores(tuning, learner, family).mean())
 
-    step = min(np.linspace(-1.0, 1.0, 13).tolist(), key=validation_loss)
+    step = min(np.linspace(-1.0, 1.0, 13).tolist(), key=validation_score)
     return replace(
         evaluate(plan_learner("scratch", fresh, arguments, (), step), family, **protocol), notes={"step": step}
     )
+
+
+def tuning_protocol(learner: Learner, tasks: int) -> dict[str, Any]:
+    """How controls are tuned: on validation tasks, by every step of the horizon, as the learner is paid."""
+    return {"split": "validation", "tasks": tasks, "steps": tuple(range(1, horizon(learner) + 1))}
+
+
+def scores(result: Result, learner: Learner, family: TaskFamily | str) -> NDArray[np.float64]:
+    """Mean query score of every task over the steps of the horizon, (tasks,)."""
+    losses = np.stack([result.values(step) for step in range(1, horizon(learner) + 1)])
+    mean: NDArray[np.float64] = make_family(family).score(torch.from_numpy(losses)).numpy().mean(axis=0)
+    return mean
 
 
 def horizon(learner: Learner) -> int:

@@ -69,9 +69,8 @@ def evaluate(
     changes: dict[str, Any] = {"split": split} | ({} if shots is None else {"shots": shots})
     the_family = make_family(family).replace(**changes)
     parts = []
-    for first in range(0, tasks, CHUNK):
-        rows = range(first, min(first + CHUNK, tasks))
-        moments = rollout(learner, the_family, [seed + row for row in rows], steps[-1], intervene, blindfold)
+    for rows in np.array_split(np.arange(tasks), -(-tasks // CHUNK)):
+        moments = rollout(learner, the_family, [seed + int(row) for row in rows], steps[-1], intervene, blindfold)
         parts.append({moment.step: moment for moment in moments if moment.step in steps})
     names = [name for name in parts[0][steps[0]].info if name.startswith("query_")]
     metrics = {

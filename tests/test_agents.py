@@ -4,6 +4,7 @@ import importlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,14 +19,15 @@ import pytest
 import torch
 
 from agents import average, train
-from agents.algorithms import ENCODINGS, prefer_neutral_steps
+from agents.algorithms import ENCODINGS, SETTINGS, prefer_neutral_steps
 from agents.command import run_command
 from agents.recipes import FUNCTIONS, IMAGES, augmented, recipe_for
-from agents.reml import Reml
+from agents.reml import Phases, Reml
 from agents.runs import Run
 from agents.train import Config, config_of, family_of, recipe_of
 from gym_reml.learner import ALGORITHMS, Learner
 from gym_reml.pool import LayerPool
+from gym_reml.sb3 import TrainingVecEnv
 from gym_reml.spaces import ENCODINGS as SPACES
 from gym_reml.tasks import make_family
 
@@ -148,6 +150,44 @@ def test_the_pool_changes_in_the_joint_phase_only(tmp_path: Path) -> None:
     assert pools == {2560: True, 12_800: False}
 
 
+def test_no_two_runs_train_on_the_same_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does a resumed run begin again with the tasks it began with."""
+    seeds: list[set[int]] = []
+    reset = TrainingVecEnv.reset
+
+    def spy(self: TrainingVecEnv) -> Any:
+        seeds.append({seed for seed in self._seeds if seed is not None})
+        return reset(self)
+
+    monkeypatch.setattr(TrainingVecEnv, "reset", spy)
+    for seed in (0, 1):
+        config = Config(total_steps=640, bootstrap_iterations=1, n_envs=16, seed=seed)
+        run = Run.create(tmp_path / f"run{seed}", config, "x")
+        family = family_of(config)
+        reml = Reml(run, family, recipe_of(config, family), "PPO", config.n_envs, seed)
+        monkeypatch.setattr("agents.reml.CHECKPOINT_SECONDS", 0.0)
+        reml.train()
+    shutil.rmtree(run.folder / "learner")
+    checkpoint = run.latest_checkpoint()
+    assert checkpoint is not None
+    assert 0 < checkpoint[0] < 640
+    reml.train()
+    assert [len(group) for group in seeds] == [16, 16, 16]
+    assert not seeds[0] & seeds[1]
+    assert not seeds[1] & seeds[2]
+
+
+def test_the_entropy_bonus_of_a_resumed_run_falls_as_that_of_any(tmp_path: Path) -> None:
+    config = Config()
+    run = Run.create(tmp_path / "run", config, "x")
+    family = family_of(config)
+    reml = Reml(run, family, recipe_of(config, family), "PPO", 2, 0)
+    phases = Phases(reml, None, None)  # type: ignore[arg-type]
+    phases.model = type("Model", (), {"ent_coef": 0.001})()
+    phases._on_training_start()
+    assert phases._entropy == SETTINGS["PPO"]["ent_coef"] > 0.001
+
+
 def test_policies_over_rated_pools_start_at_the_neutral_step() -> None:
     class Agent:
         def __init__(self) -> None:
@@ -213,7 +253,12 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_end(tmp_path: Path, capsys: p
         (["--resume", "no/such/run"], "no/such/run"),
         (["--family-kwargs", "{"], "family-kwargs"),
         (["--family-kwargs", '{"nonsense": 1}'], "nonsense"),
+        (["--family-kwargs", '{"split": "test"}'], "split"),
+        (["--family-kwargs", '{"shots": 3}'], "--shots"),
+        (["--shots", "0"], "shots=0"),
         (["--total-steps", "-5"], "total-steps"),
+        (["--evaluation-tasks", "1"], "evaluation-tasks"),
+        (["--seed", "-1"], "--seed -1"),
     ],
 )
 def test_bad_arguments_are_named(

@@ -235,6 +235,15 @@ def test_random_layers_are_uniform_and_keep_the_steps() -> None:
     assert (seen[2] == 0).all()
 
 
+def test_layers_that_are_there_from_the_start_are_no_candidates() -> None:
+    """They were never made to be appended: drawing them would make the control worse than chance among specialists."""
+    learner = plan_learner("a", pool_of(), SMALL | {"initial_layers": [1]}, (2,), 0.0)
+    assert controls.candidates(learner) == [2, 3]
+    assert controls.compositions(learner) == [(2,), (3,)]
+    alone = plan_learner("a", pool_of(1), SMALL | {"initial_layers": [1]}, (1,), 0.0)
+    assert controls.candidates(alone) == [1]
+
+
 def test_the_best_composition_avoids_the_planted_layer() -> None:
     learner = plan_learner("a", planted_pool(), SMALL, (), 0.0)
     result = controls.best_composition(learner, "sinusoid", steps=(1, 3), tasks=20, tuning_tasks=20)
@@ -288,6 +297,11 @@ def test_blindfolds_show_another_tasks_observation_or_none() -> None:
         shown[control.__name__] = echo.seen[0]
     np.testing.assert_array_equal(shown["shuffled_observation"], np.roll(shown["evaluate"], 1, axis=0))
     assert not shown["zeroed_observation"].any()
+
+
+def test_one_task_has_no_other_to_be_confused_with() -> None:
+    with pytest.raises(ValueError, match="tasks=1"):
+        controls.shuffled_observation(plan_learner("a", pool_of(), SMALL, (1,), 0.0), "sinusoid", tasks=1)
 
 
 def test_from_scratch_uses_fresh_weights_of_the_same_shape_and_learns() -> None:
