@@ -13,11 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 from rich import print as show
 
-from agents.runs import write_text
 from gym_reml import controls
 from gym_reml.evaluation import evaluate, rollout
 from gym_reml.learner import Learner
-from gym_reml.results import Result, half_width, table
+from gym_reml.results import Result, half_width, table, write_text
 from gym_reml.tasks.base import TaskFamily
 
 TABLE_STEPS = (0, 1, 5, 10)

@@ -12,6 +12,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from gym_reml.results import write_text
+
 FORMAT = "gym_reml.Run/1"
 CHECKPOINTS = "checkpoints"
 
@@ -79,13 +81,6 @@ class Run:
         parent = self.folder / CHECKPOINTS
         whole = sorted(path for path in parent.glob("*") if path.name.isdigit()) if parent.is_dir() else []
         return (int(whole[-1].name), whole[-1]) if whole else None
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file in one piece."""
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(text)
-    os.replace(temporary, path)
 
 
 def _flush(path: Path) -> None:

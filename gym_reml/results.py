@@ -98,9 +98,7 @@ class Result:
             "metrics": {name: values.tolist() for name, values in self.metrics.items()},
             "diverged": self.diverged.tolist(),
         }
-        temporary = path.with_name(f".{path.name}.part")
-        temporary.write_text(json.dumps(content))
-        os.replace(temporary, path)
+        write_text(path, json.dumps(content))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Result:
@@ -110,6 +108,13 @@ class Result:
         content["metrics"] = {name: np.array(values) for name, values in content["metrics"].items()}
         content["diverged"] = np.array(content["diverged"], dtype=np.bool_)
         return cls(**content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file in one piece: whoever reads it finds the old text or the new one, never a part."""
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_text(text)
+    os.replace(temporary, path)
 
 
 def half_width(values: NDArray[np.float64]) -> float:

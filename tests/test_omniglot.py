@@ -17,7 +17,7 @@ import torch
 
 pytest.importorskip("PIL", reason="reading Omniglot needs Pillow")
 
-from omniglot_archive import ALPHABETS, write_archives
+from omniglot_archive import ALPHABETS
 
 from gym_reml.tasks import omniglot_data
 from gym_reml.tasks.base import SPLITS, Batch, Tasks
@@ -26,16 +26,7 @@ from gym_reml.tasks.omniglot import DOMAINS, PERMUTATION, Omniglot
 Make = Callable[..., Omniglot]
 
 
-@pytest.fixture(scope="module")
-def archives(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_archives(tmp_path_factory.mktemp("omniglot"))
-
-
-@pytest.fixture(autouse=True)
-def no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Neither the user's environment nor the user's cache decides a test."""
-    monkeypatch.delenv("GYM_REML_DATA", raising=False)
-    monkeypatch.setattr(omniglot_data, "DEFAULT_ROOT", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("no_omniglot_environment")
 
 
 @pytest.fixture

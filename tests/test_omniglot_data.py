@@ -29,16 +29,7 @@ from gym_reml.tasks.omniglot import Omniglot
 Make = Callable[..., Omniglot]
 
 
-@pytest.fixture(scope="module")
-def archives(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_archives(tmp_path_factory.mktemp("omniglot"))
-
-
-@pytest.fixture(autouse=True)
-def no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Neither the user's environment nor the user's cache decides a test."""
-    monkeypatch.delenv("GYM_REML_DATA", raising=False)
-    monkeypatch.setattr(omniglot_data, "DEFAULT_ROOT", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("no_omniglot_environment")
 
 
 @pytest.fixture
