@@ -74,12 +74,21 @@ class Episodes:
 
 
 def replay(
-    pool: LayerPool, family: TaskFamily, episodes: Episodes, first_order: bool = False
+    pool: LayerPool,
+    family: TaskFamily,
+    episodes: Episodes,
+    first_order: bool = False,
+    judged: Sequence[bool] | None = None,
 ) -> tuple[Tensor, Weights, Tensor]:
     """Lives the episodes again from the pool's present weights, differentiably.
 
     Gradients reach the pool's parameters and rates exactly (MAML, Finn et al. 2017, eq. 1), or, with `first_order`,
     with the inner gradients taken as constants.
+
+    Args:
+        pool, family, episodes: what is replayed, from which weights.
+        first_order: see above.
+        judged: for each step whether its query loss is wanted; None for all. The others come out as 0.
 
     Returns:
         Query loss after every step (T, B); the final fast weights; the pool numbers in their slots (slots, B).
@@ -105,7 +114,10 @@ def replay(
             gradient = gradient.like([tensor.detach() for tensor in gradient.tensors()])
         rates = pool.gather_rates(contents, torch.full_like(depth[step], step))
         weights = descend(weights, gradient, gradient_norms(gradient), episodes.step_sizes[step], rates)
-        losses.append(family.loss(forward(kind, weights, inputs(query), filled).outputs, query))
+        if judged is None or judged[step]:
+            losses.append(family.loss(forward(kind, weights, inputs(query), filled).outputs, query))
+        else:
+            losses.append(trace.outputs.new_zeros(len(episodes)))
     return torch.stack(losses), weights, contents
 
 
@@ -277,7 +289,8 @@ class PoolLearner:
 
     def _weighted_losses(self, episodes: Episodes, step_weights: Tensor) -> tuple[Tensor, Tensor]:
         """The episodes' weighted query losses (B,), and which of them are fit to learn from (B,) bool."""
-        losses, _, _ = replay(self.pool, self.family, episodes, first_order=self.rule == "fomaml")
+        judged = (step_weights > 0).tolist()
+        losses, _, _ = replay(self.pool, self.family, episodes, first_order=self.rule == "fomaml", judged=judged)
         by_row = (losses * step_weights[:, None]).sum(dim=0)
         return by_row, self._fit(losses.detach())
 

@@ -51,13 +51,18 @@ class LayerKind:
 _threshold_backward = torch.ops.aten.threshold_backward.grad_input
 
 
+def relu(x: Tensor, out: Tensor | None) -> Tensor:
+    """max(x, 0), by whichever of torch's two is fast: only one takes buffers, only the other has a cheap derivative."""
+    return torch.relu(x) if out is None else torch.clamp_min(x, 0.0, out=out)
+
+
 class Relu(LayerKind):
     """relu(x W + b)."""
 
     name = "relu"
 
     def forward(self, z: Tensor, norm: Tensor | None, out: Tensor | None) -> tuple[Tensor, Saved]:
-        return torch.clamp_min(z, 0.0, out=out), (z,)
+        return relu(z, out), (z,)
 
     def backward(self, upstream: Tensor, saved: Saved, norm: Tensor | None, out: Tensor | None) -> Derivatives:
         if out is None:
@@ -97,7 +102,7 @@ class LayerNorm(LayerKind):
         scale = (centred.square().mean(dim=-1, keepdim=True) + NORM_EPSILON).rsqrt()
         unit = centred * scale
         affine = torch.addcmul(norm[:, 1:], unit, norm[:, :1])
-        return torch.clamp_min(affine, 0.0, out=out), (affine, unit, scale)
+        return relu(affine, out), (affine, unit, scale)
 
     def backward(self, upstream: Tensor, saved: Saved, norm: Tensor | None, out: Tensor | None) -> Derivatives:
         assert norm is not None
@@ -184,7 +189,7 @@ class Trace:
 
 def with_ones(x: Tensor) -> Tensor:
     """x with a column of ones behind it."""
-    return torch.constant_pad_nd(x, (0, 1), 1.0)
+    return torch.cat([x, constant(1.0, x, (*x.shape[:-1], 1))], dim=-1)
 
 
 def prepare(x: Tensor, frozen_stem: Tensor | None) -> Tensor:

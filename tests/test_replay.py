@@ -85,6 +85,14 @@ def test_meta_gradient_by_finite_differences(kind: str, granularity: str | None)
 # -- episodes ------------------------------------------------------------------------------------------------------
 
 
+@KINDS
+def test_losses_nobody_wants_are_not_computed(kind: str) -> None:
+    pool, whole = small_pool(kind), episodes()
+    everything, last = (replay(pool, FAMILY, whole, judged=judged)[0] for judged in (None, (False, False, True)))
+    assert torch.equal(last[-1], everything[-1])
+    assert not last[:-1].any()
+
+
 def test_slot_contents() -> None:
     contents, depth = episodes(initial_layers=(3,), slots=3).slot_contents()
     assert contents.T.tolist() == [[3, 1, 2], [3, 2, 3], [3, 0, 0], [3, 3, 3], [3, 1, 2]]
