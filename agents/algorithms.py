@@ -17,7 +17,7 @@ ENCODINGS = {
 """The encoding that each algorithm takes and learns fastest on."""
 
 MINI_BATCHES = 4
-WIDE = {"policy_kwargs": {"net_arch": [128, 128]}}
+WIDE: dict[str, dict[str, Any]] = {"policy_kwargs": {"net_arch": [128, 128]}}
 PROXIMAL = {
     **WIDE,
     "n_steps": 20,

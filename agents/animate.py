@@ -14,8 +14,9 @@ from PIL import Image
 
 import gym_reml
 from agents.command import run_command
+from agents.families import family_of
 from agents.runs import Run
-from agents.train import config_of, family_of
+from agents.train import config_of
 from gym_reml.learner import Learner
 
 FRAME_MILLISECONDS = 900

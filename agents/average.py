@@ -9,9 +9,10 @@ import numpy as np
 import tyro
 
 from agents.command import run_command
+from agents.families import family_of
 from agents.report import TABLE_STEPS
 from agents.runs import Run
-from agents.train import config_of, family_of, recipe_of
+from agents.train import config_of, recipe_of
 from gym_reml.results import Result
 
 

@@ -18,14 +18,16 @@ import torch
 from numpy.typing import NDArray
 from rich import print as show
 from stable_baselines3 import DQN, PPO, SAC
+from stable_baselines3.common.policies import ActorCriticPolicy
 
+import gym_reml
 from agents.command import run_command
 from gym_reml.controls import STEP_GRID, best_composition, oracle, plan_learner, random_layer
 from gym_reml.envs.net_build import NetBuildEnv
 from gym_reml.evaluation import evaluate
 from gym_reml.learner import Learner
 from gym_reml.results import Result, half_width
-from gym_reml.sb3 import make_vec_env
+from gym_reml.sb3 import HybridPolicy, make_vec_env
 from gym_reml.spaces import ActionEncoding
 
 HORIZON = 5
@@ -40,7 +42,7 @@ class Config:
     """held-out tasks"""
     seed: int = 0
     """of the agents"""
-    agents: tuple[str, ...] = ("ppo-box", "ppo-multidiscrete", "dqn-discrete", "sac-box")
+    agents: tuple[str, ...] = ("ppo-box", "ppo-hybrid-policy", "ppo-multidiscrete", "dqn-discrete", "sac-box")
     """which agents to train"""
     out: Path | None = None
     """where to write the figures as JSON"""
@@ -60,10 +62,15 @@ class RandomAgent:
         return np.concatenate([self.space.sample() for _ in observation]), state
 
 
-def ppo(env_id: str, seed: int) -> Any:
+def ppo(env_id: str, seed: int, policy: str | type[ActorCriticPolicy] = "MlpPolicy") -> Any:
     """PPO, 200,000 steps, all else SB3's defaults."""
     env = make_vec_env(env_id, n_envs=64)
-    return PPO("MlpPolicy", env, n_steps=32, seed=seed, device="cpu").learn(200_000)
+    return PPO(policy, env, n_steps=32, seed=seed, device="cpu").learn(200_000)
+
+
+def ppo_hybrid(env_id: str, seed: int) -> Any:
+    """The same with a categorical layer and a Gaussian step instead of a Gaussian for all of the box."""
+    return ppo(env_id, seed, HybridPolicy)
 
 
 def dqn(env_id: str, seed: int) -> Any:
@@ -80,6 +87,7 @@ def sac(env_id: str, seed: int) -> Any:
 
 AGENTS: dict[str, tuple[str, Callable[[str, int], Any]]] = {
     "ppo-box": ("NetBuild-v0", ppo),
+    "ppo-hybrid-policy": ("NetBuild-v0", ppo_hybrid),
     "ppo-multidiscrete": ("NetBuildMultiDiscrete-v0", ppo),
     "dqn-discrete": ("NetBuildDiscrete-v0", dqn),
     "sac-box": ("NetBuild-v0", sac),
@@ -117,8 +125,8 @@ def main(config: Config) -> None:
         start = time.perf_counter()
         agent = train(env_id, config.seed)
         seconds = time.perf_counter() - start
-        encoding = {"action": name.split("-")[1]}
-        note(name, evaluate(Learner(name, agent, env.pool, encoding), "sinusoid", **protocol), seconds)
+        learner = Learner(name, agent, env.pool, {"action": gym_reml.ENVIRONMENTS[env_id]})
+        note(name, evaluate(learner, "sinusoid", **protocol), seconds)
         rows[name]["share of the gap"] = (rows[name]["return"] - low) / (high - low)
         show(f"{'':28s} {rows[name]['share of the gap']:.0%} of the gap")
     if config.out is not None:

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gym_reml.tasks.base import TaskFamily
+
+COMPETITION_TASKS, META_BATCH = 12, 32
+"""Tasks of a round of the competition, and of a meta-update."""
+
+CLUSTERING_TASKS = 1000
+"""Tasks that clusters are found on."""
+
+
+BOOTSTRAP_TASKS = {"none": (0, 0), "competition": (COMPETITION_TASKS, 0), "clusters": (META_BATCH, CLUSTERING_TASKS)}
+"""Tasks that each bootstrap draws: in every round, and once."""
 
 
 @dataclass(frozen=True)
@@ -18,14 +28,19 @@ class Recipe:
         shots: support points when none are asked for.
         augmentation: arguments of the family in training only.
         depth, horizon, layers, width, layer_kind, initial_layers: of the environment.
-        bootstrap: "competition" or "clusters".
+        rates: granularity of the pool's learned step sizes, or None for none.
+        initial_rate: what they start from.
+        bootstrap: "competition", "clusters" or "none" (random layers).
         bootstrap_iterations: rounds of it.
+        clustered_share: share of them with one layer for each cluster (clusters).
+        bootstrap_learning_rate, clustered_learning_rate: Adam's before and with clusters.
         total_steps: environment steps of the agent.
         routing_share: share of them on the frozen pool, before both learn.
         settled_share: share of them at the end, when the pool is frozen again.
         step_weights: of the pool's meta-loss.
-        pool_learning_rate, rates_learning_rate, agent_learning_rate: Adam's; they fall to zero in the phases that use
-            them.
+        reward: what the agent is paid for, as the environment takes it.
+        pool_learning_rate: Adam's beside the agent, for weights and rates.
+        agent_learning_rate: Adam's. All learning rates fall to zero in the phases that use them.
     """
 
     metric: str
@@ -37,15 +52,50 @@ class Recipe:
     width: int
     layer_kind: str
     initial_layers: tuple[int, ...]
+    rates: str | None
+    initial_rate: float
     bootstrap: str
     bootstrap_iterations: int
+    clustered_share: float
+    bootstrap_learning_rate: float
+    clustered_learning_rate: float
     total_steps: int
     routing_share: float
     settled_share: float
     step_weights: tuple[float, ...]
+    reward: str
     pool_learning_rate: float
-    rates_learning_rate: float
     agent_learning_rate: float
+
+    @property
+    def bootstrap_tasks(self) -> int:
+        """Training tasks that the bootstrap draws."""
+        each, once = BOOTSTRAP_TASKS[self.bootstrap]
+        return self.bootstrap_iterations * each + once
+
+    @property
+    def tasks(self) -> int:
+        """Training tasks that are drawn in all, one an episode."""
+        return self.bootstrap_tasks + self.total_steps // self.horizon
+
+    def scaled(self, tasks: int) -> Recipe:
+        """The same recipe with budgets that draw about so many training tasks in all."""
+        _, once = BOOTSTRAP_TASKS[self.bootstrap]
+        factor = max(tasks - once, 0) / (self.tasks - once)
+        return replace(
+            self,
+            bootstrap_iterations=max(1, round(factor * self.bootstrap_iterations)),
+            total_steps=max(1, round(factor * self.total_steps)),
+        )
+
+    def arguments(self, action: str) -> dict[str, Any]:
+        """The environment's arguments that belong to a learner."""
+        return {
+            "action": action,
+            "depth": self.depth,
+            "horizon": self.horizon,
+            "initial_layers": list(self.initial_layers),
+        }
 
 
 FUNCTIONS = Recipe(
@@ -58,14 +108,19 @@ FUNCTIONS = Recipe(
     width=40,
     layer_kind="residual",
     initial_layers=(),
+    rates=None,
+    initial_rate=1.0,
     bootstrap="competition",
     bootstrap_iterations=2000,
+    clustered_share=0.0,
+    bootstrap_learning_rate=2e-3,
+    clustered_learning_rate=2e-3,
     total_steps=800_000,
     routing_share=0.225,
     settled_share=0.1,
     step_weights=(0.3, 0.1, 0.1, 0.1, 0.4),
+    reward="performance",
     pool_learning_rate=3e-3,
-    rates_learning_rate=1e-2,
     agent_learning_rate=1e-3,
 )
 
@@ -79,14 +134,19 @@ IMAGES = Recipe(
     width=64,
     layer_kind="layer_norm",
     initial_layers=(1,),
+    rates="step",
+    initial_rate=0.4,
     bootstrap="clusters",
     bootstrap_iterations=1500,
+    clustered_share=0.35,
+    bootstrap_learning_rate=1e-2,
+    clustered_learning_rate=1e-2 / 3,
     total_steps=60_000,
     routing_share=0.9,
     settled_share=0.1,
     step_weights=(0.1, 0.1, 0.1, 0.1, 0.6),
-    pool_learning_rate=1e-2,
-    rates_learning_rate=1e-2,
+    reward="performance",
+    pool_learning_rate=1e-3,
     agent_learning_rate=1e-3,
 )
 
@@ -96,7 +156,26 @@ def recipe_for(family: TaskFamily) -> Recipe:
     return IMAGES if family.exchangeable_outputs else FUNCTIONS
 
 
-def augmented(family: TaskFamily, recipe: Recipe) -> TaskFamily:
-    """The family as training sees it, with those augmentations that it knows."""
-    known = {option.name for option in fields(family)}
-    return family.replace(**{name: value for name, value in recipe.augmentation.items() if name in known})
+def multipliers(recipe: Recipe) -> Recipe:
+    """REML on learned rates: Meta-SGD's weights and rates to begin with, and the agent's steps multiply the rates."""
+    if recipe.rates is not None:
+        return recipe
+    return replace(
+        recipe,
+        layers=9,
+        layer_kind="relu",
+        initial_layers=(1,),
+        rates="weight",
+        initial_rate=0.01,
+        bootstrap="clusters",
+        bootstrap_iterations=4900,
+        clustered_share=0.35,
+        bootstrap_learning_rate=3e-3,
+        clustered_learning_rate=3e-3,
+        total_steps=131_000,
+        routing_share=0.0,
+        settled_share=0.1,
+        step_weights=(0.1, 0.0, 0.0, 0.0, 0.9),
+        pool_learning_rate=5e-4,
+        agent_learning_rate=5e-4,
+    )

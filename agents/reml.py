@@ -7,7 +7,6 @@ learn) and settled (the agent alone again). All but the first happen inside one 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,28 +19,21 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from agents.algorithms import ENCODINGS, SETTINGS, make_agent, prefer_neutral_steps
-from agents.recipes import Recipe
+from agents.bootstraps import bootstrap, bootstrap_process, learning_options
+from agents.imitation import ROUNDS, imitate, show_clusters
+from agents.problem import Problem
+from agents.rollouts import native, pool_learner
 from agents.runs import Run
-from gym_reml.bootstrap import HIDDEN_SCALE, greedy_competition
-from gym_reml.clusters import copy_layer, find_clusters, meta_train
-from gym_reml.envs.vector import TrainingVectorEnv
+from gym_reml.clusters import Clusters
 from gym_reml.learner import Learner, Normaliser, find_algorithm
-from gym_reml.learning import LearningOptions, PoolLearner
-from gym_reml.mdp import TrainingMDP
-from gym_reml.objective import Objective
-from gym_reml.pool import LayerPool, load_safely, save_atomically
+from gym_reml.pool import LayerPool
+from gym_reml.pool_files import load_safely, save_atomically
 from gym_reml.sb3 import make_vec_env
-from gym_reml.streams import many_streams
-from gym_reml.tasks.base import TaskFamily
 
 IDS = {"box": "NetBuild-v0", "multidiscrete": "NetBuildMultiDiscrete-v0", "discrete": "NetBuildDiscrete-v0"}
-META_BATCH = 32
-CLUSTERED_SHARE = 0.35
-INITIAL_RATE = 0.4
 CHECKPOINT_SECONDS = 15.0
 MINIMAL_RATE = 0.05
-# Seeds of training tasks that one run may use without meeting those of another.
-BOOTSTRAP_TASKS_OF_A_RUN = 1_000_003
+# Seeds of the agent's training tasks that one run may use without meeting those of another.
 TASKS_OF_A_RUN = 100_000_000
 
 
@@ -51,19 +43,17 @@ class Reml:
 
     Attributes:
         run: where it writes.
-        family: what it trains on.
-        recipe: settings and budgets.
+        problem: what it trains on, and by which recipe.
         algorithm: name of the SB3 algorithm.
         n_envs: environments side by side.
-        seed: of everything.
+        name: what tables call the learner.
     """
 
     run: Run
-    family: TaskFamily
-    recipe: Recipe
-    algorithm: str
-    n_envs: int
-    seed: int
+    problem: Problem
+    algorithm: str = "PPO"
+    n_envs: int = 128
+    name: str = "reml"
 
     def train(self) -> Learner:
         """Runs what is left to do of the four phases, and returns the meta-learner."""
@@ -72,104 +62,20 @@ class Reml:
             return Learner.load(finished)
         pool_path = self.run.folder / "pool_bootstrapped.pt"
         if not pool_path.is_file():
-            self._bootstrap().save(pool_path)
+            with SummaryWriter(str(self.run.folder / "tensorboard" / "bootstrap")) as writer:
+                pool, clusters = bootstrap(
+                    self.problem, lambda done, loss: writer.add_scalar("bootstrap/query_loss", loss, done)
+                )
+            if clusters is not None:
+                save_atomically(clusters.state(), self._clusters_path)
+            pool.save(pool_path)
         learner = self._learn(LayerPool.load(pool_path))
         learner.save(finished)
         return Learner.load(finished)
 
     @property
-    def arguments(self) -> dict[str, Any]:
-        """The environment's arguments that belong to the learner."""
-        recipe = self.recipe
-        return {
-            "action": ENCODINGS[self.algorithm],
-            "depth": recipe.depth,
-            "horizon": recipe.horizon,
-            "initial_layers": list(recipe.initial_layers),
-        }
-
-    # -- phase 1 -----------------------------------------------------------------------------------------------------
-
-    def _bootstrap(self) -> LayerPool:
-        recipe, family = self.recipe, self.family
-        common: dict[str, Any] = {
-            "in_features": family.in_features,
-            "out_features": family.out_features,
-            "width": recipe.width,
-            "layers": recipe.layers,
-            "kind": recipe.layer_kind,
-            "seed": self.seed,
-        }
-        with (
-            SummaryWriter(str(self.run.folder / "tensorboard" / "bootstrap")) as writer,
-            tqdm(total=recipe.bootstrap_iterations, desc="bootstrap", unit="round") as bar,
-        ):
-
-            def progress(_: int, loss: float) -> None:
-                bar.update()
-                bar.set_postfix(query_loss=f"{loss:.3f}", refresh=False)
-                writer.add_scalar("bootstrap/query_loss", loss, bar.n)
-
-            if recipe.bootstrap == "competition":
-                pool = LayerPool.random(scale=HIDDEN_SCALE, **common)
-                greedy_competition(
-                    pool,
-                    family,
-                    depth=recipe.depth,
-                    iterations=recipe.bootstrap_iterations,
-                    seed=self.seed * BOOTSTRAP_TASKS_OF_A_RUN,
-                    progress=progress,
-                )
-                return pool
-            pool = LayerPool.random(**common).with_rates("step", INITIAL_RATE, steps=recipe.horizon)
-            self._specialise(pool, progress)
-            return pool
-
-    def _specialise(self, pool: LayerPool, progress: Callable[[int, float], None]) -> None:
-        """MAML with one layer for all tasks, then one layer for each cluster of tasks, starting as copies of it."""
-        recipe = self.recipe
-        first = len(recipe.initial_layers) + 1
-        mdp = TrainingMDP(
-            META_BATCH,
-            self.family,
-            pool,
-            Objective(recipe.horizon),
-            slots=recipe.depth,
-            initial_layers=recipe.initial_layers,
-        )
-        mdp.seed(range(META_BATCH), many_streams(self.seed * BOOTSTRAP_TASKS_OF_A_RUN, META_BATCH, self.family.split))
-        options = self._learning_options()
-        clustered = round(CLUSTERED_SHARE * recipe.bootstrap_iterations)
-        alike = PoolLearner(pool, self.family, "maml", options)
-        meta_train(
-            mdp,
-            alike,
-            lambda seen: np.full(len(seen), first),
-            iterations=recipe.bootstrap_iterations - clustered,
-            progress=progress,
-        )
-        specialists = range(first, pool.layers + 1)
-        copy_layer(pool, first, specialists)
-        clusters = find_clusters(mdp, len(specialists), seed=self.seed)
-        options.learning_rate = recipe.pool_learning_rate / 3
-        meta_train(
-            mdp,
-            PoolLearner(pool, self.family, "maml", options),
-            lambda seen: clusters.assign(seen) + first,
-            iterations=clustered,
-            progress=progress,
-        )
-
-    def _learning_options(self) -> LearningOptions:
-        recipe = self.recipe
-        return LearningOptions(
-            learning_rate=recipe.pool_learning_rate,
-            rates_learning_rate=recipe.rates_learning_rate,
-            step_weights=recipe.step_weights,
-            # Fresh episodes teach more than a second look at old ones, and cost little here.
-            passes=1,
-            seed=self.seed,
-        )
+    def _clusters_path(self) -> Path:
+        return self.run.folder / "clusters.pt"
 
     # -- phases 2 to 4 -----------------------------------------------------------------------------------------------
 
@@ -177,25 +83,34 @@ class Reml:
         found = self.run.latest_checkpoint()
         if found is not None:
             pool = LayerPool.load(found[1] / "pool.pt")
-        options = self._learning_options()
-        arguments = self.arguments
+        recipe, seed = self.problem.recipe, self.problem.seed
+        arguments = recipe.arguments(ENCODINGS[self.algorithm])
+        action = arguments.pop("action")
         vec_env = make_vec_env(
-            IDS[arguments.pop("action")],
+            IDS[action],
             n_envs=self.n_envs,
-            family=self.family,
+            family=self.problem.training_family,
             pool=pool,
             learn="maml",
-            learn_kwargs=vars(options),
+            learn_kwargs=vars(learning_options(recipe, recipe.pool_learning_rate, seed)),
+            reward=recipe.reward,
             **arguments,
         )
-        total = self.recipe.total_steps
+        total = recipe.total_steps
         log_folder = str(self.run.folder / "tensorboard")
         if found is None:
             env = VecNormalize(vec_env, norm_reward=False)
-            rate = self.recipe.agent_learning_rate
-            agent = make_agent(self.algorithm, env, seed=self.seed, learning_rate=rate, log_folder=log_folder)
+            rate = recipe.agent_learning_rate
+            agent = make_agent(self.algorithm, env, seed=seed, learning_rate=rate, log_folder=log_folder)
             if pool.rates:
                 prefer_neutral_steps(agent, pool.layers, native(env).action_encoding.step_bins)
+            if self._clusters_path.is_file():
+                clusters = Clusters.from_state(load_safely(self._clusters_path))
+                process, encoding = bootstrap_process(self.problem, pool), native(env).action_encoding
+                # Tasks that the bootstrap has drawn already, and no others.
+                rounds = min(ROUNDS, recipe.bootstrap_iterations)
+                shown = show_clusters(process, clusters, encoding, rounds)
+                imitate(agent, env, shown)
         else:
             env = VecNormalize.load(str(found[1] / "normaliser.pkl"), vec_env)
             agent = find_algorithm(self.algorithm).load(found[1] / "agent.zip", env=env, device="cpu")
@@ -205,7 +120,7 @@ class Reml:
                 agent.learning_starts += agent.num_timesteps
         # SB3 has just seeded the environment as it seeds itself. No two runs shall meet in their tasks, and a resumed
         # run goes on with others than it began with.
-        env.seed((self.seed + 1) * TASKS_OF_A_RUN + agent.num_timesteps)
+        env.seed((seed + 1) * TASKS_OF_A_RUN + agent.num_timesteps)
         if agent.num_timesteps < total:
             with tqdm(total=total, initial=agent.num_timesteps, desc="agent", unit="step", unit_scale=True) as bar:
                 agent.learn(
@@ -216,7 +131,7 @@ class Reml:
                 )
         assert isinstance(env.obs_rms, RunningMeanStd)
         normaliser = Normaliser(env.obs_rms.mean, env.obs_rms.var, env.clip_obs, env.epsilon)
-        return Learner("reml", agent, pool, self.arguments, normaliser, self.algorithm)
+        return Learner(self.name, agent, pool, {"action": action} | arguments, normaliser, self.algorithm)
 
     def save_checkpoint(self, agent: Any, env: VecNormalize) -> None:
         """Keeps all that the run needs to go on from here."""
@@ -245,7 +160,8 @@ class Phases(BaseCallback):
         self._entropy = SETTINGS[self.reml.algorithm].get("ent_coef")
 
     def _on_rollout_start(self) -> None:
-        recipe, done = self.reml.recipe, self.num_timesteps / self.reml.recipe.total_steps
+        recipe = self.reml.problem.recipe
+        done = self.num_timesteps / recipe.total_steps
         joint = recipe.routing_share <= done < 1.0 - recipe.settled_share
         learner = pool_learner(self.env)
         native(self.env).learning = joint
@@ -268,17 +184,3 @@ class Phases(BaseCallback):
         if episodes:
             self.bar.set_postfix(mean_return=f"{np.mean([episode['r'] for episode in episodes]):.3f}", refresh=False)
         return True
-
-
-def native(env: VecNormalize) -> TrainingVectorEnv:
-    """The native vector environment under SB3's wrappers."""
-    inner = env.unwrapped.env  # type: ignore[attr-defined]
-    assert isinstance(inner, TrainingVectorEnv)
-    return inner
-
-
-def pool_learner(env: VecNormalize) -> PoolLearner:
-    """What changes the pool inside that environment."""
-    learner = native(env).mdp.learner
-    assert learner is not None
-    return learner

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
 import tyro
@@ -14,19 +13,19 @@ from rich import print as show
 
 from agents.algorithms import ENCODINGS
 from agents.command import run_command
-from agents.recipes import Recipe, augmented, recipe_for
+from agents.families import Family, family_of
+from agents.problem import Problem
+from agents.recipes import Recipe, recipe_for
 from agents.reml import Reml
 from agents.report import compare_with_controls, plot_examples, write_report
 from agents.runs import Run
-from gym_reml.tasks import FAMILIES, make_family
 from gym_reml.tasks.base import TaskFamily
 
 if TYPE_CHECKING:
     Algorithm = str
-    Family = str
 else:
     # The command line lists the choices, whatever they are by now.
-    Algorithm, Family = Literal[tuple(ENCODINGS)], Literal[tuple(FAMILIES)]
+    Algorithm = Literal[tuple(ENCODINGS)]
 
 
 @dataclass(frozen=True)
@@ -60,27 +59,6 @@ class Config:
     """go on with an interrupted run; all other arguments are taken from it"""
 
 
-def family_of(config: Config) -> TaskFamily:
-    """The family that the configuration names."""
-    arguments = parse_arguments(config.family_kwargs)
-    family = make_family(config.family, **arguments)
-    return family.replace(shots=recipe_for(family).shots if config.shots is None else config.shots)
-
-
-def parse_arguments(text: str) -> dict[str, Any]:
-    """The arguments that a --family-kwargs holds, or a ValueError that says what is wrong with it."""
-    try:
-        arguments = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"--family-kwargs {text!r}: no JSON ({error})") from error
-    if not isinstance(arguments, dict):
-        raise ValueError(f"--family-kwargs {text!r}: must be a JSON object")
-    for name, instead in (("split", "training and evaluation choose it themselves"), ("shots", "use --shots")):
-        if name in arguments:
-            raise ValueError(f"--family-kwargs: {name!r} cannot be given here; {instead}")
-    return arguments
-
-
 def recipe_of(config: Config, family: TaskFamily) -> Recipe:
     """The family's recipe with the configuration's changes."""
     for name in ("total_steps", "bootstrap_iterations", "n_envs", "evaluation_tasks"):
@@ -98,6 +76,13 @@ def recipe_of(config: Config, family: TaskFamily) -> Recipe:
     )
 
 
+def problem_of(config: Config) -> Problem:
+    """The meta-training problem that the configuration names."""
+    family = family_of(config)
+    recipe = recipe_of(config, family)
+    return Problem(family, recipe, recipe.tasks, config.seed)
+
+
 def config_of(run: Run) -> Config:
     """The configuration a run was started with."""
     stored = dict(run.config)
@@ -111,15 +96,15 @@ def main(config: Config) -> None:
     resumed = Run(config.resume) if config.resume is not None else None
     if resumed is not None:
         config = config_of(resumed)
-    family = family_of(config)
-    recipe = recipe_of(config, family)
+    problem = problem_of(config)
     run = resumed or Run.create(config.run, config, f"{config.family}-{config.algorithm}")
     show(f"run directory: {run.folder} (after an interruption: python -m agents.train --resume {run.folder})")
-    learner = Reml(run, augmented(family, recipe), recipe, config.algorithm, config.n_envs, config.seed).train()
+    learner = Reml(run, problem, config.algorithm, config.n_envs).train()
     show(f"trained in {time.monotonic() - start:.0f} s; evaluating on {config.evaluation_tasks} held-out tasks")
+    family = problem.family
     results = compare_with_controls(learner, family, config.evaluation_tasks, seed=0, full=True)
     title = f"{family.name}, {family.shots} shot{'s' if family.shots > 1 else ''}, held-out tasks"
-    write_report(results, recipe.metric, run.folder / "results", title=title)
+    write_report(results, problem.recipe.metric, run.folder / "results", title=title)
     plot_examples(learner, family, run.folder / "results" / "examples.png", seed=0)
     show(f"table, curves and examples: {run.folder / 'results'}; done in {time.monotonic() - start:.0f} s")
 

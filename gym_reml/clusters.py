@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from gym_reml.learning import Episodes, PoolLearner
 from gym_reml.mdp import TrainingMDP
@@ -18,6 +21,24 @@ Choice = Callable[[NDArray[np.float32]], NDArray[np.int64]]
 
 Progress = Callable[[int, float], None]
 
+Schedule = Callable[[PoolLearner, float], None]
+"""Sets a learner up for its next update, by the share of them that is done, in [0, 1)."""
+
+
+def falling(done: float) -> float:
+    """From 1 to 0 along a cosine (Loshchilov and Hutter 2017)."""
+    return 0.5 * (1.0 + math.cos(math.pi * done))
+
+
+def cosine(learner: PoolLearner, done: float) -> None:
+    """Learning rates that fall to zero along a cosine."""
+    learner.scale_rates(falling(done))
+
+
+def nothing(observations: NDArray[np.float32]) -> NDArray[np.int64]:
+    """The choice of networks that are whole from the start: no layer."""
+    return np.zeros(len(observations), dtype=np.int64)
+
 
 def meta_train(
     mdp: TrainingMDP,
@@ -25,6 +46,7 @@ def meta_train(
     choose: Choice,
     *,
     iterations: int,
+    schedule: Schedule = cosine,
     progress: Progress | None = None,
 ) -> None:
     """Trains the pool by the exact meta-gradient on fresh tasks: one layer in the first step, all steps neutral.
@@ -33,16 +55,17 @@ def meta_train(
 
     Args:
         mdp: gives the tasks and what is seen of them; must be seeded.
-        learner: changes the pool, its learning rates falling to zero along a cosine.
+        learner: changes the pool.
         choose: the layer to append.
         iterations: meta-updates, each on a batch of `mdp.count` tasks.
+        schedule: of the learning rates, and of whatever else changes on the way.
         progress: called as progress(iteration, weighted query loss).
     """
     horizon, device = mdp.objective.horizon, mdp.pool.device
     neutral = float(mdp.step_sizes(np.zeros(1, dtype=np.float32))[0])
     sizes = torch.full((horizon, mdp.count), neutral, device=device)
     for iteration in range(iterations):
-        learner.scale_rates(0.5 * (1.0 + np.cos(np.pi * iteration / iterations)))
+        schedule(learner, iteration / iterations)
         mdp.reset()
         layers = torch.zeros((horizon, mdp.count), dtype=torch.int64, device=device)
         layers[0] = torch.from_numpy(choose(mdp.observe())).to(device)
@@ -68,6 +91,15 @@ class Clusters:
     def assign(self, observations: NDArray[np.float32]) -> NDArray[np.int64]:
         """The cluster of each observation (n, size): (n,) from 0."""
         return nearest((observations - self.mean) / self.deviation, self.centres)
+
+    def state(self) -> dict[str, Tensor]:
+        """The clusters as plain data that `torch.load(weights_only=True)` accepts."""
+        return {name: torch.from_numpy(numbers) for name, numbers in vars(self).items()}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Tensor]) -> Self:
+        """The clusters that `state` describes."""
+        return cls(**{name: numbers.numpy() for name, numbers in state.items()})
 
 
 def find_clusters(mdp: TrainingMDP, clusters: int, *, tasks: int = 1000, seed: int = 0) -> Clusters:
@@ -120,6 +152,9 @@ def copy_layer(pool: LayerPool, source: int, targets: Iterable[int]) -> None:
     for name, tensor in pool.trainable().items():
         kind, _, parameter = name.rpartition(".")
         if parameter.startswith("layers"):
-            axis = 1 if kind == "rate" and pool.granularity == "step" else 0
+            per_step = pool.granularity == "step" if kind == "rate" else tensor.ndim > 3
             for target in targets:
-                tensor.select(axis, target - 1).copy_(tensor.select(axis, source - 1))
+                tensor.select(int(per_step), target - 1).copy_(tensor.select(int(per_step), source - 1))
+    if pool.statistics:
+        for target in targets:
+            pool.statistics["layers"][:, target - 1] = pool.statistics["layers"][:, source - 1]

@@ -177,17 +177,29 @@ def from_scratch(
     )
     low, high = SCRATCH_STEPS
     present = {"initial_layers": list(range(1, slots(learner) + 1)), "min_step": low, "max_step": high}
-    arguments = learner.arguments | present
+    tuned, step = tune_step("scratch", fresh, learner.arguments | present, family, tuning_tasks, **protocol)
+    return replace(evaluate(tuned, family, **protocol), notes={"step": step})
+
+
+def tune_step(
+    name: str, pool: LayerPool, arguments: dict[str, Any], family: TaskFamily | str, tuning_tasks: int, **protocol: Any
+) -> tuple[Learner, float]:
+    """The learner that appends nothing and takes the one step size throughout that is best on validation tasks.
+
+    Returns:
+        The learner, and the step's place on the logarithmic range, one of 13.
+    """
+
+    def learner_with(step: float) -> Learner:
+        return plan_learner(name, pool, arguments, (), step)
 
     def validation_score(step: float) -> float:
-        plan = plan_learner("scratch", fresh, arguments, (), step)
-        tuning = evaluate(plan, family, **(protocol | tuning_protocol(learner, tuning_tasks)))
+        learner = learner_with(step)
+        tuning = evaluate(learner, family, **(protocol | tuning_protocol(learner, tuning_tasks)))
         return float(scores(tuning, learner, family).mean())
 
-    step = min(np.linspace(-1.0, 1.0, 13).tolist(), key=validation_score)
-    return replace(
-        evaluate(plan_learner("scratch", fresh, arguments, (), step), family, **protocol), notes={"step": step}
-    )
+    best = min(np.linspace(-1.0, 1.0, 13).tolist(), key=validation_score)
+    return learner_with(best), best
 
 
 def tuning_protocol(learner: Learner, tasks: int) -> dict[str, Any]:

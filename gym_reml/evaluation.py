@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from gym_reml.envs.base import observe
 from gym_reml.envs.setup import make_setup
-from gym_reml.learner import Learner
+from gym_reml.learner import Ensemble, Learner
 from gym_reml.mdp import TrainingMDP
 from gym_reml.results import Result
 from gym_reml.streams import row_streams
@@ -30,8 +31,21 @@ Blindfold = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """What a control does to the observations (n, size) before the learner sees them."""
 
 
+@runtime_checkable
+class Planner(Protocol):
+    """A policy that looks at more than observations: it is shown the process when episodes begin.
+
+    It may look at the support sets and try networks of its own on them, as structure search does. What it must not
+    touch are the query sets.
+    """
+
+    def prepare(self, mdp: TrainingMDP) -> None:
+        """Called after the process was reset, before the first action."""
+        ...
+
+
 def evaluate(
-    learner: Learner,
+    learner: Learner | Ensemble,
     family: str | TaskFamily,
     shots: int | None = None,
     steps: Sequence[int] = (0, 1, 5, 10),
@@ -48,7 +62,7 @@ def evaluate(
     deterministically. Steps beyond the horizon are allowed: the policy keeps acting.
 
     Args:
-        learner: who.
+        learner: who; of an ensemble's networks the mean output is judged.
         family: on what: a name, or a `TaskFamily`.
         shots: support points, None for the family's own number.
         steps: after how many steps the networks are judged.
@@ -59,7 +73,8 @@ def evaluate(
         blindfold: changes what the learner sees (controls).
 
     Raises:
-        ValueError: steps or tasks that make no sense, or a family that the learner's pool does not fit.
+        ValueError: steps or tasks that make no sense, a family that the learner's pool does not fit, or an ensemble on
+            a family whose data depends on the network.
     """
     steps = tuple(sorted(set(steps)))
     if not steps or steps[0] < 0:
@@ -70,7 +85,9 @@ def evaluate(
     the_family = make_family(family).replace(**changes)
     parts = []
     for rows in np.array_split(np.arange(tasks), -(-tasks // CHUNK)):
-        moments = rollout(learner, the_family, [seed + int(row) for row in rows], steps[-1], intervene, blindfold)
+        seeds = [seed + int(row) for row in rows]
+        live = rollout if isinstance(learner, Learner) else _rollout_together
+        moments = live(learner, the_family, seeds, steps[-1], intervene, blindfold)  # type: ignore[arg-type]
         parts.append({moment.step: moment for moment in moments if moment.step in steps})
     names = [name for name in parts[0][steps[0]].info if name.startswith("query_")]
     metrics = {
@@ -128,6 +145,8 @@ def rollout(
     generators = [stream.ties for stream in mdp.streams]
     diverged = np.zeros(count, dtype=np.bool_)
     yield Moment(0, mdp, mdp.reset(), diverged)
+    if isinstance(learner.policy, Planner):
+        learner.policy.prepare(mdp)
     state: Any = None
     for step in range(1, steps + 1):
         flat = mdp.observe() if blindfold is None else blindfold(mdp.observe())
@@ -140,3 +159,26 @@ def rollout(
         outcome = mdp.step(layers, sizes)
         diverged = diverged | outcome.info["diverged"]
         yield Moment(step, mdp, outcome.info, diverged)
+
+
+def _rollout_together(
+    ensemble: Ensemble,
+    family: TaskFamily,
+    seeds: Sequence[int],
+    steps: int,
+    intervene: Intervention | None = None,
+    blindfold: Blindfold | None = None,
+) -> Iterator[Moment]:
+    """The rollouts of all members on the same tasks; info holds the loss and metrics of their mean output alone."""
+    if not family.fixed_data:
+        raise ValueError(f"family={family.name!r}: its data depends on the network, so an ensemble has none of its own")
+    rollouts = [rollout(member, family, seeds, steps, intervene, blindfold) for member in ensemble.members]
+    for moments in zip(*rollouts, strict=True):
+        first = moments[0]
+        query = first.mdp.query
+        outputs = torch.stack([moment.mdp.outputs(query.inputs) for moment in moments]).mean(dim=0)
+        loss = family.loss(outputs, query)
+        values = {"loss": loss} | family.metrics(outputs, query, loss)
+        info = {f"query_{name}": value.cpu().numpy().astype(np.float64) for name, value in values.items()}
+        diverged = np.logical_or.reduce([moment.diverged for moment in moments])
+        yield Moment(first.step, first.mdp, info, diverged)

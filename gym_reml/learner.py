@@ -12,7 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gym_reml.pool import LayerPool, load_safely, save_atomically
+from gym_reml.pool import LayerPool
+from gym_reml.pool_files import load_safely, save_atomically
 
 FORMAT = "gym_reml.Learner/1"
 
@@ -126,6 +127,23 @@ class Learner:
             normaliser = Normaliser(mean, variance, normaliser["clip"], normaliser["epsilon"])
         pool = LayerPool.from_state(state["pool"], str(path))
         return cls(state["name"], policy, pool, json.loads(state["arguments"]), normaliser, state["algorithm"])
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Several learners as one, whose networks' mean output counts (MAML++'s ensemble; Antoniou et al. 2019).
+
+    Attributes:
+        name: what tables call it.
+        members: the learners, one or more.
+    """
+
+    name: str
+    members: tuple[Learner, ...]
+
+    def __post_init__(self) -> None:
+        if not self.members:
+            raise ValueError("members=(): an ensemble needs at least one learner")
 
 
 ALGORITHMS = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, fields
 from typing import Any
@@ -11,11 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gym_reml.network import Filled, Weights, backward, descend, forward, gradient_norms, prepare
+from gym_reml.network import Filled, Trace, Weights, backward, descend, forward, gradient_norms, prepare
 from gym_reml.pool import LayerPool
+from gym_reml.running_statistics import SeenStatistics
 from gym_reml.tasks.base import Batch, TaskFamily
 
-RULES = ("in_place", "reptile", "fomaml", "maml")
+GRADIENT_RULES = ("fomaml", "maml")
+RULES = ("in_place", "reptile", *GRADIENT_RULES)
 
 
 @dataclass
@@ -79,6 +81,7 @@ def replay(
     episodes: Episodes,
     first_order: bool = False,
     judged: Sequence[bool] | None = None,
+    watch: Callable[[int, Weights, Trace, Tensor], None] | None = None,
 ) -> tuple[Tensor, Weights, Tensor]:
     """Lives the episodes again from the pool's present weights, differentiably.
 
@@ -89,6 +92,8 @@ def replay(
         pool, family, episodes: what is replayed, from which weights.
         first_order: see above.
         judged: for each step whether its query loss is wanted; None for all. The others come out as 0.
+        watch: called before each update as watch(step, fast weights, the support set's pass, pool numbers of the layers
+            that are in the slots by then (slots, B)).
 
     Returns:
         Query loss after every step (T, B); the final fast weights; the pool numbers in their slots (slots, B).
@@ -97,6 +102,7 @@ def replay(
     weights = pool.instantiate(contents)
     kind, frozen_stem = pool.layer_kind, pool.frozen_stem
     losses = []
+    positions = torch.arange(episodes.slots, device=contents.device).unsqueeze(1)
     prepared: dict[int, Tensor] = {}
 
     def inputs(batch: Batch) -> Tensor:
@@ -108,14 +114,18 @@ def replay(
         support = episodes.support[min(step, len(episodes.support) - 1)]
         query = episodes.query[min(step, len(episodes.query) - 1)]
         filled = _filled(depth[step + 1], episodes.slots)
-        trace = forward(kind, weights, inputs(support), filled)
+        clock = torch.full_like(depth[step], step)
+        norms = pool.gather_norms(contents, clock, running=False)
+        trace = forward(kind, weights, inputs(support), filled, norms=norms)
+        if watch is not None:
+            watch(step, weights, trace, contents * (depth[step + 1] > positions))
         gradient = backward(kind, weights, trace, family.output_gradient(trace.outputs, support), filled)
         if first_order:
             gradient = gradient.like([tensor.detach() for tensor in gradient.tensors()])
-        rates = pool.gather_rates(contents, torch.full_like(depth[step], step))
+        rates = pool.gather_rates(contents, clock)
         weights = descend(weights, gradient, gradient_norms(gradient), episodes.step_sizes[step], rates)
         if judged is None or judged[step]:
-            losses.append(family.loss(forward(kind, weights, inputs(query), filled).outputs, query))
+            losses.append(family.loss(forward(kind, weights, inputs(query), filled, norms=norms).outputs, query))
         else:
             losses.append(trace.outputs.new_zeros(len(episodes)))
     return torch.stack(losses), weights, contents
@@ -198,7 +208,8 @@ class PoolLearner:
         """Prepares learning by one of `RULES`.
 
         Raises:
-            ValueError: an unknown rule, or a pool whose inputs or outputs are not the family's.
+            ValueError: an unknown rule, one that averages fast weights where norms go by the step, or a pool whose
+                inputs or outputs are not the family's.
         """
         if rule not in RULES:
             raise ValueError(f"learn={rule!r}: must be None or one of {', '.join(map(repr, RULES))}")
@@ -207,12 +218,18 @@ class PoolLearner:
                 f"pool: holds {pool.describe()}; {family.name!r} tasks have {family.in_features} inputs "
                 f"and {family.out_features} outputs"
             )
+        if pool.norm_steps and rule not in GRADIENT_RULES:
+            raise ValueError(
+                f"learn={rule!r}: averages fast weights, which norms that go by the step are not; "
+                f"this pool learns by one of {', '.join(map(repr, GRADIENT_RULES))}"
+            )
         self.pool, self.family, self.rule = pool, family, rule
         self.options = options or LearningOptions()
         self.updates = self.dropped = 0
         self._waiting: list[Episodes] = []
         self._generator = np.random.default_rng(self.options.seed)
         rate = self.options.learning_rate
+        self._scale = 1.0
         self._rate = rate if rate is not None else 0.5 if rule == "reptile" else 2e-3
         groups: list[dict[str, Any]] = [{"params": list(pool.parameters.values()), "lr": self._rate}]
         if pool.rates:
@@ -230,7 +247,7 @@ class PoolLearner:
         used = torch.arange(batches * size)
         rest = torch.arange(batches * size, len(everything))
         self._waiting = [everything.take(rest)] if len(rest) else []
-        passes = self.options.passes if self.rule in ("fomaml", "maml") else 1
+        passes = self.options.passes if self.rule in GRADIENT_RULES else 1
         for _ in range(passes):
             order = torch.from_numpy(self._generator.permutation(len(used)))
             for index in order.split(size):
@@ -238,7 +255,7 @@ class PoolLearner:
 
     def update(self, episodes: Episodes) -> float:
         """One update by these episodes. Returns the mean weighted query loss (NaN if nothing was finite)."""
-        if self.rule in ("fomaml", "maml"):
+        if self.rule in GRADIENT_RULES:
             return self.minimise(episodes, self._step_weights(len(episodes.layers)))
         return self._average(episodes)
 
@@ -250,7 +267,7 @@ class PoolLearner:
         return torch.tensor(chosen, device=self.pool.device) / sum(chosen)
 
     def minimise(self, episodes: Episodes, step_weights: Tensor, row_weights: Any = None) -> float:
-        """One Adam step on the replayed episodes' weighted query loss.
+        """One Adam step on the replayed episodes' weighted query loss; running statistics follow.
 
         Args:
             episodes: what to replay.
@@ -262,7 +279,7 @@ class PoolLearner:
             for leaf in leaves:
                 leaf.requires_grad_(True)
             try:
-                by_row, finite = self._weighted_losses(episodes, step_weights)
+                by_row, finite, seen = self._weighted_losses(episodes, step_weights)
                 self.dropped += int((~finite).sum())
                 if not finite.any():
                     return float("nan")
@@ -270,7 +287,8 @@ class PoolLearner:
                 if not finite.all():
                     # Once more without the others: their infinities, times zero, would be NaN in everyone's gradient.
                     kept = finite.nonzero().squeeze(1)
-                    by_row, weights = self._weighted_losses(episodes.take(kept), step_weights)[0], weights[kept]
+                    by_row, _, seen = self._weighted_losses(episodes.take(kept), step_weights)
+                    weights = weights[kept]
                 gradients = torch.autograd.grad((by_row * weights).sum(), leaves, allow_unused=True)
             finally:
                 for leaf in leaves:
@@ -284,15 +302,20 @@ class PoolLearner:
             leaf.grad = None if gradient is None else gradient * scale
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
+        if seen is not None:
+            seen.follow()
         self.updates += 1
         return float(by_row.detach().mean())
 
-    def _weighted_losses(self, episodes: Episodes, step_weights: Tensor) -> tuple[Tensor, Tensor]:
-        """The episodes' weighted query losses (B,), and which of them are fit to learn from (B,) bool."""
-        judged = (step_weights > 0).tolist()
-        losses, _, _ = replay(self.pool, self.family, episodes, first_order=self.rule == "fomaml", judged=judged)
+    def _weighted_losses(
+        self, episodes: Episodes, step_weights: Tensor
+    ) -> tuple[Tensor, Tensor, SeenStatistics | None]:
+        """The episodes' weighted query losses (B,), which are fit to learn from (B,) bool, statistics along the way."""
+        judged, first_order = (step_weights > 0).tolist(), self.rule == "fomaml"
+        seen = SeenStatistics(self.pool) if self.pool.statistics else None
+        losses, _, _ = replay(self.pool, self.family, episodes, first_order, judged, seen)
         by_row = (losses * step_weights[:, None]).sum(dim=0)
-        return by_row, self._fit(losses.detach())
+        return by_row, self._fit(losses.detach()), seen
 
     def _fit(self, losses: Tensor) -> Tensor:
         """Which episodes are fit to learn from, (B,) bool, by their query losses (T, B): none infinite or absurd."""
@@ -307,7 +330,7 @@ class PoolLearner:
         self.dropped += int((~finite).sum())
         if not finite.any():
             return float("nan")
-        share = 1.0 if self.rule == "in_place" else self._rate
+        share = 1.0 if self.rule == "in_place" else self._rate * self._scale
         slots = slice(1, 1 + episodes.slots)
         stem, head = weights.matrices[0], weights.matrices[-1]
         assert head is not None
@@ -328,7 +351,8 @@ class PoolLearner:
         return float(losses[-1, finite].mean())
 
     def scale_rates(self, factor: float) -> None:
-        """Sets the learning rates to `factor` times what they were at first."""
+        """Sets the learning rates (Reptile's share of the way is one) to `factor` times what they were at first."""
+        self._scale = factor
         for group in self._optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
 

@@ -87,8 +87,9 @@ class TrainingMDP:
         self.support: Batch
         self.query: Batch
         self.streams: list[RowStreams] = []
-        # One for passes over all points, one for those that an appended layer makes necessary on the support set.
-        self._workspaces = (Workspace(), Workspace())
+        # For passes over all points, for those that an appended layer makes necessary on the support set, and for the
+        # query set's where it has its own.
+        self._workspaces = (Workspace(), Workspace(), Workspace())
         self._trace: Trace | None = None
         self._history: list[list[_Step]] = [[] for _ in range(count)]
         self._make_parts()
@@ -231,9 +232,10 @@ class TrainingMDP:
         trace, by_output = self._present()
         appended, changed = networks.append(layers)
         if changed <= self.slots:
-            trace = networks.forward(self._prepared, self._workspaces[1], trace, changed)
+            trace = networks.forward(self._prepared, self._workspaces[1], trace, changed, networks.norms(self.clock))
             by_output = self._output_gradient(trace)
         norms = networks.descend(trace, by_output, step_sizes, self.clock)
+        self.clock += 1
         if not self.family.fixed_data:
             self._collect(self._every_row, self.tasks)
         losses = self._losses
@@ -242,12 +244,11 @@ class TrainingMDP:
         limit = np.maximum(np.maximum.reduce(losses), self.family.cap)
         diverged = ~(np.maximum.reduce(self._losses) <= limit)
         if np.count_nonzero(diverged):
-            # These steps are taken back: networks, and so losses, are to the bit what they were.
+            # These steps are taken back: networks, and so losses (but for norms of the next step), are what they were.
             networks.take_back(np.flatnonzero(diverged), depth[diverged])
             self._measure()
             self._make_finite()
             appended[diverged] = 0
-        self.clock += 1
         if self.learning:
             # What was descended on, and what the result is judged by.
             self._record((support, self.query), appended, np.where(diverged, 0.0, step_sizes).astype(np.float32))
@@ -283,8 +284,12 @@ class TrainingMDP:
 
     @torch.no_grad()
     def outputs(self, inputs: Tensor) -> Tensor:
-        """The present networks' outputs at any inputs (n, points, in_features)."""
-        return self.networks.forward(self.networks.prepare(inputs.to(self.pool.device)), None).outputs
+        """The present networks' outputs at any inputs (n, points, in_features).
+
+        Kinds that look across points take these for all the points there are, unless the pool has running statistics.
+        """
+        prepared = self.networks.prepare(inputs.to(self.pool.device))
+        return self.networks.forward(prepared, None, norms=self.networks.norms(self.clock - 1)).outputs
 
     def _present(self) -> tuple[Trace, Tensor]:
         """The support set's pass through the present networks, and the derivatives of the losses by its outputs."""
@@ -295,11 +300,17 @@ class TrainingMDP:
 
     def _measure(self) -> None:
         """Runs the present networks: trace, losses (as they are, finite or not), scores and metrics."""
-        workspace, points = self._workspaces[0], self.support.inputs.shape[1]
-        everything = self.networks.forward(self._prepared, workspace)
-        self._trace = everything.first(points, workspace)
+        networks, workspace, points = self.networks, self._workspaces[0], self.support.inputs.shape[1]
+        if self.pool.layer_kind.across_points:
+            support, query = self._prepared.first(points), self._prepared.rest(points)
+            # The support set's pass belongs to the step to come, the query set's to the one that is over.
+            self._trace = networks.forward(support, workspace, norms=networks.norms(self.clock))
+            query_outputs = networks.forward(query, self._workspaces[2], norms=networks.norms(self.clock - 1)).outputs
+        else:
+            everything = networks.forward(self._prepared, workspace)
+            self._trace = everything.first(points, workspace)
+            query_outputs = workspace.views(everything.outputs).rest(points).tensor
         self._by_output = self._output_gradient(self._trace)
-        query_outputs = workspace.views(everything.outputs).rest(points).tensor
         query_loss = self.family.loss(query_outputs, self.query)
         losses = torch.stack([self.family.loss(self._trace.outputs, self.support), query_loss])
         metrics = self.family.metrics(query_outputs, self.query, query_loss)

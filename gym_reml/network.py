@@ -10,112 +10,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.linalg import vector_norm
 
+from gym_reml.kinds import LayerKind, Saved
 from gym_reml.workspace import Activations, Workspace, constant
 
-NORM_EPSILON = 1e-5
 FEW_ROWS = 8  # where one call fewer still matters more than how fast it is
-
-
-Saved = tuple[Tensor, ...]
-Derivatives = tuple[Tensor, "Tensor | None"]
-
-
-class LayerKind:
-    """What a layer does with its pre-activations z = x W + b, and the derivative of it.
-
-    Attributes:
-        skip: the layer adds its input to its output. A layer of zeros then passes its input on, exactly, and its
-            gradient is exactly zero: slots that hold zeros need no mask.
-        normalised: the layer has a gain and a shift, (n, 2, width), applied after layer normalisation.
-    """
-
-    name: ClassVar[str]
-    skip: ClassVar[bool] = False
-    normalised: ClassVar[bool] = False
-
-    def forward(self, z: Tensor, norm: Tensor | None, out: Tensor | None) -> tuple[Tensor, Saved]:
-        """Activations (n, points, width) and what `backward` will want to know."""
-        raise NotImplementedError
-
-    def backward(self, upstream: Tensor, saved: Saved, norm: Tensor | None, out: Tensor | None) -> Derivatives:
-        """Derivatives by z and by the norm, from the derivative by the activations."""
-        raise NotImplementedError
-
-
-_threshold_backward = torch.ops.aten.threshold_backward.grad_input
-
-
-def relu(x: Tensor, out: Tensor | None) -> Tensor:
-    """max(x, 0), by whichever of torch's two is fast: only one takes buffers, only the other has a cheap derivative."""
-    return torch.relu(x) if out is None else torch.clamp_min(x, 0.0, out=out)
-
-
-class Relu(LayerKind):
-    """relu(x W + b)."""
-
-    name = "relu"
-
-    def forward(self, z: Tensor, norm: Tensor | None, out: Tensor | None) -> tuple[Tensor, Saved]:
-        return relu(z, out), (z,)
-
-    def backward(self, upstream: Tensor, saved: Saved, norm: Tensor | None, out: Tensor | None) -> Derivatives:
-        if out is None:
-            return torch.ops.aten.threshold_backward(upstream, saved[0], 0), None
-        return _threshold_backward(upstream, saved[0], 0, grad_input=out), None
-
-
-class Residual(Relu):
-    """x + relu(x W + b). An empty slot and a layer of zeros are the same thing."""
-
-    name = "residual"
-    skip = True
-
-
-class Tanh(LayerKind):
-    """tanh(x W + b)."""
-
-    name = "tanh"
-
-    def forward(self, z: Tensor, norm: Tensor | None, out: Tensor | None) -> tuple[Tensor, Saved]:
-        activations = torch.tanh(z, out=out)
-        return activations, (activations,)
-
-    def backward(self, upstream: Tensor, saved: Saved, norm: Tensor | None, out: Tensor | None) -> Derivatives:
-        return upstream * (1.0 - saved[0].square()), None
-
-
-class LayerNorm(LayerKind):
-    """relu(gain normalise(x W + b) + shift), normalised over the layer's units (Ba et al. 2016)."""
-
-    name = "layer_norm"
-    normalised = True
-
-    def forward(self, z: Tensor, norm: Tensor | None, out: Tensor | None) -> tuple[Tensor, Saved]:
-        assert norm is not None
-        centred = z - z.mean(dim=-1, keepdim=True)
-        scale = (centred.square().mean(dim=-1, keepdim=True) + NORM_EPSILON).rsqrt()
-        unit = centred * scale
-        affine = torch.addcmul(norm[:, 1:], unit, norm[:, :1])
-        return relu(affine, out), (affine, unit, scale)
-
-    def backward(self, upstream: Tensor, saved: Saved, norm: Tensor | None, out: Tensor | None) -> Derivatives:
-        assert norm is not None
-        affine, unit, scale = saved
-        inner = torch.ops.aten.threshold_backward(upstream, affine, 0)
-        by_norm = torch.stack([(inner * unit).sum(dim=1), inner.sum(dim=1)], dim=1)
-        by_unit = inner * norm[:, :1]
-        along = (by_unit * unit).mean(dim=-1, keepdim=True)
-        return (by_unit - by_unit.mean(dim=-1, keepdim=True) - unit * along) * scale, by_norm
-
-
-LAYER_KINDS: dict[str, LayerKind] = {kind.name: kind for kind in (Relu(), Tanh(), Residual(), LayerNorm())}
-"""The layer kinds by name. A new kind is a class above and a row here."""
 
 
 @dataclass
@@ -124,7 +27,7 @@ class Weights:
 
     Attributes:
         matrices: each (n, in + 1, out), the last row the bias. The stem is None where it is not adapted.
-        norms: gain and shift of stem and slots, each (n, 2, width); empty for kinds without normalisation.
+        norms: gain and shift of stem and slots, each (n, 2, width); empty where there are none, or none that adapt.
     """
 
     matrices: list[Tensor | None]
@@ -169,17 +72,23 @@ class Trace:
         inputs: of stem, slots and head.
         saved: what the kind wants to know again, for stem and slots.
         outputs: (n, points, out).
+        norms: of stem and slots, as they were used; empty for kinds without normalisation.
     """
 
     inputs: list[Activations]
     saved: list[Saved]
     outputs: Tensor
+    norms: list[Tensor]
 
     def first(self, points: int, workspace: Workspace | None = None) -> Trace:
-        """The part of this pass, through that workspace, that belongs to the first points of each row."""
+        """The part of this pass, through that workspace, that belongs to the first points of each row.
+
+        Not for kinds that look across points: theirs would have been another pass.
+        """
         views = Activations if workspace is None else workspace.views
         saved = [tuple([views(tensor).first(points).tensor for tensor in tensors]) for tensors in self.saved]
-        return Trace([inputs.first(points) for inputs in self.inputs], saved, views(self.outputs).first(points).tensor)
+        outputs = views(self.outputs).first(points).tensor
+        return Trace([inputs.first(points) for inputs in self.inputs], saved, outputs, self.norms)
 
     @property
     def features(self) -> Tensor:
@@ -208,6 +117,7 @@ def forward(
     workspace: Workspace | None = None,
     trace: Trace | None = None,
     start: int = 0,
+    norms: list[Tensor] | None = None,
 ) -> Trace:
     """Runs the networks.
 
@@ -219,14 +129,16 @@ def forward(
         workspace: buffers to use (stepping), or None for fresh differentiable tensors (replay).
         trace: an earlier pass over the same inputs, needed if `start` > 0.
         start: the first matrix that changed since then: 0 is the stem, 1 the first slot.
+        norms: what `LayerKind.forward` takes for stem and slots, where that is not the weights' own.
     """
-    norms = weights.norms
+    norms = weights.norms if norms is None else norms
     saved: list[Saved] = []
     if start == 0:
         inputs = [prepared if isinstance(prepared, Activations) else Activations(prepared)]
     else:
         assert trace is not None
         inputs, saved = trace.inputs[: start + 1], trace.saved[:start]
+        norms = [*trace.norms[:start], *norms[start:]]
     for position in range(start, len(weights.matrices) - 1):
         matrix, previous, present = weights.matrices[position], inputs[position], position == 0 or filled[position - 1]
         if present is False:
@@ -248,7 +160,7 @@ def forward(
     # Few outputs: the transposed product is several times faster than the direct one.
     left, right = weights.turned_head, inputs[-1].transposed
     product = torch.bmm(left, right, out=_product(workspace, -1, left, right))
-    return Trace(inputs, saved, product.transpose(1, 2) if workspace is None else workspace.turned(product))
+    return Trace(inputs, saved, product.transpose(1, 2) if workspace is None else workspace.turned(product), norms)
 
 
 def _product(workspace: Workspace | None, position: int, left: Tensor, right: Tensor) -> Tensor | None:
@@ -293,11 +205,11 @@ def backward(
                 norms.append(torch.zeros_like(weights.norms[position]))
             continue
         target = buffer("by_z", position, shape)
-        norm = weights.norms[position] if weights.norms else None
+        norm = trace.norms[position] if trace.norms else None
         by_z, by_norm = kind.backward(upstream, trace.saved[position], norm, target)
         if isinstance(present, Tensor):
             by_z = torch.mul(by_z, present, out=target)
-        if by_norm is not None:
+        if by_norm is not None and weights.norms:
             norms.append(by_norm * present)
         if matrix is not None:
             target = buffer("gradient", position, tuple(matrix.shape))

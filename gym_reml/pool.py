@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-import secrets
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gym_reml.network import LAYER_KINDS, LayerKind, Weights
+from gym_reml.kinds import LAYER_KINDS, LayerKind, find_kind
+from gym_reml.network import Weights
+from gym_reml.pool_files import load_safely, save_atomically
+from gym_reml.pool_parts import RATES, find_problem, rate_shapes, statistics_shapes
 
 FORMAT = "gym_reml.LayerPool/1"
-RATES = ("scalar", "tensor", "step", "weight")
 PLAIN_STEP_RANGE = (1e-3, 0.3)
 RATED_STEP_RANGE = (0.25, 4.0)
 
@@ -25,15 +25,17 @@ class LayerPool:
     """Initial weights shared by all episodes.
 
     Attributes:
-        kind: name of the layers' kind, a key of `gym_reml.network.LAYER_KINDS`.
+        kind: name of the layers' kind, a key of `gym_reml.kinds.LAYER_KINDS`.
         parameters: "stem" (in + 1, width), "layers" (L, width + 1, width), "head" (width + 1, out), the last row of
             each matrix being the bias; kinds with normalisation add "stem_norm" (2, width) and "layers_norm"
-            (L, 2, width).
+            (L, 2, width), or (T, 2, width) and (T, L, 2, width) where there are norms for each of T steps.
         rates: learned step sizes, or {}. One number in all ("scalar": {"all": ()}), or by the names of the adapted
             parameters: one per layer ("tensor": () and (L,)), one per layer and step ("step": (T,) and (T, L), MAML++'s
             LSLR, the last reused beyond T), or one per weight ("weight": like the parameter, Meta-SGD).
         granularity: which of these, or None without rates.
-        adapt_stem: whether episodes adapt the stem's matrix; its norm always adapts.
+        adapt_stem: whether episodes adapt the stem's matrix.
+        statistics: running mean and variance for each step, "stem" (T, 2, width) and "layers" (T, L, 2, width), or {}.
+            They follow the replays of a learner, and normalise wherever networks are not replayed.
     """
 
     kind: str
@@ -41,6 +43,7 @@ class LayerPool:
     rates: dict[str, Tensor] = field(default_factory=dict)
     granularity: str | None = None
     adapt_stem: bool = True
+    statistics: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def random(
@@ -136,7 +139,14 @@ class LayerPool:
     @property
     def adapted(self) -> tuple[str, ...]:
         """Names of the parameters that episodes adapt."""
-        return tuple(name for name in self.parameters if name != "stem" or self.adapt_stem)
+        kept = (*(() if self.adapt_stem else ("stem",)), *(("stem_norm", "layers_norm") if self.norm_steps else ()))
+        return tuple(name for name in self.parameters if name not in kept)
+
+    @property
+    def norm_steps(self) -> int | None:
+        """For how many steps there are norms, or None where there are none or episodes adapt them."""
+        norm = self.parameters.get("stem_norm")
+        return None if norm is None or norm.ndim == 2 else len(norm)
 
     def with_rates(self, granularity: str, initial: float, steps: int | None = None) -> LayerPool:
         """A copy with step sizes to learn, all `initial` at first.
@@ -156,18 +166,42 @@ class LayerPool:
         if not 0 < initial < float("inf"):
             raise ValueError(f"initial={initial!r}: must be a positive number")
         copy = self.clone()
-        shapes = self._rate_shapes(granularity, steps or 0)
+        adapted = {name: tuple(self.parameters[name].shape) for name in self.adapted}
+        shapes = rate_shapes(granularity, adapted, self.layers, steps or 0)
         copy.rates = {name: self.parameters["stem"].new_full(shape, initial) for name, shape in shapes.items()}
         copy.granularity = granularity
         return copy
 
-    def _rate_shapes(self, granularity: str, steps: int) -> dict[str, tuple[int, ...]]:
-        if granularity == "scalar":
-            return {"all": ()}
-        if granularity == "weight":
-            return {name: tuple(self.parameters[name].shape) for name in self.adapted}
-        prefix = (steps,) if granularity == "step" else ()
-        return {name: (*prefix, self.layers) if name.startswith("layers") else prefix for name in self.adapted}
+    def with_step_norms(self, steps: int, statistics: bool = False) -> LayerPool:
+        """A copy whose norms, gain and shift, are kept for each step, learned but not adapted (MAML++'s BNWB).
+
+        The pass over the support set before update t (from 0) takes those of step t, and so does the pass over the
+        query set after it; the last are reused beyond. Rates that belonged to the norms are gone.
+
+        Args:
+            steps: how many steps have their own.
+            statistics: whether to keep running statistics for each step, too (BNRS).
+
+        Raises:
+            ValueError: another layer kind than "batch_norm", norms for each step already, or less than one step.
+        """
+        if not (self.layer_kind.normalised and self.layer_kind.across_points):
+            names = [name for name, kind in LAYER_KINDS.items() if kind.normalised and kind.across_points]
+            raise ValueError(f"kind={self.kind!r}: norms for each step are for {', '.join(map(repr, names))}")
+        if self.norm_steps:
+            raise ValueError(f"steps={steps!r}: this pool has norms for each of {self.norm_steps} steps already")
+        if isinstance(steps, bool) or not isinstance(steps, int | np.integer) or steps < 1:
+            raise ValueError(f"steps={steps!r}: must be a positive integer")
+        copy = self.clone()
+        for name in ("stem_norm", "layers_norm"):
+            norm = copy.parameters[name]
+            copy.parameters[name] = norm.expand(steps, *norm.shape).clone()
+            copy.rates.pop(name, None)
+        if statistics:
+            for name, shape in statistics_shapes(self.width, self.layers, steps).items():
+                copy.statistics[name] = self.parameters["stem"].new_zeros(shape)
+                copy.statistics[name][..., 1, :] = 1.0
+        return copy
 
     def instantiate(self, slots: Tensor) -> Weights:
         """Fast weights of n networks, differentiable in the pool.
@@ -179,11 +213,29 @@ class LayerPool:
         stem = self.parameters["stem"].expand(count, -1, -1) if self.adapt_stem else None
         layers = self.parameters["layers"]
         matrices = [stem, *(layers[row] for row in index), self.parameters["head"].expand(count, -1, -1)]
-        if not self.layer_kind.normalised:
+        if "stem_norm" not in self.adapted:
             return Weights(matrices)
         layer_norms = self.parameters["layers_norm"]
         stem_norm = self.parameters["stem_norm"].expand(count, -1, -1)
         return Weights(matrices, [stem_norm, *(layer_norms[row] for row in index)])
+
+    def gather_norms(self, slots: Tensor, clock: Tensor, running: bool) -> list[Tensor] | None:
+        """What normalised layers of n networks take at some step, stem first; None unless norms go by the step.
+
+        Args:
+            slots: (depth, n) int64 as for `instantiate`.
+            clock: (n,) int64, number of the step; before the first is as the first, beyond the last as the last.
+            running: whether running statistics, if the pool has any, come along: each is (n, 4, width) then, mean and
+                variance behind gain and shift, else (n, 2, width).
+        """
+        if self.norm_steps is None:
+            return None
+        index, step = (slots - 1).clamp_min(0), clock.clamp(0, self.norm_steps - 1)
+        stem, layers = self.parameters["stem_norm"], self.parameters["layers_norm"]
+        if running and self.statistics:
+            stem = torch.cat([stem, self.statistics["stem"]], dim=-2)
+            layers = torch.cat([layers, self.statistics["layers"]], dim=-2)
+        return [stem[step], *(layers[step, row] for row in index)]
 
     def gather_rates(self, slots: Tensor, clock: Tensor) -> Weights | None:
         """The rates of n networks, each broadcastable to the weights it belongs to; None without rates.
@@ -195,23 +247,22 @@ class LayerPool:
         if not self.rates:
             return None
         index = (slots - 1).clamp_min(0)
-        groups = {"": ("stem", "layers", "head"), "_norm": ("stem_norm", "layers_norm")}
-        matrices = self._gather(groups[""], index, clock)
-        norms = self._gather(groups["_norm"], index, clock) if self.layer_kind.normalised else []
+        matrices = self._gather(("stem", "layers", "head"), index, clock)
+        norms = self._gather(("stem_norm", "layers_norm"), index, clock)
         return Weights(matrices, [norm for norm in norms if norm is not None])
 
     def _gather(self, names: tuple[str, ...], index: Tensor, clock: Tensor) -> list[Tensor | None]:
         gathered: list[Tensor | None] = []
+        adapted = self.adapted
         for name in names:
-            layers = list(index) if name.startswith("layers") else [None]
-            if self.granularity == "scalar":
-                skip = name == "stem" and not self.adapt_stem
-                gathered += [None if skip else self.rates["all"].expand(len(clock), 1, 1) for _ in layers]
-                continue
-            rate = self.rates.get(name)
-            if rate is None:
+            if name not in adapted:
                 gathered.append(None)
                 continue
+            layers = list(index) if name.startswith("layers") else [None]
+            if self.granularity == "scalar":
+                gathered += [self.rates["all"].expand(len(clock), 1, 1) for _ in layers]
+                continue
+            rate = self.rates[name]
             for layer in layers:
                 if self.granularity == "step":
                     step = clock.clamp_max(len(rate) - 1)
@@ -222,14 +273,16 @@ class LayerPool:
         return gathered
 
     def trainable(self) -> dict[str, Tensor]:
-        """Everything a meta-learner may learn, by name: parameters, and rates under "rate." names."""
+        """Everything a meta-learner may learn by gradient, by name: parameters, and rates under "rate." names."""
         return self.parameters | {f"rate.{name}": rate for name, rate in self.rates.items()}
 
     def clone(self) -> LayerPool:
         """A copy that shares nothing."""
-        parameters = {name: tensor.detach().clone() for name, tensor in self.parameters.items()}
-        rates = {name: tensor.detach().clone() for name, tensor in self.rates.items()}
-        return LayerPool(self.kind, parameters, rates, self.granularity, self.adapt_stem)
+        parameters, rates, statistics = (
+            {name: tensor.detach().clone() for name, tensor in part.items()}
+            for part in (self.parameters, self.rates, self.statistics)
+        )
+        return LayerPool(self.kind, parameters, rates, self.granularity, self.adapt_stem, statistics)
 
     def to(self, device: torch.device | str) -> LayerPool:
         """This pool if it is on that device already, else a copy there."""
@@ -237,8 +290,8 @@ class LayerPool:
         if self.device == torch.empty(0, device=device).device:
             return self
         copy = self.clone()
-        copy.parameters = {name: tensor.to(device) for name, tensor in copy.parameters.items()}
-        copy.rates = {name: tensor.to(device) for name, tensor in copy.rates.items()}
+        for part in (copy.parameters, copy.rates, copy.statistics):
+            part |= {name: tensor.to(device) for name, tensor in part.items()}
         return copy
 
     def assign(self, other: LayerPool) -> None:
@@ -247,7 +300,10 @@ class LayerPool:
         Raises:
             ValueError: if their kinds or shapes differ.
         """
-        own, theirs = self.trainable(), other.trainable()
+        own, theirs = (
+            pool.trainable() | {f"statistics.{name}": tensor for name, tensor in pool.statistics.items()}
+            for pool in (self, other)
+        )
         same_kind = (self.kind, self.granularity) == (other.kind, other.granularity)
         if not same_kind or {n: t.shape for n, t in own.items()} != {n: t.shape for n, t in theirs.items()}:
             raise ValueError(f"other: a pool of another shape ({other.describe()}) than this one ({self.describe()})")
@@ -258,22 +314,17 @@ class LayerPool:
     def describe(self) -> str:
         """The pool in a line."""
         rates = f", rates per {self.granularity}" if self.granularity else ""
+        kept = "norms and running statistics" if self.statistics else "norms"
+        norms = f", {kept} for each of {self.norm_steps} steps" if self.norm_steps else ""
         return (
             f"{self.layers} {self.kind} layers of width {self.width}, "
-            f"{self.in_features} inputs, {self.out_features} outputs{rates}"
+            f"{self.in_features} inputs, {self.out_features} outputs{rates}{norms}"
         )
 
     def state(self) -> dict[str, Any]:
         """The pool as plain data that `torch.load(weights_only=True)` accepts."""
         copy = self.to("cpu").clone()
-        return {
-            "format": FORMAT,
-            "kind": copy.kind,
-            "parameters": copy.parameters,
-            "rates": copy.rates,
-            "granularity": copy.granularity,
-            "adapt_stem": copy.adapt_stem,
-        }
+        return {"format": FORMAT, **{part.name: getattr(copy, part.name) for part in fields(copy)}}
 
     @classmethod
     def from_state(cls, state: Any, source: str = "state") -> Self:
@@ -286,13 +337,13 @@ class LayerPool:
         found = state.get("format") if isinstance(state, dict) else type(state).__name__
         if found != FORMAT:
             raise ValueError(f"{source}: not a layer pool this version reads (found {found!r}, expected {FORMAT!r})")
-        if set(state) != {"format", *(part.name for part in fields(cls))}:
+        parts = {"statistics": {}} | {name: part for name, part in state.items() if name != "format"}  # older: none
+        if set(parts) != {part.name for part in fields(cls)}:
             raise ValueError(f"{source}: damaged layer pool, holds {', '.join(map(repr, state))}")
-        pool = cls(**{part.name: state[part.name] for part in fields(cls)})
-        problem = _find_problem(pool)
+        problem = find_problem(**parts)
         if problem:
             raise ValueError(f"{source}: damaged layer pool, {problem}")
-        return pool
+        return cls(**parts)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the pool to a file; whoever reads it finds the old file or the new one, never a part."""
@@ -307,74 +358,3 @@ class LayerPool:
             ValueError: a file of another kind, of another version, or damaged.
         """
         return cls.from_state(load_safely(path), str(path))
-
-
-def find_kind(name: str) -> LayerKind:
-    """The layer kind of that name, or a ValueError that lists the choices."""
-    if not isinstance(name, str) or name not in LAYER_KINDS:
-        raise ValueError(f"layer_kind={name!r}: must be one of {', '.join(map(repr, LAYER_KINDS))}")
-    return LAYER_KINDS[name]
-
-
-def _find_problem(pool: LayerPool) -> str | None:
-    """What is wrong with a pool read from outside: types, names, shapes, numbers; None if nothing is."""
-    if not isinstance(pool.kind, str) or pool.kind not in LAYER_KINDS:
-        return f"layer kind {pool.kind!r} is none of {', '.join(map(repr, LAYER_KINDS))}"
-    if not isinstance(pool.adapt_stem, bool):
-        return f"adapt_stem is {pool.adapt_stem!r}"
-    for part in (pool.parameters, pool.rates):
-        if not isinstance(part, dict) or not all(isinstance(tensor, Tensor) for tensor in part.values()):
-            return "parameters and rates must be tensors by name"
-    expected = {"stem", "layers", "head"} | ({"stem_norm", "layers_norm"} if pool.layer_kind.normalised else set())
-    if set(pool.parameters) != expected:
-        return f"parameters are {', '.join(sorted(map(str, pool.parameters)))} instead of {', '.join(sorted(expected))}"
-    tensors = pool.trainable()
-    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    if [len(shapes[name]) for name in ("stem", "layers", "head")] != [2, 3, 2]:
-        return f"shapes {shapes} do not fit together"
-    width, layers = pool.width, pool.layers
-    fitting: dict[str, tuple[int, ...]] = {
-        "stem": (pool.in_features + 1, width),
-        "layers": (layers, width + 1, width),
-        "head": (width + 1, pool.out_features),
-    }
-    if pool.layer_kind.normalised:
-        fitting |= {"stem_norm": (2, width), "layers_norm": (layers, 2, width)}
-    if pool.granularity is not None or pool.rates:
-        if pool.granularity not in RATES:
-            return f"granularity of rates is {pool.granularity!r}"
-        steps = max((shape[0] for name, shape in shapes.items() if name.startswith("rate.") and shape), default=1)
-        fitting |= {f"rate.{name}": shape for name, shape in pool._rate_shapes(pool.granularity, steps).items()}
-    if shapes != fitting or not min(pool.in_features, pool.out_features, width, layers) > 0:
-        return f"shapes {shapes} do not fit together"
-    if {tensor.dtype for tensor in tensors.values()} not in ({torch.float32}, {torch.float64}):
-        return "numbers are not of one floating type"
-    broken = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
-    return f"{', '.join(broken)}: not finite" if broken else None
-
-
-def save_atomically(state: Any, path: str | os.PathLike[str]) -> None:
-    """`torch.save` to a temporary file beside `path`, then a rename over it."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Not `tempfile`: its files are for one user alone, and the file would stay so.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        with open(temporary, "xb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def load_safely(path: str | os.PathLike[str]) -> Any:
-    """`torch.load(weights_only=True)` onto the CPU; ValueError for what is damaged or not a torch file."""
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise  # the file is absent, a folder, forbidden: the message says it
-    except Exception as error:  # a damaged pickle can fail in any way
-        raise ValueError(f"{path}: not a readable file of this kind, or damaged ({type(error).__name__})") from error

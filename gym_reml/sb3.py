@@ -1,9 +1,13 @@
-"""Stable-Baselines3's `VecEnv` over the native vector environment."""
+"""Stable-Baselines3's `VecEnv` over the native vector environment, and where to import the hybrid policies from.
+
+`HybridPolicy` (`gym_reml.sb3_hybrid`) is for PPO, A2C and TRPO, `RecurrentHybridPolicy` (`gym_reml.sb3_recurrent`) for
+RecurrentPPO. The latter needs sb3-contrib, which is loaded when it is asked for.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import numpy as np
@@ -13,6 +17,10 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvS
 
 import gym_reml
 from gym_reml.envs.vector import TrainingVectorEnv
+from gym_reml.sb3_hybrid import HybridPolicy as HybridPolicy
+
+if TYPE_CHECKING:
+    from gym_reml.sb3_recurrent import RecurrentHybridPolicy as RecurrentHybridPolicy
 
 
 class TrainingVecEnv(VecEnv):
@@ -130,6 +138,18 @@ def make_vec_env(env_id: str = "NetBuild-v0", n_envs: int = 1, seed: int | None 
     if seed is not None:
         vec_env.seed(seed)
     return VecMonitor(vec_env)
+
+
+if not TYPE_CHECKING:  # to a type checker, a module with this function has attributes of any name
+
+    def __getattr__(name: str) -> Any:
+        if name != "RecurrentHybridPolicy":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        try:
+            from gym_reml.sb3_recurrent import RecurrentHybridPolicy
+        except ImportError as error:
+            raise ImportError("RecurrentHybridPolicy needs sb3-contrib: pip install sb3-contrib") from error
+        return RecurrentHybridPolicy
 
 
 def _rows(info: dict[str, Any], count: int) -> list[dict[str, Any]]:

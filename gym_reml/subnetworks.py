@@ -113,11 +113,23 @@ class SubNetworks:
         """Inputs as `forward` takes them."""
         return prepare(inputs, self.pool.frozen_stem)
 
+    def norms(self, step: NDArray[np.int64]) -> list[Tensor] | None:
+        """What the pool says for these steps (n,) and the networks' layers; None where norms are fast weights."""
+        if self.pool.norm_steps is None:
+            return None
+        device = self.pool.device
+        return self.pool.gather_norms(torch.from_numpy(self.layers).to(device), torch.from_numpy(step).to(device), True)
+
     def forward(
-        self, prepared: Tensor | Activations, workspace: Workspace | None, trace: Trace | None = None, start: int = 0
+        self,
+        prepared: Tensor | Activations,
+        workspace: Workspace | None,
+        trace: Trace | None = None,
+        start: int = 0,
+        norms: list[Tensor] | None = None,
     ) -> Trace:
         """The networks' outputs; see `network.forward`."""
-        return forward(self.pool.layer_kind, self._weights, prepared, self._filled, workspace, trace, start)
+        return forward(self.pool.layer_kind, self._weights, prepared, self._filled, workspace, trace, start, norms)
 
     def descend(
         self, trace: Trace, output_gradient: Tensor, step_sizes: NDArray[np.float32], clock: NDArray[np.int64]

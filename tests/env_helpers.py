@@ -87,6 +87,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
         "NetBuildHybrid-v0",
         SMALL | {"layer_kind": "tanh", "initial_layers": [2], "depth": 3, "min_step": 1e-3, "max_step": 100.0},
     ),
+    "batch norm": ("NetBuild-v0", SMALL | {"layer_kind": "batch_norm", "depth": 2}),
     "derivative by autograd": ("NetBuildMultiDiscrete-v0", SMALL | {"family": Absolute()}),
     "fresh data": ("NetBuild-v0", SMALL | {"family": Restless(), "feedback": "support"}),
 }

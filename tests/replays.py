@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gym_reml.learning import Episodes, PoolLearner
+from gym_reml.learning import Episodes, PoolLearner, replay
 from gym_reml.pool import LayerPool
 from gym_reml.streams import many_streams
 from gym_reml.tasks import Batch, TaskFamily, make_family
@@ -19,6 +19,14 @@ STEPS, SLOTS, LAYERS = 3, 2, 3
 # Rows: a layer now and one later, both at once as it were, none, the same one twice, and one more than there is room.
 PLAN = torch.tensor([[1, 2, 0, 3, 1], [0, 3, 0, 3, 2], [2, 0, 0, 0, 3]])
 
+
+def batch_norm(x: Tensor, w: Tensor, norm: Any) -> Tensor:
+    """Normalised over the points, or by the mean and variance that follow gain and shift in the norm."""
+    z, (gain, shift), given = functional.linear(x, w[:-1].T, w[-1]), norm[:2], norm[2:]
+    mean, variance = given.detach() if len(given) else (None, None)
+    return functional.relu(functional.batch_norm(z, mean, variance, gain, shift, training=mean is None, eps=1e-5))
+
+
 LAYER: dict[str, Callable[[Tensor, Tensor, Tensor | None], Tensor]] = {
     "relu": lambda x, w, norm: functional.relu(functional.linear(x, w[:-1].T, w[-1])),
     "tanh": lambda x, w, norm: torch.tanh(functional.linear(x, w[:-1].T, w[-1])),
@@ -26,6 +34,7 @@ LAYER: dict[str, Callable[[Tensor, Tensor, Tensor | None], Tensor]] = {
     "layer_norm": lambda x, w, norm: functional.relu(
         functional.layer_norm(functional.linear(x, w[:-1].T, w[-1]), (w.shape[1],), *norm, eps=1e-5)  # type: ignore[misc]
     ),
+    "batch_norm": batch_norm,
 }
 """The layer kinds as nn.functional writes them; every kind of the table needs its row here."""
 STEM = LAYER | {"residual": LAYER["relu"]}
@@ -34,8 +43,15 @@ STEM = LAYER | {"residual": LAYER["relu"]}
 FAMILY = make_family("sinusoid", shots=4, queries=6)
 
 
-def small_pool(kind: str, granularity: str | None = None, adapt_stem: bool | None = None, seed: int = 0) -> LayerPool:
-    """A small pool in double precision, with rates that all differ."""
+def small_pool(
+    kind: str,
+    granularity: str | None = None,
+    adapt_stem: bool | None = None,
+    seed: int = 0,
+    norm_steps: int | None = None,
+    statistics: bool = False,
+) -> LayerPool:
+    """A small pool in double precision, with rates, norms and statistics that all differ."""
     pool = LayerPool.random(
         in_features=1, out_features=1, width=4, layers=LAYERS, kind=kind, adapt_stem=adapt_stem, seed=seed
     )
@@ -45,12 +61,32 @@ def small_pool(kind: str, granularity: str | None = None, adapt_stem: bool | Non
         pool = pool.with_rates(granularity, 0.1, steps=STEPS - 1)
         for rate in pool.rates.values():
             rate.uniform_(0.5, 1.5, generator=generator)
+    if norm_steps is not None:
+        pool = pool.with_step_norms(norm_steps, statistics)
     for name in ("stem_norm", "layers_norm"):
         if name in pool.parameters:
             pool.parameters[name].uniform_(-1, 1, generator=generator)
-    pool.parameters = {name: tensor.double() for name, tensor in pool.parameters.items()}
-    pool.rates = {name: tensor.double() for name, tensor in pool.rates.items()}
+    for tensor in pool.statistics.values():
+        tensor.uniform_(0.2, 2, generator=generator)
+    for part in (pool.parameters, pool.rates, pool.statistics):
+        part |= {name: tensor.double() for name, tensor in part.items()}
     return pool
+
+
+def plain(pool: LayerPool) -> LayerPool:
+    """In single precision, as the process has it."""
+    for part in (pool.parameters, pool.rates, pool.statistics):
+        part |= {name: tensor.float() for name, tensor in part.items()}
+    return pool
+
+
+def everything(pool: LayerPool) -> dict[str, Tensor]:
+    return pool.trainable() | {f"statistics.{name}": tensor for name, tensor in pool.statistics.items()}
+
+
+def assert_same_pool(left: LayerPool, right: LayerPool) -> None:
+    assert (left.kind, left.granularity, left.adapt_stem) == (right.kind, right.granularity, right.adapt_stem)
+    torch.testing.assert_close(everything(left), everything(right), rtol=0, atol=0)
 
 
 def doubled(batch: Batch) -> Batch:
@@ -79,29 +115,54 @@ def episodes(
     return Episodes(collect("support"), collect("query"), plan, sizes, initial_layers, slots)
 
 
+Moments = dict[tuple[int, int], list[Tensor]]
+"""Mean and variance of pre-activations, (2, width) each, by (step, pool number; 0 for the stem)."""
+
+
 def live(
-    pool: LayerPool, family: TaskFamily, whole: Episodes, row: int, first_order: bool = False
+    pool: LayerPool,
+    family: TaskFamily,
+    whole: Episodes,
+    row: int,
+    first_order: bool = False,
+    running: bool = False,
+    moments: Moments | None = None,
 ) -> tuple[Tensor, dict[tuple[str, int], Tensor]]:
-    """One episode by autograd: query loss after each step (T,), and the final fast weights by (name, slot)."""
+    """One episode by autograd: query loss after each step (T,), and the final fast weights by (name, slot).
+
+    With `running`, the pool's running statistics normalise. `moments` collects those of the support passes.
+    """
     if not pool.parameters["head"].requires_grad:
         pool = pool.clone()
         for tensor in pool.parameters.values():
             tensor.requires_grad_()
-    fast: dict[tuple[str, int], Tensor] = {(name, 0): pool.parameters[name] for name in ("stem", "head")}
-    fast |= {("stem_norm", 0): pool.parameters["stem_norm"]} if pool.layer_kind.normalised else {}
+    alone = {"stem", "head", "stem_norm"} & {"stem", *pool.adapted}
+    fast: dict[tuple[str, int], Tensor] = {(name, 0): pool.parameters[name] for name in alone}
     contents: list[int] = []
 
     def append(layer: int) -> None:
         if layer and len(contents) < whole.slots:
-            for name in pool.parameters:
+            for name in pool.adapted:
                 if name.startswith("layers"):
                     fast[name, len(contents)] = pool.parameters[name][layer - 1]
             contents.append(layer)
 
-    def outputs(inputs: Tensor) -> Tensor:
-        hidden = STEM[pool.kind](inputs, fast["stem", 0], fast.get(("stem_norm", 0)))
-        for slot in range(len(contents)):
-            hidden = LAYER[pool.kind](hidden, fast["layers", slot], fast.get(("layers_norm", slot)))
+    def norm(name: str, slot: int, step: int) -> Tensor | None:
+        if pool.norm_steps is None:
+            return fast.get((f"{name}_norm", slot))
+        step = min(step, pool.norm_steps - 1)
+        parts = [pool.parameters[f"{name}_norm"][step], *([pool.statistics[name][step]] if running else [])]
+        return torch.cat([part[contents[slot] - 1] if name == "layers" else part for part in parts])
+
+    def outputs(inputs: Tensor, step: int, seen: Moments | None = None) -> Tensor:
+        hidden = inputs
+        for position, layer in enumerate([0, *contents]):
+            name, slot = ("layers", position - 1) if position else ("stem", 0)
+            if seen is not None:
+                z = functional.linear(hidden, fast[name, slot][:-1].T, fast[name, slot][-1]).detach()
+                both = torch.stack([z.mean(dim=0), z.var(dim=0, correction=0)])
+                seen.setdefault((step, layer), []).append(both)
+            hidden = (LAYER if position else STEM)[pool.kind](hidden, fast[name, slot], norm(name, slot, step))
         head = fast["head", 0]
         return functional.linear(hidden, head[:-1].T, head[-1])
 
@@ -124,14 +185,14 @@ def live(
         append(int(whole.layers[step, row]))
         support, query = at(whole.support, step), at(whole.query, step)
         adapted = {key: weight for key, weight in fast.items() if key[0] != "stem" or pool.adapt_stem}
-        loss = functional.mse_loss(outputs(support.inputs[0]), support.targets[0])
+        loss = functional.mse_loss(outputs(support.inputs[0], step, moments), support.targets[0])
         leaves = list(adapted.values())
         slopes = torch.autograd.grad(loss, leaves, create_graph=not first_order)
         length = torch.stack([slope.square().sum() for slope in slopes]).sum().sqrt()
         shrink = torch.where(length > 10.0, 10.0 / length, 1.0)
         for key, slope in zip(adapted, slopes, strict=True):
             fast[key] = fast[key] - whole.step_sizes[step, row] * shrink * rate(*key, step) * slope
-        losses.append(functional.mse_loss(outputs(query.inputs[0]), query.targets[0]))
+        losses.append(functional.mse_loss(outputs(query.inputs[0], step), query.targets[0]))
     return torch.stack(losses), fast
 
 
@@ -139,6 +200,24 @@ def uses(whole: Episodes, row: int) -> list[int]:
     """Pool numbers of the layers of one episode's network, slot by slot."""
     wanted = [*whole.initial_layers, *(int(layer) for layer in whole.layers[:, row] if layer)]
     return wanted[: whole.slots]
+
+
+def assert_meta_gradient(pool: LayerPool, whole: Episodes) -> None:
+    """The replays' gradient by everything that is learned, against finite differences in a random direction."""
+    leaves = {name: tensor.requires_grad_() for name, tensor in pool.trainable().items()}
+    slopes = torch.autograd.grad(replay(pool, FAMILY, whole)[0].mean(), list(leaves.values()), allow_unused=True)
+    for leaf in leaves.values():
+        leaf.requires_grad_(False)
+    generator = torch.Generator().manual_seed(0)
+    for (name, leaf), slope in zip(leaves.items(), slopes, strict=True):
+        direction = torch.randn(leaf.shape, generator=generator, dtype=torch.float64)
+        ends = []
+        for size in (1e-6, -2e-6):
+            leaf += size * direction
+            ends.append(float(replay(pool, FAMILY, whole)[0].mean()))
+        leaf += 1e-6 * direction
+        assert slope is not None, name
+        np.testing.assert_allclose(float((slope * direction).sum()), (ends[0] - ends[1]) / 2e-6, rtol=1e-4, atol=1e-7)
 
 
 class Recording(PoolLearner):

@@ -21,10 +21,12 @@ import torch
 from agents import average, train
 from agents.algorithms import ENCODINGS, SETTINGS, prefer_neutral_steps
 from agents.command import run_command
-from agents.recipes import FUNCTIONS, IMAGES, augmented, recipe_for
+from agents.families import family_of
+from agents.problem import Problem
+from agents.recipes import FUNCTIONS, IMAGES, recipe_for
 from agents.reml import Phases, Reml
 from agents.runs import Run
-from agents.train import Config, config_of, family_of, recipe_of
+from agents.train import Config, config_of, problem_of, recipe_of
 from gym_reml.learner import ALGORITHMS, Learner
 from gym_reml.pool import LayerPool
 from gym_reml.sb3 import TrainingVecEnv
@@ -110,7 +112,7 @@ def test_recipes_fit_their_families() -> None:
     family = make_family("sinusoid")
     assert recipe_for(family) is FUNCTIONS
     assert recipe_of(Config(total_steps=5), family).total_steps == 5
-    assert augmented(family, IMAGES) == family
+    assert Problem(family, IMAGES, 1, 0).training_family == family
     for recipe in (FUNCTIONS, IMAGES):
         assert recipe.routing_share + recipe.settled_share <= 1.0
         assert len(recipe.initial_layers) < recipe.depth
@@ -126,8 +128,7 @@ def test_every_algorithm_meta_trains(algorithm: str, tmp_path: Path) -> None:
     """A few hundred steps through all phases; the learner that comes out acts as the one that was saved."""
     config = Config(algorithm=algorithm, total_steps=480, bootstrap_iterations=2, n_envs=16)
     run = Run.create(tmp_path / "run", config, "x")
-    family = family_of(config)
-    learner = Reml(run, family, recipe_of(config, family), algorithm, config.n_envs, 0).train()
+    learner = Reml(run, problem_of(config), algorithm, config.n_envs).train()
     assert isinstance(learner, Learner)
     assert learner.algorithm == algorithm
     assert learner.normaliser is not None
@@ -141,9 +142,7 @@ def test_the_pool_changes_in_the_joint_phase_only(tmp_path: Path) -> None:
     for total in (2560, 12_800):
         config = Config(total_steps=total, bootstrap_iterations=2, n_envs=128)
         run = Run.create(tmp_path / f"run{total}", config, "x")
-        family = family_of(config)
-        recipe = recipe_of(config, family)
-        learner = Reml(run, family, recipe, "PPO", config.n_envs, 0).train()
+        learner = Reml(run, problem_of(config), "PPO", config.n_envs).train()
         boot = LayerPool.load(run.folder / "pool_bootstrapped.pt").parameters
         pools[total] = all(learner.pool.parameters[name].equal(boot[name]) for name in boot)
     # One rollout is all routing; five rollouts reach the joint phase.
@@ -163,8 +162,7 @@ def test_no_two_runs_train_on_the_same_tasks(tmp_path: Path, monkeypatch: pytest
     for seed in (0, 1):
         config = Config(total_steps=640, bootstrap_iterations=1, n_envs=16, seed=seed)
         run = Run.create(tmp_path / f"run{seed}", config, "x")
-        family = family_of(config)
-        reml = Reml(run, family, recipe_of(config, family), "PPO", config.n_envs, seed)
+        reml = Reml(run, problem_of(config), "PPO", config.n_envs)
         monkeypatch.setattr("agents.reml.CHECKPOINT_SECONDS", 0.0)
         reml.train()
     shutil.rmtree(run.folder / "learner")
@@ -180,8 +178,7 @@ def test_no_two_runs_train_on_the_same_tasks(tmp_path: Path, monkeypatch: pytest
 def test_the_entropy_bonus_of_a_resumed_run_falls_as_that_of_any(tmp_path: Path) -> None:
     config = Config()
     run = Run.create(tmp_path / "run", config, "x")
-    family = family_of(config)
-    reml = Reml(run, family, recipe_of(config, family), "PPO", 2, 0)
+    reml = Reml(run, problem_of(config), "PPO", 2)
     phases = Phases(reml, None, None)  # type: ignore[arg-type]
     phases.model = type("Model", (), {"ent_coef": 0.001})()
     phases._on_training_start()

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from gym_reml.bootstrap import HIDDEN_SCALE, TEMPERATURE, _Competition, greedy_competition
+from gym_reml.kinds import LAYER_KINDS
 from gym_reml.learning import Episodes, PoolLearner, replay
-from gym_reml.network import LAYER_KINDS
 from gym_reml.pool import LayerPool
 from gym_reml.streams import many_streams
 from gym_reml.tasks import TaskFamily, from_function

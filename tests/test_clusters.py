@@ -1,14 +1,18 @@
 """Specialists by clusters of tasks."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
-from gym_reml.clusters import copy_layer, find_clusters, meta_train
+from gym_reml.clusters import Clusters, copy_layer, find_clusters, meta_train
 from gym_reml.learning import LearningOptions, PoolLearner
 from gym_reml.mdp import TrainingMDP
 from gym_reml.objective import Objective
-from gym_reml.pool import RATES, LayerPool
+from gym_reml.pool import LayerPool
+from gym_reml.pool_files import load_safely, save_atomically
+from gym_reml.pool_parts import RATES
 from gym_reml.streams import many_streams
 from gym_reml.tasks import make_family
 from gym_reml.tasks.base import TaskFamily
@@ -32,7 +36,7 @@ def process(pool: LayerPool, count: int = 16, horizon: int = 2) -> TrainingMDP:
     return mdp
 
 
-def test_clusters_are_the_kinds_of_tasks() -> None:
+def test_clusters_are_the_kinds_of_tasks(tmp_path: Path) -> None:
     mdp = process(LayerPool.random(in_features=1, out_features=1, width=8, layers=3))
     clusters = find_clusters(mdp, 2, tasks=200)
     mdp.reset()
@@ -41,6 +45,9 @@ def test_clusters_are_the_kinds_of_tasks() -> None:
     assert ((found == kinds).all()) or ((found == 1 - kinds).all())
     again = find_clusters(process(LayerPool.random(in_features=1, out_features=1, width=8, layers=3)), 2, tasks=200)
     np.testing.assert_array_equal(clusters.centres, again.centres)
+    save_atomically(clusters.state(), tmp_path / "clusters.pt")
+    restored = Clusters.from_state(load_safely(tmp_path / "clusters.pt"))
+    np.testing.assert_array_equal(restored.assign(mdp.observe()), found)
 
 
 def test_meta_training_lowers_the_query_loss_and_ends_with_its_rates_restored() -> None:
@@ -71,3 +78,17 @@ def test_copies_take_the_layer_with_its_rates(granularity: str | None) -> None:
         assert tensor.select(axis, 2).equal(old.select(axis, 0))
         for untouched in (0, 1):
             assert tensor.select(axis, untouched).equal(old.select(axis, untouched))
+
+
+def test_copies_take_what_is_kept_per_step_along() -> None:
+    pool = LayerPool.random(in_features=1, out_features=1, width=4, layers=3, kind="batch_norm")
+    pool = pool.with_step_norms(2, statistics=True).with_rates("step", 0.1, steps=2)
+    generator = torch.Generator().manual_seed(0)
+    kept = {"norm": pool.parameters["layers_norm"], "statistics": pool.statistics["layers"]}
+    for tensor in kept.values():
+        tensor.uniform_(generator=generator)
+    before = {name: tensor.clone() for name, tensor in kept.items()}
+    copy_layer(pool, 1, [3])
+    for name, tensor in kept.items():
+        assert tensor[:, 2].equal(before[name][:, 0])
+        assert tensor[:, :2].equal(before[name][:, :2])

@@ -146,7 +146,8 @@ def test_results_survive_json(tmp_path: Path) -> None:
     loaded = Result.load(tmp_path / "a.json")
     np.testing.assert_array_equal(loaded.metrics["loss"], result.metrics["loss"])
     np.testing.assert_array_equal(loaded.diverged, result.diverged)
-    assert loaded.arguments == {"queries": 50, "split": "test"}
+    ranges = {"amplitude": [0.1, 5.0], "phase": [0.0, np.pi]}
+    assert loaded.arguments == {"queries": 50, "split": "test", **ranges}
     assert (loaded.learner, loaded.steps, loaded.seed) == (result.learner, result.steps, result.seed)
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
 

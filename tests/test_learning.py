@@ -12,9 +12,11 @@ import torch
 from replays import FAMILY, PLAN, SLOTS, STEPS, Recording, episodes, live, small_pool, uses
 from torch import Tensor
 
+from gym_reml.kinds import LAYER_KINDS
 from gym_reml.learning import RULES, Episodes, LearningOptions, PoolLearner, replay
-from gym_reml.network import LAYER_KINDS
-from gym_reml.pool import RATES, LayerPool, load_safely, save_atomically
+from gym_reml.pool import LayerPool
+from gym_reml.pool_files import load_safely, save_atomically
+from gym_reml.pool_parts import RATES
 from gym_reml.tasks import TaskFamily, from_function, make_family
 
 KINDS = pytest.mark.parametrize("kind", LAYER_KINDS)

@@ -14,11 +14,13 @@ from replays import episodes, small_pool
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gym_reml.kinds import LAYER_KINDS
 from gym_reml.learning import Episodes, LearningOptions, PoolLearner, replay
 from gym_reml.mdp import TrainingMDP
-from gym_reml.network import LAYER_KINDS, Filled, Weights, Workspace, backward, forward, prepare
+from gym_reml.network import Filled, Weights, Workspace, backward, forward, prepare
 from gym_reml.objective import Objective
-from gym_reml.pool import RATES, LayerPool
+from gym_reml.pool import LayerPool
+from gym_reml.pool_parts import RATES
 from gym_reml.streams import many_streams
 from gym_reml.subnetworks import SubNetworks
 from gym_reml.tasks import Batch, TaskFamily
@@ -74,6 +76,8 @@ class Layer(nn.Module):
             return torch.tanh(z)
         if self.kind == "layer_norm":
             return functional.relu(functional.layer_norm(z, (WIDTH,), self.gain, self.shift))
+        if self.kind == "batch_norm":
+            return functional.relu(functional.batch_norm(z, None, None, self.gain, self.shift, training=True))
         return x + functional.relu(z) if self.skip else functional.relu(z)
 
 
@@ -196,11 +200,12 @@ def test_forward_from_the_middle_is_forward_from_the_start(kind: str) -> None:
     networks, (x, _) = SubNetworks(ROWS, SLOTS, pool), make_points(points=9)
     networks.restart(np.arange(ROWS), (2,))
     prepared = networks.prepare(x)
-    before = networks.forward(prepared, Workspace()).first(SHOTS)
+    support = networks.prepare(x[:, :SHOTS])
+    before = networks.forward(support if pool.layer_kind.across_points else prepared, Workspace()).first(SHOTS)
     _, start = networks.append(np.array([0, 1, 2, 3, 0]))
     assert start == 2
     again = networks.forward(prepared, Workspace(), before, start)
-    whole = networks.forward(networks.prepare(x[:, :SHOTS]), None)
+    whole = networks.forward(support, None)
     torch.testing.assert_close(again.outputs, whole.outputs)
 
 

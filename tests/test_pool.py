@@ -9,8 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from gym_reml.network import LAYER_KINDS, Weights, backward, descend, forward, gradient_norms, prepare
-from gym_reml.pool import RATES, LayerPool, find_kind
+from gym_reml.kinds import LAYER_KINDS, find_kind
+from gym_reml.network import Weights, backward, descend, forward, gradient_norms, prepare
+from gym_reml.pool import LayerPool
+from gym_reml.pool_parts import RATES
 
 KINDS = pytest.mark.parametrize("kind", LAYER_KINDS)
 GRANULARITIES = pytest.mark.parametrize("granularity", RATES)

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from gym_reml.envs.net_build import NetBuildEnv
 from gym_reml.envs.net_build_vector import NetBuildVectorEnv
-from gym_reml.network import LAYER_KINDS
-from gym_reml.pool import RATES, LayerPool
+from gym_reml.kinds import LAYER_KINDS
+from gym_reml.pool import LayerPool
+from gym_reml.pool_parts import RATES
 from gym_reml.spaces import ENCODINGS
 from gym_reml.tasks import make_family
 

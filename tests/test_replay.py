@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from replays import FAMILY, LAYER, PLAN, SLOTS, STEPS, Recording, episodes, live, small_pool, uses
+from replays import FAMILY, LAYER, PLAN, SLOTS, STEPS, Recording, assert_meta_gradient, episodes, live, small_pool, uses
 
+from gym_reml.kinds import LAYER_KINDS
 from gym_reml.learning import Episodes, LearningOptions, replay
 from gym_reml.mdp import TrainingMDP
-from gym_reml.network import LAYER_KINDS
 from gym_reml.objective import Objective
-from gym_reml.pool import RATES, LayerPool
+from gym_reml.pool import LayerPool
+from gym_reml.pool_parts import RATES
 from gym_reml.streams import many_streams
 
 KINDS = pytest.mark.parametrize("kind", LAYER_KINDS)
@@ -65,21 +66,7 @@ def test_replay_is_what_the_process_lived(kind: str, adapt_stem: bool) -> None:
 @KINDS
 @GRANULARITIES
 def test_meta_gradient_by_finite_differences(kind: str, granularity: str | None) -> None:
-    pool, whole = small_pool(kind, granularity), episodes(step_size=0.02)
-    leaves = {name: tensor.requires_grad_() for name, tensor in pool.trainable().items()}
-    slopes = torch.autograd.grad(replay(pool, FAMILY, whole)[0].mean(), list(leaves.values()), allow_unused=True)
-    for leaf in leaves.values():
-        leaf.requires_grad_(False)
-    generator = torch.Generator().manual_seed(0)
-    for (name, leaf), slope in zip(leaves.items(), slopes, strict=True):
-        direction = torch.randn(leaf.shape, generator=generator, dtype=torch.float64)
-        ends = []
-        for size in (1e-6, -2e-6):
-            leaf += size * direction
-            ends.append(float(replay(pool, FAMILY, whole)[0].mean()))
-        leaf += 1e-6 * direction
-        assert slope is not None, name
-        np.testing.assert_allclose(float((slope * direction).sum()), (ends[0] - ends[1]) / 2e-6, rtol=1e-4, atol=1e-7)
+    assert_meta_gradient(small_pool(kind, granularity), episodes(step_size=0.02))
 
 
 # -- episodes ------------------------------------------------------------------------------------------------------

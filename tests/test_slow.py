@@ -9,10 +9,9 @@ import pytest
 from omniglot_archive import REAL_DATA
 
 from agents.headroom import AGENTS, HORIZON, STEPS, returns
-from agents.recipes import augmented
 from agents.reml import Reml
 from agents.runs import Run
-from agents.train import Config, family_of, recipe_of
+from agents.train import Config, problem_of
 from gym_reml import controls
 from gym_reml.controls import STEP_GRID, plan_learner, random_layer
 from gym_reml.envs.net_build import NetBuildEnv
@@ -24,14 +23,11 @@ pytestmark = pytest.mark.slow
 
 
 def meta_train(config: Config, folder: Path) -> Learner:
-    family = family_of(config)
-    recipe = recipe_of(config, family)
-    run = Run.create(folder, config, "x")
-    return Reml(run, augmented(family, recipe), recipe, config.algorithm, config.n_envs, config.seed).train()
+    return Reml(Run.create(folder, config, "x"), problem_of(config), config.algorithm, config.n_envs).train()
 
 
 def test_the_default_training_reaches_the_sinusoid_figures(tmp_path: Path) -> None:
-    """One seed, so with room for the spread between seeds around the means of docs/results.md."""
+    """One seed, so with room for the spread between seeds around the means of docs/results."""
     learner = meta_train(Config(), tmp_path / "run")
     protocol: dict[str, Any] = {"steps": (1, 5, 10), "tasks": 1000}
     result = evaluate(learner, "sinusoid", **protocol)

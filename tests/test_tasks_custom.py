@@ -1,9 +1,8 @@
-"""Families one by one: the functions and their ranges, mixtures, users' arrays and formulas, and batches of data."""
+"""The registry of families, mixtures, users' arrays and formulas, and batches of data."""
 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -34,65 +33,7 @@ def draw(family: TaskFamily, count: int, seed: int = 0) -> tuple[dict[str, Any],
     return tasks, support, family.query(tasks, no_network, [row.query for row in streams])
 
 
-# -- scalar functions ----------------------------------------------------------------------------------------------
-
-FUNCTIONS: dict[str, tuple[dict[str, tuple[float, float]], Callable[..., float]]] = {
-    # Finn et al. 2017, section 5.1
-    "sinusoid": (
-        {"amplitude": (0.1, 5.0), "phase": (0.0, np.pi)},
-        lambda x, amplitude, phase: amplitude * np.sin(x - phase),
-    ),
-    "linear": (
-        {"slope": (-1.0, 1.0), "intercept": (-2.0, 2.0)},
-        lambda x, slope, intercept: slope * x + intercept,
-    ),
-    "quadratic": (
-        {"curvature": (-0.2, 0.2), "vertex": (-2.0, 2.0), "offset": (-2.0, 2.0)},
-        lambda x, curvature, vertex, offset: offset + curvature * (x - vertex) * (x - vertex),
-    ),
-    "step": (
-        {"before": (-3.0, 3.0), "after": (-3.0, 3.0), "edge": (-3.0, 3.0)},
-        lambda x, before, after, edge: before if x < edge else after,
-    ),
-    "sawtooth": (
-        {"amplitude": (0.5, 3.0), "period": (3.0, 8.0), "shift": (0.0, 5.0)},
-        lambda x, amplitude, period, shift: amplitude * (2 * ((x - shift) % period) / period - 1),
-    ),
-}
-
-
-@pytest.mark.parametrize("name", FUNCTIONS)
-def test_ranges(name: str) -> None:
-    """Uniform: bounds kept and nearly reached, mean in the middle, variance a twelfth of the square; independent."""
-    ranges = FUNCTIONS[name][0]
-    tasks = draw(make_family(name, queries=1), 4000)[0]
-    assert tasks.keys() == ranges.keys()
-    for parameter, (low, high) in ranges.items():
-        share = (tasks[parameter] - low) / (high - low)
-        assert share.min() >= 0
-        assert share.max() <= 1
-        assert share.min() < 0.01 < 0.99 < share.max()
-        np.testing.assert_allclose([share.mean(), share.var()], [1 / 2, 1 / 12], atol=0.02)
-    correlations = np.corrcoef(np.stack(list(tasks.values())))
-    np.testing.assert_allclose(correlations, np.eye(len(ranges)), atol=0.08)
-
-
-@pytest.mark.parametrize("name", FUNCTIONS)
-def test_inputs_are_uniform_from_minus_five_to_five(name: str) -> None:
-    _, support, query = draw(make_family(name, shots=20), 200)
-    for batch in (support, query):
-        assert batch.inputs.abs().max() <= 5
-        np.testing.assert_allclose([batch.inputs.mean(), batch.inputs.var()], [0, 100 / 12], atol=0.3)
-
-
-@pytest.mark.parametrize("name", FUNCTIONS)
-def test_targets_are_the_function_of_the_inputs(name: str) -> None:
-    tasks, support, query = draw(make_family(name), 20)
-    for row in range(20):
-        parameters = {parameter: float(values[row]) for parameter, values in tasks.items()}
-        for batch in (support, query):
-            x, y = batch.inputs[row, :, 0].tolist(), batch.targets[row, :, 0].tolist()
-            np.testing.assert_allclose(y, [FUNCTIONS[name][1](value, **parameters) for value in x], atol=2e-5)
+# -- the registry --------------------------------------------------------------------------------------------------
 
 
 def test_registry() -> None:
@@ -107,24 +48,7 @@ def test_unknown_family(wrong: Any) -> None:
         make_family(wrong)
 
 
-def test_every_scalar_family_is_tested_here() -> None:
-    assert {name for name, kind in FAMILIES.items() if issubclass(kind, Regression1d)} == set(FUNCTIONS)
-
-
 # -- mixtures ------------------------------------------------------------------------------------------------------
-
-
-def test_a_mixture_draws_each_member_and_the_members_draw_the_rest() -> None:
-    family = make_family("mixture", members=["sinusoid", "linear", "step"], shots=3, queries=7, split="validation")
-    tasks, support, query = draw(family, 600)
-    np.testing.assert_allclose(np.bincount(tasks["member"]) / 600, 1 / 3, atol=0.06)
-    assert (support.inputs.shape[1], query.inputs.shape[1]) == (3, 7)
-    for row in range(30):
-        description = family.describe(tasks, row)
-        name = ["sinusoid", "linear", "step"][int(tasks["member"][row])]
-        assert description.pop("family") == name
-        expected = [FUNCTIONS[name][1](x, **description) for x in query.inputs[row, :, 0].tolist()]
-        np.testing.assert_allclose(query.targets[row, :, 0].tolist(), expected, atol=2e-5)
 
 
 def test_columns_of_absent_members_exist() -> None:

@@ -17,10 +17,11 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
+from gym_reml.kinds import find_kind
 from gym_reml.learning import RULES, LearningOptions, PoolLearner
 from gym_reml.mdp import OBSERVATION_LIMIT, TrainingMDP
 from gym_reml.objective import Objective
-from gym_reml.pool import LayerPool, find_kind
+from gym_reml.pool import LayerPool
 from gym_reml.spaces import ActionEncoding, make_encoding
 from gym_reml.tasks import make_family
 from gym_reml.tasks.base import TaskFamily

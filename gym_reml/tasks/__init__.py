@@ -6,18 +6,29 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from gym_reml.tasks.absolute import Absolute
 from gym_reml.tasks.base import SPLITS, Batch, TaskFamily, Tasks
+from gym_reml.tasks.bump import Bump
+from gym_reml.tasks.cubic import Cubic
 from gym_reml.tasks.custom import from_arrays, from_function
 from gym_reml.tasks.linear import Linear
 from gym_reml.tasks.mixture import Mixture
+from gym_reml.tasks.network import Network
 from gym_reml.tasks.omniglot import Omniglot
 from gym_reml.tasks.quadratic import Quadratic
+from gym_reml.tasks.ramp import Ramp
 from gym_reml.tasks.sawtooth import Sawtooth
 from gym_reml.tasks.sinusoid import Sinusoid
 from gym_reml.tasks.step import Step
+from gym_reml.tasks.two_sinusoids import TwoSinusoids
 
 FAMILIES: dict[str, type[TaskFamily]] = {
-    family.name: family for family in (Sinusoid, Linear, Quadratic, Step, Sawtooth, Mixture, Omniglot)
+    family.name: family
+    for family in (
+        *(Sinusoid, Linear, Quadratic, Step, Sawtooth),
+        *(Absolute, Bump, Cubic, Network, Ramp, TwoSinusoids),
+        *(Mixture, Omniglot),
+    )
 }
 
 __all__ = ["FAMILIES", "SPLITS", "Batch", "TaskFamily", "Tasks", "from_arrays", "from_function", "make_family"]

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from gym_reml.tasks.base import SPLITS, Batch, Forward, Generators, TaskFamily, Tasks
-from gym_reml.tasks.regression1d import Regression1d
+from gym_reml.tasks.regression1d import Regression1d, checked_range
 from gym_reml.tasks.supervised import Classification, Regression
 
 SPLIT_SHARES = (0.6, 0.2, 0.2)
@@ -32,16 +32,8 @@ class Formula(Regression1d):
             raise ValueError(f"formula={self.formula!r}: must be callable as formula(x, **parameters)")
         if not isinstance(self.parameters, Mapping) or not self.parameters:
             raise ValueError(f"parameters={self.parameters!r}: must name at least one parameter and its (low, high)")
-        for name, bounds in self.parameters.items():
-            try:
-                low, high = map(float, bounds)
-            except (TypeError, ValueError):
-                low, high = np.nan, np.nan
-            if not -np.inf < low <= high < np.inf:
-                raise ValueError(
-                    f"parameters[{name!r}]={bounds!r}: must be finite numbers (low, high) with low <= high"
-                )
-        object.__setattr__(self, "ranges", dict(self.parameters))
+        ranges = {name: checked_range(f"parameters[{name!r}]", bounds) for name, bounds in self.parameters.items()}
+        object.__setattr__(self, "ranges", ranges)
 
     def evaluate(self, tasks: Tasks, x: NDArray[np.float64]) -> NDArray[np.float64]:
         y = np.asarray(self.formula(x, **{name: values[:, None] for name, values in tasks.items()}))

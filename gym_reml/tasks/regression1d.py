@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -30,11 +30,13 @@ class Regression1d(Regression):
     """
 
     ranges: ClassVar[Mapping[str, tuple[float, float]]]
+    either_sign: ClassVar[frozenset[str]] = frozenset()
+    """Parameters whose range is that of their size: half of the tasks have them negative (keeps them away from 0)."""
 
     @staticmethod
     @abstractmethod
     def function(x: NDArray[np.float64], parameters: Tasks) -> NDArray[np.float64]:
-        """The tasks' functions at x (n, points); every parameter has shape (n, 1)."""
+        """The tasks' functions at x (n, points); every parameter has shape (n, 1), or (n, 1, k) if it is a vector."""
 
     @property
     def in_features(self) -> int:
@@ -45,9 +47,22 @@ class Regression1d(Regression):
         return 1
 
     def draw(self, generators: Generators) -> Tasks:
-        numbers = uniforms(generators, len(self.ranges))
-        columns = zip(self.ranges.items(), numbers.T, strict=True)
-        return {name: low + (high - low) * column for (name, (low, high)), column in columns}
+        return self.scaled(uniforms(generators, len(self.ranges)).T)
+
+    def scaled(self, numbers: NDArray[np.float64]) -> Tasks:
+        """Parameters out of uniform numbers in [0, 1), (parameters, n) or, where they are vectors, (parameters, n, k).
+
+        For a family that draws them in its own way.
+        """
+        tasks = {}
+        for (name, (low, high)), column in zip(self.ranges.items(), numbers, strict=True):
+            if name in self.either_sign:
+                # One number for both: the half it lies in is the sign, its distance from the middle the size.
+                column = 2.0 * column - 1.0
+                tasks[name] = np.copysign(low + (high - low) * np.abs(column), column)
+            else:
+                tasks[name] = low + (high - low) * column
+        return tasks
 
     def evaluate(self, tasks: Tasks, x: NDArray[np.float64]) -> NDArray[np.float64]:
         """The tasks' functions at the inputs x (n, points)."""
@@ -81,6 +96,22 @@ class Regression1d(Regression):
         """Residual, target and density of the support points, smoothed onto an 11-point grid: (n, 33)."""
         residual = torch.bmm(batch.extras["smoother"], batch.targets - outputs).squeeze(2)
         return torch.cat([residual, batch.extras["static_signal"]], dim=1)
+
+
+def checked_range(argument: str, value: Any) -> tuple[float, float]:
+    """The (low, high) that a user gave as `argument`, as floats.
+
+    Raises:
+        ValueError: not two finite numbers with low <= high.
+    """
+    try:
+        # JSON's strings and booleans would pass for numbers.
+        low, high = (np.nan if isinstance(bound, str | bool) else float(bound) for bound in value)
+    except (TypeError, ValueError, OverflowError):
+        low, high = np.nan, np.nan
+    if not -np.inf < low <= high < np.inf:
+        raise ValueError(f"{argument}={value!r}: must be finite numbers (low, high) with low <= high")
+    return low, high
 
 
 def smoothing(inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:

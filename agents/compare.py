@@ -1,0 +1,149 @@
+"""Meta-learners on the same tasks under the same protocol: `python -m agents.compare --family sinusoid --shots 5`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from rich import print as show
+
+from agents.benchmarks import BENCHMARKS
+from agents.command import run_command
+from agents.jobs import Job, run_job, silence
+from agents.learners import LEARNERS
+from agents.rows import Row, merge_rows
+from agents.summarise import rows_of
+
+if TYPE_CHECKING:
+    Name = str
+    LearnerName = str
+else:
+    Name, LearnerName = Literal[("all", *BENCHMARKS)], Literal[tuple(LEARNERS)]
+
+QUICK_TASKS, QUICK_EVALUATION_TASKS, QUICK_SEEDS = 640, 20, 2
+
+
+@dataclass(frozen=True)
+class Config:
+    """Trains every meta-learner on a benchmark's tasks, for several seeds, and tabulates how they do on held-out ones.
+
+    Interrupted, the same command goes on where it was: what is finished lies in the run directory.
+    """
+
+    family: Name = "sinusoid"
+    """the benchmark; "all" is the whole of docs/results (hours)"""
+    shots: int | None = None
+    """support points of a task; by default each of the benchmark's numbers in turn"""
+    learners: tuple[LearnerName, ...] = ()
+    """who takes part; by default all of the benchmark's"""
+    seeds: int | None = None
+    """trainings of each"""
+    tasks: int | None = None
+    """training tasks that each may draw; by default as many as REML's recipe does"""
+    evaluation_tasks: int | None = None
+    """held-out tasks"""
+    workers: int = 1
+    """trainings side by side, each on a core of its own"""
+    run: Path = Path("runs/compare")
+    """run directory"""
+    results: Path | None = None
+    """folder of the result files that the rows are merged into; by default the run directory"""
+    quick: bool = False
+    """everything tiny: shows that it works, not what it is worth"""
+
+
+def jobs_of(config: Config) -> list[Job]:
+    """Every training that the configuration asks for, seed by seed."""
+    for name in ("shots", "seeds", "tasks", "evaluation_tasks", "workers"):
+        value, least = getattr(config, name), 2 if name == "evaluation_tasks" else 1
+        if value is not None and value < least:
+            raise ValueError(f"--{name.replace('_', '-')} {value}: must be at least {least}")
+    jobs = []
+    for name in BENCHMARKS if config.family == "all" else (config.family,):
+        benchmark = BENCHMARKS[name]
+        seeds = config.seeds or (QUICK_SEEDS if config.quick else benchmark.seeds)
+        tasks = config.tasks or (QUICK_TASKS if config.quick else None)
+        evaluated = config.evaluation_tasks or (QUICK_EVALUATION_TASKS if config.quick else benchmark.evaluation_tasks)
+        for seed in range(seeds):
+            for shots in benchmark.shots if config.shots is None else (config.shots,):
+                for learner in config.learners or benchmark.learners:
+                    jobs.append(Job(config.run, name, shots, learner, seed, tasks, evaluated))
+    return jobs
+
+
+def main(config: Config) -> None:
+    """Runs what is left to run, and merges the rows of all that is there."""
+    jobs = jobs_of(config)
+    left = [job for job in jobs if not job.finished]
+    show(f"run directory: {config.run} ({len(left)} of {len(jobs)} trainings left to do)")
+    failed = _run(left, config.workers)
+    folder = config.results or config.run
+    for group in _groups(job for job in jobs if job.finished):
+        rows = rows_of(group, command_of(config, group[0]))
+        path = folder / BENCHMARKS[group[0].benchmark].file
+        merge_rows(path, rows)
+        print(f"\n{group[0].benchmark}, {group[0].shots} shots, into {path}:\n\n{table_of(rows)}")
+    if failed:
+        raise ValueError(
+            f"{len(failed)} trainings failed, see {', '.join(str(job.folder / 'log.txt') for job in failed)}"
+        )
+
+
+def _run(jobs: list[Job], workers: int) -> list[Job]:
+    """Runs the jobs; those that failed come back."""
+    failed = []
+    context = get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=silence) as pool:
+        running = {pool.submit(run_job, job): job for job in jobs}
+        for done, future in enumerate(as_completed(running), start=1):
+            job = running[future]
+            error = future.exception()
+            if error is not None:
+                failed.append(job)
+            said = f"failed: {error!r}" if error is not None else f"{future.result():.0f} s"
+            print(
+                f"[{done}/{len(jobs)}] {job.benchmark}, {job.shots} shots, {job.learner}, seed {job.seed}: {said}",
+                flush=True,
+            )
+    return failed
+
+
+def _groups(jobs: Iterable[Job]) -> Iterable[list[Job]]:
+    """The jobs by benchmark and shots."""
+    groups: dict[tuple[str, int], list[Job]] = {}
+    for job in jobs:
+        groups.setdefault((job.benchmark, job.shots), []).append(job)
+    return groups.values()
+
+
+def command_of(config: Config, job: Job) -> str:
+    """The command that makes the rows of a benchmark again."""
+    given = [f"--{name} {value}" for name in ("seeds", "tasks") if (value := getattr(config, name)) is not None]
+    if config.evaluation_tasks is not None:
+        given.append(f"--evaluation-tasks {config.evaluation_tasks}")
+    if config.quick:
+        given.append("--quick")
+    return " ".join([f"python -m agents.compare --family {job.benchmark} --shots {job.shots}", *given])
+
+
+def table_of(rows: list[Row]) -> str:
+    """A Markdown table: a row a learner and family, a column a step."""
+    steps = sorted({row["step"] for row in rows})
+    cells: dict[tuple[Any, ...], dict[int, str]] = {}
+    for row in rows:
+        spread = "" if row["ci95"] is None else f" ± {row['ci95']:.3f}"
+        cells.setdefault((row["learner"], row["family"]), {})[row["step"]] = f"{row['mean']:.3f}{spread}"
+    head = f"| learner | family | {' | '.join(f'step {step}' for step in steps)} |\n|---|---|{'---|' * len(steps)}"
+    lines = [
+        f"| {learner} | {family} | {' | '.join(by_step.get(step, '') for step in steps)} |"
+        for (learner, family), by_step in cells.items()
+    ]
+    return "\n".join([head, *lines])
+
+
+if __name__ == "__main__":
+    run_command(main, Config)

@@ -1,0 +1,148 @@
+"""One training of the comparison: a learner, a benchmark and a seed in, results on all its tests out."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import traceback
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from agents.benchmarks import BENCHMARKS, STEPS
+from agents.learners import LEARNERS
+from agents.problem import Problem, count_parameters
+from agents.recipes import recipe_for
+from gym_reml import controls
+from gym_reml.evaluation import evaluate
+from gym_reml.learner import Ensemble, Learner
+from gym_reml.results import Result, write_text
+from gym_reml.tasks.base import TaskFamily
+
+CONTROLLED = ("reml", "reml_multipliers")
+FEW_TUNING_TASKS = 50
+UNTRAINED = "scratch"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training and what is evaluated after it.
+
+    Attributes:
+        root: run directory of the comparison.
+        benchmark, learner: names of the tables of `benchmarks` and `learners`.
+        shots, seed: of the training.
+        tasks: training tasks, None for as many as REML's recipe draws.
+        evaluation_tasks: held-out tasks.
+    """
+
+    root: Path
+    benchmark: str
+    shots: int
+    learner: str
+    seed: int
+    tasks: int | None
+    evaluation_tasks: int
+
+    @property
+    def folder(self) -> Path:
+        """Where it writes: beside others, but budgets of other sizes have folders of their own."""
+        budget = "default" if self.tasks is None else str(self.tasks)
+        name = self.learner.replace("/", "-")
+        return self.root / self.benchmark / f"{self.shots}-shot" / f"{budget}-tasks" / name / f"seed-{self.seed}"
+
+    @property
+    def log(self) -> Path:
+        """Where all goes that it prints."""
+        return self.folder / "log.txt"
+
+    def __str__(self) -> str:
+        return f"{self.benchmark}, {self.shots} shots, {self.learner}, seed {self.seed}"
+
+    @property
+    def _summary(self) -> Path:
+        return self.folder / f"finished-{self.evaluation_tasks}.json"
+
+    @property
+    def finished(self) -> bool:
+        """Whether its results are there."""
+        return self._summary.is_file()
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What is known of a finished job: seconds, parameters, meta_training_tasks, and names of its results."""
+        found: dict[str, Any] = json.loads(self._summary.read_text())
+        return found
+
+    def result(self, learner: str, test: str) -> Result:
+        """What a finished job found: of its learner or a control of it, on one of the benchmark's tests."""
+        return Result.load(self._result_path(learner, test))
+
+    def _result_path(self, learner: str, test: str) -> Path:
+        return self.folder / f"{learner.replace('/', '-')}-{test}-{self.evaluation_tasks}.json"
+
+
+def silence() -> None:
+    """What a process that runs jobs does first: no progress bars, one thread."""
+    os.environ["TQDM_DISABLE"] = "1"
+    torch.set_num_threads(1)
+
+
+def run_job(job: Job) -> float:
+    """Trains and evaluates, everything that is printed going to its log; returns the seconds of training."""
+    job.folder.mkdir(parents=True, exist_ok=True)
+    with open(job.log, "a", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
+        try:
+            return _run(job)
+        except Exception:
+            traceback.print_exc()
+            raise
+
+
+def _run(job: Job) -> float:
+    benchmark = BENCHMARKS[job.benchmark]
+    family = benchmark.train(job.shots)
+    recipe = recipe_for(family)
+    tasks = recipe.tasks if job.tasks is None else job.tasks
+    problem, folder = Problem(family, recipe.scaled(tasks), tasks, job.seed), job.folder / "training"
+    start = time.monotonic()
+    learner = LEARNERS[job.learner](problem, folder)
+    seconds = time.monotonic() - start
+    names = {job.learner}
+    for name, test in benchmark.tests(job.shots).items():
+        if job.learner == UNTRAINED:
+            # Nothing was learned from the training tasks, so its step size may suit those that it is tested on.
+            learner = LEARNERS[job.learner](replace(problem, family=test.family), folder)
+        for result in _evaluate(job, learner, test.family):
+            result.save(job._result_path(result.learner, name))
+            names.add(result.learner)
+    summary = {
+        "seconds": seconds,
+        "parameters": count_parameters(learner),
+        "meta_training_tasks": 0 if job.learner == UNTRAINED else tasks,
+        "names": sorted(names),
+    }
+    write_text(job._summary, json.dumps(summary))
+    return seconds
+
+
+def _evaluate(job: Job, learner: Learner | Ensemble, family: TaskFamily) -> list[Result]:
+    protocol: dict[str, Any] = {"steps": STEPS, "tasks": job.evaluation_tasks}
+    own = evaluate(learner, family, **protocol)
+    results = [Result(**(vars(own) | {"learner": job.learner}))]
+    if job.learner in CONTROLLED and job.benchmark == "sinusoid" and isinstance(learner, Learner):
+        few = min(FEW_TUNING_TASKS, job.evaluation_tasks)
+        results += [
+            controls.random_layer(learner, family, **protocol),
+            controls.constant_step(learner, family, tuning_tasks=few, **protocol),
+            controls.shuffled_observation(learner, family, **protocol),
+            controls.zeroed_observation(learner, family, **protocol),
+            controls.best_composition(learner, family, tuning_tasks=few, **protocol),
+        ]
+    elif job.learner in CONTROLLED and isinstance(learner, Learner):
+        results += [controls.random_layer(learner, family, **protocol)]
+    return results

@@ -1,0 +1,73 @@
+"""Every meta-learner of the comparison, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from agents import bouncegrad, fomaml, maml, maml_plus_plus, meta_sgd, pretrained, reptile, router, scratch
+from agents.problem import Problem, own_shape, usual_shape
+from agents.recipes import multipliers
+from agents.reml import Reml
+from agents.runs import Run
+from gym_reml.learner import Ensemble, Learner
+
+Train = Callable[[Problem, Path], "Learner | Ensemble"]
+"""From a problem and a folder for whatever the training writes to a meta-learner."""
+
+OTHER_SHAPE = "_own_shape"
+"""How MAML is called on networks as large as REML's, until the better of its two shapes is known."""
+
+
+def _maml(steps: int, own: bool) -> Train:
+    def train(problem: Problem, folder: Path) -> Learner:
+        shape = own_shape(problem.recipe) if own else usual_shape(problem)
+        return maml.train(problem, steps, shape)
+
+    return train
+
+
+def _matched(problem: Problem, folder: Path) -> Learner:
+    return maml.train(problem, 5, maml.matched_shape(problem), "maml_matched")
+
+
+def _reml(problem: Problem, folder: Path) -> Learner:
+    return Reml(_run(problem, folder), problem).train()
+
+
+def _multipliers(problem: Problem, folder: Path) -> Learner:
+    problem = replace(problem, recipe=multipliers(problem.recipe).scaled(problem.tasks))
+    return Reml(_run(problem, folder), problem, name="reml_multipliers").train()
+
+
+def _random_pool(problem: Problem, folder: Path) -> Learner:
+    frozen = replace(problem.recipe, bootstrap="none", routing_share=1.0, settled_share=0.0)
+    problem = replace(problem, recipe=frozen.scaled(problem.tasks))
+    return Reml(_run(problem, folder), problem, name="reml/random_pool").train()
+
+
+def _run(problem: Problem, folder: Path) -> Run:
+    """The run that an interrupted comparison left, to go on with, or a new one."""
+    return Run(folder) if (folder / "config.json").is_file() else Run.create(folder, problem.recipe, "reml")
+
+
+LEARNERS: dict[str, Train] = {
+    "scratch": lambda problem, folder: scratch.train(problem),
+    "pretrained": lambda problem, folder: pretrained.train(problem),
+    "maml_1": _maml(1, own=False),
+    f"maml_1{OTHER_SHAPE}": _maml(1, own=True),
+    "maml_5": _maml(5, own=False),
+    f"maml_5{OTHER_SHAPE}": _maml(5, own=True),
+    "maml_matched": _matched,
+    "fomaml": lambda problem, folder: fomaml.train(problem),
+    "reptile": lambda problem, folder: reptile.train(problem),
+    "meta_sgd": lambda problem, folder: meta_sgd.train(problem),
+    "maml_plus_plus": lambda problem, folder: maml_plus_plus.train(problem),
+    "bouncegrad": lambda problem, folder: bouncegrad.train(problem),
+    "router": lambda problem, folder: router.train(problem),
+    "reml": _reml,
+    "reml_multipliers": _multipliers,
+    "reml/random_pool": _random_pool,
+}
+"""What is compared. A new meta-learner is a file of `agents/` and a row here."""

@@ -1,0 +1,41 @@
+"""Reptile (Nichol et al. 2018): `python -m agents.reptile`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from agents.command import run_command
+from agents.meta_gradient import Settings, meta_learn
+from agents.problem import Problem, usual_shape
+from agents.rival import RivalConfig, tuned_learner
+from gym_reml.learner import Learner
+
+STEPS = 10
+FINETUNING_STEPS = (1e-3, 1.0)
+
+
+@dataclass(frozen=True)
+class Config(RivalConfig):
+    """Initial weights that move towards where each task's gradient steps lead, without any meta-gradient."""
+
+
+def train(problem: Problem) -> Learner:
+    """Every training task shows as many points as others get in support and query set together, as published."""
+    shape = usual_shape(problem)
+    if problem.recipe.metric == "mse":
+        shots = problem.family.shots + problem.family.queries
+        trained_on = replace(problem, family=problem.family.replace(shots=shots))
+        settings = Settings(STEPS, rule="reptile", rate=0.02, learning_rate=0.5)
+    else:
+        trained_on, settings = problem, Settings(STEPS, rule="reptile", rate=0.2, learning_rate=0.5)
+    pool = meta_learn(trained_on, shape, settings, name="reptile")
+    return tuned_learner("reptile", pool, problem, shape, FINETUNING_STEPS)
+
+
+def main(config: Config) -> None:
+    """Trains, and shows how the learner does."""
+    config.show(train)
+
+
+if __name__ == "__main__":
+    run_command(main, Config)

@@ -1,0 +1,159 @@
+"""Rows of the result files, checked, and gathered into what makes one table of the results page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agents.learners import LEARNERS
+from agents.rows import KEY, Row, key_of, read_rows
+
+LOWER_IS_BETTER = {"mse": True, "loss": True, "accuracy": False, "return": False}
+"""The metrics that rows may hold."""
+
+SPLITS: dict[str | None, str] = {None: "", "heldout": "never trained on", "train": "trained on"}
+"""What tables call the splits, in their order."""
+
+OTHER_SHAPE = "_other_shape"
+"""How `agents.summarise` ends the name of the worse one of MAML's two shapes."""
+
+TEXTS = ("learner", "family", "metric", "command")
+COUNTS = ("shots", "step", "seeds", "tasks", "meta_training_tasks", "parameters")
+NUMBERS = ("mean", "median", "diverged", "seconds")
+
+
+@dataclass(frozen=True)
+class Group:
+    """The rows of one table.
+
+    Attributes:
+        title: what they have in common.
+        metric: what they tell.
+        split: as in the rows.
+        rows: by learner, in the order of tables, and step.
+    """
+
+    title: str
+    metric: str
+    split: str | None
+    rows: dict[str, dict[int, Row]]
+
+    @property
+    def lower_is_better(self) -> bool:
+        """Whether the metric is an error."""
+        return LOWER_IS_BETTER[self.metric]
+
+    @property
+    def steps(self) -> list[int]:
+        """Every step that some learner has a row of."""
+        return sorted({step for by_step in self.rows.values() for step in by_step})
+
+    @property
+    def learners(self) -> list[str]:
+        """Who is compared: all but controls."""
+        return [name for name in self.rows if "/" not in name]
+
+    @property
+    def controls(self) -> list[str]:
+        """The controls, named after the learner they belong to."""
+        return [name for name in self.rows if "/" in name]
+
+    def mean(self, learner: str, step: int) -> float | None:
+        """The learner's mean after that step, if there is a row of it."""
+        row = self.rows.get(learner, {}).get(step)
+        return None if row is None else float(row["mean"])
+
+    def best(self, step: int, learners: Iterable[str]) -> float | None:
+        """The best mean of these learners after that step."""
+        means = [mean for name in learners if (mean := self.mean(name, step)) is not None]
+        if not means:
+            return None
+        return min(means) if self.lower_is_better else max(means)
+
+
+def read_groups(path: Path, fields: Sequence[str]) -> list[Group]:
+    """The rows of a file, those that agree in `fields` together.
+
+    Raises:
+        ValueError: a row that is not as it should be, or two of the same key; the message names file and row.
+    """
+    rows = read_rows(path)
+    seen: dict[tuple[Any, ...], int] = {}
+    gathered: dict[tuple[Any, ...], list[Row]] = {}
+    for number, row in enumerate(rows, start=1):
+        _check(row, f"{path}: row {number}")
+        key = key_of(row)
+        if key in seen:
+            named = ", ".join(f"{name}={value!r}" for name, value in zip(KEY, key, strict=True))
+            raise ValueError(f"{path}: rows {seen[key]} and {number} are both of {named}")
+        seen[key] = number
+        gathered.setdefault(tuple(row.get(field) for field in fields), []).append(row)
+    families = list(dict.fromkeys(row["family"] for row in rows))
+
+    def place(common: Row) -> tuple[int, int, int]:
+        return list(SPLITS).index(common.get("split")), families.index(common["family"]), common["shots"]
+
+    return [_group(path, fields, group) for group in sorted(gathered.values(), key=lambda group: place(group[0]))]
+
+
+def _group(path: Path, fields: Sequence[str], rows: list[Row]) -> Group:
+    first = rows[0]
+    by_learner: dict[str, dict[int, Row]] = {}
+    for row in rows:
+        by_step = by_learner.setdefault(row["learner"], {})
+        if row["step"] in by_step or row["metric"] != first["metric"]:
+            raise ValueError(f"{path}: rows that agree in {', '.join(fields)} do not fit into one table")
+        by_step[row["step"]] = row
+    shots = f"{first['shots']} shot{'s' if first['shots'] != 1 else ''}"
+    named = [first["family"], shots, first["metric"], SPLITS[first.get("split")]]
+    title = ", ".join(
+        name
+        for name, field in zip(named, ("family", "shots", "metric", "split"), strict=True)
+        if field in fields and name
+    )
+    ordered = {name: by_learner[name] for name in sorted(by_learner, key=_order)}
+    return Group(title, first["metric"], first.get("split"), ordered)
+
+
+def _order(learner: str) -> tuple[bool, int, str]:
+    """Rivals as `LEARNERS` lists them, then those it does not know, then REML."""
+    base = learner.partition("/")[0].removesuffix(OTHER_SHAPE)
+    known = list(LEARNERS)
+    return base.startswith("reml"), known.index(base) if base in known else len(known), learner
+
+
+def _check(row: Row, where: str) -> None:
+    """Raises on a field that holds something else than it should."""
+    for name in TEXTS:
+        if not isinstance(row[name], str) or not row[name]:
+            raise ValueError(f"{where}: {name}={row[name]!r}: must be a text")
+    for name in COUNTS:
+        if not isinstance(row[name], int) or isinstance(row[name], bool) or row[name] < 0:
+            raise ValueError(f"{where}: {name}={row[name]!r}: must be a whole number")
+    for name in NUMBERS:
+        _check_number(row[name], name, where)
+    if row["ci95"] is not None:
+        _check_number(row["ci95"], "ci95", where)
+    for name, value, allowed in (
+        ("metric", row["metric"], tuple(LOWER_IS_BETTER)),
+        ("split", row.get("split"), tuple(SPLITS)),
+    ):
+        if value not in allowed:
+            raise ValueError(f"{where}: {name}={value!r}: must be one of {', '.join(map(repr, allowed))}")
+    versus = row.get("paired", {})
+    if not isinstance(versus, dict):
+        raise ValueError(f"{where}: paired={versus!r}: must be an object, a learner to a difference")
+    for other, difference in versus.items():
+        if not isinstance(difference, dict) or not {"difference", "ci95"} <= set(difference):
+            raise ValueError(f"{where}: paired: {other}: {difference!r}: must hold difference and ci95")
+        _check_number(difference["difference"], f"paired: {other}: difference", where)
+        if difference["ci95"] is not None:
+            _check_number(difference["ci95"], f"paired: {other}: ci95", where)
+
+
+def _check_number(value: Any, name: str, where: str) -> None:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        raise ValueError(f"{where}: {name}={value!r}: must be a finite number")

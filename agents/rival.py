@@ -1,0 +1,76 @@
+"""What the commands of all rivals share: which tasks, how many, and a table at the end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from rich import print as show
+
+from agents.families import Family, family_of
+from agents.problem import Problem, Shape, count_parameters
+from agents.recipes import recipe_for
+from agents.report import TABLE_STEPS
+from gym_reml.controls import tune_step
+from gym_reml.evaluation import evaluate
+from gym_reml.learner import Ensemble, Learner
+from gym_reml.pool import LayerPool
+from gym_reml.results import table
+
+VALIDATION_TASKS = 200
+
+Train = Callable[[Problem], Learner | Ensemble]
+"""A meta-learner: from a problem to a policy and a trained pool."""
+
+
+@dataclass(frozen=True)
+class RivalConfig:
+    """What every rival's command asks for."""
+
+    family: Family = "sinusoid"
+    """family of tasks"""
+    family_kwargs: str = "{}"
+    """further arguments of the family, as JSON"""
+    shots: int | None = None
+    """support points of a task (per class where there are classes)"""
+    tasks: int | None = None
+    """training tasks drawn in all; by default as many as REML draws"""
+    seed: int = 0
+    """of weights and tasks"""
+    evaluation_tasks: int = 600
+    """held-out tasks of the table"""
+
+    def problem(self) -> Problem:
+        """The problem that the configuration names."""
+        family = family_of(self)
+        recipe = recipe_for(family)
+        tasks = recipe.tasks if self.tasks is None else self.tasks
+        return Problem(family, recipe.scaled(tasks), tasks, self.seed)
+
+    def show(self, train: Train) -> None:
+        """Trains, and prints how the learner does on held-out tasks."""
+        torch.set_num_threads(1)
+        if self.evaluation_tasks < 2:
+            raise ValueError(f"--evaluation-tasks {self.evaluation_tasks}: must be at least 2")
+        problem, start = self.problem(), time.monotonic()
+        learner = train(problem)
+        seconds = time.monotonic() - start
+        family, metric = problem.family, problem.recipe.metric
+        result = evaluate(learner, family, tasks=self.evaluation_tasks, steps=TABLE_STEPS)
+        show(
+            f"\n[bold]{family.name}, {family.shots} shots, held-out tasks[/bold]\n{metric} on the query set, mean ± "
+            f"95 % interval over {self.evaluation_tasks} tasks (median); {problem.tasks:,} training tasks in "
+            f"{seconds:.0f} s; {count_parameters(learner):,} parameters:\n"
+        )
+        print(table([result], metric, TABLE_STEPS))
+
+
+def tuned_learner(name: str, pool: LayerPool, problem: Problem, shape: Shape, limits: tuple[float, float]) -> Learner:
+    """The learner that starts from these weights with the step size, within the limits, that validation likes best."""
+    arguments: dict[str, Any] = shape.arguments(problem.recipe.horizon)
+    low, high = limits
+    arguments |= {"min_step": low, "max_step": high}
+    return tune_step(name, pool, arguments, problem.family, VALIDATION_TASKS)[0]

@@ -1,0 +1,121 @@
+"""Rows of the result tables: what several seeds of one learner came to, in JSON files that merge by key."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import t as student
+
+from gym_reml.results import Result, half_width, write_text
+
+Row = dict[str, Any]
+
+KEY = ("learner", "family", "shots", "step", "metric", "split")
+FIELDS = (
+    "learner",
+    "family",
+    "shots",
+    "step",
+    "metric",
+    "mean",
+    "median",
+    "ci95",
+    "ci95_tasks",
+    "diverged",
+    "seeds",
+    "tasks",
+    "meta_training_tasks",
+    "parameters",
+    "seconds",
+    "command",
+)
+"""What every row holds. Rows of some tables also have "split", and rows of REML "paired"."""
+
+
+def half_width_over_seeds(values: Sequence[float] | NDArray[np.float64]) -> float | None:
+    """Half-width of the 95 % interval of the mean over seeds, by Student's t; None for a single seed."""
+    count = len(values)
+    if count < 2:
+        return None
+    return float(student.ppf(0.975, count - 1) * np.std(values, ddof=1) / math.sqrt(count))
+
+
+def make_row(results: Sequence[Result], step: int, metric: str, about: Mapping[str, Any]) -> Row:
+    """The row of a learner after some step.
+
+    Args:
+        results: one a seed, on the same tasks.
+        step: which.
+        metric: "mse" or "accuracy".
+        about: the fields that results do not know: learner, family, meta_training_tasks, parameters, seconds, command,
+            and others that are to stand beside them.
+
+    Returns:
+        Means over seeds of the mean and of the median over tasks; "ci95" is the half-width over seeds (None for one
+        seed), "ci95_tasks" that over tasks of their means over seeds.
+    """
+    values = np.stack([result.values(step, metric) for result in results])
+    summaries = [result.summary(step, metric) for result in results]
+    row = {
+        "shots": results[0].shots,
+        "step": step,
+        "metric": metric,
+        "mean": float(values.mean()),
+        "median": float(np.mean([summary.median for summary in summaries])),
+        "ci95": half_width_over_seeds(values.mean(axis=1)),
+        "ci95_tasks": half_width(values.mean(axis=0)),
+        "diverged": float(np.mean([summary.diverged for summary in summaries])),
+        "seeds": len(results),
+        "tasks": values.shape[1],
+    } | dict(about)
+    return {name: row[name] for name in FIELDS} | {name: row[name] for name in row if name not in FIELDS}
+
+
+def paired(own: Sequence[Result], others: Sequence[Result], step: int, metric: str) -> dict[str, float | None]:
+    """The difference to another learner, seed by seed on the same tasks: its mean, and half-widths as in a row."""
+    differences = np.stack(
+        [mine.values(step, metric) - theirs.values(step, metric) for mine, theirs in zip(own, others, strict=True)]
+    )
+    return {
+        "difference": float(differences.mean()),
+        "ci95": half_width_over_seeds(differences.mean(axis=1)),
+        "ci95_tasks": half_width(differences.mean(axis=0)),
+    }
+
+
+def key_of(row: Row) -> tuple[Any, ...]:
+    """What tells rows apart."""
+    return tuple(row.get(name) for name in KEY)
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a file; none if there is no such file.
+
+    Raises:
+        ValueError: a file that holds something else.
+    """
+    if not path.is_file():
+        return []
+    try:
+        rows = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: damaged ({error})") from error
+    if not isinstance(rows, list) or not all(isinstance(row, dict) and set(FIELDS) <= set(row) for row in rows):
+        raise ValueError(f"{path}: no list of result rows (each holds {', '.join(FIELDS)})")
+    return rows
+
+
+def merge_rows(path: Path, rows: Iterable[Row]) -> list[Row]:
+    """Writes rows into a file, over those of the same key, and returns all that it holds then."""
+    merged = {key_of(row): row for row in [*read_rows(path), *rows]}
+    everything = sorted(merged.values(), key=lambda row: tuple(map(str, (row["family"], row["shots"]))))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = ",\n".join(json.dumps(row) for row in everything)
+    write_text(path, f"[\n{lines}\n]\n")
+    return everything

@@ -1,0 +1,33 @@
+"""Training from scratch, the step size tuned on validation tasks: `python -m agents.scratch`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agents.command import run_command
+from agents.problem import Problem, usual_shape
+from agents.rival import RivalConfig, tuned_learner
+from gym_reml.controls import SCRATCH_STEPS
+from gym_reml.learner import Learner
+
+
+@dataclass(frozen=True)
+class Config(RivalConfig):
+    """Fresh weights for every task: what a meta-learner that learned nothing would do."""
+
+
+def train(problem: Problem) -> Learner:
+    """Random weights with the best step size; no training task is drawn."""
+    shape = usual_shape(problem)
+    return tuned_learner(
+        "scratch", shape.fresh(problem.training_family, problem.seed, adapt_stem=True), problem, shape, SCRATCH_STEPS
+    )
+
+
+def main(config: Config) -> None:
+    """Trains, and shows how the learner does."""
+    config.show(train)
+
+
+if __name__ == "__main__":
+    run_command(main, Config)

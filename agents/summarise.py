@@ -1,0 +1,93 @@
+"""From finished trainings to rows of the result tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from agents.benchmarks import BENCHMARKS, STEPS
+from agents.jobs import Job
+from agents.learners import OTHER_SHAPE
+from agents.rows import Row, make_row, paired
+from gym_reml.results import Result
+
+COMPARED = {
+    "reml": ("scratch", "maml_1", "maml_5", "maml_matched", "meta_sgd", "maml_plus_plus", "router"),
+    "reml_multipliers": ("meta_sgd", "maml_5", "reml"),
+}
+"""Against whom REML's rows hold paired differences."""
+
+
+def rows_of(jobs: Sequence[Job], command: str) -> list[Row]:
+    """The rows of finished jobs of one benchmark and number of shots."""
+    benchmark, shots = BENCHMARKS[jobs[0].benchmark], jobs[0].shots
+    metric = benchmark.metric(shots)
+    everyone: dict[str, list[Job]] = {}
+    for job in jobs:
+        for name in job.summary["names"]:
+            everyone.setdefault(name, []).append(job)
+    rows = []
+    for test_name, test in benchmark.tests(shots).items():
+        results = {name: [job.result(name, test_name) for job in trained] for name, trained in everyone.items()}
+        for name, shown in _final_names(results, metric).items():
+            about: dict[str, Any] = {
+                "learner": shown,
+                "family": test_name,
+                "command": command,
+                **_means([job.summary for job in everyone[name]]),
+            }
+            if test.split is not None:
+                about["split"] = test.split
+            for step in STEPS:
+                row = make_row(results[name], step, metric, about)
+                versus = _paired(name, everyone, results, step, metric)
+                rows.append(row | ({"paired": versus} if versus else {}))
+    return rows
+
+
+def _final_names(results: dict[str, list[Result]], metric: str) -> dict[str, str]:
+    """What tables call each learner: of MAML's two shapes, the better one at the steps it was trained for is MAML."""
+    names = {name: name for name in results}
+    sign = 1.0 if metric == "mse" else -1.0
+
+    def error(name: str, step: int) -> float:
+        return sign * float(np.mean([result.values(step, metric).mean() for result in results[name]]))
+
+    for name in [name for name in results if name.endswith(OTHER_SHAPE)]:
+        usual = name.removesuffix(OTHER_SHAPE)
+        names[name] = f"{usual}_other_shape"
+        step = int(usual.rpartition("_")[2])
+        if usual in results and error(name, step) < error(usual, step):
+            names[name], names[usual] = usual, names[name]
+    return names
+
+
+def _means(summaries: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What rows say of the trainings: mean seconds, and the numbers that all seeds share."""
+    first = summaries[0]
+    return {
+        "seconds": round(float(np.mean([summary["seconds"] for summary in summaries])), 1),
+        "parameters": first["parameters"],
+        "meta_training_tasks": first["meta_training_tasks"],
+    }
+
+
+def _paired(
+    name: str, everyone: dict[str, list[Job]], results: dict[str, list[Result]], step: int, metric: str
+) -> dict[str, Any]:
+    """Differences to others over the seeds that both have."""
+    final = {shown: key for key, shown in _final_names(results, metric).items()}
+    versus = {}
+    for shown in COMPARED.get(name, ()):
+        other = final.get(shown)
+        if other is None:
+            continue
+        own, theirs = (
+            {job.seed: result for job, result in zip(everyone[who], results[who], strict=True)} for who in (name, other)
+        )
+        common = sorted(own.keys() & theirs.keys())
+        if common:
+            versus[shown] = paired([own[seed] for seed in common], [theirs[seed] for seed in common], step, metric)
+    return versus
