@@ -62,7 +62,7 @@ LEARNERS: dict[str, Train] = {
     "maml_matched": _matched,
     "fomaml": lambda problem, folder: fomaml.train(problem),
     "reptile": lambda problem, folder: reptile.train(problem),
-    "meta_sgd": lambda problem, folder: meta_sgd.train(problem),
+    "meta_sgd": lambda problem, folder: meta_sgd.train(problem, 5, own_shape(multipliers(problem.recipe))),
     "maml_plus_plus": lambda problem, folder: maml_plus_plus.train(problem),
     "bouncegrad": lambda problem, folder: bouncegrad.train(problem),
     "router": lambda problem, folder: router.train(problem),

@@ -36,8 +36,6 @@ class Config(RivalConfig):
 
     def learner(self, problem: Problem) -> Learner:
         """What this command trains."""
-        if self.steps < 1:
-            raise ValueError(f"--steps {self.steps}: must be at least 1")
         return train(problem, self.steps, usual_shape(problem) if self.shape == "usual" else own_shape(problem.recipe))
 
 
@@ -51,6 +49,8 @@ def train(problem: Problem, steps: int, shape: Shape, name: str | None = None) -
 
 def settings_for(problem: Problem, steps: int) -> Settings:
     """Published ones for functions; for images, where layer norm allows it, what `docs/results` says was better."""
+    if steps < 1:
+        raise ValueError(f"--steps {steps}: must be at least 1")
     if problem.recipe.metric == "mse":
         return Settings(steps, rates=None if steps == 1 else "scalar")
     return Settings(steps, rates="step", rate=0.4, learning_rate=1e-2)

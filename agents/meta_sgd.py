@@ -3,34 +3,42 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from agents.command import run_command
 from agents.maml import settings_for
 from agents.meta_gradient import meta_learn
-from agents.problem import Problem, own_shape
+from agents.problem import Problem, Shape, own_shape, usual_shape
 from agents.recipes import multipliers
 from agents.rival import RivalConfig
 from gym_reml.learner import Learner
-
-STEPS = 5
 
 
 @dataclass(frozen=True)
 class Config(RivalConfig):
     """A learning rate for every weight, meta-learned together with the initial weights."""
 
+    steps: int = 5
+    """inner steps trained for"""
+    shape: Literal["usual", "own"] = "own"
+    """the literature's network (1-40-40-1 for functions), or one as large as those of REML's multipliers"""
 
-def train(problem: Problem) -> Learner:
-    """Weights and their rates by the meta-gradient of the loss after five steps, on networks as REML's multipliers."""
-    shape = own_shape(multipliers(problem.recipe))
-    settings = replace(settings_for(problem, STEPS), rates="weight")
+    def learner(self, problem: Problem) -> Learner:
+        """What this command trains."""
+        shape = usual_shape(problem) if self.shape == "usual" else own_shape(multipliers(problem.recipe))
+        return train(problem, self.steps, shape)
+
+
+def train(problem: Problem, steps: int, shape: Shape) -> Learner:
+    """Weights and their rates by the meta-gradient of the loss after the last step."""
+    settings = replace(settings_for(problem, steps), rates="weight")
     pool = meta_learn(problem, shape, settings, name="meta_sgd")
     return shape.learner("meta_sgd", pool, problem.recipe.horizon)
 
 
 def main(config: Config) -> None:
     """Trains, and shows how the learner does."""
-    config.show(train)
+    config.show(config.learner)
 
 
 if __name__ == "__main__":

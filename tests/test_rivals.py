@@ -188,7 +188,7 @@ BY_META_GRADIENT: dict[str, tuple[Callable[[Problem], Learner], tuple[Shape, int
     "maml, one step": (lambda problem: maml.train(problem, 1, CLASSIC), (CLASSIC, 1, None, False)),
     "maml, five steps": (lambda problem: maml.train(problem, 5, CLASSIC), (CLASSIC, 5, "scalar", False)),
     "fomaml": (fomaml.train, (CLASSIC, 5, "scalar", True)),
-    "meta_sgd": (meta_sgd.train, (MULTIPLIED, 5, "weight", False)),
+    "meta_sgd": (lambda problem: meta_sgd.train(problem, 5, MULTIPLIED), (MULTIPLIED, 5, "weight", False)),
 }
 
 
