@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -76,21 +75,19 @@ def jobs_of(config: Config) -> list[Job]:
 
 
 def main(config: Config) -> None:
-    """Runs what is left to run, and merges the rows of all that is there."""
+    """Runs what is left to run, and merges the rows of all that is there, of earlier runs too."""
     jobs = jobs_of(config)
     left = [job for job in jobs if not job.finished]
     show(f"run directory: {config.run} ({len(left)} of {len(jobs)} trainings left to do)")
     failed = _run(left, config.workers)
-    folder = config.results or config.run
-    for group in _groups(job for job in jobs if job.finished):
-        rows = rows_of(group, command_of(config, group[0]))
-        path = folder / BENCHMARKS[group[0].benchmark].file
+    for benchmark, shots in dict.fromkeys((job.benchmark, job.shots) for job in jobs):
+        example = next(job for job in jobs if (job.benchmark, job.shots) == (benchmark, shots))
+        path = (config.results or config.run) / BENCHMARKS[benchmark].file
+        rows = rows_of(example.finished_like_it())
         merge_rows(path, rows)
-        print(f"\n{group[0].benchmark}, {group[0].shots} shots, into {path}:\n\n{table_of(rows)}")
+        print(f"\n{benchmark}, {shots} shots, into {path}:\n\n{table_of(rows)}")
     if failed:
-        raise ValueError(
-            f"{len(failed)} trainings failed, see {', '.join(str(job.folder / 'log.txt') for job in failed)}"
-        )
+        raise ValueError(f"{len(failed)} trainings failed, see {', '.join(str(job.log) for job in failed)}")
 
 
 def _run(jobs: list[Job], workers: int) -> list[Job]:
@@ -105,29 +102,8 @@ def _run(jobs: list[Job], workers: int) -> list[Job]:
             if error is not None:
                 failed.append(job)
             said = f"failed: {error!r}" if error is not None else f"{future.result():.0f} s"
-            print(
-                f"[{done}/{len(jobs)}] {job.benchmark}, {job.shots} shots, {job.learner}, seed {job.seed}: {said}",
-                flush=True,
-            )
+            print(f"[{done}/{len(jobs)}] {job}: {said}", flush=True)
     return failed
-
-
-def _groups(jobs: Iterable[Job]) -> Iterable[list[Job]]:
-    """The jobs by benchmark and shots."""
-    groups: dict[tuple[str, int], list[Job]] = {}
-    for job in jobs:
-        groups.setdefault((job.benchmark, job.shots), []).append(job)
-    return groups.values()
-
-
-def command_of(config: Config, job: Job) -> str:
-    """The command that makes the rows of a benchmark again."""
-    given = [f"--{name} {value}" for name in ("seeds", "tasks") if (value := getattr(config, name)) is not None]
-    if config.evaluation_tasks is not None:
-        given.append(f"--evaluation-tasks {config.evaluation_tasks}")
-    if config.quick:
-        given.append("--quick")
-    return " ".join([f"python -m agents.compare --family {job.benchmark} --shots {job.shots}", *given])
 
 
 def table_of(rows: list[Row]) -> str:

@@ -72,6 +72,28 @@ class Job:
         """Whether its results are there."""
         return self._summary.is_file()
 
+    def finished_like_it(self) -> list[Job]:
+        """All finished jobs in the same run directory that differ in learner and seed alone, in the table's order."""
+        candidates = (
+            replace(self, learner=learner, seed=int(folder.name.removeprefix("seed-")))
+            for learner in LEARNERS
+            for folder in sorted(replace(self, learner=learner).folder.parent.glob("seed-*"))
+        )
+        return [job for job in candidates if job.finished]
+
+    @property
+    def command(self) -> str:
+        """What trains and evaluates this learner, with all seeds up to this one."""
+        benchmark = BENCHMARKS[self.benchmark]
+        parts = [f"python -m agents.compare --family {self.benchmark} --shots {self.shots} --learners {self.learner}"]
+        if self.seed + 1 != benchmark.seeds:
+            parts.append(f"--seeds {self.seed + 1}")
+        if self.tasks is not None:
+            parts.append(f"--tasks {self.tasks}")
+        if self.evaluation_tasks != benchmark.evaluation_tasks:
+            parts.append(f"--evaluation-tasks {self.evaluation_tasks}")
+        return " ".join(parts)
+
     @property
     def summary(self) -> dict[str, Any]:
         """What is known of a finished job: seconds, parameters, meta_training_tasks, and names of its results."""

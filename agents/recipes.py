@@ -175,7 +175,7 @@ def multipliers(recipe: Recipe) -> Recipe:
         total_steps=131_000,
         routing_share=0.0,
         settled_share=0.1,
-        step_weights=(0.1, 0.0, 0.0, 0.0, 0.9),
+        step_weights=(0.01, 0.0, 0.0, 0.0, 0.99),
         pool_learning_rate=5e-4,
         agent_learning_rate=5e-4,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 from agents.command import run_command
 from agents.result_groups import OTHER_SHAPE, Group, read_groups
 from agents.result_plots import MAIN, alt_text, plot_groups
-from agents.rows import KEY, Row
+from agents.rows import KEY, Row, read_list
 from gym_reml.results import write_text
 
 MADE = "<!-- Made by `python -m agents.results` from the JSON files beside it: edits are lost. -->"
@@ -254,14 +253,7 @@ def read_attempts(path: Path) -> list[dict[str, Any]]:
     Raises:
         ValueError: an entry that is not as it should be.
     """
-    if not path.is_file():
-        return []
-    try:
-        attempts = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: damaged ({error})") from error
-    if not isinstance(attempts, list):
-        raise ValueError(f"{path}: must be a list of attempts")
+    attempts = read_list(path)
     titles: set[str] = set()
     for place, attempt in enumerate(attempts, start=1):
         where = f"{path}: attempt {place}"

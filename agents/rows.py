@@ -100,15 +100,27 @@ def read_rows(path: Path) -> list[Row]:
     Raises:
         ValueError: a file that holds something else.
     """
+    rows = read_list(path)
+    if not all(isinstance(row, dict) and set(FIELDS) <= set(row) for row in rows):
+        raise ValueError(f"{path}: no list of result rows (each holds {', '.join(FIELDS)})")
+    return rows
+
+
+def read_list(path: Path) -> list[Any]:
+    """The list that a JSON file holds; an empty one if there is no such file.
+
+    Raises:
+        ValueError: a file that holds something else.
+    """
     if not path.is_file():
         return []
     try:
-        rows = json.loads(path.read_text())
+        found = json.loads(path.read_text())
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}: damaged ({error})") from error
-    if not isinstance(rows, list) or not all(isinstance(row, dict) and set(FIELDS) <= set(row) for row in rows):
-        raise ValueError(f"{path}: no list of result rows (each holds {', '.join(FIELDS)})")
-    return rows
+    if not isinstance(found, list):
+        raise ValueError(f"{path}: must hold a list, found {type(found).__name__}")
+    return found
 
 
 def merge_rows(path: Path, rows: Iterable[Row]) -> list[Row]:

@@ -20,8 +20,10 @@ COMPARED = {
 """Against whom REML's rows hold paired differences."""
 
 
-def rows_of(jobs: Sequence[Job], command: str) -> list[Row]:
-    """The rows of finished jobs of one benchmark and number of shots."""
+def rows_of(jobs: Sequence[Job]) -> list[Row]:
+    """The rows of finished jobs of one benchmark and number of shots; none of none."""
+    if not jobs:
+        return []
     benchmark, shots = BENCHMARKS[jobs[0].benchmark], jobs[0].shots
     metric = benchmark.metric(shots)
     everyone: dict[str, list[Job]] = {}
@@ -35,7 +37,7 @@ def rows_of(jobs: Sequence[Job], command: str) -> list[Row]:
             about: dict[str, Any] = {
                 "learner": shown,
                 "family": test_name,
-                "command": command,
+                "command": max(everyone[name], key=lambda job: job.seed).command,
                 **_means([job.summary for job in everyone[name]]),
             }
             if test.split is not None:

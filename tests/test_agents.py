@@ -10,17 +10,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from command_line import stop_of
 
-from agents import average, train
+from agents import average
 from agents.algorithms import ENCODINGS, SETTINGS, prefer_neutral_steps
-from agents.command import run_command
 from agents.families import family_of
 from agents.problem import Problem
 from agents.recipes import FUNCTIONS, IMAGES, recipe_for
@@ -266,10 +266,8 @@ def test_bad_arguments_are_named(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["train", *arguments])
-    with pytest.raises(SystemExit) as stop:
-        run_command(train.main, Config)
-    assert message in f"{stop.value.code} {capsys.readouterr()}"
+    code, shown = stop_of("train", arguments, monkeypatch, capsys)
+    assert message in f"{code} {shown}"
     assert not list(tmp_path.iterdir())
 
 
@@ -279,13 +277,11 @@ def test_bad_arguments_are_named(
 def test_every_command_explains_itself(
     module: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = importlib.import_module(f"agents.{module}")
-    monkeypatch.setattr(sys, "argv", [module, "--help"])
-    with pytest.raises(SystemExit) as stop:
-        run_command(command.main, command.Config)
-    assert stop.value.code == 0
-    shown = capsys.readouterr().out
+    code, shown = stop_of(module, ["--help"], monkeypatch, capsys)
+    assert code == 0
     assert "usage" in shown
+    for option in fields(importlib.import_module(f"agents.{module}").Config):
+        assert option.name in shown.replace("-", "_")
 
 
 def test_config_json_names_everything(tmp_path: Path) -> None:

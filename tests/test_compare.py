@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tyro
+from command_line import stop_of
 from omniglot_archive import write_archives
 
-from agents import compare, fomaml
+from agents import fomaml
 from agents.benchmarks import BENCHMARKS, HELD_OUT, STEPS, TRAINING_MIXTURE
-from agents.command import run_command
-from agents.compare import QUICK_EVALUATION_TASKS, QUICK_SEEDS, QUICK_TASKS, Config, command_of, jobs_of, table_of
+from agents.compare import QUICK_EVALUATION_TASKS, QUICK_SEEDS, QUICK_TASKS, Config, jobs_of, table_of
 from agents.jobs import CONTROLLED, Job, run_job
 from agents.learners import LEARNERS, OTHER_SHAPE
 from agents.problem import Problem, count_parameters
@@ -79,7 +80,11 @@ def test_rows_say_what_was_done(rows: dict[tuple[str, int], Row]) -> None:
         assert (row["family"], row["shots"], row["metric"]) == ("sinusoid", 5, "mse")
         assert (row["seeds"], row["tasks"]) == (QUICK_SEEDS, QUICK_EVALUATION_TASKS)
         assert row["meta_training_tasks"] == (0 if learner == "scratch" else QUICK_TASKS)
-        assert row["command"] == "python -m agents.compare --family sinusoid --shots 5 --quick"
+        # Everything said out loud, so that the command makes these very rows.
+        assert row["command"].startswith("python -m agents.compare --family sinusoid --shots 5 --learners ")
+        assert row["command"].endswith(
+            f" --seeds {QUICK_SEEDS} --tasks {QUICK_TASKS} --evaluation-tasks {QUICK_EVALUATION_TASKS}"
+        )
         assert np.isfinite([row["mean"], row["median"], row["ci95"], row["ci95_tasks"], row["seconds"]]).all()
         assert 0.0 <= row["diverged"] <= 1.0
     sizes = {learner: row["parameters"] for (learner, _), row in rows.items()}
@@ -173,14 +178,12 @@ def test_bad_options_end_in_one_clear_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["compare", *arguments])
-    with pytest.raises(SystemExit) as stop:
-        run_command(compare.main, Config)
-    assert stop.value.code != 0
+    code, shown = stop_of("compare", arguments, monkeypatch, capsys)
+    assert code != 0
     if message.startswith("error"):
-        assert stop.value.code == message
+        assert code == message
     else:
-        assert message in capsys.readouterr().err
+        assert message in shown
     assert not list(tmp_path.iterdir())
 
 
@@ -209,10 +212,24 @@ def test_budgets_of_other_sizes_have_folders_and_results_of_their_own() -> None:
 
 
 def test_the_command_of_a_row_makes_it_again() -> None:
-    config = Config(family="all", seeds=3, tasks=500, evaluation_tasks=7, workers=2, learners=("reml",))
-    job = jobs_of(config)[0]
-    expected = "python -m agents.compare --family sinusoid --shots 5 --seeds 3 --tasks 500 --evaluation-tasks 7"
-    assert command_of(config, job) == expected
+    config = Config(family="sinusoid", shots=10, seeds=3, tasks=500, evaluation_tasks=7, workers=2, learners=("reml",))
+    command = jobs_of(config)[-1].command
+    arguments = command.removeprefix("python -m agents.compare ").split()
+    again = tyro.cli(Config, args=arguments)
+    assert jobs_of(again) == jobs_of(config)
+    plain = jobs_of(Config(shots=5, learners=("reml",)))[-1].command
+    assert plain == "python -m agents.compare --family sinusoid --shots 5 --learners reml"
+
+
+def test_rows_are_made_of_all_that_is_there(tmp_path: Path) -> None:
+    asked = Job(tmp_path, "sinusoid", 5, "maml_1", 0, 32, 4)
+    for learner, seed in (("maml_1", 0), ("scratch", 1)):
+        run_job(Job(tmp_path, "sinusoid", 5, learner, seed, 32, 4))
+    run_job(Job(tmp_path, "sinusoid", 5, "maml_1", 1, 64, 4))
+    Job(tmp_path, "sinusoid", 5, "reml", 0, 32, 4).folder.mkdir(parents=True)
+    assert [(job.learner, job.seed) for job in asked.finished_like_it()] == [("scratch", 1), ("maml_1", 0)]
+    assert {row["learner"] for row in rows_of(asked.finished_like_it())} == {"scratch", "maml_1"}
+    assert rows_of([]) == []
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
@@ -270,7 +287,7 @@ def test_the_better_shape_at_the_steps_trained_for_is_maml(
         for name, values in (("maml_5", usual), (f"maml_5{OTHER_SHAPE}", other), ("reml", (0.6, 0.6)))
         for seed, value in enumerate(values)
     ]
-    rows = {(row["learner"], row["step"]): row for row in rows_of(jobs, "command")}
+    rows = {(row["learner"], row["step"]): row for row in rows_of(jobs)}
     assert {learner for learner, _ in rows} == {"maml_5", "maml_5_other_shape", "reml"}
     lower, higher = sorted([sum(usual) / 2, sum(other) / 2])
     better, worse = (lower, higher) if metric == "mse" else (higher, lower)
@@ -285,7 +302,7 @@ def test_the_better_shape_at_the_steps_trained_for_is_maml(
 
 def test_the_other_shape_alone_keeps_its_name(tmp_path: Path) -> None:
     jobs = [write_finished(Job(tmp_path, "sinusoid", 5, f"maml_5{OTHER_SHAPE}", 0, 9, 2), "sinusoid", "mse", 0.2)]
-    assert {row["learner"] for row in rows_of(jobs, "command")} == {"maml_5_other_shape"}
+    assert {row["learner"] for row in rows_of(jobs)} == {"maml_5_other_shape"}
 
 
 def test_differences_are_over_the_seeds_that_both_have(tmp_path: Path) -> None:
@@ -294,7 +311,7 @@ def test_differences_are_over_the_seeds_that_both_have(tmp_path: Path) -> None:
         write_finished(Job(tmp_path, "sinusoid", 5, name, seed, 9, 2), "sinusoid", "mse", value)
         for (name, seed), value in found.items()
     ]
-    (row,) = (row for row in rows_of(jobs, "command") if (row["learner"], row["step"]) == ("reml", 5))
+    (row,) = (row for row in rows_of(jobs) if (row["learner"], row["step"]) == ("reml", 5))
     assert row["paired"]["meta_sgd"] == {
         "difference": pytest.approx(0.7),
         "ci95": None,
@@ -308,7 +325,7 @@ def test_differences_are_over_the_seeds_that_both_have(tmp_path: Path) -> None:
 def test_unrelated_families_are_told_apart_by_whether_they_were_trained_on(tmp_path: Path) -> None:
     job = Job(tmp_path, "unrelated", 5, "maml_5", 0, 64, 4)
     run_job(job)
-    rows = rows_of([job], "command")
+    rows = rows_of([job])
     kinds = {(row["family"], row["split"]) for row in rows}
     assert kinds == {
         *((name, "train") for name in TRAINING_MIXTURE),
@@ -359,7 +376,7 @@ def test_images_are_told_by_their_accuracy(
     monkeypatch.setenv("GYM_REML_DATA", str(images))
     job = Job(tmp_path, name, 1, learner, 0, 32, 4)
     run_job(job)
-    rows = rows_of([job], "command")
+    rows = rows_of([job])
     assert {(row["learner"], row["family"], row["metric"], row["shots"]) for row in rows} == {
         (learner, name, "accuracy", 1)
     }

@@ -251,7 +251,7 @@ def test_attempts_are_sections(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("attempts", "message"),
     [
-        ({}, "must be a list of attempts"),
+        ({}, "must hold a list, found dict"),
         (["x"], "attempt 1: must be an object with title"),
         ([{"title": "x"}], "attempt 1: lacks question, tried, found, figures"),
         ([ATTEMPT | {"why": "x"}], "attempt 1: has unknown why"),

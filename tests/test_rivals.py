@@ -56,18 +56,9 @@ def test_these_are_the_rivals() -> None:
 
 
 @pytest.mark.parametrize("module", RIVALS)
-def test_every_command_names_its_options(
-    module: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    command = importlib.import_module(f"agents.{module}")
-    monkeypatch.setattr(sys, "argv", [module, "--help"])
-    with pytest.raises(SystemExit) as stop:
-        run_command(command.main, command.Config)
-    assert stop.value.code == 0
-    shown = capsys.readouterr().out
-    assert {option.name for option in fields(RivalConfig)} <= {option.name for option in fields(command.Config)}
-    for option in fields(command.Config):
-        assert f"--{option.name.replace('_', '-')}" in shown
+def test_every_command_takes_what_all_take(module: str) -> None:
+    options = {option.name for option in fields(importlib.import_module(f"agents.{module}").Config)}
+    assert {option.name for option in fields(RivalConfig)} <= options
 
 
 @pytest.mark.parametrize("module", RIVALS)

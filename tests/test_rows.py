@@ -170,7 +170,7 @@ def test_an_interrupted_merge_leaves_the_old_file(tmp_path: Path, monkeypatch: p
 
 DAMAGE = {
     "half a file": ('[{"learner": "a"', "damaged"),
-    "no list": ('{"rows": []}', "no list of result rows"),
+    "no list": ('{"rows": []}', "must hold a list, found dict"),
     "numbers": ("[1, 2]", "no list of result rows"),
     "a field is missing": (json.dumps([dict.fromkeys(FIELDS[1:], 0)]), "no list of result rows .*learner"),
 }

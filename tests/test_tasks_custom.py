@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from drawing import draw
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gym_reml.streams import many_streams
 from gym_reml.tasks import FAMILIES, SPLITS, Batch, TaskFamily, from_arrays, from_function, make_family
 from gym_reml.tasks.custom import ArrayClassification, ArrayRegression
 from gym_reml.tasks.mixture import Mixture
@@ -20,17 +20,6 @@ from gym_reml.tasks.sinusoid import Sinusoid
 from gym_reml.tasks.supervised import Classification, Regression
 
 Array = NDArray[np.float64]
-
-
-def no_network(inputs: Tensor) -> Tensor:
-    raise AssertionError("these families' data does not depend on the network")
-
-
-def draw(family: TaskFamily, count: int, seed: int = 0) -> tuple[dict[str, Any], Batch, Batch]:
-    streams = many_streams(seed, count, family.split)
-    tasks = family.draw([row.task for row in streams])
-    support = family.support(tasks, no_network, [row.support for row in streams])
-    return tasks, support, family.query(tasks, no_network, [row.query for row in streams])
 
 
 # -- the registry --------------------------------------------------------------------------------------------------

@@ -11,28 +11,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from drawing import draw
 from numpy.typing import NDArray
-from torch import Tensor
 
 from gym_reml.evaluation import _plain_arguments
 from gym_reml.streams import many_streams
-from gym_reml.tasks import FAMILIES, Batch, TaskFamily, make_family
+from gym_reml.tasks import FAMILIES, TaskFamily, make_family
 from gym_reml.tasks.regression1d import Regression1d
 from gym_reml.tasks.sinusoid import Sinusoid
 
 Array = NDArray[np.float64]
 Ranges = dict[str, tuple[float, float]]
-
-
-def no_network(inputs: Tensor) -> Tensor:
-    raise AssertionError("these families' data does not depend on the network")
-
-
-def draw(family: TaskFamily, count: int, seed: int = 0) -> tuple[dict[str, Any], Batch, Batch]:
-    streams = many_streams(seed, count, family.split)
-    tasks = family.draw([row.task for row in streams])
-    support = family.support(tasks, no_network, [row.support for row in streams])
-    return tasks, support, family.query(tasks, no_network, [row.query for row in streams])
 
 
 def ramp(x: float, level: float, rise: float, middle: float, length: float) -> float:
