@@ -229,6 +229,7 @@ def verdict(difference: float, ci95: float | None, *, lower_is_better: bool) -> 
 def _summary(groups: list[Group], step: int) -> list[str]:
     """A row a family: the means of all learners, and how REML compares with the better of the two simplest rivals."""
     everyone = dict.fromkeys(name for group in groups for name in group.learners if not name.endswith(OTHER_SHAPE))
+    compared = [name for name in ("reml", "reml_multipliers") if name in everyone]
     rows = []
     for group in groups:
         best = group.best(step, everyone)
@@ -236,15 +237,17 @@ def _summary(groups: list[Group], step: int) -> list[str]:
         for name in everyone:
             mean = group.mean(name, step)
             cells.append("–" if mean is None else f"**{number(mean)}**" if mean == best else number(mean))
-        own, rivals = group.mean("reml", step), [group.mean(name, step) for name in ("scratch", "maml_5")]
+        rivals = [group.mean(name, step) for name in ("scratch", "maml_5")]
         better = None if None in rivals else group.best(step, ("scratch", "maml_5"))
-        ratio = number(own / better) if own is not None and better else "–"
-        rows.append([group.title, *cells, ratio])
+        for own in (group.mean(name, step) for name in compared):
+            cells.append(number(own / better) if own is not None and better else "–")
+        rows.append([group.title, *cells])
     told = (
-        f"Means after {_steps(step)}. The last column is `reml` divided by the better of `scratch` and `maml_5`: "
-        "for errors, below 1 is in REML's favour."
+        f"Means after {_steps(step)}. Ratios are to the better of `scratch` and `maml_5`: for errors, below 1 is in "
+        "REML's favour."
     )
-    return [told, _table(["tested on", *(f"`{name}`" for name in everyone), "ratio"], rows)]
+    head = [*(f"`{name}`" for name in everyone), *(f"ratio of `{name}`" for name in compared)]
+    return [told, _table(["tested on", *head], rows)]
 
 
 def read_attempts(path: Path) -> list[dict[str, Any]]:

@@ -191,7 +191,7 @@ def test_main_writes_pages_and_small_plots(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ({"learner": "reml"}, "no list of result rows"),
+        ({"learner": "reml"}, "must hold a list, found dict"),
         ([{"learner": "reml"}], "no list of result rows"),
         ([row("reml", 0, 1.0), row("reml", 0, 2.0)], "rows 1 and 2 are both of learner='reml', family='sinusoid'"),
         ([row("reml", 0, 1.0, metric="beauty")], "row 1: metric='beauty': must be one of 'mse'"),
