@@ -12,7 +12,7 @@ from rich import print as show
 
 from agents.benchmarks import BENCHMARKS
 from agents.command import run_command
-from agents.jobs import Job, run_job, silence
+from agents.jobs import Job, run_job, single_thread
 from agents.learners import LEARNERS
 from agents.rows import Row, merge_rows
 from agents.summarise import rows_of
@@ -94,15 +94,20 @@ def _run(jobs: list[Job], workers: int) -> list[Job]:
     """Runs the jobs; those that failed come back."""
     failed = []
     context = get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=silence) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=single_thread) as pool:
         running = {pool.submit(run_job, job): job for job in jobs}
-        for done, future in enumerate(as_completed(running), start=1):
-            job = running[future]
-            error = future.exception()
-            if error is not None:
-                failed.append(job)
-            said = f"failed: {error!r}" if error is not None else f"{future.result():.0f} s"
-            print(f"[{done}/{len(jobs)}] {job}: {said}", flush=True)
+        try:
+            for done, future in enumerate(as_completed(running), start=1):
+                job = running[future]
+                error = future.exception()
+                if error is not None:
+                    failed.append(job)
+                said = f"failed: {error!r}" if error is not None else f"{future.result():.0f} s"
+                print(f"[{done}/{len(jobs)}] {job}: {said}", flush=True)
+        except BaseException:
+            # Interrupted: without this, all that is queued would still be run.
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     return failed
 
 

@@ -51,9 +51,9 @@ def show_clusters(mdp: TrainingMDP, clusters: Clusters, encoding: ActionEncoding
 def imitate(agent: Any, env: VecNormalize, examples: Examples) -> None:
     """Fits an untrained on-policy agent's policy to examples; the observations' normaliser is set by them, for good.
 
-    Agents without a policy that can be taught so are left as they are.
+    Agents without a policy that can be taught so (off-policy ones, recurrent ones) are left as they are.
     """
-    if not isinstance(agent.policy, ActorCriticPolicy):
+    if not isinstance(agent.policy, ActorCriticPolicy) or hasattr(agent.policy, "lstm_actor"):
         return
     env.obs_rms.update(examples[0])
     # Were it to move on, what was learned here would be undone.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 import traceback
 from contextlib import redirect_stderr, redirect_stdout
@@ -108,9 +107,8 @@ class Job:
         return self.folder / f"{learner.replace('/', '-')}-{test}-{self.evaluation_tasks}.json"
 
 
-def silence() -> None:
-    """What a process that runs jobs does first: no progress bars, one thread."""
-    os.environ["TQDM_DISABLE"] = "1"
+def single_thread() -> None:
+    """What a process that runs jobs does first: small matrices want a single thread."""
     torch.set_num_threads(1)
 
 

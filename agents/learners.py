@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from agents import bouncegrad, fomaml, maml, maml_plus_plus, meta_sgd, pretrained, reptile, router, scratch
@@ -49,7 +50,12 @@ def _random_pool(problem: Problem, folder: Path) -> Learner:
 
 def _run(problem: Problem, folder: Path) -> Run:
     """The run that an interrupted comparison left, to go on with, or a new one."""
-    return Run(folder) if (folder / "config.json").is_file() else Run.create(folder, problem.recipe, "reml")
+    if not (folder / "config.json").is_file():
+        return Run.create(folder, problem.recipe, "reml")
+    run = Run(folder)
+    if run.config != json.loads(json.dumps(asdict(problem.recipe))):
+        raise ValueError(f"{folder}: was begun by another recipe; choose another run directory")
+    return run
 
 
 LEARNERS: dict[str, Train] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticPolicy
 
@@ -48,7 +49,7 @@ def train(problem: Problem, steps: int, shape: Shape, name: str | None = None) -
 
 
 def settings_for(problem: Problem, steps: int) -> Settings:
-    """Published ones for functions; for images, where layer norm allows it, what `docs/results` says was better."""
+    """A fixed or one learned rate for functions; for images, under layer norm, one a layer and step."""
     if steps < 1:
         raise ValueError(f"--steps {steps}: must be at least 1")
     if problem.recipe.metric == "mse":
@@ -63,12 +64,14 @@ def matched_shape(problem: Problem) -> Shape:
     if recipe.rates is not None:
         pool = pool.with_rates(recipe.rates, recipe.initial_rate, steps=recipe.horizon)
     process = TrainingMDP(1, family, pool, Objective(recipe.horizon), slots=recipe.depth)
-    policy = ActorCriticPolicy(
-        spaces.Box(-1.0, 1.0, (process.observation_size,)),
-        make_encoding("multidiscrete", pool.layers, STEP_BINS).space,
-        lambda _: 0.0,
-        **WIDE["policy_kwargs"],
-    )
+    # SB3 draws initial weights from the global generator.
+    with torch.random.fork_rng(devices=[]):
+        policy = ActorCriticPolicy(
+            spaces.Box(-1.0, 1.0, (process.observation_size,)),
+            make_encoding("multidiscrete", pool.layers, STEP_BINS).space,
+            lambda _: 0.0,
+            **WIDE["policy_kwargs"],
+        )
     wanted = sum(tensor.numel() for tensor in (*pool.trainable().values(), *policy.parameters()))
     shape = own_shape(recipe)
     while sum(tensor.numel() for tensor in shape.fresh(family, 0).parameters.values()) < wanted:

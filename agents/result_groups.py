@@ -147,8 +147,8 @@ def _check(row: Row, where: str) -> None:
     if not isinstance(versus, dict):
         raise ValueError(f"{where}: paired={versus!r}: must be an object, a learner to a difference")
     for other, difference in versus.items():
-        if not isinstance(difference, dict) or not {"difference", "ci95"} <= set(difference):
-            raise ValueError(f"{where}: paired: {other}: {difference!r}: must hold difference and ci95")
+        if not isinstance(difference, dict) or not {"difference", "ci95", "lower"} <= set(difference):
+            raise ValueError(f"{where}: paired: {other}: {difference!r}: must hold difference, ci95 and lower")
         _check_number(difference["difference"], f"paired: {other}: difference", where)
         if difference["ci95"] is not None:
             _check_number(difference["ci95"], f"paired: {other}: ci95", where)

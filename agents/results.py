@@ -80,7 +80,7 @@ default training reaches.
   differences answer it.
 - *Diverged* is the share of tasks in which a gradient step was refused up to the last column's step. They stay in all
   means.
-- *Seconds* are those of one training, on one core of a slow machine."""
+- *Seconds* are those of one training, on one core of a slow machine that did other work too: they vary by half."""
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,8 @@ def _paired(group: Group) -> list[str]:
         return []
     told = (
         f"**Paired differences** of {group.metric} on the same tasks and seeds, ± 95 % over seeds. *Better* and "
-        "*worse* mean that the interval excludes zero."
+        "*worse* mean that the interval excludes zero. The share is that of pairs in which the first is lower: where a "
+        "mean falls and that share is small, a few tasks make the difference."
     )
     return [told, _table(["difference", *map(_steps, group.steps)], rows)]
 
@@ -215,7 +216,7 @@ def _difference(found: dict[str, Any] | None, group: Group) -> str:
         return "–"
     return (
         f"{number(found['difference'], '+')}{_plus_minus(found['ci95'])}, "
-        f"{verdict(found['difference'], found['ci95'], lower_is_better=group.lower_is_better)}"
+        f"{verdict(found['difference'], found['ci95'], lower_is_better=group.lower_is_better)} ({found['lower']:.0%})"
     )
 
 

@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from agents.bootstraps import bootstrap
+from agents.bootstraps import bootstrap, learning_options
 from agents.bouncegrad import BATCH
 from agents.command import run_command
 from agents.problem import TASKS_OF_A_PROBLEM, Problem
 from agents.rival import RivalConfig
 from gym_reml.clusters import falling
 from gym_reml.learner import Learner
-from gym_reml.learning import Episodes, LearningOptions, PoolLearner, replay
+from gym_reml.learning import Episodes, PoolLearner, replay
 from gym_reml.mdp import TrainingMDP
 from gym_reml.objective import Objective
 from gym_reml.spaces import make_encoding
@@ -91,14 +91,11 @@ def train(problem: Problem) -> Learner:
     mdp = TrainingMDP(BATCH, family, pool, Objective(steps), slots=recipe.depth, initial_layers=initial)
     seed = problem.seed * TASKS_OF_A_PROBLEM + TASKS_OF_A_PROBLEM // 2
     mdp.seed(range(BATCH), many_streams(seed, BATCH, family.split))
-    router = Router(mdp.observation_size, compositions, pool.layers)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(problem.seed)
-        for parameter in router.parameters():
-            if parameter.ndim == 2:
-                nn.init.orthogonal_(parameter)
+        router = Router(mdp.observation_size, compositions, pool.layers)
     teach(router, mdp, labelled, problem.seed)
-    options = LearningOptions(learning_rate=recipe.pool_learning_rate, step_weights=recipe.step_weights)
+    options = learning_options(recipe, recipe.pool_learning_rate, problem.seed)
     learner = PoolLearner(pool, family, "maml", options)
     iterations = max(1, remaining // BATCH)
     sizes = torch.ones((steps, BATCH))

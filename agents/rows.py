@@ -78,7 +78,18 @@ def make_row(results: Sequence[Result], step: int, metric: str, about: Mapping[s
 
 
 def paired(own: Sequence[Result], others: Sequence[Result], step: int, metric: str) -> dict[str, float | None]:
-    """The difference to another learner, seed by seed on the same tasks: its mean, and half-widths as in a row."""
+    """The difference to another learner, seed by seed on the same tasks.
+
+    Returns:
+        Its mean, half-widths as in a row, and "lower", the share of pairs in which the own value is the lower one: a
+        mean may rest on a few tasks.
+
+    Raises:
+        ValueError: as many seeds, but not as many tasks.
+    """
+    for mine, theirs in zip(own, others, strict=True):
+        if len(mine.values(step, metric)) != len(theirs.values(step, metric)):
+            raise ValueError(f"others: {theirs.learner!r} has other tasks than {mine.learner!r}")
     differences = np.stack(
         [mine.values(step, metric) - theirs.values(step, metric) for mine, theirs in zip(own, others, strict=True)]
     )
@@ -86,6 +97,7 @@ def paired(own: Sequence[Result], others: Sequence[Result], step: int, metric: s
         "difference": float(differences.mean()),
         "ci95": half_width_over_seeds(differences.mean(axis=1)),
         "ci95_tasks": half_width(differences.mean(axis=0)),
+        "lower": float((differences < 0).mean()),
     }
 
 

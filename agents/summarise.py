@@ -15,7 +15,7 @@ from gym_reml.results import Result
 
 COMPARED = {
     "reml": ("scratch", "maml_1", "maml_5", "maml_matched", "meta_sgd", "maml_plus_plus", "router"),
-    "reml_multipliers": ("meta_sgd", "maml_5", "reml"),
+    "reml_multipliers": ("scratch", "maml_1", "maml_5", "meta_sgd", "maml_plus_plus", "reml"),
 }
 """Against whom REML's rows hold paired differences."""
 

@@ -316,6 +316,7 @@ def test_differences_are_over_the_seeds_that_both_have(tmp_path: Path) -> None:
         "difference": pytest.approx(0.7),
         "ci95": None,
         "ci95_tasks": pytest.approx(0.0, abs=1e-12),
+        "lower": 0.0,
     }
 
 

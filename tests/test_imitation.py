@@ -45,9 +45,10 @@ def test_agents_pick_the_cluster_of_tasks_they_never_met(algorithm: str) -> None
     assert (actions[:, 0] == 0).mean() > 0.9
 
 
-def test_agents_without_such_a_policy_are_left_alone() -> None:
-    env = environment("DQN")
-    agent = make_agent("DQN", env, seed=0, learning_rate=1e-3, log_folder=None)
+@pytest.mark.parametrize("algorithm", ["DQN", "RecurrentPPO"])
+def test_agents_without_such_a_policy_are_left_alone(algorithm: str) -> None:
+    env = environment(algorithm)
+    agent = make_agent(algorithm, env, seed=0, learning_rate=1e-3, log_folder=None)
     env.reset()
     clusters = find_clusters(native(env).mdp, LAYERS - 1, tasks=64)
     before = [tensor.clone() for tensor in agent.policy.parameters()]

@@ -125,12 +125,12 @@ def test_words_of_paired_differences(difference: float, ci95: float | None, lowe
 
 def test_paired_differences(tmp_path: Path) -> None:
     def versus(difference: float, ci95: float | None) -> dict[str, Any]:
-        return {"scratch": {"difference": difference, "ci95": ci95, "ci95_tasks": 0.1}}
+        return {"scratch": {"difference": difference, "ci95": ci95, "ci95_tasks": 0.1, "lower": 0.25}}
 
     rows = [row("reml", 0, 5.0, paired=versus(0.5, None)), row("reml", 5, 1.0, paired=versus(-3.0, 0.02))]
     write(tmp_path, [row("scratch", 0, 4.5), row("scratch", 5, 4.0), *rows])
     line = line_of(pages(tmp_path)["index.md"], "| `reml` minus `scratch`")
-    assert line == "| `reml` minus `scratch` | +0.500, undecided | -3.000 ± 0.02, better |"
+    assert line == "| `reml` minus `scratch` | +0.500, undecided (25%) | -3.000 ± 0.02, better (25%) |"
 
 
 def test_what_is_told_under_a_table(tmp_path: Path) -> None:

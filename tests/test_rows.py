@@ -90,8 +90,9 @@ def test_paired_differences_are_taken_task_by_task() -> None:
     assert found["difference"] == pytest.approx(-2 / 3)
     assert found["ci95"] == pytest.approx(4.302653 * np.std([1, 0, -3], ddof=1) / 3**0.5, rel=1e-6)
     assert found["ci95_tasks"] == pytest.approx(1.96 * np.std([-1, -4 / 3, 1 / 3, -2 / 3], ddof=1) / 2)
+    assert found["lower"] == pytest.approx(3 / 12)
     assert paired(SEEDS[:1], others[:1], 5, "mse")["ci95"] is None
-    assert paired(SEEDS, SEEDS, 5, "mse") == {"difference": 0.0, "ci95": 0.0, "ci95_tasks": 0.0}
+    assert paired(SEEDS, SEEDS, 5, "mse") == {"difference": 0.0, "ci95": 0.0, "ci95_tasks": 0.0, "lower": 0.0}
     with pytest.raises(ValueError, match="zip"):
         paired(SEEDS, others[:2], 5, "mse")
 
