@@ -17,7 +17,7 @@ LOWER_IS_BETTER = {"mse": True, "loss": True, "accuracy": False, "return": False
 SPLITS: dict[str | None, str] = {None: "", "heldout": "never trained on", "train": "trained on"}
 """What tables call the splits, in their order."""
 
-OTHER_SHAPE = "_other_shape"
+SECOND_SHAPE = "_other_shape"
 """How `agents.summarise` ends the name of the worse one of MAML's two shapes."""
 
 TEXTS = ("learner", "family", "metric", "command")
@@ -120,7 +120,7 @@ def _group(path: Path, fields: Sequence[str], rows: list[Row]) -> Group:
 
 def _order(learner: str) -> tuple[bool, int, str]:
     """Rivals as `LEARNERS` lists them, then those it does not know, then REML."""
-    base = learner.partition("/")[0].removesuffix(OTHER_SHAPE)
+    base = learner.partition("/")[0].removesuffix(SECOND_SHAPE)
     known = list(LEARNERS)
     return base.startswith("reml"), known.index(base) if base in known else len(known), learner
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.command import run_command
-from agents.result_groups import OTHER_SHAPE, Group, read_groups
+from agents.result_groups import SECOND_SHAPE, Group, read_groups
 from agents.result_plots import MAIN, alt_text, plot_groups
 from agents.rows import KEY, Row, read_list
 from gym_reml.results import write_text
@@ -229,7 +229,7 @@ def verdict(difference: float, ci95: float | None, *, lower_is_better: bool) -> 
 
 def _summary(groups: list[Group], step: int) -> list[str]:
     """A row a family: the means of all learners, and how REML compares with the better of the two simplest rivals."""
-    everyone = dict.fromkeys(name for group in groups for name in group.learners if not name.endswith(OTHER_SHAPE))
+    everyone = dict.fromkeys(name for group in groups for name in group.learners if not name.endswith(SECOND_SHAPE))
     compared = [name for name in ("reml", "reml_multipliers") if name in everyone]
     rows = []
     for group in groups:
