@@ -136,7 +136,10 @@ def test_a_lost_result_alone_is_made_again_and_comes_out_the_same(finished: Path
     assert done.returncode == 0, done.stderr
     assert "(1 of 2 trainings left to do)" in " ".join(done.stdout.split())
     np.testing.assert_array_equal(job.result("maml_1", "sinusoid").metrics["loss"], found.metrics["loss"])
-    assert read_rows(tmp_path / "sinusoid.json") == read_rows(finished / "sinusoid.json")
+    again, before = (
+        [row | {"seconds": 0.0} for row in read_rows(folder / "sinusoid.json")] for folder in (tmp_path, finished)
+    )
+    assert again == before
 
 
 def test_what_fails_is_named_and_keeps_nobody_else_from_the_table(tmp_path: Path) -> None:
