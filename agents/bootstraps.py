@@ -81,8 +81,11 @@ def _compete(problem: Problem, progress: Log) -> Specialists:
     return pool, None
 
 
-def bootstrap_process(problem: Problem, pool: LayerPool) -> TrainingMDP:
-    """Draws the tasks of the bootstrap by clusters, from the first one on."""
+def recipe_process(problem: Problem, pool: LayerPool, skipped: int = 0) -> TrainingMDP:
+    """Draws META_BATCH of the problem's tasks at each reset, for networks as the recipe wants them.
+
+    Always the same ones, from the first on; those of a bootstrap are not met again behind `skipped` seeds.
+    """
     recipe, family = problem.recipe, problem.training_family
     mdp = TrainingMDP(
         META_BATCH,
@@ -92,7 +95,8 @@ def bootstrap_process(problem: Problem, pool: LayerPool) -> TrainingMDP:
         slots=recipe.depth,
         initial_layers=recipe.initial_layers,
     )
-    mdp.seed(range(META_BATCH), many_streams(problem.seed * TASKS_OF_A_PROBLEM, META_BATCH, family.split))
+    seed = problem.seed * TASKS_OF_A_PROBLEM + skipped
+    mdp.seed(range(META_BATCH), many_streams(seed, META_BATCH, family.split))
     return mdp
 
 
@@ -102,7 +106,7 @@ def _specialise(problem: Problem, progress: Log) -> Specialists:
     assert recipe.rates is not None
     pool = fresh_pool(problem).with_rates(recipe.rates, recipe.initial_rate, steps=recipe.horizon)
     first = len(recipe.initial_layers) + 1
-    mdp = bootstrap_process(problem, pool)
+    mdp = recipe_process(problem, pool)
     clustered = round(recipe.clustered_share * recipe.bootstrap_iterations)
 
     def learner(rate: float) -> PoolLearner:

@@ -11,21 +11,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from agents.bootstraps import fresh_pool
+from agents.bootstraps import fresh_pool, recipe_process
 from agents.command import run_command
-from agents.problem import TASKS_OF_A_PROBLEM, Problem
+from agents.problem import Problem
+from agents.recipes import META_BATCH
 from agents.rival import RivalConfig
 from gym_reml.clusters import falling
 from gym_reml.learner import Learner
 from gym_reml.learning import Episodes, LearningOptions, PoolLearner, replay
 from gym_reml.mdp import TrainingMDP
-from gym_reml.objective import Objective
 from gym_reml.pool import LayerPool
 from gym_reml.spaces import make_encoding
-from gym_reml.streams import many_streams
 from gym_reml.tasks.base import Batch, TaskFamily
 
-BATCH = 32
 TRAINING_PROPOSALS, TEST_PROPOSALS = 4, 40
 FIRST_TEMPERATURE = 0.5
 
@@ -115,18 +113,17 @@ def train(problem: Problem) -> Learner:
     pool = fresh_pool(problem).with_rates("scalar", 0.01 if recipe.metric == "mse" else 0.4)
     candidates = np.arange(len(initial) + 1, recipe.layers + 1)
     policy = Annealing(recipe.layers, candidates, recipe.depth - len(initial), problem.seed)
-    mdp = TrainingMDP(BATCH, family, pool, Objective(steps), slots=recipe.depth, initial_layers=initial)
-    mdp.seed(range(BATCH), many_streams(problem.seed * TASKS_OF_A_PROBLEM, BATCH, family.split))
+    mdp = recipe_process(problem, pool)
     weights = recipe.step_weights
     learner = PoolLearner(pool, family, "maml", LearningOptions(learning_rate=3e-3, step_weights=weights))
     generator = np.random.default_rng(problem.seed)
-    iterations = max(1, problem.tasks // BATCH)
-    sizes = torch.ones((steps, BATCH))
+    iterations = max(1, problem.tasks // META_BATCH)
+    sizes = torch.ones((steps, META_BATCH))
     for iteration in tqdm(range(iterations), desc="bouncegrad", unit="update", disable=None):
         share = falling(iteration / iterations)
         learner.scale_rates(share)
         mdp.reset()
-        layers = torch.zeros((steps, BATCH), dtype=torch.int64)
+        layers = torch.zeros((steps, META_BATCH), dtype=torch.int64)
         heat = FIRST_TEMPERATURE * share
         found = policy.search(pool, family, mdp.support, initial, 1.0, TRAINING_PROPOSALS, generator, heat)
         layers[: policy.free] = torch.from_numpy(found)

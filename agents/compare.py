@@ -80,8 +80,7 @@ def main(config: Config) -> None:
     left = [job for job in jobs if not job.finished]
     show(f"run directory: {config.run} ({len(left)} of {len(jobs)} trainings left to do)")
     failed = _run(left, config.workers)
-    for benchmark, shots in dict.fromkeys((job.benchmark, job.shots) for job in jobs):
-        example = next(job for job in jobs if (job.benchmark, job.shots) == (benchmark, shots))
+    for (benchmark, shots), example in {(job.benchmark, job.shots): job for job in jobs}.items():
         path = (config.results or config.run) / BENCHMARKS[benchmark].file
         rows = rows_of(example.finished_like_it())
         merge_rows(path, rows)

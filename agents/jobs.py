@@ -153,7 +153,7 @@ def _run(job: Job) -> float:
 def _evaluate(job: Job, learner: Learner | Ensemble, family: TaskFamily) -> list[Result]:
     protocol: dict[str, Any] = {"steps": STEPS, "tasks": job.evaluation_tasks}
     own = evaluate(learner, family, **protocol)
-    results = [Result(**(vars(own) | {"learner": job.learner}))]
+    results = [replace(own, learner=job.learner)]
     if job.learner in CONTROLLED and job.benchmark == "sinusoid" and isinstance(learner, Learner):
         few = min(FEW_TUNING_TASKS, job.evaluation_tasks)
         results += [

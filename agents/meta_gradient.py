@@ -24,7 +24,6 @@ class Settings:
         step_weights: weight of the query loss after each step; None counts the last alone.
         batch: tasks of a meta-update.
         learning_rate: Adam's, for weights and rates; for Reptile the share of the way.
-        clip: largest norm of the meta-gradient.
     """
 
     steps: int
@@ -34,7 +33,6 @@ class Settings:
     step_weights: tuple[float, ...] | None = None
     batch: int = 32
     learning_rate: float = 3e-3
-    clip: float = 10.0
 
     @property
     def fixed_rate(self) -> float | None:
@@ -49,7 +47,6 @@ def meta_learn(
     *,
     pool: LayerPool | None = None,
     schedule: Schedule = cosine,
-    tasks: int | None = None,
     name: str = "meta-training",
 ) -> LayerPool:
     """Initial weights, and rates if any, for the problem's tasks.
@@ -60,7 +57,6 @@ def meta_learn(
         settings: how.
         pool: weights to go on from, changed in place; None starts from fresh ones.
         schedule: of the learning rates and whatever else changes on the way.
-        tasks: how many to draw, None for all of the problem's.
         name: what the progress bar says.
     """
     if pool is None:
@@ -73,11 +69,10 @@ def meta_learn(
         learning_rate=settings.learning_rate,
         rates_learning_rate=settings.learning_rate,
         step_weights=weights,
-        clip=settings.clip,
         passes=1,
         seed=problem.seed,
     )
-    iterations = max(1, (problem.tasks if tasks is None else tasks) // settings.batch)
+    iterations = max(1, problem.tasks // settings.batch)
     with tqdm(total=iterations, desc=name, unit="update", disable=None) as bar:
 
         def progress(_: int, loss: float) -> None:

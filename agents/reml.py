@@ -19,7 +19,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from agents.algorithms import ENCODINGS, SETTINGS, make_agent, prefer_neutral_steps
-from agents.bootstraps import bootstrap, bootstrap_process, learning_options
+from agents.bootstraps import bootstrap, learning_options, recipe_process
 from agents.imitation import ROUNDS, imitate, show_clusters
 from agents.problem import Problem
 from agents.rollouts import native, pool_learner
@@ -106,7 +106,7 @@ class Reml:
                 prefer_neutral_steps(agent, pool.layers, native(env).action_encoding.step_bins)
             if self._clusters_path.is_file():
                 clusters = Clusters.from_state(load_safely(self._clusters_path))
-                process, encoding = bootstrap_process(self.problem, pool), native(env).action_encoding
+                process, encoding = recipe_process(self.problem, pool), native(env).action_encoding
                 # Tasks that the bootstrap has drawn already, and no others.
                 rounds = min(ROUNDS, recipe.bootstrap_iterations)
                 shown = show_clusters(process, clusters, encoding, rounds)

@@ -17,18 +17,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from agents.bootstraps import bootstrap, learning_options
-from agents.bouncegrad import BATCH
+from agents.bootstraps import bootstrap, learning_options, recipe_process
 from agents.command import run_command
 from agents.problem import TASKS_OF_A_PROBLEM, Problem
+from agents.recipes import META_BATCH
 from agents.rival import RivalConfig
 from gym_reml.clusters import falling
 from gym_reml.learner import Learner
 from gym_reml.learning import Episodes, PoolLearner, replay
 from gym_reml.mdp import TrainingMDP
-from gym_reml.objective import Objective
 from gym_reml.spaces import make_encoding
-from gym_reml.streams import many_streams
 
 LABELLED_SHARE = 0.04
 LABEL_BATCH = 16
@@ -88,21 +86,19 @@ def train(problem: Problem) -> Learner:
     compositions = np.array(list(product(range(len(initial) + 1, pool.layers + 1), repeat=free)))
     labelled = max(2 * LABEL_BATCH, round(LABELLED_SHARE * problem.tasks))
     remaining = problem.tasks - recipe.bootstrap_tasks - 2 * labelled
-    mdp = TrainingMDP(BATCH, family, pool, Objective(steps), slots=recipe.depth, initial_layers=initial)
-    seed = problem.seed * TASKS_OF_A_PROBLEM + TASKS_OF_A_PROBLEM // 2
-    mdp.seed(range(BATCH), many_streams(seed, BATCH, family.split))
+    mdp = recipe_process(problem, pool, skipped=TASKS_OF_A_PROBLEM // 2)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(problem.seed)
         router = Router(mdp.observation_size, compositions, pool.layers)
     teach(router, mdp, labelled, problem.seed)
     options = learning_options(recipe, recipe.pool_learning_rate, problem.seed)
     learner = PoolLearner(pool, family, "maml", options)
-    iterations = max(1, remaining // BATCH)
-    sizes = torch.ones((steps, BATCH))
+    iterations = max(1, remaining // META_BATCH)
+    sizes = torch.ones((steps, META_BATCH))
     for iteration in tqdm(range(iterations), desc="router: pool", unit="update", disable=None):
         learner.scale_rates(falling(iteration / iterations))
         mdp.reset()
-        layers = torch.zeros((steps, BATCH), dtype=torch.int64)
+        layers = torch.zeros((steps, META_BATCH), dtype=torch.int64)
         layers[:free] = torch.from_numpy(router.choose(mdp.observe()))
         learner.update(Episodes([mdp.support], [mdp.query], layers, sizes, initial, recipe.depth))
     teach(router, mdp, labelled, problem.seed)

@@ -26,25 +26,27 @@ def rows_of(jobs: Sequence[Job]) -> list[Row]:
         return []
     benchmark, shots = BENCHMARKS[jobs[0].benchmark], jobs[0].shots
     metric = benchmark.metric(shots)
+    summaries = {job: job.summary for job in jobs}
     everyone: dict[str, list[Job]] = {}
-    for job in jobs:
-        for name in job.summary["names"]:
+    for job, summary in summaries.items():
+        for name in summary["names"]:
             everyone.setdefault(name, []).append(job)
     rows = []
     for test_name, test in benchmark.tests(shots).items():
         results = {name: [job.result(name, test_name) for job in trained] for name, trained in everyone.items()}
-        for name, shown in _final_names(results, metric).items():
+        final = _final_names(results, metric)
+        for name, shown in final.items():
             about: dict[str, Any] = {
                 "learner": shown,
                 "family": test_name,
                 "command": max(everyone[name], key=lambda job: job.seed).command,
-                **_means([job.summary for job in everyone[name]]),
+                **_means([summaries[job] for job in everyone[name]]),
             }
             if test.split is not None:
                 about["split"] = test.split
             for step in STEPS:
                 row = make_row(results[name], step, metric, about)
-                versus = _paired(name, everyone, results, step, metric)
+                versus = _paired(name, final, everyone, results, step, metric)
                 rows.append(row | ({"paired": versus} if versus else {}))
     return rows
 
@@ -77,13 +79,18 @@ def _means(summaries: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _paired(
-    name: str, everyone: dict[str, list[Job]], results: dict[str, list[Result]], step: int, metric: str
+    name: str,
+    final: dict[str, str],
+    everyone: dict[str, list[Job]],
+    results: dict[str, list[Result]],
+    step: int,
+    metric: str,
 ) -> dict[str, Any]:
     """Differences to others over the seeds that both have."""
-    final = {shown: key for key, shown in _final_names(results, metric).items()}
+    named = {shown: key for key, shown in final.items()}
     versus = {}
     for shown in COMPARED.get(name, ()):
-        other = final.get(shown)
+        other = named.get(shown)
         if other is None:
             continue
         own, theirs = (

@@ -85,9 +85,7 @@ def evaluate(
     the_family = make_family(family).replace(**changes)
     parts = []
     for rows in np.array_split(np.arange(tasks), -(-tasks // CHUNK)):
-        seeds = [seed + int(row) for row in rows]
-        live = rollout if isinstance(learner, Learner) else _rollout_together
-        moments = live(learner, the_family, seeds, steps[-1], intervene, blindfold)  # type: ignore[arg-type]
+        moments = rollout(learner, the_family, [seed + int(row) for row in rows], steps[-1], intervene, blindfold)
         parts.append({moment.step: moment for moment in moments if moment.step in steps})
     names = [name for name in parts[0][steps[0]].info if name.startswith("query_")]
     metrics = {
@@ -130,14 +128,21 @@ class Moment:
 
 
 def rollout(
-    learner: Learner,
+    learner: Learner | Ensemble,
     family: TaskFamily,
     seeds: Sequence[int],
     steps: int,
     intervene: Intervention | None = None,
     blindfold: Blindfold | None = None,
 ) -> Iterator[Moment]:
-    """Lets the learner act on one task for each seed, and shows every moment from step 0 on."""
+    """Lets the learner act on one task for each seed, and shows every moment from step 0 on.
+
+    Of an ensemble the moments are those of its first member, but info holds the loss and metrics of the mean output.
+    """
+    if isinstance(learner, Ensemble):
+        members = [rollout(member, family, seeds, steps, intervene, blindfold) for member in learner.members]
+        yield from _together(members, family)
+        return
     count = len(seeds)
     setup = make_setup(count, family=family, pool=learner.pool, **learner.arguments)
     mdp, encoding = setup.mdp, setup.encoding
@@ -161,18 +166,9 @@ def rollout(
         yield Moment(step, mdp, outcome.info, diverged)
 
 
-def _rollout_together(
-    ensemble: Ensemble,
-    family: TaskFamily,
-    seeds: Sequence[int],
-    steps: int,
-    intervene: Intervention | None = None,
-    blindfold: Blindfold | None = None,
-) -> Iterator[Moment]:
-    """The rollouts of all members on the same tasks; info holds the loss and metrics of their mean output alone."""
+def _together(rollouts: Sequence[Iterator[Moment]], family: TaskFamily) -> Iterator[Moment]:
     if not family.fixed_data:
         raise ValueError(f"family={family.name!r}: its data depends on the network, so an ensemble has none of its own")
-    rollouts = [rollout(member, family, seeds, steps, intervene, blindfold) for member in ensemble.members]
     for moments in zip(*rollouts, strict=True):
         first = moments[0]
         query = first.mdp.query

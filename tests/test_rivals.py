@@ -204,11 +204,11 @@ def test_meta_gradients_are_those_of_plain_loops(name: str) -> None:
 def test_meta_learning_starts_from_fresh_weights_of_the_seed_and_draws_its_tasks() -> None:
     settings = Settings(2, rates="step", rate=0.02, batch=8)
     problem = tiny(seed=5)
-    drawn = meta_learn(problem, CLASSIC, settings, tasks=16)
+    drawn = meta_learn(replace(problem, tasks=16), CLASSIC, settings)
     given = CLASSIC.fresh(problem.family, 5).with_rates("step", 0.02, steps=2)
-    assert meta_learn(problem, CLASSIC, settings, pool=given, tasks=16) is given
+    assert meta_learn(replace(problem, tasks=16), CLASSIC, settings, pool=given) is given
     torch.testing.assert_close(drawn.trainable(), given.trainable(), rtol=0, atol=0)
-    other = meta_learn(tiny(seed=6), CLASSIC, settings, pool=CLASSIC.fresh(problem.family, 5), tasks=16)
+    other = meta_learn(replace(tiny(seed=6), tasks=16), CLASSIC, settings, pool=CLASSIC.fresh(problem.family, 5))
     assert not other.parameters["stem"].equal(drawn.parameters["stem"])
 
 
