@@ -173,6 +173,7 @@ def from_scratch(
         layers=slots(learner),
         kind=learner.pool.kind,
         adapt_stem=True,
+        constant_outputs=learner.pool.constant_outputs,
         seed=pool_seed,
     )
     low, high = SCRATCH_STEPS

@@ -19,7 +19,8 @@ from gym_reml.streams import row_streams
 from gym_reml.tasks import make_family
 from gym_reml.tasks.base import TaskFamily
 
-CHUNK = 250
+CHUNK, POLICY_CHUNK = 250, 25
+"""Tasks side by side; trajectories take more memory."""
 
 Intervention = Callable[
     [NDArray[np.int64], NDArray[np.float32], Sequence[np.random.Generator]],
@@ -84,7 +85,8 @@ def evaluate(
     changes: dict[str, Any] = {"split": split} | ({} if shots is None else {"shots": shots})
     the_family = make_family(family).replace(**changes)
     parts = []
-    for rows in np.array_split(np.arange(tasks), -(-tasks // CHUNK)):
+    chunk = CHUNK if the_family.fixed_data else POLICY_CHUNK
+    for rows in np.array_split(np.arange(tasks), -(-tasks // chunk)):
         moments = rollout(learner, the_family, [seed + int(row) for row in rows], steps[-1], intervene, blindfold)
         parts.append({moment.step: moment for moment in moments if moment.step in steps})
     names = [name for name in parts[0][steps[0]].info if name.startswith("query_")]

@@ -82,6 +82,7 @@ def replay(
     first_order: bool = False,
     judged: Sequence[bool] | None = None,
     watch: Callable[[int, Weights, Trace, Tensor], None] | None = None,
+    judge: Callable[[Tensor, Batch], Tensor] | None = None,
 ) -> tuple[Tensor, Weights, Tensor]:
     """Lives the episodes again from the pool's present weights, differentiably.
 
@@ -94,6 +95,7 @@ def replay(
         judged: for each step whether its query loss is wanted; None for all. The others come out as 0.
         watch: called before each update as watch(step, fast weights, the support set's pass, pool numbers of the layers
             that are in the slots by then (slots, B)).
+        judge: what to make of outputs (B, points, out) on a query set, (B,); None is the family's loss.
 
     Returns:
         Query loss after every step (T, B); the final fast weights; the pool numbers in their slots (slots, B).
@@ -125,7 +127,8 @@ def replay(
         rates = pool.gather_rates(contents, clock)
         weights = descend(weights, gradient, gradient_norms(gradient), episodes.step_sizes[step], rates)
         if judged is None or judged[step]:
-            losses.append(family.loss(forward(kind, weights, inputs(query), filled, norms=norms).outputs, query))
+            outputs = forward(kind, weights, inputs(query), filled, norms=norms).outputs
+            losses.append((judge or family.loss)(outputs, query))
         else:
             losses.append(trace.outputs.new_zeros(len(episodes)))
     return torch.stack(losses), weights, contents

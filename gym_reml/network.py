@@ -28,10 +28,12 @@ class Weights:
     Attributes:
         matrices: each (n, in + 1, out), the last row the bias. The stem is None where it is not adapted.
         norms: gain and shift of stem and slots, each (n, 2, width); empty where there are none, or none that adapt.
+        constant_outputs: how many outputs, the last ones, depend on the head's bias alone.
     """
 
     matrices: list[Tensor | None]
     norms: list[Tensor] = field(default_factory=list)
+    constant_outputs: int = 0
 
     def tensors(self) -> list[Tensor]:
         """All tensors that exist, matrices first."""
@@ -41,7 +43,7 @@ class Weights:
         """The same structure around other tensors, given in the order of `tensors()`."""
         remaining = iter(tensors)
         matrices = [None if matrix is None else next(remaining) for matrix in self.matrices]
-        return Weights(matrices, list(remaining))
+        return Weights(matrices, list(remaining), self.constant_outputs)
 
     @cached_property
     def reversed(self) -> list[Tensor]:
@@ -55,9 +57,9 @@ class Weights:
         assert head is not None
         return head.transpose(1, 2)
 
-    def __reduce__(self) -> tuple[type[Weights], tuple[list[Tensor | None], list[Tensor]]]:
+    def __reduce__(self) -> tuple[type[Weights], tuple[list[Tensor | None], list[Tensor], int]]:
         # Without the views: pickled, they would come back as tensors of their own.
-        return (Weights, (self.matrices, self.norms))
+        return (Weights, (self.matrices, self.norms, self.constant_outputs))
 
 
 Filled = Sequence["Tensor | bool"]
@@ -190,7 +192,10 @@ def backward(
 
     last = len(weights.matrices) - 1
     norms: list[Tensor] = []
-    matrices: list[Tensor | None] = [*[None] * last, by_head(trace, output_gradient)]
+    by_last = by_head(trace, output_gradient)
+    if weights.constant_outputs:
+        by_last = without_inputs(by_last, weights.constant_outputs)
+    matrices: list[Tensor | None] = [*[None] * last, by_last]
     shape = tuple(trace.features.shape)
     # By the activations behind the present position. A single output's product is plain multiplication, and faster so.
     product = torch.mul if output_gradient.shape[2] == 1 else torch.bmm
@@ -233,6 +238,13 @@ def by_head(trace: Trace, output_gradient: Tensor) -> Tensor:
     if output_gradient.shape[2] == 1:
         return (inputs * output_gradient).sum(dim=1).unsqueeze(2)
     return torch.bmm(output_gradient.transpose(1, 2), inputs).transpose(1, 2)
+
+
+def without_inputs(head: Tensor, constant_outputs: int) -> Tensor:
+    """The head's matrix (..., width + 1, out) with zeros where it would lead from activations to constant outputs."""
+    mask = torch.ones(head.shape[-2:], dtype=head.dtype, device=head.device)
+    mask[:-1, head.shape[-1] - constant_outputs :] = 0.0
+    return head * mask
 
 
 def mean_over_points(values: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,43 @@ Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Objective:
+class Budget:
+    """How long an agent has with a task, and from when on that counts.
+
+    The meta-RL objective is the sum of what the units of one task's budget earn, from the K-th (counted from 0) to the
+    last of H. K = 0 is fast adaptation, K = H - 1 final performance.
+
+    Attributes:
+        horizon: H, units of the budget: steps of an episode, or inner episodes of a trial.
+        burn_in: K, units at the beginning that earn nothing.
+    """
+
+    unit: ClassVar[str] = "horizon"
+    """What the argument is called that the horizon is given by."""
+
+    horizon: int
+    burn_in: int = 0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.horizon, bool) or not isinstance(self.horizon, int | np.integer) or self.horizon < 1:
+            raise ValueError(f"{self.unit}={self.horizon!r}: must be a positive integer")
+        if not isinstance(self.burn_in, int | np.integer) or not 0 <= self.burn_in < self.horizon:
+            raise ValueError(f"burn_in={self.burn_in!r}: must be an integer from 0 to below {self.unit}={self.horizon}")
+
+    def counted(self, earned: Array, clock: Array) -> Array:
+        """What was earned in unit number `clock` (n,), counted from 1, as far as it counts: 0 during the burn-in."""
+        return np.where(clock > self.burn_in, earned, 0.0) if self.burn_in else earned
+
+
+@dataclass(frozen=True)
+class TrialBudget(Budget):
+    """Inner episodes with one task."""
+
+    unit: ClassVar[str] = "episodes"
+
+
+@dataclass(frozen=True)
+class Objective(Budget):
     """What an episode is worth: the meta-RL objective over H steps, of which the first K earn nothing.
 
     Attributes:
@@ -26,16 +62,11 @@ class Objective:
         feedback: whether the score is of the loss on the query or on the support set.
     """
 
-    horizon: int
-    burn_in: int = 0
     reward: str = "performance"
     feedback: str = "query"
 
     def __post_init__(self) -> None:
-        if isinstance(self.horizon, bool) or not isinstance(self.horizon, int | np.integer) or self.horizon < 1:
-            raise ValueError(f"horizon={self.horizon!r}: must be a positive integer")
-        if not isinstance(self.burn_in, int | np.integer) or not 0 <= self.burn_in < self.horizon:
-            raise ValueError(f"burn_in={self.burn_in!r}: must be an integer from 0 to below horizon={self.horizon}")
+        super().__post_init__()
         if self.reward not in REWARDS:
             raise ValueError(f"reward={self.reward!r}: must be one of {', '.join(map(repr, REWARDS))}")
         if self.feedback not in FEEDBACKS:
@@ -45,7 +76,4 @@ class Objective:
         """The reward's terms by name, each (n,): scores before and after the step that ended at `clock`."""
         earned = -after / self.horizon if self.reward == "performance" else before - after
         penalty = np.where(diverged, -1.0 / self.horizon, 0.0)
-        if self.burn_in:
-            counts = clock > self.burn_in
-            earned, penalty = np.where(counts, earned, 0.0), np.where(counts, penalty, 0.0)
-        return {self.reward: earned, "divergence": penalty}
+        return {self.reward: self.counted(earned, clock), "divergence": self.counted(penalty, clock)}

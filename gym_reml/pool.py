@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gym_reml.kinds import LAYER_KINDS, LayerKind, find_kind
-from gym_reml.network import Weights
+from gym_reml.network import Weights, without_inputs
 from gym_reml.pool_files import load_safely, save_atomically
 from gym_reml.pool_parts import RATES, find_problem, rate_shapes, statistics_shapes
 
@@ -36,6 +36,7 @@ class LayerPool:
         adapt_stem: whether episodes adapt the stem's matrix.
         statistics: running mean and variance for each step, "stem" (T, 2, width) and "layers" (T, L, 2, width), or {}.
             They follow the replays of a learner, and normalise wherever networks are not replayed.
+        constant_outputs: how many outputs, the last ones, depend on the head's bias alone (log deviations of policies).
     """
 
     kind: str
@@ -44,6 +45,7 @@ class LayerPool:
     granularity: str | None = None
     adapt_stem: bool = True
     statistics: dict[str, Tensor] = field(default_factory=dict)
+    constant_outputs: int = 0
 
     @classmethod
     def random(
@@ -56,6 +58,7 @@ class LayerPool:
         kind: str = "residual",
         adapt_stem: bool | None = None,
         scale: float = 1.0,
+        constant_outputs: int = 0,
         seed: int = 0,
     ) -> Self:
         """A pool of fresh layers, initialised as `nn.Linear` initialises: U(-1/sqrt(in), 1/sqrt(in)) for all.
@@ -69,16 +72,19 @@ class LayerPool:
             adapt_stem: None means True, but False for kinds with normalisation, where the norm's gain and shift
                 suffice.
             scale: factor on the hidden layers' weights.
+            constant_outputs: how many outputs, the last ones, have a bias (0 at first) and no weights.
             seed: of the weights.
 
         Raises:
-            ValueError: an unknown kind, or a size below one.
+            ValueError: an unknown kind, a size below one, or more constant outputs than outputs.
         """
         layer_kind = find_kind(kind)
         sizes = {"in_features": in_features, "out_features": out_features, "width": width, "layers": layers}
         for argument, value in sizes.items():
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
                 raise ValueError(f"{argument}={value!r}: must be a positive integer")
+        if isinstance(constant_outputs, bool) or not 0 <= constant_outputs <= out_features:
+            raise ValueError(f"constant_outputs={constant_outputs!r}: must be from 0 to out_features={out_features}")
         generator = torch.Generator().manual_seed(seed)
 
         def uniform(*shape: int) -> Tensor:
@@ -90,11 +96,14 @@ class LayerPool:
             "layers": uniform(layers, width + 1, width) * scale,
             "head": uniform(width + 1, out_features),
         }
+        if constant_outputs:
+            parameters["head"][:, out_features - constant_outputs :] = 0.0
         if layer_kind.normalised:
             unit = torch.stack([torch.ones(width), torch.zeros(width)])
             parameters["stem_norm"] = unit.clone()
             parameters["layers_norm"] = unit.repeat(layers, 1, 1)
-        return cls(kind, parameters, adapt_stem=not layer_kind.normalised if adapt_stem is None else adapt_stem)
+        adapt_stem = not layer_kind.normalised if adapt_stem is None else adapt_stem
+        return cls(kind, parameters, adapt_stem=adapt_stem, constant_outputs=constant_outputs)
 
     @property
     def layer_kind(self) -> LayerKind:
@@ -212,12 +221,16 @@ class LayerPool:
         count, index = slots.shape[1], (slots - 1).clamp_min(0)
         stem = self.parameters["stem"].expand(count, -1, -1) if self.adapt_stem else None
         layers = self.parameters["layers"]
-        matrices = [stem, *(layers[row] for row in index), self.parameters["head"].expand(count, -1, -1)]
+        head, constant = self.parameters["head"], self.constant_outputs
+        if constant:
+            # Without a derivative, what is zero stays zero.
+            head = without_inputs(head, constant)
+        matrices = [stem, *(layers[row] for row in index), head.expand(count, -1, -1)]
         if "stem_norm" not in self.adapted:
-            return Weights(matrices)
+            return Weights(matrices, constant_outputs=constant)
         layer_norms = self.parameters["layers_norm"]
         stem_norm = self.parameters["stem_norm"].expand(count, -1, -1)
-        return Weights(matrices, [stem_norm, *(layer_norms[row] for row in index)])
+        return Weights(matrices, [stem_norm, *(layer_norms[row] for row in index)], constant)
 
     def gather_norms(self, slots: Tensor, clock: Tensor, running: bool) -> list[Tensor] | None:
         """What normalised layers of n networks take at some step, stem first; None unless norms go by the step.
@@ -282,7 +295,9 @@ class LayerPool:
             {name: tensor.detach().clone() for name, tensor in part.items()}
             for part in (self.parameters, self.rates, self.statistics)
         )
-        return LayerPool(self.kind, parameters, rates, self.granularity, self.adapt_stem, statistics)
+        return LayerPool(
+            self.kind, parameters, rates, self.granularity, self.adapt_stem, statistics, self.constant_outputs
+        )
 
     def to(self, device: torch.device | str) -> LayerPool:
         """This pool if it is on that device already, else a copy there."""
@@ -304,7 +319,8 @@ class LayerPool:
             pool.trainable() | {f"statistics.{name}": tensor for name, tensor in pool.statistics.items()}
             for pool in (self, other)
         )
-        same_kind = (self.kind, self.granularity) == (other.kind, other.granularity)
+        kinds = [(pool.kind, pool.granularity, pool.constant_outputs) for pool in (self, other)]
+        same_kind = kinds[0] == kinds[1]
         if not same_kind or {n: t.shape for n, t in own.items()} != {n: t.shape for n, t in theirs.items()}:
             raise ValueError(f"other: a pool of another shape ({other.describe()}) than this one ({self.describe()})")
         with torch.no_grad():
@@ -314,11 +330,12 @@ class LayerPool:
     def describe(self) -> str:
         """The pool in a line."""
         rates = f", rates per {self.granularity}" if self.granularity else ""
+        constant = f" ({self.constant_outputs} constant)" if self.constant_outputs else ""
         kept = "norms and running statistics" if self.statistics else "norms"
         norms = f", {kept} for each of {self.norm_steps} steps" if self.norm_steps else ""
         return (
             f"{self.layers} {self.kind} layers of width {self.width}, "
-            f"{self.in_features} inputs, {self.out_features} outputs{rates}{norms}"
+            f"{self.in_features} inputs, {self.out_features} outputs{constant}{rates}{norms}"
         )
 
     def state(self) -> dict[str, Any]:
@@ -337,7 +354,8 @@ class LayerPool:
         found = state.get("format") if isinstance(state, dict) else type(state).__name__
         if found != FORMAT:
             raise ValueError(f"{source}: not a layer pool this version reads (found {found!r}, expected {FORMAT!r})")
-        parts = {"statistics": {}} | {name: part for name, part in state.items() if name != "format"}  # older: none
+        older: dict[str, Any] = {"statistics": {}, "constant_outputs": 0}  # files from before these have none
+        parts = older | {name: part for name, part in state.items() if name != "format"}
         if set(parts) != {part.name for part in fields(cls)}:
             raise ValueError(f"{source}: damaged layer pool, holds {', '.join(map(repr, state))}")
         problem = find_problem(**parts)

@@ -31,7 +31,14 @@ def statistics_shapes(width: int, layers: int, steps: int) -> Shapes:
 
 
 def find_problem(
-    *, kind: Any, parameters: Any, rates: Any, granularity: Any, adapt_stem: Any, statistics: Any
+    *,
+    kind: Any,
+    parameters: Any,
+    rates: Any,
+    granularity: Any,
+    adapt_stem: Any,
+    statistics: Any,
+    constant_outputs: Any,
 ) -> str | None:
     """What is wrong with a pool read from outside: types, names, shapes, numbers; None if nothing is."""
     if not isinstance(kind, str) or kind not in LAYER_KINDS:
@@ -76,6 +83,10 @@ def find_problem(
         fitting |= {f"rate.{name}": shape for name, shape in found.items()}
     if shapes != fitting or not min(inputs - 1, outputs, width, layers, norm_steps) > 0:
         return misfit
+    if isinstance(constant_outputs, bool) or not isinstance(constant_outputs, int):
+        return f"constant_outputs is {constant_outputs!r}"
+    if not 0 <= constant_outputs <= outputs:
+        return f"constant_outputs is {constant_outputs!r} of {outputs} outputs"
     if {tensor.dtype for tensor in tensors.values()} not in ({torch.float32}, {torch.float64}):
         return "numbers are not of one floating type"
     broken = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]

@@ -18,6 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 HUGE = 1e30
 # A perfect fit has loss 0, which has no place on a log axis: it is drawn at this floor.
 TINY = 1e-8
+# Goals of navigation lie within .5 of the start, on each axis.
+_LEAST_REACH = 0.7
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,21 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class Paths:
+    """Ways on the plane that the network, a policy, took in the support set.
+
+    Attributes:
+        before: (m, steps + 1, 2) float, places by trajectory and step before the first step, NaN after the end.
+        now: (m, steps + 1, 2) float, the same of the present network.
+        goal: (2,) float, where it was to go.
+    """
+
+    before: np.ndarray
+    now: np.ndarray
+    goal: np.ndarray
+
+
+@dataclass(frozen=True)
 class Frame:
     """One moment of an episode of building and training a network.
 
@@ -58,6 +75,8 @@ class Frame:
         support_loss: Loss on the support set at steps 0..t, length t + 1.
         query_loss: Loss on the query set at steps 0..t, length t + 1.
         curve: The fit, for one-dimensional regression.
+        measure: What the field calls the losses: "loss", or "return" where they are minus it.
+        paths: Ways on the plane, for policies that move on one.
         images: (ways, h, w) float in [0, 1], one support image a class, for classification.
         query_accuracy: Share of the query set classified correctly, for classification.
     """
@@ -75,7 +94,9 @@ class Frame:
     diverged: tuple[bool, ...]
     support_loss: tuple[float, ...]
     query_loss: tuple[float, ...]
+    measure: str = "loss"
     curve: Curve | None = None
+    paths: Paths | None = None
     images: np.ndarray | None = None
     query_accuracy: float | None = None
 
@@ -88,6 +109,14 @@ class Frame:
     def refused(self) -> bool:
         """Whether the last step was refused."""
         return bool(self.diverged and self.diverged[-1])
+
+    @property
+    def courses(self) -> dict[str, tuple[float, ...]]:
+        """Losses over the steps by the set they are of, or returns, as ``measure`` says."""
+        sign = -1.0 if self.measure == "return" else 1.0
+        series = {"support": self.support_loss, "query": self.query_loss}
+        # Adding 0.0 turns the minus zero of a return into zero.
+        return {name: tuple(sign * loss + 0.0 for loss in losses) for name, losses in series.items()}
 
     @cached_property
     def appended(self) -> tuple[bool, ...]:
@@ -178,14 +207,26 @@ def curve_scales(curve: Curve) -> tuple[Scale, Scale]:
 
 
 def loss_scale(frame: Frame) -> Scale:
-    """The axis of both losses: whole decades, or linear where a loss is negative (a return can be)."""
-    values = tamed(tuple(frame.support_loss) + tuple(frame.query_loss))
+    """The axis of both losses: whole decades, or linear where one is negative; linear for returns."""
+    values = tamed([value for course in frame.courses.values() for value in course])
     values = values[np.isfinite(values)]
-    if values.size and values.min() < 0:
+    if frame.measure == "return" or (values.size and values.min() < 0):
         return range_scale(values, 0.05)
     values = np.maximum(values, TINY) if values.size else np.array([0.1, 1.0])
     low, high = np.floor(np.log10(values.min())), np.ceil(np.log10(values.max()))
     return Scale(float(10.0**low), float(10.0 ** max(high, low + 1)), log=True)
+
+
+def plane_reach(points: ArrayLike) -> float:
+    """How far the axes of a plane reach to all sides of (0, 0): a round number, so that it seldom changes.
+
+    Args:
+        points: (..., 2) float, what is to lie within; what is not finite lies nowhere.
+    """
+    places = np.abs(tamed(points))
+    farthest = float(np.max(places, initial=_LEAST_REACH, where=np.isfinite(places)))
+    unit = 10.0 ** np.floor(np.log10(farthest))
+    return float(next(unit * multiple for multiple in (1, 1.5, 2, 3, 5, 7, 10) if unit * multiple >= farthest * 0.999))
 
 
 def step_scale(frame: Frame) -> Scale:
@@ -225,6 +266,14 @@ def window(values: Sequence[float], most: int) -> tuple[int, Sequence[float]]:
     return left_out, values[left_out:]
 
 
+def need_pillow() -> None:
+    """Raises an ImportError that names the extra where Pillow is not installed."""
+    try:
+        import PIL  # noqa: F401
+    except ImportError as error:
+        raise ImportError('render_mode="rgb_array" draws with Pillow: pip install "gym-reml[render]"') from error
+
+
 def render_rgb(frame: Frame) -> NDArray[np.uint8]:
     """Draw a frame.
 
@@ -237,10 +286,7 @@ def render_rgb(frame: Frame) -> NDArray[np.uint8]:
     Raises:
         ImportError: Pillow is not installed.
     """
-    try:
-        import PIL  # noqa: F401
-    except ImportError as error:
-        raise ImportError('render_mode="rgb_array" draws with Pillow: pip install "gym-reml[render]"') from error
+    need_pillow()
     from gym_reml.rendering_rgb import draw_frame
 
     return draw_frame(frame)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from gym_reml.rendering import (
     Curve,
     Frame,
+    Paths,
     Scale,
     action_words,
     curve_scales,
@@ -21,10 +22,8 @@ from gym_reml.rendering import (
     tamed,
     window,
 )
+from gym_reml.rendering_text import COLUMNS, MARGIN, plane_lines, spark, wrapped
 
-COLUMNS = 80
-_MARGIN = 10
-_BLOCKS = "▁▂▃▄▅▆▇█"
 _GREYS = " .:-=+*#%@"
 
 
@@ -35,81 +34,63 @@ def write_frame(frame: Frame) -> str:
     chosen = frame.actions[-1] if frame.actions else None
     pool = [f">{layer}<" if layer == chosen else str(layer) for layer in range(1, frame.pool_size + 1)]
     lines = [*textwrap.wrap(f"Building a network for one task: {frame.family}", COLUMNS), "=" * COLUMNS]
-    lines += _wrapped("action", action_words(frame).split(" "), " ")
+    lines += wrapped("action", action_words(frame).split(" "), " ")
     if frame.refused:
-        lines += _wrapped("", ["REFUSED: it diverged, weights kept"], "")
-    lines += _wrapped("network", ["input", "stem", *boxes, "head", "output"], " -> ")
-    lines += _wrapped("pool", [pool_words(frame) + ":", *pool], " ")
+        lines += wrapped("", ["REFUSED: it diverged, weights kept"], "")
+    lines += wrapped("network", ["input", "stem", *boxes, "head", "output"], " -> ")
+    lines += wrapped("pool", [pool_words(frame) + ":", *pool], " ")
     lines += _step_lines(frame)
     scale = loss_scale(frame)
-    for name, losses in (("support", frame.support_loss), ("query", frame.query_loss)):
-        lines += _loss_lines(name, losses, scale)
+    for name, values in frame.courses.items():
+        lines += _course_lines(name, frame.measure, values, scale)
     if frame.query_accuracy is not None:
         words = f"{frame.query_accuracy:.1%}" if np.isfinite(frame.query_accuracy) else number(frame.query_accuracy)
-        lines += _wrapped("accuracy", [f"{words} of the query set"], "")
+        lines += wrapped("accuracy", [f"{words} of the query set"], "")
     if frame.curve is not None:
         lines += ["", *_fit_lines(frame.curve)]
+    elif frame.paths is not None:
+        lines += ["", *_path_lines(frame.paths)]
     elif frame.images is not None and len(frame.images):
         lines += ["", *_image_lines(frame.images)]
     return "\n".join(line[:COLUMNS].rstrip() for line in lines)
 
 
-def _wrapped(label: str, words: Sequence[str], joint: str) -> list[str]:
-    """Words in a row under a label, continued on further lines where they do not fit."""
-    lines = [label.ljust(_MARGIN) + words[0]]
-    for word in words[1:]:
-        # The room for the joint is kept free, since a line that goes on ends with it.
-        if len(lines[-1]) + len(joint) + len(word) + len(joint.rstrip()) > COLUMNS:
-            lines[-1] += joint.rstrip()
-            lines.append(" " * _MARGIN + word)
-        else:
-            lines[-1] += joint + word
-    return lines
-
-
-def _spark(values: Sequence[float], scale: Scale) -> str:
-    """One block a value, as high as it lies on the axis; ? where it is not finite."""
-    places = scale.fraction(values)
-    blocks = np.nan_to_num(np.clip(places, 0.0, 1.0) * (len(_BLOCKS) - 1)).round().astype(int)
-    return "".join(_BLOCKS[block] if ok else "?" for block, ok in zip(blocks, np.isfinite(places), strict=True))
-
-
 def _step_lines(frame: Frame) -> list[str]:
     """Step sizes as blocks, refused ones as x, and below each the layer chosen."""
     scale = step_scale(frame)
-    left_out, sizes = window(frame.step_sizes, COLUMNS - _MARGIN)
+    left_out, sizes = window(frame.step_sizes, COLUMNS - MARGIN)
     title = f"gradient step sizes, log scale {number(scale.low)} to {number(scale.high)}"
     if any(frame.diverged):
         title += ", x = refused"
-    lines = _wrapped("steps", [title + (f" (first {left_out} not shown)" if left_out else "")], "")
+    lines = wrapped("steps", [title + (f" (first {left_out} not shown)" if left_out else "")], "")
     if not sizes:
-        return [*lines, " " * _MARGIN + "none yet"]
+        return [*lines, " " * MARGIN + "none yet"]
     refused = [index < len(frame.diverged) and frame.diverged[index] for index in range(left_out, frame.steps)]
-    blocks = "".join("x" if bad else block for bad, block in zip(refused, _spark(sizes, scale), strict=True))
+    blocks = "".join("x" if bad else block for bad, block in zip(refused, spark(sizes, scale), strict=True))
     if len(sizes) > 7:
-        lines.append(" " * _MARGIN + blocks)
+        lines.append(" " * MARGIN + blocks)
         if frame.pool_size < 10:
-            return [*lines, "layer".ljust(_MARGIN) + "".join(str(layer or "-") for layer in frame.actions[left_out:])]
-        return lines + _wrapped("layer", [str(layer or "-") for layer in frame.actions[left_out:]] or ["-"], " ")
+            return [*lines, "layer".ljust(MARGIN) + "".join(str(layer or "-") for layer in frame.actions[left_out:])]
+        return lines + wrapped("layer", [str(layer or "-") for layer in frame.actions[left_out:]] or ["-"], " ")
     # Few steps leave room to write each in full: number, layer and size.
     cells = [
         (f"layer {layer}" if layer else "none", f"{block} {number(size)}")
         for layer, size, block in zip(frame.actions[left_out:], sizes, blocks, strict=False)
     ]
     rows = zip(*cells, strict=True)
-    return lines + [" " * _MARGIN + "".join(f"{cell[:9]:<10}" for cell in row)[:70] for row in rows]
+    return lines + [" " * MARGIN + "".join(f"{cell[:9]:<10}" for cell in row)[:70] for row in rows]
 
 
-def _loss_lines(name: str, losses: Sequence[float], scale: Scale) -> list[str]:
-    """First and present value of a loss, and its course as blocks."""
-    if not losses:
-        return _wrapped(name, ["loss unknown"], "")
-    _, shown = window(losses, 64)
-    words = f"loss {number(losses[-1])}" + (f", at start {number(losses[0])}" if len(losses) > 1 else "")
-    blocks = _spark(shown, scale)
-    if _MARGIN + 37 + len(blocks) <= COLUMNS:
-        return [name.ljust(_MARGIN) + words.ljust(37) + blocks]
-    return [name.ljust(_MARGIN) + words, " " * _MARGIN + blocks]
+def _course_lines(name: str, measure: str, values: Sequence[float], scale: Scale) -> list[str]:
+    """First and present value of a loss or return, and its course as blocks."""
+    if not values:
+        return wrapped(name, [f"{measure} unknown"], "")
+    _, shown = window(values, 64)
+    words = f"{measure} {number(values[-1])}" + (f", at start {number(values[0])}" if len(values) > 1 else "")
+    blocks = spark(shown, scale)
+    if MARGIN + 37 + len(blocks) <= COLUMNS:
+        return [name.ljust(MARGIN) + words.ljust(37) + blocks]
+    return [name.ljust(MARGIN) + words, " " * MARGIN + blocks]
 
 
 def _fit_lines(curve: Curve, rows: int = 13, columns: int = 66) -> list[str]:
@@ -136,9 +117,16 @@ def _fit_lines(curve: Curve, rows: int = 13, columns: int = 66) -> list[str]:
     places = ((1.0 - upward.fraction(ticks)) * (rows - 1)).round().astype(int).tolist()
     labels = {place: number(tick) for place, tick in zip(places, ticks, strict=True)}
     lines = ["fit       . target   * network   # both   o support point"]
-    lines += [f"{labels.get(row, ''):>{_MARGIN}} |{''.join(grid[row])}|" for row in range(rows)]
+    lines += [f"{labels.get(row, ''):>{MARGIN}} |{''.join(grid[row])}|" for row in range(rows)]
     low, high = number(across.low), number(across.high)
-    return [*lines, " " * (_MARGIN + 2) + low + high.rjust(columns - len(low))]
+    return [*lines, " " * (MARGIN + 2) + low + high.rjust(columns - len(low))]
+
+
+def _path_lines(paths: Paths) -> list[str]:
+    """The plane as characters: . before the first step, * now, # both, S start, G goal."""
+    before, now = (list(ways) for ways in (paths.before, paths.now))
+    lines = ["paths     . at start   * now   # both   S start   G goal"]
+    return lines + plane_lines([(before, "."), (now, "*")], paths.goal, both="#")
 
 
 def _image_lines(images: np.ndarray, rows: int = 7, columns: int = 14) -> list[str]:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gym_reml.rendering import (
     Curve,
     Frame,
-    Scale,
     curve_scales,
     loss_scale,
     number,
@@ -33,45 +31,18 @@ from gym_reml.rendering_canvas import (
     layer_colour,
     text_width,
 )
+from gym_reml.rendering_plots import GUTTER, broken_line, legend, plot_area
 
 PANEL_TOP, PANEL_BOTTOM = 222.0, 544.0
-# Room left of a plot for the numbers on its axis.
-_GUTTER = 48.0
-
-
-def _plot_area(
-    canvas: Canvas, area: tuple[float, float, float, float], scale: Scale, ticks: list[float], ruled: bool = True
-) -> None:
-    """The frame of a plot with numbers up its left side."""
-    left, top, right, bottom = area
-    for tick, place in zip(ticks, scale.fraction(ticks).tolist(), strict=True):
-        y = bottom - place * (bottom - top)
-        if ruled:
-            canvas.line([(left, y), (right, y)], GRID)
-        canvas.text(left - 6, y, number(tick), 14, MUTED, "rm")
-    canvas.box(area, outline=RULE)
-
-
-def _legend(canvas: Canvas, x: float, y: float, entries: list[tuple[str, Colour, str]]) -> None:
-    """Marks and words in a row: (words, colour, kind), kind one of "line", "wide", "round", "square", "point"."""
-    for words, colour, kind in entries:
-        if kind != "point":
-            canvas.line([(x, y), (x + 22, y)], colour, 5.0 if kind == "wide" else 2.5)
-        if kind in ("round", "point"):
-            canvas.dot(x + 11, y, 4.5, colour)
-        elif kind == "square":
-            canvas.square(x + 11, y, 4.0, colour)
-        canvas.text(x + 28, y, words, 15)
-        x += 28 + text_width(words, 15) + 18
 
 
 def draw_fit(canvas: Canvas, curve: Curve, left: float, right: float) -> None:
     """Target, prediction and support points; what leaves the axes is cut off."""
     across, upward = curve_scales(curve)
     top, bottom = PANEL_TOP + 24, PANEL_BOTTOM - 20
-    area = (left + _GUTTER, top, right, bottom)
-    width, height = right - left - _GUTTER, bottom - top
-    _plot_area(canvas, area, upward, upward.ticks())
+    area = (left + GUTTER, top, right, bottom)
+    width, height = right - left - GUTTER, bottom - top
+    plot_area(canvas, area, upward, upward.ticks())
     for tick, place in zip(across.ticks(), across.fraction(across.ticks()).tolist(), strict=True):
         canvas.text(area[0] + place * width, bottom + 11, number(tick), 14, MUTED, "mm")
 
@@ -82,7 +53,7 @@ def draw_fit(canvas: Canvas, curve: Curve, left: float, right: float) -> None:
     x = across.fraction(curve.x) * width
     for values, colour, thick in ((curve.target, PALE, 5.0), (curve.prediction, QUERY, 2.5)):
         y = height - np.clip(upward.fraction(values), -9.0, 10.0) * height
-        _broken_line(plot, x, y, colour, thick)
+        broken_line(plot, x, y, colour, thick)
     marks = zip(across.fraction(curve.support_x), upward.fraction(curve.support_y), strict=True)
     for px, py in marks:
         if np.isfinite(px) and np.isfinite(py):
@@ -95,17 +66,7 @@ def draw_fit(canvas: Canvas, curve: Curve, left: float, right: float) -> None:
     words = "network" if seen else "network (off scale)"
     entries = [("target", PALE, "wide"), (words, QUERY, "line"), ("support", SUPPORT, "point")]
     canvas.text(left, PANEL_TOP + 7, "Fit", 15, bold=True)
-    _legend(canvas, left + _GUTTER, PANEL_TOP + 7, entries)
-
-
-def _broken_line(canvas: Canvas, x: NDArray[np.float64], y: NDArray[np.float64], colour: Colour, width: float) -> None:
-    """A line through the finite points, interrupted at the others."""
-    finite = np.isfinite(x) & np.isfinite(y)
-    for run in np.split(np.arange(len(x)), np.flatnonzero(np.diff(finite)) + 1):
-        if len(run) and finite[run[0]]:
-            points = list(zip(x[run].tolist(), y[run].tolist(), strict=True))
-            # Two equal points draw the dot that a single point would not.
-            canvas.line(points if len(points) > 1 else points * 2, colour, width)
+    legend(canvas, left + GUTTER, PANEL_TOP + 7, entries)
 
 
 def draw_images(canvas: Canvas, images: np.ndarray, accuracy: float | None, left: float, right: float) -> None:
@@ -156,31 +117,32 @@ def _step_x(frame: Frame, left: float, right: float, step: float) -> float:
 
 
 def draw_losses(canvas: Canvas, frame: Frame, left: float, right: float) -> None:
-    """Support and query loss over the steps, with their present values."""
+    """Support and query loss, or return, over the steps, with their present values."""
     scale = loss_scale(frame)
-    area = (left + _GUTTER, PANEL_TOP + 24, right, PANEL_TOP + 174)
-    _plot_area(canvas, area, scale, scale.ticks(4))
+    area = (left + GUTTER, PANEL_TOP + 24, right, PANEL_TOP + 174)
+    plot_area(canvas, area, scale, scale.ticks(4))
     entries: list[tuple[str, Colour, str]] = []
-    series = (("support", frame.support_loss, SUPPORT, "square"), ("query", frame.query_loss, QUERY, "round"))
+    marks = {"support": (SUPPORT, "square"), "query": (QUERY, "round")}
     radius = 4.0 if frame.horizon <= 20 else 2.5
-    for name, losses, colour, mark in series:
+    for name, losses in frame.courses.items():
+        colour, mark = marks[name]
         x = np.array([_step_x(frame, area[0], area[2], step) for step in range(len(losses))])
         y = area[3] - np.clip(scale.fraction(losses), 0.0, 1.0) * (area[3] - area[1])
-        _broken_line(canvas, x, y, colour, 2.5)
+        broken_line(canvas, x, y, colour, 2.5)
         for px, py in zip(x.tolist(), y.tolist(), strict=True):
             if np.isfinite(py):
                 (canvas.square if mark == "square" else canvas.dot)(px, py, radius, colour)
         entries.append((f"{name} {number(losses[-1]) if losses else '-'}", colour, mark))
-    canvas.text(left, PANEL_TOP + 7, "Loss", 15, bold=True)
-    _legend(canvas, left + _GUTTER, PANEL_TOP + 7, entries)
+    canvas.text(left, PANEL_TOP + 7, frame.measure.capitalize(), 15, bold=True)
+    legend(canvas, left + max(GUTTER, text_width(frame.measure.capitalize(), 15) + 14), PANEL_TOP + 7, entries)
 
 
 def draw_step_sizes(canvas: Canvas, frame: Frame, left: float, right: float) -> None:
     """A bar a step for its size and below it the layer that was chosen; refused steps are hollow with a cross."""
     title = PANEL_TOP + 195
-    area = (left + _GUTTER, title + 16, right, PANEL_BOTTOM - 50)
+    area = (left + GUTTER, title + 16, right, PANEL_BOTTOM - 50)
     scale = step_scale(frame)
-    _plot_area(canvas, area, scale, [scale.low, scale.high], ruled=False)
+    plot_area(canvas, area, scale, [scale.low, scale.high], ruled=False)
     canvas.text(left, title, "Gradient step sizes", 15, bold=True)
     canvas.text(left + text_width("Gradient step sizes", 15) + 10, title, "log scale", 14, MUTED)
     if any(frame.diverged):

@@ -1,4 +1,4 @@
-"""A frame as a picture: the network, the pool and the last action above; the fit, the losses and the steps below."""
+"""A frame as a picture: the network, the pool and the last action above; what the network does and how well below."""
 
 from __future__ import annotations
 
@@ -21,48 +21,51 @@ from gym_reml.rendering_canvas import (
     shortened,
     text_width,
 )
-from gym_reml.rendering_panels import draw_fit, draw_images, draw_losses, draw_step_sizes
+from gym_reml.rendering_panels import PANEL_BOTTOM, PANEL_TOP, draw_fit, draw_images, draw_losses, draw_step_sizes
+from gym_reml.rendering_plane import draw_paths
 
 WIDTH, HEIGHT = 896, 560
-_LEFT, _RIGHT = 24.0, 872.0
+LEFT, RIGHT = 24.0, 872.0
 
 
 def draw_frame(frame: Frame) -> NDArray[np.uint8]:
     """Draw a frame: (HEIGHT, WIDTH, 3) uint8."""
     canvas = Canvas(WIDTH, HEIGHT)
-    canvas.text(_LEFT, 27, shortened(f"Building a network for one task: {frame.family}", 848, 20), 20, bold=True)
+    canvas.text(LEFT, 27, shortened(f"Building a network for one task: {frame.family}", 848, 20), 20, bold=True)
     _draw_action(canvas, frame)
     _draw_network(canvas, frame)
     _draw_pool(canvas, frame)
-    canvas.line([(_LEFT, 208), (_RIGHT, 208)], GRID)
+    canvas.line([(LEFT, 208), (RIGHT, 208)], GRID)
     if frame.curve is not None:
-        draw_fit(canvas, frame.curve, _LEFT, 430)
+        draw_fit(canvas, frame.curve, LEFT, 430)
+    elif frame.paths is not None:
+        draw_paths(canvas, frame.paths, (LEFT, PANEL_TOP, 430.0, PANEL_BOTTOM))
     elif frame.images is not None:
-        draw_images(canvas, frame.images, frame.query_accuracy, _LEFT, 430)
-    steps_left = _LEFT if frame.curve is None and frame.images is None else 462.0
-    draw_losses(canvas, frame, steps_left, _RIGHT)
-    draw_step_sizes(canvas, frame, steps_left, _RIGHT)
+        draw_images(canvas, frame.images, frame.query_accuracy, LEFT, 430)
+    steps_left = LEFT if frame.curve is None and frame.paths is None and frame.images is None else 462.0
+    draw_losses(canvas, frame, steps_left, RIGHT)
+    draw_step_sizes(canvas, frame, steps_left, RIGHT)
     return canvas.to_array()
 
 
 def _draw_action(canvas: Canvas, frame: Frame) -> None:
     """The last action in words, and whether it was refused."""
-    canvas.box((_LEFT, 47, _RIGHT, 79), fill=BAND, radius=6)
+    canvas.box((LEFT, 47, RIGHT, 79), fill=BAND, radius=6)
     verdict = "REFUSED: it diverged, weights kept" if frame.refused else ""
-    room = _RIGHT - _LEFT - 28 - (text_width(verdict, 16) + 16 if verdict else 0)
+    room = RIGHT - LEFT - 28 - (text_width(verdict, 16) + 16 if verdict else 0)
     words = action_words(frame)
-    canvas.text(_LEFT + 12, 63, shortened(words[0].upper() + words[1:], room, 17), 17)
+    canvas.text(LEFT + 12, 63, shortened(words[0].upper() + words[1:], room, 17), 17)
     if verdict:
-        canvas.text(_RIGHT - 12, 63, verdict, 16, ALERT, "rm", bold=True)
+        canvas.text(RIGHT - 12, 63, verdict, 16, ALERT, "rm", bold=True)
 
 
 def _draw_network(canvas: Canvas, frame: Frame) -> None:
     """Input, stem, slots, head and output, from left to right."""
     slots = max(frame.slots, len(frame.layers))
     top, bottom, middle = 95.0, 143.0, 119.0
-    start, end = _LEFT + text_width("input", 16) + 6, _RIGHT - text_width("output", 16) - 6
-    canvas.text(_LEFT, middle, "input", 16)
-    canvas.text(_RIGHT, middle, "output", 16, anchor="rm")
+    start, end = LEFT + text_width("input", 16) + 6, RIGHT - text_width("output", 16) - 6
+    canvas.text(LEFT, middle, "input", 16)
+    canvas.text(RIGHT, middle, "output", 16, anchor="rm")
     # slots + 2 boxes and slots + 3 arrows share the room; boxes stop growing, arrows take what is left.
     room = end - start
     box = min(112.0, room * 0.76 / (slots + 2))
@@ -94,10 +97,10 @@ def _draw_pool(canvas: Canvas, frame: Frame) -> None:
     """The layers there are to choose from, the chosen one raised and outlined."""
     middle = 178.0
     label = shortened(f"pool: {pool_words(frame)}", 330, 15)
-    canvas.text(_LEFT, middle, label, 15)
+    canvas.text(LEFT, middle, label, 15)
     none = 52.0
-    left = _LEFT + text_width(label, 15) + 18
-    pitch = min(38.0, (_RIGHT - left - none - 6) / max(1, frame.pool_size))
+    left = LEFT + text_width(label, 15) + 18
+    pitch = min(38.0, (RIGHT - left - none - 6) / max(1, frame.pool_size))
     size = pitch * 0.8
     half = min(14.0, max(size / 2, 5.0))
     chosen = frame.actions[-1] if frame.actions else None

@@ -16,21 +16,21 @@ from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 
 import gym_reml
-from gym_reml.envs.vector import TrainingVectorEnv
+from gym_reml.envs.rows import RowsVectorEnv
 from gym_reml.sb3_hybrid import HybridPolicy as HybridPolicy
 
 if TYPE_CHECKING:
     from gym_reml.sb3_recurrent import RecurrentHybridPolicy as RecurrentHybridPolicy
 
 
-class TrainingVecEnv(VecEnv):
+class RowsVecEnv(VecEnv):
     """The native vector environment as SB3 wants it: same-step resets, infos as dicts, the last observation in them.
 
     Attributes:
         env: the native vector environment.
     """
 
-    def __init__(self, env: TrainingVectorEnv) -> None:
+    def __init__(self, env: RowsVectorEnv) -> None:
         """Wraps an environment made with `autoreset_mode="SameStep"`.
 
         Raises:
@@ -40,8 +40,7 @@ class TrainingVecEnv(VecEnv):
             raise ValueError(f"env: autoreset_mode={env.autoreset_mode.value!r}, must be 'SameStep'")
         if isinstance(env.single_action_space, gym.spaces.Dict):
             raise ValueError(
-                f"action={env.action_encoding.name!r}: SB3 has no policies for Dict actions; "
-                "use 'box', 'multidiscrete' or 'discrete'"
+                "action='hybrid': SB3 has no policies for Dict actions; use 'box', 'multidiscrete' or 'discrete'"
             )
         self.env = env
         self._actions: Any = None
@@ -129,12 +128,12 @@ def make_vec_env(env_id: str = "NetBuild-v0", n_envs: int = 1, seed: int | None 
     Raises:
         ValueError: an id that is not one of this package's, or an argument that makes no sense.
     """
-    known = [*gym_reml.ENVIRONMENTS]
+    known = [*gym_reml.ENVIRONMENTS, *gym_reml.TRIALS]
     if env_id.removeprefix("gym_reml:") not in known:
         raise ValueError(f"env_id={env_id!r}: must be one of {', '.join(map(repr, known))}")
     env = gym.make_vec(env_id, num_envs=n_envs, autoreset_mode="SameStep", **arguments).unwrapped
-    assert isinstance(env, TrainingVectorEnv)
-    vec_env = TrainingVecEnv(env)
+    assert isinstance(env, RowsVectorEnv)
+    vec_env = RowsVecEnv(env)
     if seed is not None:
         vec_env.seed(seed)
     return VecMonitor(vec_env)

@@ -18,14 +18,19 @@ class RowStreams(NamedTuple):
     ties: np.random.Generator
 
 
+def check_split(split: str) -> str:
+    """The split, or a ValueError that lists the choices if there is no such split."""
+    if split not in SPLITS:
+        raise ValueError(f"split={split!r}: must be one of {', '.join(map(repr, SPLITS))}")
+    return split
+
+
 def row_streams(seed: int, split: str) -> RowStreams:
     """The streams of the row with this seed.
 
     The split enters the seed sequence's spawn key: no seed can make training, validation and test tasks meet.
     """
-    if split not in SPLITS:
-        raise ValueError(f"split={split!r}: must be one of {', '.join(map(repr, SPLITS))}")
-    root = np.random.SeedSequence(seed, spawn_key=(SPLITS.index(split),))
+    root = np.random.SeedSequence(seed, spawn_key=(SPLITS.index(check_split(split)),))
     return RowStreams(*(np.random.default_rng(child) for child in root.spawn(len(RowStreams._fields))))
 
 

@@ -28,7 +28,7 @@ FLOORS = (
     {"bootstrap", "clusters"},
     {"envs", "sb3_hybrid"},
     {"sb3_recurrent"},
-    {"evaluation", "sb3"},
+    {"evaluation", "sb3", "trials"},
     {"controls"},
     {"agents"},
 )
@@ -134,7 +134,7 @@ def test_every_folder_with_code_is_a_package() -> None:
 
 
 def test_import_loads_nothing_heavy() -> None:
-    heavy = ("torch", "stable_baselines3", "sb3_contrib", "matplotlib", "PIL")
+    heavy = ("torch", "stable_baselines3", "sb3_contrib", "matplotlib", "PIL", "mujoco")
     code = f"import sys, gym_reml; print([name for name in {heavy!r} if name in sys.modules])"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)

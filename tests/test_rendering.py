@@ -9,7 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gym_reml.rendering import Curve, Frame, Scale, curve_scales, loss_scale, render_ansi, render_rgb, step_scale
+from gym_reml.rendering import (
+    Curve,
+    Frame,
+    Paths,
+    Scale,
+    curve_scales,
+    loss_scale,
+    plane_reach,
+    render_ansi,
+    render_rgb,
+    step_scale,
+)
 
 SHAPE = (560, 896, 3)
 GRID = np.linspace(-5.0, 5.0, 60)
@@ -19,6 +30,17 @@ def make_curve(share: float = 0.5) -> Curve:
     """A sinusoid and a prediction that has come ``share`` of the way to it."""
     support_x = np.array([-4.0, -1.5, 0.2, 2.0, 3.5])
     return Curve(GRID, 3 * np.sin(GRID), share * 3 * np.sin(GRID), support_x, 3 * np.sin(support_x))
+
+
+def make_paths(share: float = 0.5, seed: int = 0) -> Paths:
+    """Four ways of nine steps, and later ones that end ``share`` of the way to the goal; one of each stops early."""
+    goal = np.array([0.3, -0.4])
+    steps = np.random.default_rng(seed).normal(0.0, 0.05, (2, 4, 10, 2))
+    steps[:, :, 0] = 0.0
+    before, now = steps.cumsum(axis=2)
+    now += share * np.linspace(0.0, 1.0, 10)[:, None] * goal
+    before[0, 6:] = now[1, 4:] = np.nan
+    return Paths(before, now, goal)
 
 
 def make_frame(steps: int = 2, horizon: int = 5, slots: int = 2, pool_size: int = 8, **changes: Any) -> Frame:
@@ -59,6 +81,10 @@ FRAMES = {
     "horizon 200, 30 slots, 60 layers": make_frame(150, horizon=200, slots=30, pool_size=60),
     "long names": make_frame(2, family="a very long name " * 12, kind="residual with everything"),
     "negative losses": make_frame(2, support_loss=(-1.0, 0.0, 3.0), query_loss=(-2.0, -1.0, 2.0)),
+    "paths": make_frame(2, curve=None, paths=make_paths(), measure="return"),
+    "paths at the start": make_frame(0, curve=None, paths=make_paths(), measure="return"),
+    "far paths": make_frame(2, curve=None, paths=replace(make_paths(), before=30.0 * make_paths().before)),
+    "returns of both signs": make_frame(2, measure="return", support_loss=(60.0, -3.0, 2.0)),
     "perfect fit": make_frame(2, support_loss=(0.0,) * 3, query_loss=(0.0,) * 3),
 }
 
@@ -111,6 +137,58 @@ def test_what_changes_in_classification_is_seen(changes: dict[str, Any]) -> None
     before, after = FRAMES["images"], replace(FRAMES["images"], **changes)
     assert (render_rgb(before) != render_rgb(after)).any()
     assert render_ansi(before) != render_ansi(after)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"paths": make_paths(0.9)},
+        {"paths": replace(make_paths(), before=make_paths(seed=1).before)},
+        {"paths": replace(make_paths(), goal=np.array([-0.3, 0.4]))},
+        {"measure": "loss"},
+    ],
+    ids=["now", "before", "goal", "measure"],
+)
+def test_what_changes_in_navigation_is_seen(changes: dict[str, Any]) -> None:
+    before, after = FRAMES["paths"], replace(FRAMES["paths"], **changes)
+    assert (render_rgb(before) != render_rgb(after)).any()
+    assert render_ansi(before) != render_ansi(after)
+
+
+def test_returns_are_minus_losses_on_a_linear_axis() -> None:
+    frame = FRAMES["paths"]
+    text = render_ansi(frame)
+    assert "return -0.802, at start -3.21" in text
+    assert "return -1.64, at start -4.56" in text
+    assert "loss" not in text
+    scale = loss_scale(frame)
+    assert not scale.log
+    assert scale.low < -4.56
+    assert scale.high > -0.802
+    assert not loss_scale(FRAMES["returns of both signs"]).log
+    # Minus a loss of nothing is nothing, not "-0".
+    assert "return 0, at start 0" in render_ansi(replace(FRAMES["perfect fit"], measure="return"))
+
+
+def test_the_plane_holds_all_paths_and_seldom_moves() -> None:
+    assert plane_reach([0.1, np.nan]) == pytest.approx(0.7)
+    assert plane_reach([[0.7, -0.2]]) == pytest.approx(0.7)
+    assert plane_reach([[0.2, -0.71]]) == pytest.approx(1.0)
+    assert plane_reach([[1.2, 0.0], [np.inf, 0.0]]) == pytest.approx(1.5)
+    assert plane_reach([25.0]) == pytest.approx(30.0)
+    assert plane_reach([1e300]) >= 1e30
+
+
+def test_the_plane_in_characters() -> None:
+    corner = np.array([[0.0, 0.0], [0.7, 0.0], [0.7, 0.7]])
+    frame = make_frame(2, curve=None, paths=Paths(corner[None], corner[None, :2], np.array([-0.7, -0.7])))
+    rows = [line.partition("|")[2].rstrip("|") for line in render_ansi(frame).split("\n") if "|" in line]
+    assert len(rows) == 17
+    assert rows[-1][0] == "G"
+    assert rows[8][17] == "S"
+    assert rows[8][-1] == "#"
+    assert rows[0].strip() == "."
+    assert rows[0][-1] == "."
 
 
 def test_text_says_what_happened() -> None:
@@ -175,6 +253,8 @@ def test_values_that_are_not_finite_or_huge_survive(value: float) -> None:
         make_frame(2, curve=replace(curve, target=everywhere, support_y=np.full(5, value))),
         make_frame(2, curve=replace(curve, x=everywhere, support_x=np.full(5, value))),
         make_frame(2, curve=None, images=np.full((3, 4, 4), value), query_accuracy=value),
+        make_frame(2, curve=None, paths=Paths(np.full((3, 4, 2), value), np.full((3, 4, 2), value), np.full(2, value))),
+        make_frame(2, measure="return", support_loss=(1.0, value, value), query_loss=(value,) * 3),
     ]
     for frame in frames:
         assert render_rgb(frame).shape == SHAPE

@@ -21,7 +21,7 @@ from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 from agents.algorithms import ENCODINGS, WIDE
 from gym_reml.learner import ALGORITHMS, find_algorithm
 from gym_reml.pool import LayerPool
-from gym_reml.sb3 import TrainingVecEnv, make_vec_env
+from gym_reml.sb3 import RowsVecEnv, make_vec_env
 
 pytestmark = pytest.mark.filterwarnings("error")
 COUNT = 4
@@ -67,7 +67,7 @@ def test_hybrid_actions_are_refused_with_the_remedy(arguments: dict[str, Any]) -
 def test_another_autoreset_mode_is_refused() -> None:
     envs: Any = gym.make_vec("NetBuild-v0", num_envs=2, **ARGUMENTS)
     with pytest.raises(ValueError, match="autoreset_mode='NextStep', must be 'SameStep'"):
-        TrainingVecEnv(envs)
+        RowsVecEnv(envs)
 
 
 def test_rows_are_single_environments() -> None:

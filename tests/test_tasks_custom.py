@@ -15,6 +15,7 @@ from torch import Tensor
 from gym_reml.tasks import FAMILIES, SPLITS, Batch, TaskFamily, from_arrays, from_function, make_family
 from gym_reml.tasks.custom import ArrayClassification, ArrayRegression
 from gym_reml.tasks.mixture import Mixture
+from gym_reml.tasks.policy import PolicyFamily
 from gym_reml.tasks.regression1d import Regression1d
 from gym_reml.tasks.sinusoid import Sinusoid
 from gym_reml.tasks.supervised import Classification, Regression
@@ -28,7 +29,9 @@ Array = NDArray[np.float64]
 def test_registry() -> None:
     assert all(kind.name == name for name, kind in FAMILIES.items())
     assert {"sinusoid", "linear", "quadratic", "step", "sawtooth", "mixture", "omniglot"} <= set(FAMILIES)
-    assert all(issubclass(kind, Regression | Classification | Mixture) for kind in FAMILIES.values())
+    assert {"navigation", "half_cheetah_direction", "half_cheetah_velocity", "ant_direction"} <= set(FAMILIES)
+    assert all(issubclass(kind, Regression | Classification | Mixture | PolicyFamily) for kind in FAMILIES.values())
+    assert all(kind.fixed_data != issubclass(kind, PolicyFamily) for kind in FAMILIES.values())
 
 
 @pytest.mark.parametrize("wrong", ["cosine", None, 3, Sinusoid])

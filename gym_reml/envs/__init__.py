@@ -1,1 +1,3 @@
-"""Gymnasium environments. Each is a file here and is registered in `gym_reml/__init__.py`."""
+"""The environments: faces of processes whose rows are computed together, and a wrapper for environments of others."""
+
+from gym_reml.envs.trial_wrapper import Trial as Trial

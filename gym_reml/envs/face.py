@@ -1,60 +1,105 @@
-"""What both faces of the process share: the single `Env` and the `VectorEnv`."""
+"""What the faces of a process of n rows share: the single `Env` (`RowEnv`) and the `VectorEnv` (`RowsVectorEnv`)."""
 
 from __future__ import annotations
 
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, Protocol
 
-from gym_reml.envs.setup import Setup
-from gym_reml.mdp import TrainingMDP
-from gym_reml.pool import LayerPool
-from gym_reml.spaces import ActionEncoding
-from gym_reml.tasks.base import TaskFamily
+import numpy as np
+from numpy.typing import NDArray
+
+from gym_reml.streams import RowStreams
 
 
-class Face:
-    """A view of a set-up process.
+class Outcome(Protocol):
+    """What one step brought, n rows.
 
     Attributes:
-        mdp: the process.
-        action_encoding: how actions are written, with `decode`, `encode` and `mask`.
+        observation: (n, size) float32.
+        reward: (n,) float64.
+        terminated: (n,) bool.
+        info: arrays (n, ...) by name, and dicts of such.
     """
 
-    mdp: TrainingMDP
-    action_encoding: ActionEncoding
+    observation: NDArray[np.float32]
+    reward: NDArray[np.float64]
+    terminated: NDArray[np.bool_]
+    info: dict[str, Any]
 
-    def _open(self, setup: Setup) -> None:
-        """Takes the process over; a pool that learns is remembered as it was."""
-        self.mdp, self.action_encoding = setup.mdp, setup.encoding
-        self._pool_source = setup.pool_source
-        self._initial_pool = setup.mdp.pool.clone() if setup.mdp.learner is not None else None
+
+class Process(Protocol):
+    """n independent rows that are computed together, each in an episode of its own.
+
+    Attributes:
+        count: n.
+        streams: the rows' generators, or none before the first `seed`.
+    """
+
+    count: int
+    streams: list[RowStreams]
+
+    def seed(self, rows: Sequence[int], streams: Sequence[RowStreams]) -> None:
+        """Gives rows their random streams; everything these rows do follows from them."""
+
+    def reset(self, rows: NDArray[np.int64] | None = None) -> dict[str, Any]:
+        """Starts new episodes in these rows (None: all), and informs about all of them."""
+
+    def observe(self) -> NDArray[np.float32]:
+        """The observations of all rows (n, size)."""
+
+
+class Recorder(Protocol):
+    """The history of one row's episode, for drawing.
+
+    Attributes:
+        row: which.
+    """
+
+    row: int
+
+    def restart(self, process: Any) -> None:
+        """Forgets the last episode."""
+
+
+class Face(ABC):
+    """A view of a process: what differs from process to process, for faces that need not know which it is."""
+
+    _recorders: Sequence[Recorder] = ()
 
     @property
-    def pool(self) -> LayerPool:
-        """The pool in use: the very object that was given, if one was."""
-        return self.mdp.pool
+    @abstractmethod
+    def process(self) -> Process:
+        """The rows."""
 
     @property
-    def family(self) -> TaskFamily:
-        """The task family in use."""
-        return self.mdp.family
+    @abstractmethod
+    def split(self) -> str:
+        """Whether tasks are those of meta-training, validation or testing: "train", "validation" or "test"."""
 
-    @property
-    def learning(self) -> bool:
-        """Whether finished episodes change the pool at present. Can be switched where `learn` was given."""
-        return self.mdp.learning
+    @abstractmethod
+    def _act(self, actions: Any) -> Outcome:
+        """Reads n actions, steps and records; a ValueError where an action is none."""
 
-    @learning.setter
-    def learning(self, value: bool) -> None:
-        if value and self.mdp.learner is None:
-            raise ValueError("learning=True: this environment was made with learn=None")
-        self.mdp.learning = value
+    @abstractmethod
+    def _draw(self, recorder: Any) -> Any:
+        """The recorder's row as a frame of the render mode."""
 
-    def _restore_pool(self, options: dict[str, Any] | None) -> None:
-        """Does what the reset option "pool" asks for."""
-        wanted = (options or {}).get("pool")
-        if wanted is None:
-            return
-        if wanted != "initial":
-            raise ValueError(f"options: pool={wanted!r}: must be 'initial'")
-        if self._initial_pool is not None:
-            self.pool.assign(self._initial_pool)
+    def _act_in_part(self, actions: Any, idle: NDArray[np.int64]) -> Outcome:
+        """The same where what the rows `idle` do is thrown away, and must leave nothing behind."""
+        return self._act(actions)
+
+    def _obey(self, options: dict[str, Any] | None) -> None:  # noqa: B027  (there may be no options)
+        """Does what options of `reset` ask for."""
+
+    def _restart(self, rows: NDArray[np.int64] | None) -> dict[str, Any]:
+        """Starts new episodes in these rows (None: all)."""
+        info = self.process.reset(rows)
+        for recorder in self._recorders:
+            if rows is None or recorder.row in rows:
+                recorder.restart(self.process)
+        return info
+
+    def _shape(self, flat: NDArray[np.float32], row: int | None) -> Any:
+        """Observations (n, size) as the space has them; of one row, or of all (None)."""
+        return flat if row is None else flat[row]

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from gym_reml.mdp import TrainingMDP
-from gym_reml.rendering import Curve, Frame
+from gym_reml.rendering import Curve, Frame, Paths
 
 
 @dataclass
@@ -23,12 +23,15 @@ class Recorder:
     diverged: list[bool] = field(default_factory=list)
     support_loss: list[float] = field(default_factory=list)
     query_loss: list[float] = field(default_factory=list)
+    first_paths: NDArray[Any] | None = None
 
     def restart(self, mdp: TrainingMDP) -> None:
         """Forgets the last episode."""
         for history in (self.layers, self.step_sizes, self.diverged, self.support_loss, self.query_loss):
             history.clear()
         self._record_loss(mdp)
+        paths = self._present_paths(mdp)
+        self.first_paths = None if paths is None else paths[0]
 
     def record(self, mdp: TrainingMDP, layer: int, info: dict[str, Any]) -> None:
         """Notes a step; `layer` is what the action named, whether or not it could be appended."""
@@ -45,7 +48,7 @@ class Recorder:
         """The episode so far, as arrays."""
         row, family, pool = self.row, mdp.family, mdp.pool
         present = mdp.networks.layers[: mdp.networks.depth[row], row]
-        accuracy = mdp.row_metrics(row).get("accuracy")
+        metrics = mdp.row_metrics(row)
         return Frame(
             family=f"{family.name}, {family.shots} shot{'s' if family.shots > 1 else ''}",
             kind=pool.kind,
@@ -60,9 +63,11 @@ class Recorder:
             diverged=tuple(self.diverged),
             support_loss=tuple(self.support_loss),
             query_loss=tuple(self.query_loss),
+            measure="return" if "return" in metrics else "loss",
             curve=self._curve(mdp),
+            paths=self._paths(mdp),
             images=self._images(mdp),
-            query_accuracy=accuracy,
+            query_accuracy=metrics.get("accuracy"),
         )
 
     def _curve(self, mdp: TrainingMDP) -> Curve | None:
@@ -76,6 +81,15 @@ class Recorder:
             tensor[self.row, :, 0].cpu().numpy() for tensor in (mdp.support.inputs, mdp.support.targets)
         )
         return Curve(x, target, prediction, support_x, support_y)
+
+    def _present_paths(self, mdp: TrainingMDP) -> tuple[NDArray[Any], NDArray[Any]] | None:
+        return mdp.family.paths(mdp.tasks, mdp.support, self.row)
+
+    def _paths(self, mdp: TrainingMDP) -> Paths | None:
+        paths = self._present_paths(mdp)
+        if paths is None or self.first_paths is None:
+            return None
+        return Paths(self.first_paths, *paths)
 
     def _images(self, mdp: TrainingMDP) -> NDArray[np.float32] | None:
         shape = mdp.family.image_shape

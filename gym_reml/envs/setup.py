@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
+from gym_reml.envs.arguments import check_known, check_positive
 from gym_reml.kinds import find_kind
 from gym_reml.learning import RULES, LearningOptions, PoolLearner
 from gym_reml.mdp import OBSERVATION_LIMIT, TrainingMDP
@@ -78,7 +79,7 @@ def make_setup(
 ) -> Setup:
     """Builds the process for `count` rows. The arguments are those of `NetBuildEnv`."""
     for argument, value in (("num_envs", count), ("depth", depth), ("step_bins", step_bins)):
-        _check_integer(argument, value)
+        check_positive(argument, value)
     if observation not in ("flat", "dict"):
         raise ValueError(f"observation={observation!r}: must be one of 'flat', 'dict'")
     objective = Objective(horizon, burn_in, reward, feedback)
@@ -109,15 +110,7 @@ def known_arguments() -> tuple[str, ...]:
 
 def check_arguments(arguments: Mapping[str, Any]) -> None:
     """Raises a TypeError that lists the choices if there is no such argument."""
-    known = known_arguments()
-    for name in arguments:
-        if name not in known:
-            raise TypeError(f"{name}={arguments[name]!r}: no such argument; choices: {', '.join(known)}, render_mode")
-
-
-def _check_integer(argument: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ValueError(f"{argument}={value!r}: must be a positive integer")
+    check_known(arguments, known_arguments())
 
 
 def _read_mapping(argument: str, value: Any) -> dict[str, Any]:
@@ -169,7 +162,7 @@ def _find_pool(
         find_kind(layer_kind)
     for argument, value in (("width", width), ("layers", layers)):
         if value is not None:
-            _check_integer(argument, value)
+            check_positive(argument, value)
     wanted = {"width": width, "layers": layers, "kind": layer_kind}
     if pool is None:
         packaged = _packaged_pool(family)
@@ -203,7 +196,8 @@ def _named_pool(pool: Any, family: TaskFamily) -> tuple[LayerPool, str]:
 
 
 def _misfits(pool: LayerPool, family: TaskFamily, wanted: Mapping[str, Any]) -> list[str]:
-    wanted = dict(wanted) | {"in_features": family.in_features, "out_features": family.out_features}
+    needed = ("in_features", "out_features", "constant_outputs")
+    wanted = dict(wanted) | {name: getattr(family, name) for name in needed}
     return [
         f"{name}={value!r} was asked for"
         for name, value in wanted.items()
@@ -227,6 +221,7 @@ def _random_pool(family: TaskFamily, width: int | None, layers: int | None, laye
         width=width or (64 if images else 40),
         layers=layers or 8,
         kind=layer_kind or ("layer_norm" if images else "residual"),
+        constant_outputs=family.constant_outputs,
     )
 
 

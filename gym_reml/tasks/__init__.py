@@ -11,8 +11,11 @@ from gym_reml.tasks.base import SPLITS, Batch, TaskFamily, Tasks
 from gym_reml.tasks.bump import Bump
 from gym_reml.tasks.cubic import Cubic
 from gym_reml.tasks.custom import from_arrays, from_function
+from gym_reml.tasks.gymnasium_tasks import from_gymnasium
 from gym_reml.tasks.linear import Linear
 from gym_reml.tasks.mixture import Mixture
+from gym_reml.tasks.mujoco import AntDirection, HalfCheetahDirection, HalfCheetahVelocity
+from gym_reml.tasks.navigation import Navigation
 from gym_reml.tasks.network import Network
 from gym_reml.tasks.omniglot import Omniglot
 from gym_reml.tasks.quadratic import Quadratic
@@ -28,10 +31,21 @@ FAMILIES: dict[str, type[TaskFamily]] = {
         *(Sinusoid, Linear, Quadratic, Step, Sawtooth),
         *(Absolute, Bump, Cubic, Network, Ramp, TwoSinusoids),
         *(Mixture, Omniglot),
+        *(Navigation, HalfCheetahDirection, HalfCheetahVelocity, AntDirection),
     )
 }
 
-__all__ = ["FAMILIES", "SPLITS", "Batch", "TaskFamily", "Tasks", "from_arrays", "from_function", "make_family"]
+__all__ = [
+    "FAMILIES",
+    "SPLITS",
+    "Batch",
+    "TaskFamily",
+    "Tasks",
+    "from_arrays",
+    "from_function",
+    "from_gymnasium",
+    "make_family",
+]
 
 
 def make_family(family: str | TaskFamily, **arguments: Any) -> TaskFamily:

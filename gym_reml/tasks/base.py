@@ -18,7 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gym_reml.streams import SPLITS
+from gym_reml.streams import SPLITS as SPLITS
+from gym_reml.streams import check_split
 
 Tasks = dict[str, NDArray[Any]]
 """A batch of tasks: named arrays whose first dimension is the row."""
@@ -101,8 +102,7 @@ class TaskFamily(ABC):
             value = getattr(self, argument)
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
                 raise ValueError(f"{argument}={value!r}: must be a positive integer")
-        if self.split not in SPLITS:
-            raise ValueError(f"split={self.split!r}: must be one of {', '.join(map(repr, SPLITS))}")
+        check_split(self.split)
 
     def replace(self, **changes: Any) -> Self:
         """The same family with other arguments, as `dataclasses.replace`."""
@@ -117,6 +117,11 @@ class TaskFamily(ABC):
     @abstractmethod
     def out_features(self) -> int:
         """Outputs of the networks."""
+
+    @property
+    def constant_outputs(self) -> int:
+        """How many outputs, the last ones, do not depend on the inputs (log deviations of Gaussian policies)."""
+        return 0
 
     @abstractmethod
     def draw(self, generators: Generators) -> Tasks:
@@ -167,6 +172,13 @@ class TaskFamily(ABC):
 
     def curve(self, tasks: Tasks, row: int) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
         """For pictures: grid and true function of a row's task, where tasks are scalar functions; else None."""
+        return None
+
+    def paths(self, tasks: Tasks, batch: Batch, row: int) -> tuple[NDArray[Any], NDArray[Any]] | None:
+        """For pictures: ways (m, steps + 1, 2) of a row's batch, NaN after their ends, and their goal (2,); else None.
+
+        For policies that move on a plane.
+        """
         return None
 
     @property

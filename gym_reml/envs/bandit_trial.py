@@ -1,0 +1,124 @@
+"""`BanditTrial-v0`: find the best arm of a Bernoulli bandit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from gym_reml.envs.arguments import check_positive
+from gym_reml.envs.trial import InnerProcess, Rows, TrialProcess
+from gym_reml.envs.trial_envs import TrialEnv
+from gym_reml.objective import TrialBudget
+from gym_reml.streams import RowStreams
+
+
+class Bandits(InnerProcess):
+    """n Bernoulli bandits; an inner episode is one pull, and there is nothing to observe but what it paid."""
+
+    name = "bandit"
+    reward_limits = (0.0, 1.0)
+
+    def __init__(self, count: int, arms: int, pulls: int) -> None:
+        """For trials of that many pulls."""
+        self.count = count
+        self.observation_space = spaces.Box(0.0, 1.0, (0,), np.float32)
+        self.action_space = spaces.Discrete(arms)
+        self._means = np.zeros((count, arms))
+        self._luck = np.zeros((count, pulls))
+        self._pulls = np.zeros(count, dtype=np.int64)
+        self._every = np.arange(count)
+
+    @property
+    def tasks(self) -> dict[str, NDArray[Any]]:
+        return {"means": self._means.copy()}
+
+    def draw(self, rows: Rows, streams: Sequence[RowStreams]) -> None:
+        for row, stream in zip(rows.tolist(), streams, strict=True):
+            stream.task.random(out=self._means[row])
+            stream.support.random(out=self._luck[row])
+        self._pulls[rows] = 0
+
+    def begin(self, rows: Rows) -> None:
+        """There is nothing to start."""
+
+    def observe(self) -> NDArray[Any]:
+        return np.zeros((self.count, 0))
+
+    def step(self, actions: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        pull = np.minimum(self._pulls, self._luck.shape[1] - 1)
+        self._pulls += 1
+        won = self._luck[self._every, pull] < self._means[self._every, actions]
+        return won.astype(np.float64), np.ones(self.count, dtype=np.bool_)
+
+
+def bandit_trials(
+    num_envs: int, *, arms: int = 5, episodes: int = 10, burn_in: int = 0, split: str = "train"
+) -> TrialProcess:
+    """The process behind `BanditTrialEnv`, whose arguments it takes."""
+    for argument, value in (("num_envs", num_envs), ("arms", arms)):
+        check_positive(argument, value)
+    budget = TrialBudget(episodes, burn_in)
+    return TrialProcess(Bandits(num_envs, arms, budget.horizon), budget)
+
+
+class BanditTrialEnv(TrialEnv):
+    """Find the best arm of a Bernoulli bandit, and pull it.
+
+    ## Description
+
+    A trial draws a bandit: `arms` arms, each of which pays 1 with a probability of its own, drawn uniformly from
+    [0, 1], and else 0. The agent pulls `episodes` times in all. To earn much it has to try arms and to remember what
+    they paid. This is the multi-armed bandit of Duan et al. (2016), "RL²: Fast Reinforcement Learning via Slow
+    Reinforcement Learning", section 3.1.
+
+    ## Action space
+
+    `Discrete(arms)`: which arm to pull.
+
+    ## Observation space
+
+    A `Box` of `arms` + 2 float32:
+
+    | Part | Size | Meaning |
+    |---|---|---|
+    | previous action | `arms` | one-hot; arm 0 at the start of a trial |
+    | previous reward | 1 | what it paid; 0 at the start of a trial |
+    | previous done | 1 | 1: every pull is an inner episode of its own, and a trial starts with 1 |
+
+    ## Rewards
+
+    1 or 0, as the arm pays. The first `burn_in` pulls earn nothing, but what they pay is observed.
+
+    ## Starting state
+
+    A fresh bandit.
+
+    ## Episode end
+
+    `terminated` after `episodes` pulls; never truncated.
+
+    ## Information
+
+    `task`, after a reset: `means`, the arms' probabilities (for evaluation; agents cannot see them). After a step:
+    `inner_episode`, the number of the pull, and `inner_reward`, what it paid also during the burn-in.
+
+    ## Arguments
+
+    | Argument | Default | Meaning |
+    |---|---|---|
+    | `arms` | 5 | arms of a bandit |
+    | `episodes` | 10 | pulls of a trial |
+    | `burn_in` | 0 | first pulls that earn nothing |
+    | `split` | `"train"` | or `"validation"`, `"test"`: tasks of different splits never meet |
+    | `render_mode` | `None` | `"rgb_array"`, `"ansi"` |
+
+    ## Version history
+
+    * v0: first release.
+    """
+
+    make = staticmethod(bandit_trials)

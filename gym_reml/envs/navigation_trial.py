@@ -1,0 +1,124 @@
+"""`NavigationTrial-v0`: find a goal on the plane, then go there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from gym_reml.envs.arguments import check_positive
+from gym_reml.envs.trial import InnerProcess, Rows, TrialProcess
+from gym_reml.envs.trial_envs import TrialEnv
+from gym_reml.objective import TrialBudget
+from gym_reml.streams import RowStreams
+from gym_reml.tasks.navigation import Navigation
+from gym_reml.tasks.point import EPISODE_STEPS, GOAL_RANGE, LARGEST_MOVE, advance
+
+
+class Points(InnerProcess):
+    """n points on the plane, each with a goal; inner episodes start at (0, 0)."""
+
+    name = "navigation"
+
+    def __init__(self, count: int, steps: int) -> None:
+        """For inner episodes of at most `steps` steps."""
+        self.count, self.steps = count, steps
+        reach = steps * LARGEST_MOVE
+        farthest = 2.0**0.5 * (reach + max(map(abs, GOAL_RANGE)))
+        self.observation_space = spaces.Box(-reach, reach, (2,), np.float32)
+        self.action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
+        self.reward_limits = (-farthest, 0.0)
+        self._goal, self._position = np.zeros((2, count, 2))
+        self._clock = np.zeros(count, dtype=np.int64)
+
+    @property
+    def tasks(self) -> dict[str, NDArray[Any]]:
+        return {"goal": self._goal.copy()}
+
+    def draw(self, rows: Rows, streams: Sequence[RowStreams]) -> None:
+        self._goal[rows] = Navigation().draw([stream.task for stream in streams])["goal"]
+
+    def begin(self, rows: Rows) -> None:
+        self._position = self._position.copy()
+        self._position[rows], self._clock[rows] = 0.0, 0
+
+    def observe(self) -> NDArray[Any]:
+        return self._position
+
+    def step(self, actions: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        self._position, reward, reached = advance(self._position, LARGEST_MOVE * actions, self._goal)
+        self._clock += 1
+        return reward, reached | (self._clock >= self.steps)
+
+
+def navigation_trials(
+    num_envs: int, *, steps: int = EPISODE_STEPS, episodes: int = 2, burn_in: int = 0, split: str = "train"
+) -> TrialProcess:
+    """The process behind `NavigationTrialEnv`, whose arguments it takes."""
+    for argument, value in (("num_envs", num_envs), ("steps", steps)):
+        check_positive(argument, value)
+    return TrialProcess(Points(num_envs, steps), TrialBudget(episodes, burn_in))
+
+
+class NavigationTrialEnv(TrialEnv):
+    """Find a goal on the plane that only rewards tell of, then go there.
+
+    ## Description
+
+    A trial draws a goal, uniform in [-.5, .5] x [-.5, .5]. The point starts every inner episode at (0, 0) and is paid
+    minus its distance to the goal after each step. The agent has `episodes` inner episodes: in the first it has to
+    find the goal, in the others it may go straight there. These are the tasks of the family `navigation` (Finn et al.
+    2017, section 5.3; with the same seed and split, the very same goals), in the form of RL² (Duan et al. 2016).
+
+    ## Action space
+
+    `Box(-1, 1, (2,))`: the velocity, in units of .1; values outside are clipped.
+
+    ## Observation space
+
+    A `Box` of 6 float32:
+
+    | Part | Size | Meaning |
+    |---|---|---|
+    | position | 2 | where the point is |
+    | previous action | 2 | as it was clipped; 0 at the start of a trial |
+    | previous reward | 1 | 0 at the start of a trial |
+    | previous done | 1 | 1 where an inner episode begins: the position is (0, 0), action and reward are the old one's |
+
+    ## Rewards
+
+    Minus the distance to the goal. The first `burn_in` inner episodes earn nothing, but what they pay is observed.
+
+    ## Starting state
+
+    A fresh goal; the point at (0, 0).
+
+    ## Episode end
+
+    An inner episode is over when both coordinates are within .01 of the goal's, or after `steps` steps. The trial is
+    `terminated` after `episodes` of them; never truncated.
+
+    ## Information
+
+    `task`, after a reset: `goal` (for evaluation). After a step: `inner_episode`, the number of the inner episode it
+    was in, and `inner_reward`, what it paid also during the burn-in.
+
+    ## Arguments
+
+    | Argument | Default | Meaning |
+    |---|---|---|
+    | `steps` | 100 | steps of an inner episode, at most |
+    | `episodes` | 2 | inner episodes of a trial |
+    | `burn_in` | 0 | first inner episodes that earn nothing |
+    | `split` | `"train"` | or `"validation"`, `"test"`: tasks of different splits never meet |
+    | `render_mode` | `None` | `"rgb_array"`, `"ansi"` |
+
+    ## Version history
+
+    * v0: first release.
+    """
+
+    make = staticmethod(navigation_trials)

@@ -1,0 +1,152 @@
+"""`TabularTrial-v0`: learn to act in a small random Markov decision process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from gym_reml.envs.arguments import check_positive
+from gym_reml.envs.trial import REWARD_LIMIT, InnerProcess, Rows, TrialProcess
+from gym_reml.envs.trial_envs import TrialEnv
+from gym_reml.objective import TrialBudget
+from gym_reml.streams import RowStreams
+
+
+class TabularProcesses(InnerProcess):
+    """n finite Markov decision processes, whose inner episodes all start in state 0."""
+
+    name = "tabular"
+    reward_limits = (-REWARD_LIMIT, REWARD_LIMIT)
+
+    def __init__(self, count: int, states: int, actions: int, steps: int, episodes: int) -> None:
+        """For trials of `episodes` inner episodes of `steps` steps."""
+        self.count, self.steps = count, steps
+        self.observation_space = spaces.Box(0.0, 1.0, (states,), np.float32)
+        self.action_space = spaces.Discrete(actions)
+        self._transitions = np.zeros((count, states, actions, states))
+        self._bounds = np.zeros((count, states, actions, states))
+        self._rewards = np.zeros((count, states, actions))
+        self._luck, self._noise = np.zeros((2, count, steps * episodes))
+        self._state, self._clock, self._taken = np.zeros((3, count), dtype=np.int64)
+        self._every = np.arange(count)
+
+    @property
+    def tasks(self) -> dict[str, NDArray[Any]]:
+        return {"transitions": self._transitions.copy(), "rewards": self._rewards.copy()}
+
+    def draw(self, rows: Rows, streams: Sequence[RowStreams]) -> None:
+        for row, stream in zip(rows.tolist(), streams, strict=True):
+            # Exponential variables divided by their sum are Dirichlet(1, ..., 1).
+            stream.task.standard_exponential(out=self._transitions[row])
+            stream.task.standard_normal(out=self._rewards[row])
+            stream.support.random(out=self._luck[row])
+            stream.support.standard_normal(out=self._noise[row])
+        self._transitions[rows] /= self._transitions[rows].sum(axis=-1, keepdims=True)
+        self._bounds[rows] = self._transitions[rows].cumsum(axis=-1)
+        self._rewards[rows] += 1.0
+        self._taken[rows] = 0
+
+    def begin(self, rows: Rows) -> None:
+        self._state[rows], self._clock[rows] = 0, 0
+
+    def observe(self) -> NDArray[Any]:
+        seen = np.zeros((self.count, *self.observation_space.shape))
+        seen[self._every, self._state] = 1.0
+        return seen
+
+    def step(self, actions: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        every, state = self._every, self._state
+        now = np.minimum(self._taken, self._luck.shape[1] - 1)
+        reward = self._rewards[every, state, actions] + self._noise[every, now]
+        # The last bound may fall short of 1 by rounding: it is not asked.
+        passed = self._bounds[every, state, actions, :-1] <= self._luck[every, now][:, None]
+        self._state = passed.sum(axis=1)
+        self._taken += 1
+        self._clock += 1
+        return reward, self._clock >= self.steps
+
+
+def tabular_trials(
+    num_envs: int,
+    *,
+    states: int = 10,
+    actions: int = 5,
+    steps: int = 10,
+    episodes: int = 10,
+    burn_in: int = 0,
+    split: str = "train",
+) -> TrialProcess:
+    """The process behind `TabularTrialEnv`, whose arguments it takes."""
+    sizes = {"num_envs": num_envs, "states": states, "actions": actions, "steps": steps}
+    for argument, value in sizes.items():
+        check_positive(argument, value)
+    budget = TrialBudget(episodes, burn_in)
+    return TrialProcess(TabularProcesses(num_envs, states, actions, steps, budget.horizon), budget)
+
+
+class TabularTrialEnv(TrialEnv):
+    """Learn to act in a small random Markov decision process.
+
+    ## Description
+
+    A trial draws a finite Markov decision process: the next state's probabilities from Dirichlet(1, ..., 1) for every
+    state and action, mean rewards from Normal(1, 1). Inner episodes start in state 0 and last `steps` steps. The agent
+    has `episodes` of them to find out what pays and to collect it. These are the random tabular processes of Osband,
+    Russo & Van Roy (2013) as Duan et al. (2016, RL², section 3.2) take them.
+
+    ## Action space
+
+    `Discrete(actions)`.
+
+    ## Observation space
+
+    A `Box` of `states` + `actions` + 2 float32:
+
+    | Part | Size | Meaning |
+    |---|---|---|
+    | state | `states` | one-hot |
+    | previous action | `actions` | one-hot; action 0 at the start of a trial |
+    | previous reward | 1 | clipped to [-20, 20]; 0 at the start of a trial |
+    | previous done | 1 | 1 where an inner episode begins: the state is the new one's, action and reward the old one's |
+
+    ## Rewards
+
+    The mean reward of state and action plus noise from Normal(0, 1). The first `burn_in` inner episodes earn nothing,
+    but what they pay is observed.
+
+    ## Starting state
+
+    A fresh process, in state 0.
+
+    ## Episode end
+
+    `terminated` after `episodes` inner episodes, `steps` * `episodes` steps; never truncated.
+
+    ## Information
+
+    `task`, after a reset: `transitions` (`states`, `actions`, `states`) and mean `rewards` (`states`, `actions`), for
+    evaluation. After a step: `inner_episode`, the number of the inner episode it was in, and `inner_reward`, what it
+    paid also during the burn-in.
+
+    ## Arguments
+
+    | Argument | Default | Meaning |
+    |---|---|---|
+    | `states` | 10 | states of a process |
+    | `actions` | 5 | actions in each of them |
+    | `steps` | 10 | steps of an inner episode |
+    | `episodes` | 10 | inner episodes of a trial |
+    | `burn_in` | 0 | first inner episodes that earn nothing |
+    | `split` | `"train"` | or `"validation"`, `"test"`: tasks of different splits never meet |
+    | `render_mode` | `None` | `"rgb_array"`, `"ansi"` |
+
+    ## Version history
+
+    * v0: first release.
+    """
+
+    make = staticmethod(tabular_trials)

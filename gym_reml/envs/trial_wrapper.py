@@ -1,0 +1,129 @@
+"""Trials of anybody's environment: a Gymnasium wrapper."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from gym_reml.envs.trial import trial_space
+from gym_reml.objective import TrialBudget
+from gym_reml.streams import RowStreams, check_split, row_streams
+
+Task = dict[str, Any]
+
+
+class Trial(gym.Wrapper[NDArray[np.float32], Any, Any, Any], gym.utils.RecordConstructorArgs):
+    """Makes one episode of several inner episodes on one task (Duan et al. 2016, RL², section 2.2).
+
+    When a trial begins, a task is drawn and written into the environment; it stays for all of the trial's inner
+    episodes. Where one of them ends, by its end or by its time limit, the next begins at once: the observation is the
+    new episode's first, the previous action and reward are the old one's last. The trial is `terminated` after
+    `episodes` of them, and nothing else ends it. Everything follows from `reset(seed=...)` as long as the environment
+    follows from its own.
+
+    The observation is the flattened inner one, the flattened previous action (one-hot where it is discrete, clipped to
+    the action space where it is a box), the previous reward and 1 where an inner episode has just ended. At the start
+    of a trial the previous action and reward are 0, and the last number is 1.
+
+    `info` holds the inner environment's, `task` after a reset, and after a step `inner_episode` (the number of the one
+    that the step was in) and `inner_reward` (what it paid, whether or not it counts).
+    """
+
+    def __init__(
+        self,
+        env: gym.Env[Any, Any],
+        draw_task: Callable[[np.random.Generator], Task],
+        set_task: Callable[[gym.Env[Any, Any], Task], None],
+        *,
+        episodes: int = 2,
+        burn_in: int = 0,
+        split: str = "train",
+    ) -> None:
+        """Wraps an environment whose time limit, if it has one, is inside.
+
+        Args:
+            env: of the inner episodes; its observations must be of a space that flattens into a `Box`.
+            draw_task: draws a task's parameters by name with the generator that it is given.
+            set_task: writes them into the environment, before an inner episode is reset.
+            episodes: inner episodes of a trial.
+            burn_in: first inner episodes that earn nothing.
+            split: "train", "validation" or "test": seeds of different splits never meet.
+
+        Raises:
+            ValueError: a number or split that makes no sense, or a space that has no place in an observation.
+        """
+        gym.utils.RecordConstructorArgs.__init__(
+            self, draw_task=draw_task, set_task=set_task, episodes=episodes, burn_in=burn_in, split=split
+        )
+        super().__init__(env)
+        self.budget = TrialBudget(episodes, burn_in)
+        self.split = check_split(split)
+        self._draw_task, self._set_task = draw_task, set_task
+        self._streams: RowStreams | None = None
+        self._episode = 0
+        known = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
+        inner = spaces.flatten_space(env.observation_space)
+        if not isinstance(inner, spaces.Box):
+            raise ValueError(f"env: its observation space {env.observation_space} does not flatten into a Box")
+        if not isinstance(env.action_space, known):
+            choices = ", ".join(kind.__name__ for kind in known)
+            raise ValueError(f"env: its action space {env.action_space} is none of {choices}")
+        action = spaces.flatten_space(env.action_space)
+        assert isinstance(action, spaces.Box)
+        self._action_limits = action.low, action.high
+        self.observation_space = trial_space(inner, env.action_space, (-np.inf, np.inf))
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Draws a new task and starts its first inner episode.
+
+        Args:
+            seed: everything from here on follows from it.
+            options: those of the inner environment.
+        """
+        if seed is None and self._streams is None:
+            seed = int(self.np_random.integers(2**31))
+        if seed is not None:
+            self._streams = row_streams(seed, self.split)
+        assert self._streams is not None
+        task = self._draw_task(self._streams.task)
+        self._set_task(self.env, task)
+        self._episode = 0
+        observation, info = self._begin(options)
+        nothing = np.zeros(len(self._action_limits[0]))
+        if not isinstance(self.action_space, spaces.Box):
+            first = self.action_space.start if isinstance(self.action_space, spaces.Discrete) else 0
+            nothing = self._flat_action(np.full(self.action_space.shape, first))
+        return self._join(observation, nothing, 0.0, True), {**info, "task": task}
+
+    def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        """One step of the inner episode; where that is over, the next one begins."""
+        if self._streams is None:
+            raise gym.error.ResetNeeded("call reset() before step()")
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        reward, ended = float(reward), terminated or truncated
+        info = {**info, "inner_episode": self._episode, "inner_reward": reward}
+        earned = float(self.budget.counted(np.array(reward), np.array(self._episode + 1)))
+        if ended:
+            self._episode += 1
+            observation, _ = self._begin(None)
+        joined = self._join(observation, self._flat_action(action), reward, ended)
+        return joined, earned, self._episode >= self.budget.horizon, False, info
+
+    def _begin(self, options: dict[str, Any] | None) -> tuple[Any, dict[str, Any]]:
+        assert self._streams is not None
+        return self.env.reset(seed=int(self._streams.support.integers(2**31)), options=options)
+
+    def _flat_action(self, action: Any) -> NDArray[Any]:
+        flat = spaces.flatten(self.action_space, np.asarray(action))
+        return np.clip(np.asarray(flat, dtype=np.float64), *self._action_limits)
+
+    def _join(self, observation: Any, action: NDArray[Any], reward: float, ended: bool) -> NDArray[np.float32]:
+        inner = np.asarray(spaces.flatten(self.env.observation_space, observation))
+        return np.concatenate([inner, action, [reward, float(ended)]]).astype(np.float32)

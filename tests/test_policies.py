@@ -1,0 +1,447 @@
+"""Families of policies: meta-gradients against finite differences, baselines and advantages by hand, navigation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from gym_reml.learning import Episodes, replay
+from gym_reml.mdp import TrainingMDP
+from gym_reml.objective import Objective
+from gym_reml.pool import LayerPool
+from gym_reml.streams import many_streams
+from gym_reml.tasks import FAMILIES, SPLITS, make_family
+from gym_reml.tasks.advantages import linear_baseline, normalised, returns_to_go
+from gym_reml.tasks.base import Batch, Forward, Generators, Tasks
+from gym_reml.tasks.distributions import Categorical, Distribution, Gaussian
+from gym_reml.tasks.navigation import Navigation
+from gym_reml.tasks.point import advance
+from gym_reml.tasks.policy import PolicyFamily, Trajectories
+from gym_reml.tasks.surrogates import SURROGATES
+
+every_surrogate = pytest.mark.parametrize("surrogate", SURROGATES)
+
+
+# -- an exact bandit --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ExactBandit(PolicyFamily):
+    """A softmax policy over three arms; data are all arms, weighed by their probabilities: expectations are exact."""
+
+    name: ClassVar[str] = "exact bandit"
+
+    rewards: tuple[float, ...] = (1.0, -0.5, 2.0)
+    baseline: bool = True
+    steps: int = 1
+
+    @property
+    def in_features(self) -> int:
+        return 1
+
+    @property
+    def distribution(self) -> Distribution:
+        return Categorical(3)
+
+    def draw(self, generators: Generators) -> Tasks:
+        return {"none": np.zeros(len(generators))}
+
+    def rollout(self, tasks: Tasks, forward: Forward, generators: Generators, count: int) -> Trajectories:
+        raise NotImplementedError
+
+    def data(self, logits: Tensor) -> Batch:
+        """Under the policy of these logits (3,), taken as a constant."""
+        chance = logits.detach().softmax(dim=0)
+        rewards = torch.tensor(self.rewards, dtype=logits.dtype)
+        advantage = rewards - (chance @ rewards if self.baseline else 0.0)
+        extras = {
+            "weighted_advantage": (chance * advantage).reshape(1, 3, 1),
+            "weight": chance.reshape(1, 3, 1),
+            "returns": rewards.reshape(1, 3),
+        }
+        inputs = torch.ones((1, 3, 1), dtype=logits.dtype)
+        return Batch(inputs, torch.eye(3, dtype=logits.dtype).reshape(1, 3, 3), extras)
+
+
+def bandit_pool() -> LayerPool:
+    pool = LayerPool.random(in_features=1, out_features=3, width=4, layers=1, kind="tanh", seed=3)
+    pool.parameters = {name: tensor.double() for name, tensor in pool.parameters.items()}
+    return pool
+
+
+def logits_of(pool: LayerPool, weights: dict[str, Tensor]) -> Tensor:
+    """The policy of these weights, by plain torch."""
+    one = torch.ones(1, dtype=torch.float64)
+    hidden = torch.tanh(torch.cat([one, one]) @ weights["stem"])
+    hidden = torch.tanh(torch.cat([hidden, one]) @ weights["layers"][0])
+    return torch.cat([hidden, one]) @ weights["head"]
+
+
+def expected_reward(weights: dict[str, Tensor], rewards: Sequence[float], pool: LayerPool) -> Tensor:
+    return logits_of(pool, weights).softmax(dim=0) @ torch.tensor(rewards, dtype=torch.float64)
+
+
+def ascended(weights: dict[str, Tensor], value: Tensor, rate: float) -> dict[str, Tensor]:
+    slopes = torch.autograd.grad(value, list(weights.values()))
+    return {name: (old + rate * slope).detach() for (name, old), slope in zip(weights.items(), slopes, strict=True)}
+
+
+def adapted_value(pool: LayerPool, weights: dict[str, Tensor], family: ExactBandit, steps: int, rate: float) -> Tensor:
+    """The true objective: expected reward after exact policy-gradient steps."""
+    for _ in range(steps):
+        weights = {name: tensor.detach().requires_grad_() for name, tensor in weights.items()}
+        value = expected_reward(weights, family.rewards, pool)
+        weights = ascended(weights, value, rate)
+    return expected_reward(weights, family.rewards, pool)
+
+
+def finite_differences(pool: LayerPool, family: ExactBandit, steps: int, rate: float, size: float = 1e-5) -> Tensor:
+    slopes = []
+    for name, tensor in pool.parameters.items():
+        for index in range(tensor.numel()):
+            values = []
+            for sign in (1.0, -1.0):
+                moved = {key: value.clone() for key, value in pool.parameters.items()}
+                moved[name].view(-1)[index] += sign * size
+                values.append(float(adapted_value(pool, moved, family, steps, rate)))
+            slopes.append((values[0] - values[1]) / (2.0 * size))
+    return torch.tensor(slopes, dtype=torch.float64)
+
+
+def meta_gradient(pool: LayerPool, family: ExactBandit, steps: int, rate: float, first_order: bool = False) -> Tensor:
+    """By the replay of episodes whose trajectories hold every arm once."""
+    leaves = [tensor.requires_grad_(True) for tensor in pool.parameters.values()]
+    support: list[Batch] = []
+    weights = {name: tensor.detach() for name, tensor in pool.parameters.items()}
+    for _ in range(steps):
+        support.append(family.data(logits_of(pool, weights)))
+        weights = {name: tensor.requires_grad_() for name, tensor in weights.items()}
+        weights = ascended(weights, expected_reward(weights, family.rewards, pool), rate)
+    query = [family.data(logits_of(pool, weights))] * steps
+    nothing = torch.zeros((steps, 1), dtype=torch.int64)
+    sizes = torch.full((steps, 1), rate, dtype=torch.float64)
+    episodes = Episodes(support, query, nothing, sizes, (1,), 1)
+    losses, _, _ = replay(pool, family, episodes, first_order)
+    gradients = torch.autograd.grad(-losses[-1].sum(), leaves)
+    for leaf in leaves:
+        leaf.requires_grad_(False)
+    return torch.cat([gradient.reshape(-1) for gradient in gradients])
+
+
+@pytest.mark.parametrize("surrogate", ["lvc", "dice"])
+@pytest.mark.parametrize("baseline", [True, False])
+@pytest.mark.parametrize("steps", [1, 3])
+def test_the_meta_gradient_is_that_of_finite_differences(surrogate: str, baseline: bool, steps: int) -> None:
+    pool, family = bandit_pool(), ExactBandit(surrogate=surrogate, baseline=baseline)
+    expected = finite_differences(pool, family, steps, rate=0.7)
+    torch.testing.assert_close(meta_gradient(pool, family, steps, 0.7), expected, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_plain_log_probabilities_miss_the_meta_gradient(steps: int) -> None:
+    pool = bandit_pool()
+    naive = meta_gradient(pool, ExactBandit(surrogate="first_order"), steps, 0.7)
+    true = finite_differences(pool, ExactBandit(), steps, 0.7)
+    assert (naive - true).norm() > 0.02 * true.norm()
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_plain_log_probabilities_are_first_order_maml_where_there_is_a_mean_baseline(steps: int) -> None:
+    """Exactly so where the parameters are the logits: then dd log pi is the same for every arm."""
+    pool = bandit_pool()
+    pool.constant_outputs = 3
+    pool.parameters["head"][:-1] = 0.0
+    naive = meta_gradient(pool, ExactBandit(surrogate="first_order"), steps, 0.7)
+    first = meta_gradient(pool, ExactBandit(surrogate="lvc"), steps, 0.7, first_order=True)
+    torch.testing.assert_close(naive, first, rtol=1e-9, atol=1e-12)
+    without_baseline = ExactBandit(surrogate="first_order", baseline=False)
+    assert (meta_gradient(pool, without_baseline, steps, 0.7) - first).norm() > 0.02 * first.norm()
+
+
+@every_surrogate
+def test_first_derivatives_agree(surrogate: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    log_probability = torch.randn((2, 3, 4), generator=generator, dtype=torch.float64).requires_grad_()
+    advantage = torch.randn((2, 3, 4), generator=generator, dtype=torch.float64)
+    loss = SURROGATES[surrogate](log_probability, advantage)
+    assert loss.shape == (2,)
+    (gradient,) = torch.autograd.grad(loss.sum(), log_probability)
+    torch.testing.assert_close(gradient, -advantage)
+
+
+def test_dice_keeps_products_with_earlier_steps_and_lvc_does_not() -> None:
+    advantage = torch.tensor([[[0.0, 2.0]]], dtype=torch.float64)
+
+    def mixed(surrogate: str) -> float:
+        log_probability = torch.zeros((1, 1, 2), dtype=torch.float64, requires_grad=True)
+        loss = SURROGATES[surrogate](log_probability, advantage).sum()
+        (gradient,) = torch.autograd.grad(loss, log_probability, create_graph=True)
+        if not gradient.requires_grad:
+            return 0.0
+        (second,) = torch.autograd.grad(gradient[0, 0, 1], log_probability)
+        return float(second[0, 0, 0])
+
+    assert [mixed(surrogate) for surrogate in ("dice", "lvc", "first_order")] == [-2.0, 0.0, 0.0]
+
+
+# -- distributions ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("distribution", [Gaussian(2), Categorical(3)], ids=["gaussian", "categorical"])
+def test_distributions_are_those_of_torch(distribution: Distribution) -> None:
+    generator = torch.Generator().manual_seed(0)
+    old, new = torch.randn((2, 500, distribution.outputs), generator=generator)
+    actions = distribution.sample(old, torch.randn((500, distribution.size), generator=generator))
+
+    def theirs(outputs: Tensor) -> Any:
+        if isinstance(distribution, Categorical):
+            return torch.distributions.OneHotCategorical(logits=outputs)
+        mean, log_deviation = outputs.chunk(2, dim=-1)
+        return torch.distributions.Independent(torch.distributions.Normal(mean, log_deviation.exp()), 1)
+
+    torch.testing.assert_close(distribution.log_probability(old, actions), theirs(old).log_prob(actions))
+    divergence = torch.distributions.kl_divergence(theirs(old), theirs(new))
+    torch.testing.assert_close(distribution.divergence(old, new), divergence, rtol=1e-4, atol=1e-4)
+
+
+def test_categorical_frequencies() -> None:
+    logits = torch.tensor([1.0, 0.0, -1.0])
+    noise = torch.randn((40_000, 3), generator=torch.Generator().manual_seed(0))
+    frequency = Categorical(3).sample(logits.expand(40_000, 3), noise).mean(dim=0)
+    torch.testing.assert_close(frequency, logits.softmax(dim=0), rtol=0, atol=0.01)
+
+
+# -- advantages -------------------------------------------------------------------------------------------------------
+
+
+def test_returns_to_go_by_hand() -> None:
+    torch.testing.assert_close(returns_to_go(torch.tensor([1.0, 2.0, 4.0]), 0.5), torch.tensor([3.0, 4.0, 4.0]))
+
+
+def test_the_baseline_is_each_rows_least_squares() -> None:
+    generator = torch.Generator().manual_seed(0)
+    states = torch.randn((2, 5, 30, 2), generator=generator)
+    time = torch.arange(30) / 100.0
+    truth = states @ torch.tensor([1.0, -2.0]) + 3.0 * states[..., 0] ** 2 + 5.0 * time**3 - 1.0
+    targets = torch.stack([truth[0], -2.0 * truth[1]])
+    lived = torch.rand((2, 5, 30), generator=generator) < 0.8
+    fitted = linear_baseline(states, torch.where(lived, targets, 1e3), lived)
+    torch.testing.assert_close(fitted[lived], targets[lived], rtol=0, atol=0.05)
+
+
+def test_normalised_counts_what_was_lived() -> None:
+    values, lived = torch.tensor([[[1.0, 3.0, 99.0]]]), torch.tensor([[[True, True, False]]])
+    torch.testing.assert_close(normalised(values, lived), torch.tensor([[[-1.0, 1.0, 0.0]]]))
+
+
+# -- outputs that depend on a bias alone ------------------------------------------------------------------------------
+
+
+def test_constant_outputs_stay_constant_through_adaptation_and_learning() -> None:
+    family = make_family("navigation", shots=4, queries=4, steps=10)
+    pool = LayerPool.random(in_features=2, out_features=4, width=8, layers=1, kind="relu", constant_outputs=2, seed=0)
+    mdp = TrainingMDP(3, family, pool, Objective(2), slots=1, initial_layers=(1,), step_range=(0.5, 0.5))
+    mdp.seed(range(3), many_streams(0, 3, "train"))
+    mdp.reset()
+    mdp.train(np.zeros(3, dtype=np.int64), np.full(3, 0.5, dtype=np.float32))
+    outputs = mdp.outputs(torch.randn((3, 6, 2), generator=torch.Generator().manual_seed(0)))
+    deviations = outputs[..., 2:]
+    assert (deviations == deviations[:, :1]).all()
+    assert (deviations[:, 0] != 0.0).all(), "the bias has adapted"
+    assert (outputs[..., :2] != outputs[:, :1, :2])[:, 1:].all()
+    leaves = [tensor.requires_grad_(True) for tensor in pool.parameters.values()]
+    layers, sizes = torch.zeros((1, 3), dtype=torch.int64), torch.full((1, 3), 0.5)
+    losses, _, _ = replay(pool, family, Episodes([mdp.support], [mdp.query], layers, sizes, (1,), 1))
+    gradient = dict(zip(pool.parameters, torch.autograd.grad(losses.sum(), leaves), strict=True))["head"]
+    assert (gradient[:-1, 2:] == 0.0).all()
+    assert (gradient[-1, 2:] != 0.0).all()
+
+
+@pytest.mark.parametrize("value", [-1, 5, True])
+def test_bad_constant_outputs(value: Any) -> None:
+    with pytest.raises(ValueError, match=r"constant_outputs=.*out_features=4"):
+        LayerPool.random(in_features=2, out_features=4, constant_outputs=value)
+
+
+# -- what holds for every family of policies --------------------------------------------------------------------------
+
+TINY = {"shots": 2, "queries": 3, "steps": 6}
+SMALL: dict[str, dict[str, Any]] = {
+    "navigation": {"shots": 3, "queries": 4, "steps": 9},
+    "half_cheetah_direction": TINY,
+    "half_cheetah_velocity": TINY,
+    "ant_direction": TINY,
+}
+EVERY = pytest.mark.parametrize("name", [name for name, kind in FAMILIES.items() if not kind.fixed_data])
+
+
+def make(name: str, **arguments: Any) -> PolicyFamily:
+    family = make_family(name, **(SMALL[name] | arguments))
+    assert isinstance(family, PolicyFamily)
+    return family
+
+
+def policy(family: PolicyFamily) -> Forward:
+    """One that depends on where it is, and on nothing else: not even on the size of a batch, as products would."""
+    seen = torch.arange(family.out_features - family.constant_outputs) % family.in_features
+
+    def forward(inputs: Tensor) -> Tensor:
+        constant = inputs.new_full((*inputs.shape[:-1], family.constant_outputs), -2.0)
+        return torch.cat([inputs[..., seen] * -0.3, constant], dim=-1)
+
+    return forward
+
+
+def collect(family: PolicyFamily, seed: int, count: int) -> tuple[Tasks, Batch, Batch]:
+    streams = many_streams(seed, count, family.split)
+    tasks = family.draw([row.task for row in streams])
+    support = family.support(tasks, policy(family), [row.support for row in streams])
+    return tasks, support, family.query(tasks, policy(family), [row.query for row in streams])
+
+
+@EVERY
+def test_shapes_and_types(name: str) -> None:
+    family = make(name)
+    _, support, query = collect(family, 0, 5)
+    for batch, trajectories in ((support, family.shots), (query, family.queries)):
+        assert batch.inputs.shape == (5, trajectories * family.steps, family.in_features)
+        assert batch.targets.shape == (5, trajectories * family.steps, family.distribution.size)
+        assert batch.extras["returns"].shape == (5, trajectories)
+        torch.testing.assert_close(batch.extras["weight"].sum(dim=(1, 2)), torch.ones(5))
+        for tensor in (batch.inputs, batch.targets, *batch.extras.values()):
+            assert tensor.dtype == torch.float32
+            assert tensor.isfinite().all()
+
+
+@EVERY
+def test_a_row_of_a_batch_is_the_row_alone(name: str) -> None:
+    family = make(name)
+    tasks, *batches = collect(family, 11, 4)
+    for row in range(4):
+        alone, *singles = collect(family, 11 + row, 1)
+        assert family.describe(alone, 0) == family.describe(tasks, row)
+        for whole, single in zip(batches, singles, strict=True):
+            torch.testing.assert_close(single.inputs[0], whole.inputs[row])
+            torch.testing.assert_close(single.targets[0], whole.targets[row])
+            for key, tensor in single.extras.items():
+                torch.testing.assert_close(tensor[0], whole.extras[key][row], rtol=1e-3, atol=1e-5)
+
+
+@EVERY
+def test_splits_never_meet_and_support_is_not_query(name: str) -> None:
+    seen: list[set[tuple[float, ...]]] = []
+    for split in SPLITS:
+        for batch in collect(make(name, split=split), 0, 50)[1:]:
+            seen.append({tuple(action) for action in batch.targets.flatten(0, 1).tolist()})
+    for number, one in enumerate(seen):
+        assert all(not one & other for other in seen[number + 1 :])
+
+
+@EVERY
+def test_the_size_of_one_set_never_moves_the_other(name: str) -> None:
+    small = make(name)
+    _, support, query = collect(small, 0, 3)
+    assert torch.equal(collect(make(name, queries=7), 0, 3)[1].targets, support.targets)
+    assert torch.equal(collect(make(name, shots=7), 0, 3)[2].targets, query.targets)
+
+
+@EVERY
+@every_surrogate
+def test_the_output_gradient_is_the_gradient_and_has_one(name: str, surrogate: str) -> None:
+    family = make(name, surrogate=surrogate)
+    batch = collect(family, 0, 2)[1].map(lambda tensor: tensor.double())
+    outputs = policy(family)(batch.inputs).requires_grad_()
+    (expected,) = torch.autograd.grad(family.loss(outputs, batch).sum(), outputs)
+    torch.testing.assert_close(family.output_gradient(outputs.detach(), batch), expected)
+    assert family.output_gradient(outputs, batch).requires_grad
+
+
+@EVERY
+def test_the_signal_does_not_depend_on_the_number_of_trajectories(name: str) -> None:
+    family = make(name)
+    _, batch, _ = collect(family, 0, 3)
+    twice = batch.map(lambda tensor: torch.cat([tensor, tensor], dim=1))
+    for name in ("weighted_advantage", "weight"):
+        twice.extras[name] *= 0.5
+    signals = [family.support_signal(policy(family)(data.inputs), data) for data in (batch, twice)]
+    assert signals[0].shape == (3, family.signal_size)
+    torch.testing.assert_close(signals[0], signals[1])
+
+
+# -- navigation -------------------------------------------------------------------------------------------------------
+
+
+def test_a_step_by_hand() -> None:
+    position, action, goal = np.array([0.0, 0.1]), np.array([0.5, -0.05]), np.array([0.4, 0.05])
+    moved, reward, reached = advance(position, action, goal)
+    np.testing.assert_allclose(moved, [0.1, 0.05])
+    assert reward == pytest.approx(-0.3)
+    assert not reached
+    assert advance(np.array([0.4, 0.05]), np.array([0.005, 0.0]), goal)[2]
+
+
+def constant_policy(mean: Sequence[float]) -> Forward:
+    outputs = torch.tensor([*mean, math.log(1e-3), math.log(1e-3)])
+    return lambda inputs: outputs.expand(*inputs.shape[:-1], 4)
+
+
+def test_a_straight_walk_is_paid_minus_its_distances_and_ends_at_the_goal() -> None:
+    family = Navigation(steps=20)
+    generators = [np.random.default_rng(0)]
+    # Twice the largest move of .1, which is what actions are counted in: it is cut, to .4, .3, .2, .1 and 0 away.
+    lived = family.rollout({"goal": np.array([[0.5, 0.0]])}, constant_policy((2.0, 0.0)), generators, 3)
+    torch.testing.assert_close(lived.rewards.sum(dim=2), torch.full((1, 3), -1.0), rtol=0, atol=2e-3)
+    assert (lived.lived.sum(dim=2) == 5).all()
+    assert (lived.rewards[~lived.lived] == 0.0).all()
+
+
+def test_the_loss_is_minus_the_mean_return_and_its_derivative_the_policy_gradient() -> None:
+    family = Navigation(shots=4, steps=7)
+    tasks = family.draw([np.random.default_rng(seed) for seed in range(2)])
+    forward = constant_policy((0.02, -0.03))
+    batch = family.support(tasks, forward, [np.random.default_rng(seed) for seed in range(2)])
+    outputs = forward(batch.inputs).clone().requires_grad_()
+    loss = family.loss(outputs, batch)
+    returns = batch.extras["returns"]
+    torch.testing.assert_close(loss, -returns.mean(dim=1))
+    torch.testing.assert_close(family.metrics(outputs, batch, loss)["return"], returns.mean(dim=1))
+    mean = outputs.detach()[..., :2]
+    advantage = batch.extras["weighted_advantage"].flatten(1).unsqueeze(2)
+    expected = -advantage * (batch.targets - mean) / 1e-6
+    found = family.output_gradient(outputs.detach(), batch)[..., :2]
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"steps": 0}, "steps=0: must be a positive integer"),
+        ({"discount": 1.5}, "discount=1.5: must be a number from 0 to 1"),
+        ({"return_scale": 0.0}, "return_scale=0.0: must be a positive number"),
+        ({"return_scale": math.inf}, "return_scale=inf: must be a positive number"),
+        ({"surrogate": "plain"}, "surrogate='plain': must be one of 'lvc', 'dice', 'first_order'"),
+    ],
+)
+def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Navigation(**arguments)
+
+
+def test_the_environment_of_navigation_pays_minus_the_return_over_its_scale() -> None:
+    small: dict[str, Any] = {"shots": 3, "queries": 3, "family_kwargs": {"steps": 8}, "width": 6, "layers": 2}
+    env = gym.make("NetBuild-v0", family="navigation", observation="dict", **small)
+    observation, info = env.reset(seed=0)
+    assert set(info["task"]) == {"family", "goal"}
+    assert observation["task"].shape == (4,)
+    assert observation["task"][0] == pytest.approx(-info["support_loss"] / Navigation.return_scale, rel=1e-5)
+    _, reward, _, _, info = env.step(env.action_space.sample())
+    assert info["query_return"] == pytest.approx(-info["query_loss"])
+    assert reward == pytest.approx(info["query_return"] / Navigation.return_scale / 5)

@@ -1,0 +1,47 @@
+"""Outcomes of vector environments, compared as Gymnasium reads them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from env_helpers import assert_same
+from gymnasium.wrappers import vector as vector_wrappers
+
+TOLERANCE = 2e-4
+COUNT = 4
+
+
+def as_rows(info: dict[str, Any], count: int = COUNT) -> list[dict[str, Any]]:
+    """Each row's own info, as Gymnasium reads a vector's; the task is a dict either way."""
+    wrapper = vector_wrappers.DictInfoToList.__new__(vector_wrappers.DictInfoToList)
+    wrapper.env = gym.vector.VectorEnv()
+    wrapper.env.num_envs = count
+    rows: list[dict[str, Any]] = wrapper._convert_info_to_list(info)
+    return [_plain(row) for row in rows]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(entry) for name, entry in value.items()}
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def assert_infos_agree(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
+    assert set(ours) == set(theirs)
+    for name in theirs:
+        if name.startswith("_"):
+            np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+        elif isinstance(theirs[name], np.ndarray) and name != "final_obs":
+            assert ours[name].dtype == theirs[name].dtype, name
+            assert ours[name].shape == theirs[name].shape, name
+    assert_same(as_rows(ours), as_rows(theirs), TOLERANCE)
+
+
+def assert_outcomes_agree(ours: tuple[Any, ...], theirs: tuple[Any, ...]) -> None:
+    """Observations and rewards within the tolerance, ends exactly, infos with their masks."""
+    assert len(ours) == len(theirs)
+    for one, other in zip(ours[:-1], theirs[:-1], strict=True):
+        assert_same(one, other, TOLERANCE)
+    assert_infos_agree(ours[-1], theirs[-1])
