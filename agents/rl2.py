@@ -1,0 +1,109 @@
+"""RL² (Duan et al. 2016): a recurrent policy that learns within trials, without gradients: `python -m agents.rl2`."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import tyro
+from numpy.typing import NDArray
+from rich import print as show
+
+from agents.command import run_command
+from agents.rl2_recipes import EnvName, Recipe, Setting, recipe_for
+from agents.rl2_training import train
+from agents.runs import Run
+from agents.trial_baselines import baselines
+from gym_reml.learner import Policy
+from gym_reml.results import half_width
+from gym_reml.trials import TrialReturns, evaluate_trials
+
+
+@dataclass(frozen=True)
+class Config:
+    """Trains RL² on trials of several episodes on one task, and compares it with classical policies on held-out ones.
+
+    Its weights stay as they are within a trial: what it learns of the task is in the LSTM's state.
+    """
+
+    env: EnvName = "bandit"
+    """trials of what"""
+    episodes: int | None = None
+    """episodes of a trial: by default 10 pulls of a bandit, 10 episodes of a tabular process, 2 of navigation"""
+    arms: int | None = None
+    """of a bandit, by default 5"""
+    total_steps: int | None = None
+    """environment steps of the training; by default the recipe's"""
+    seed: int = 0
+    """of weights and training tasks"""
+    evaluation_trials: int = 1000
+    """held-out trials of the table"""
+    run: Path | None = None
+    """run directory; by default a new one in runs/"""
+    resume: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
+    """go on with an interrupted run; all other arguments are taken from it"""
+
+    def setting(self) -> Setting:
+        """The trials that the configuration names."""
+        return Setting.of(self.env, self.episodes, self.arms)
+
+    def recipe(self) -> Recipe:
+        """The setting's recipe, with as many steps as asked for.
+
+        Raises:
+            ValueError: a number that makes no sense.
+        """
+        for name, least in (("total_steps", 1), ("seed", 0), ("evaluation_trials", 2)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"--{name.replace('_', '-')} {value}: must be at least {least}")
+        recipe = recipe_for(self.setting())
+        return recipe if self.total_steps is None else replace(recipe, total_steps=self.total_steps)
+
+
+def main(config: Config) -> None:
+    """Trains, or goes on training, and shows how everyone does on held-out trials."""
+    torch.set_num_threads(1)
+    start = time.monotonic()
+    resumed = Run(config.resume) if config.resume is not None else None
+    if resumed is not None:
+        config = Config(**(resumed.config | {"run": resumed.folder, "resume": None}))
+    setting, recipe = config.setting(), config.recipe()
+    run = resumed or Run.create(config.run, config, f"rl2-{setting.family}-{setting.episodes}")
+    show(f"run directory: {run.folder} (after an interruption: python -m agents.rl2 --resume {run.folder})")
+    trained = train(run, setting, recipe, config.seed)
+    players: dict[str, Policy] = {"rl2": trained.policy, **baselines(setting, config.seed)}
+    found = {name: play(policy, setting, config.evaluation_trials) for name, policy in players.items()}
+    show(
+        f"\n[bold]{setting}, held-out tasks[/bold]\nreturn of a trial, mean ± 95 % interval over "
+        f"{config.evaluation_trials} trials; {trained.steps:,} training steps in {trained.seconds:.0f} s; "
+        f"{trained.parameters:,} parameters:\n"
+    )
+    print(table_of(found))
+    show(f"\ndone in {time.monotonic() - start:.0f} s")
+
+
+def play(policy: Policy, setting: Setting, trials: int, split: str = "test", seed: int = 0) -> TrialReturns:
+    """How a policy does on trials of the setting, taking its best action always."""
+    return evaluate_trials(policy, setting.env_id, trials, seed, split, deterministic=True, **setting.arguments)
+
+
+def table_of(found: dict[str, TrialReturns]) -> str:
+    """A Markdown table: a row a policy; returns of the whole trial, and of its first and last episode."""
+    lines = ["| policy | trial | first episode | last episode |", "|---|---|---|---|"]
+    for name, returns in found.items():
+        parts = (returns.total, returns.episodes[:, 0], returns.episodes[:, -1])
+        lines.append(f"| {name} | {' | '.join(map(_cell, parts))} |")
+    return "\n".join(lines)
+
+
+def _cell(values: NDArray[np.float64]) -> str:
+    return f"{values.mean():.2f} ± {half_width(values):.2f}"
+
+
+if __name__ == "__main__":
+    run_command(main, Config)

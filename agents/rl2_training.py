@@ -1,0 +1,172 @@
+"""Training RL²: sb3-contrib's RecurrentPPO on trials, with checkpoints to go on from."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sb3_contrib import RecurrentPPO
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import VecNormalize
+from tqdm import tqdm
+
+from agents.rl2_policy import TrialLstmPolicy
+from agents.rl2_recipes import Recipe, Setting
+from agents.runs import Run
+from gym_reml.results import write_text
+from gym_reml.sb3 import make_vec_env
+
+CHECKPOINT_SECONDS = 60.0
+TASKS_OF_A_RUN = 100_000_000
+"""Seeds of training tasks that one run may use without meeting those of another."""
+CURVE_POINTS = 100
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished training.
+
+    Attributes:
+        policy: RecurrentPPO, with SB3's `predict`.
+        steps: environment steps.
+        seconds: of all its parts together.
+        curve: (environment steps, mean return of the training trials that ended around then).
+    """
+
+    policy: RecurrentPPO
+    steps: int
+    seconds: float
+    curve: list[tuple[int, float]]
+
+    @property
+    def parameters(self) -> int:
+        """Of the policy, the critic included."""
+        return sum(tensor.numel() for tensor in self.policy.policy.parameters())
+
+
+def train(run: Run, setting: Setting, recipe: Recipe, seed: int) -> Trained:
+    """Trains, goes on training, or loads what was trained before: whatever is left to do in the run directory."""
+    final = run.folder / "agent.zip"
+    if not final.is_file():
+        _train(run, setting, recipe, seed)
+    told = json.loads((run.folder / "training.json").read_text())
+    curve = [(int(steps), float(value)) for steps, value in told["curve"]]
+    return Trained(RecurrentPPO.load(final, device="cpu"), told["steps"], told["seconds"], curve)
+
+
+def _train(run: Run, setting: Setting, recipe: Recipe, seed: int) -> None:
+    vec_env = make_vec_env(setting.env_id, n_envs=recipe.n_envs, split="train", **setting.arguments)
+    found = run.latest_checkpoint()
+    progress = Progress(run, recipe)
+    if found is None:
+        # Observations stay as they are; returns have a size that the critic can learn.
+        env = VecNormalize(vec_env, norm_obs=False, gamma=recipe.gamma)
+        agent = make_agent(env, setting, recipe, seed)
+    else:
+        env = VecNormalize.load(str(found[1] / "normaliser.pkl"), vec_env)
+        agent = RecurrentPPO.load(found[1] / "agent.zip", env=env, device="cpu")
+        told = json.loads((found[1] / "progress.json").read_text())
+        progress.seconds, progress.curve = told["seconds"], told["curve"]
+    # SB3 has just seeded the environment as it seeds itself. No two runs shall meet in their tasks, and a resumed run
+    # goes on with others than it began with.
+    env.seed((seed + 1) * TASKS_OF_A_RUN + agent.num_timesteps)
+    if agent.num_timesteps < recipe.total_steps:
+        agent.learn(recipe.total_steps - agent.num_timesteps, callback=progress, reset_num_timesteps=False)
+    vec_env.close()
+    told = {"steps": agent.num_timesteps, "seconds": progress.seconds, "curve": progress.curve}
+    write_text(run.folder / "training.json", json.dumps(told))
+    part = run.folder / "part.zip"
+    agent.save(part)
+    part.replace(run.folder / "agent.zip")
+
+
+def make_agent(env: VecNormalize, setting: Setting, recipe: Recipe, seed: int) -> RecurrentPPO:
+    """An untrained agent whose rollouts are whole trials, as are the sequences that it learns from."""
+    heads = list(recipe.heads)
+    return RecurrentPPO(
+        TrialLstmPolicy,
+        env,
+        n_steps=setting.length,
+        batch_size=recipe.minibatch * setting.length,
+        n_epochs=recipe.epochs,
+        learning_rate=_Falling(recipe.learning_rate),
+        ent_coef=recipe.entropy,
+        gamma=recipe.gamma,
+        gae_lambda=recipe.gae_lambda,
+        # So that the mean return is that of all rows.
+        stats_window_size=recipe.n_envs,
+        policy_kwargs={
+            "lstm_hidden_size": recipe.lstm,
+            "shared_lstm": not recipe.critic_lstm,
+            "enable_critic_lstm": recipe.critic_lstm,
+            "net_arch": {"pi": heads, "vf": heads},
+            "forget_bias": recipe.forget_bias,
+            **recipe.options,
+        },
+        seed=seed,
+        device="cpu",
+    )
+
+
+@dataclass(frozen=True)
+class _Falling:
+    """A rate that falls linearly to zero; a class, so that it can be saved with the agent."""
+
+    start: float
+
+    def __call__(self, remaining: float) -> float:
+        return self.start * max(remaining, 0.0)
+
+
+class Progress(BaseCallback):
+    """Lets the entropy bonus fall, records the learning curve, keeps checkpoints, shows progress.
+
+    Attributes:
+        seconds: of training, those before an interruption included.
+        curve: pairs of environment steps and mean return.
+    """
+
+    def __init__(self, run: Run, recipe: Recipe) -> None:
+        """Nothing was done yet."""
+        super().__init__()
+        self.run, self.recipe = run, recipe
+        self.seconds = 0.0
+        self.curve: list[Any] = []
+        self._bar = tqdm(total=recipe.total_steps, desc="RL²", unit="step", unit_scale=True)
+
+    def _on_training_start(self) -> None:
+        self._kept = time.monotonic()
+        self._begun = self._kept - self.seconds
+
+    def _on_rollout_start(self) -> None:
+        done, total = self.num_timesteps, self.recipe.total_steps
+        self.seconds = time.monotonic() - self._begun
+        self.model.ent_coef = self.recipe.entropy * max(0.0, 1.0 - done / total)  # type: ignore[attr-defined]
+        returns = [episode["r"] for episode in self.model.ep_info_buffer or ()]
+        if returns:
+            mean = float(np.mean(returns))
+            if done >= total * len(self.curve) / CURVE_POINTS:
+                self.curve.append((done, round(mean, 4)))
+            self._bar.set_postfix(mean_return=f"{mean:.2f}", refresh=False)
+        self._bar.update(done - self._bar.n)
+        if time.monotonic() - self._kept > CHECKPOINT_SECONDS:
+            self.run.checkpoint(done, self._write)
+            self._kept = time.monotonic()
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_training_end(self) -> None:
+        self.seconds = time.monotonic() - self._begun
+        self._bar.close()
+
+    def _write(self, folder: Path) -> None:
+        env = self.model.get_vec_normalize_env()
+        assert env is not None
+        self.model.save(folder / "agent.zip")
+        env.save(str(folder / "normaliser.pkl"))
+        write_text(folder / "progress.json", json.dumps({"seconds": self.seconds, "curve": self.curve}))

@@ -1,0 +1,178 @@
+"""Classical policies of random tabular processes: they plan in what they believe, once for each inner episode."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agents.finite_planning import action_values
+from agents.tabular_belief import Belief
+from agents.trial_policies import Rows, Seen, TrialPolicy, nearest
+
+BONUSES = {10: 0.4, 25: 0.6, 50: 1.0}
+"""BEB's bonus by the episodes of a trial: the best of .25, .4, .5, .6, .75, 1, 1.25, 1.5 on 1,000 training tasks."""
+
+
+def bonus_for(episodes: int) -> float:
+    """That of the tuned length that is nearest, in ratio."""
+    return BONUSES[nearest(episodes, BONUSES)]
+
+
+Model = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Transitions (n, states, actions, states) and mean rewards (n, states, actions)."""
+
+
+@dataclass
+class Plan:
+    """What a policy of tabular processes knows in the middle of a trial.
+
+    Attributes:
+        belief: what it saw.
+        values: (steps, n, states, actions) what actions are worth, by the step of the inner episode.
+        state: (n,) int64, where the last action was taken.
+        step: (n,) int64, the inner episode's clock.
+    """
+
+    belief: Belief
+    values: NDArray[np.float64]
+    state: NDArray[np.int64]
+    step: NDArray[np.int64]
+
+
+class TabularPolicy(TrialPolicy[Plan]):
+    """A policy that knows the prior, the number of steps and nothing else of its task."""
+
+    def __init__(self, states: int = 10, actions: int = 5, steps: int = 10, seed: int = 0) -> None:
+        """For processes of that size, with inner episodes of `steps` steps.
+
+        Raises:
+            ValueError: a number below 1.
+        """
+        super().__init__(actions, seed)
+        for name, value in (("states", states), ("steps", steps)):
+            if value < 1:
+                raise ValueError(f"{name}={value!r}: must be a positive integer")
+        self.states, self.steps = states, steps
+
+    def remember(self, rows: int) -> Plan:
+        """Nothing seen, nothing planned."""
+        values = np.zeros((self.steps, rows, self.states, self.actions))
+        nothing = np.zeros(rows, dtype=np.int64)
+        return Plan(Belief.empty(rows, self.states, self.actions), values, nothing, nothing.copy())
+
+    def forget(self, memory: Plan, rows: Rows) -> None:
+        """Those rows know nothing again."""
+        memory.belief.clear(rows)
+
+    def learn(self, memory: Plan, seen: Seen, rows: Rows) -> None:
+        """Books the last step."""
+        belief, before, action = memory.belief, memory.state[rows], seen.action[rows]
+        belief.visits[rows, before, action] += 1.0
+        belief.rewards[rows, before, action] += seen.reward[rows]
+        # Where an inner episode ended, the observation is the next one's first: no one saw where the step led.
+        going = ~seen.done[rows]
+        arrived = seen.inner[rows[going]].argmax(axis=1)
+        belief.arrivals[rows[going], before[going], action[going], arrived] += 1.0
+
+    def choose(self, memory: Plan, seen: Seen, streams: list[np.random.Generator]) -> NDArray[np.int64]:
+        """The best action by the plan, which is made when an inner episode begins."""
+        beginning = np.flatnonzero(seen.done)
+        memory.step += 1
+        memory.step[beginning] = 0
+        if len(beginning):
+            memory.values[:, beginning] = action_values(*self.model(memory.belief, beginning, streams), self.steps)
+        memory.state = seen.inner.argmax(axis=1)
+        return memory.values[memory.step, np.arange(len(memory.state)), memory.state].argmax(axis=1)
+
+    @abstractmethod
+    def model(self, belief: Belief, rows: Rows, streams: list[np.random.Generator]) -> Model:
+        """The processes that are planned in."""
+
+
+class RandomAction(TabularPolicy):
+    """Any action."""
+
+    name = "random"
+
+    def choose(self, memory: Plan, seen: Seen, streams: list[np.random.Generator]) -> NDArray[np.int64]:
+        """Uniform draws."""
+        return np.array([stream.integers(self.actions) for stream in streams])
+
+    def learn(self, memory: Plan, seen: Seen, rows: Rows) -> None:
+        """Nothing is learned."""
+
+    def model(self, belief: Belief, rows: Rows, streams: list[np.random.Generator]) -> Model:
+        """No plan is made."""
+        raise NotImplementedError
+
+
+class PSRL(TabularPolicy):
+    """Optimal in a process drawn from the posterior (Strens 2000; Osband, Russo & Van Roy 2013)."""
+
+    name = "psrl"
+
+    def model(self, belief: Belief, rows: Rows, streams: list[np.random.Generator]) -> Model:
+        """One draw a row."""
+        transitions, rewards = zip(*(belief.sample(row, streams[row]) for row in rows.tolist()), strict=True)
+        return np.stack(transitions), np.stack(rewards)
+
+
+class Greedy(TabularPolicy):
+    """Optimal in the mean of the posterior: certainty equivalence."""
+
+    name = "greedy"
+
+    def model(self, belief: Belief, rows: Rows, streams: list[np.random.Generator]) -> Model:
+        """Posterior means."""
+        return belief.mean_transitions(rows), belief.mean_rewards(rows)
+
+
+class BEB(Greedy):
+    """Greedy with a bonus for what was seldom tried (Kolter & Ng 2009, Bayesian exploration bonus)."""
+
+    name = "beb"
+
+    def __init__(self, bonus: float, states: int = 10, actions: int = 5, steps: int = 10, seed: int = 0) -> None:
+        """With that bonus for what was never tried.
+
+        Raises:
+            ValueError: a negative bonus.
+        """
+        if bonus < 0.0:
+            raise ValueError(f"bonus={bonus!r}: must not be negative")
+        super().__init__(states, actions, steps, seed)
+        self.bonus = bonus
+
+    def model(self, belief: Belief, rows: Rows, streams: list[np.random.Generator]) -> Model:
+        """Posterior means, and bonus / (1 + visits) on top of the rewards."""
+        transitions, rewards = super().model(belief, rows, streams)
+        return transitions, rewards + self.bonus / (1.0 + belief.visits[rows])
+
+
+class Oracle(TabularPolicy):
+    """Optimal in the true process, which it is told: no rival, but the most there is to get."""
+
+    name = "oracle"
+
+    def inform(self, info: dict[str, Any]) -> None:
+        """Takes the tasks from the vector environment's info at reset."""
+        task = info["task"]
+        self._model: Model = task["transitions"].astype(np.float64), task["rewards"].astype(np.float64)
+
+    def learn(self, memory: Plan, seen: Seen, rows: Rows) -> None:
+        """There is nothing left to learn."""
+
+    def model(self, belief: Belief, rows: Rows, streams: list[np.random.Generator]) -> Model:
+        """The truth.
+
+        Raises:
+            ValueError: the oracle was not told the tasks.
+        """
+        if not hasattr(self, "_model"):
+            raise ValueError("the oracle knows no tasks: call inform(info) with the info of the environment's reset")
+        transitions, rewards = self._model
+        return transitions[rows], rewards[rows]
