@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from agents.learners import LEARNERS, OTHER_SHAPE
+from agents.learners import OTHER_SHAPE, POLICIES, SUPERVISED
 from agents.recipes import recipe_for
+from agents.report import POLICY_STEPS
 from gym_reml.tasks import make_family
 from gym_reml.tasks.base import TaskFamily
 
@@ -43,6 +44,7 @@ class Benchmark:
         train: the family trained on, for a number of shots.
         tests: by the name that tables use, for a number of shots.
         seeds, evaluation_tasks: how many, when nothing else is asked for.
+        steps: after how many steps networks are judged.
     """
 
     file: str
@@ -52,6 +54,7 @@ class Benchmark:
     tests: Callable[[int], dict[str, Test]]
     seeds: int
     evaluation_tasks: int
+    steps: tuple[int, ...] = STEPS
 
     def metric(self, shots: int) -> str:
         """What its tables show."""
@@ -88,11 +91,15 @@ def _omniglot(name: str, **arguments: Any) -> Benchmark:
     )
 
 
+def _navigation(shots: int) -> TaskFamily:
+    return make_family("navigation", shots=shots, queries=shots)
+
+
 BENCHMARKS: dict[str, Benchmark] = {
     "sinusoid": Benchmark(
         "sinusoid.json",
         (5, 10),
-        tuple(LEARNERS),
+        tuple(SUPERVISED),
         _sinusoid,
         lambda shots: {"sinusoid": Test(_sinusoid(shots))},
         seeds=5,
@@ -106,6 +113,17 @@ BENCHMARKS: dict[str, Benchmark] = {
         _unrelated,
         seeds=3,
         evaluation_tasks=1000,
+    ),
+    "navigation": Benchmark(
+        "navigation.json",
+        (40,),
+        tuple(POLICIES),
+        # The authors train with half of the trajectories that they test with.
+        lambda shots: _navigation(max(1, shots // 2)),
+        lambda shots: {"navigation": Test(_navigation(shots))},
+        seeds=3,
+        evaluation_tasks=200,
+        steps=POLICY_STEPS,
     ),
     "omniglot": _omniglot("omniglot"),
     "omniglot-alphabets": _omniglot("omniglot-alphabets", split_by="alphabet"),

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
-from agents.problem import TASKS_OF_A_PROBLEM, Problem
+from agents import pretrained
+from agents.policy_gradient import meta_learn_policies, with_inner_rates
+from agents.problem import TASKS_OF_A_PROBLEM, Problem, own_shape
 from agents.recipes import CLUSTERING_TASKS, COMPETITION_TASKS, META_BATCH, Recipe
 from gym_reml.bootstrap import HIDDEN_SCALE, greedy_competition
-from gym_reml.clusters import Clusters, copy_layer, find_clusters, meta_train
+from gym_reml.clusters import Clusters, copy_layer, falling, find_clusters, meta_train
 from gym_reml.learning import LearningOptions, PoolLearner
 from gym_reml.mdp import TrainingMDP
 from gym_reml.objective import Objective
@@ -61,6 +65,7 @@ def fresh_pool(problem: Problem, scale: float = 1.0) -> LayerPool:
         layers=recipe.layers,
         kind=recipe.layer_kind,
         scale=scale,
+        constant_outputs=family.constant_outputs,
         seed=problem.seed,
     )
 
@@ -100,14 +105,28 @@ def recipe_process(problem: Problem, pool: LayerPool, skipped: int = 0) -> Train
     return mdp
 
 
+def with_copies(pool: LayerPool, layers: int) -> LayerPool:
+    """A copy with so many layers, those that are new being the last one's copies."""
+    copy = pool.clone()
+    index = torch.arange(layers).clamp_max(pool.layers - 1)
+    for name, tensor in copy.parameters.items():
+        if name.startswith("layers"):
+            copy.parameters[name] = tensor[index]
+    return copy
+
+
 def _specialise(problem: Problem, progress: Log) -> Specialists:
     """MAML with one layer for all tasks, then one layer for each cluster of tasks, starting as copies of it."""
     recipe, family = problem.recipe, problem.training_family
     assert recipe.rates is not None
-    pool = fresh_pool(problem).with_rates(recipe.rates, recipe.initial_rate, steps=recipe.horizon)
+    # The very weights that MAML and Meta-SGD start from.
+    start = own_shape(recipe).fresh(family, problem.seed)
+    pool = with_copies(start, recipe.layers).with_rates(recipe.rates, recipe.initial_rate, steps=recipe.horizon)
     first = len(recipe.initial_layers) + 1
     mdp = recipe_process(problem, pool)
     clustered = round(recipe.clustered_share * recipe.bootstrap_iterations)
+    # Where on the way from 1 to 0 learning rates are when the clusters come; those of a second fall start anew.
+    turn = 1.0 - recipe.clustered_share if recipe.clustered_learning_rate is None else 1.0
 
     def learner(rate: float) -> PoolLearner:
         return PoolLearner(pool, family, "maml", learning_options(recipe, rate, problem.seed))
@@ -117,6 +136,7 @@ def _specialise(problem: Problem, progress: Log) -> Specialists:
         learner(recipe.bootstrap_learning_rate),
         lambda seen: np.full(len(seen), first),
         iterations=recipe.bootstrap_iterations - clustered,
+        schedule=lambda learner, done: learner.scale_rates(falling(done * turn)),
         progress=progress,
     )
     specialists = range(first, pool.layers + 1)
@@ -124,17 +144,31 @@ def _specialise(problem: Problem, progress: Log) -> Specialists:
     clusters = find_clusters(mdp, len(specialists), tasks=CLUSTERING_TASKS, seed=problem.seed)
     meta_train(
         mdp,
-        learner(recipe.clustered_learning_rate),
+        learner(recipe.clustered_learning_rate or recipe.bootstrap_learning_rate),
         lambda seen: clusters.assign(seen) + first,
         iterations=clustered,
+        schedule=lambda learner, done: learner.scale_rates(falling(turn % 1.0 + done * (1.0 - turn % 1.0))),
         progress=progress,
     )
     return pool, clusters
+
+
+def _adapt_policies(problem: Problem, progress: Log) -> Specialists:
+    """MAML-RL, whose rates are the neutral steps."""
+    return with_inner_rates(meta_learn_policies(problem, problem.recipe.bootstrap_iterations, progress)), None
+
+
+def _pretrain_policies(problem: Problem, progress: Log) -> Specialists:
+    """The pool of what MAML-RL is compared with, under the same rates."""
+    tasks = problem.recipe.bootstrap_tasks
+    return with_inner_rates(pretrained.weights(replace(problem, tasks=tasks))), None
 
 
 BOOTSTRAPS: dict[str, Callable[[Problem, Log], Specialists]] = {
     "none": lambda problem, progress: (fresh_pool(problem), None),
     "competition": _compete,
     "clusters": _specialise,
+    "policy_gradient": _adapt_policies,
+    "pretraining": _pretrain_policies,
 }
 """The ways to make a pool, by the name that recipes use."""

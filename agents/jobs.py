@@ -12,19 +12,21 @@ from typing import Any
 
 import torch
 
-from agents.benchmarks import BENCHMARKS, STEPS
+from agents.benchmarks import BENCHMARKS
 from agents.learners import LEARNERS
 from agents.problem import Problem, count_parameters
 from agents.recipes import recipe_for
+from agents.step_rules import HandRule, Regression, rule_learner
 from gym_reml import controls
 from gym_reml.evaluation import evaluate
 from gym_reml.learner import Ensemble, Learner
 from gym_reml.results import Result, write_text
 from gym_reml.tasks.base import TaskFamily
+from gym_reml.tasks.policy import PolicyFamily
 
 CONTROLLED = ("reml", "reml_multipliers")
 FEW_TUNING_TASKS = 50
-UNTRAINED = "scratch"
+UNTRAINED = ("scratch", "random")
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ def _run(job: Job) -> float:
     seconds = time.monotonic() - start
     names = {job.learner}
     for name, test in benchmark.tests(job.shots).items():
-        if job.learner == UNTRAINED:
+        if job.learner in UNTRAINED:
             # Nothing was learned from the training tasks, so its step size may suit those that it is tested on.
             learner = LEARNERS[job.learner](replace(problem, family=test.family), folder)
         for result in _evaluate(job, learner, test.family):
@@ -143,7 +145,7 @@ def _run(job: Job) -> float:
     summary = {
         "seconds": seconds,
         "parameters": count_parameters(learner),
-        "meta_training_tasks": 0 if job.learner == UNTRAINED else tasks,
+        "meta_training_tasks": 0 if job.learner in UNTRAINED else tasks,
         "names": sorted(names),
     }
     write_text(job._summary, json.dumps(summary))
@@ -151,7 +153,7 @@ def _run(job: Job) -> float:
 
 
 def _evaluate(job: Job, learner: Learner | Ensemble, family: TaskFamily) -> list[Result]:
-    protocol: dict[str, Any] = {"steps": STEPS, "tasks": job.evaluation_tasks}
+    protocol: dict[str, Any] = {"steps": BENCHMARKS[job.benchmark].steps, "tasks": job.evaluation_tasks}
     own = evaluate(learner, family, **protocol)
     results = [replace(own, learner=job.learner)]
     if job.learner in CONTROLLED and job.benchmark == "sinusoid" and isinstance(learner, Learner):
@@ -163,6 +165,18 @@ def _evaluate(job: Job, learner: Learner | Ensemble, family: TaskFamily) -> list
             controls.zeroed_observation(learner, family, **protocol),
             controls.best_composition(learner, family, tuning_tasks=few, **protocol),
         ]
+    elif job.learner in CONTROLLED and isinstance(learner, Learner) and isinstance(family, PolicyFamily):
+        results += [evaluate(rival, family, **protocol) for rival in _other_steps(job, learner, family)]
     elif job.learner in CONTROLLED and isinstance(learner, Learner):
         results += [controls.random_layer(learner, family, **protocol)]
     return results
+
+
+def _other_steps(job: Job, learner: Learner, family: PolicyFamily) -> list[Learner]:
+    """Who else could choose the steps on the learner's pool."""
+    known = family.replace(shots=BENCHMARKS[job.benchmark].train(job.shots).shots)
+    return [
+        controls.plan_learner(f"{learner.name}/neutral_steps", learner.pool, learner.arguments, (), 0.0),
+        rule_learner(f"{learner.name}/hand_rule", learner, HandRule(learner, family)),
+        rule_learner(f"{learner.name}/regression", learner, Regression(learner, known, job.seed)),
+    ]

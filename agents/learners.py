@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from agents import bouncegrad, fomaml, maml, maml_plus_plus, meta_sgd, pretrained, reptile, router, scratch
+from agents import bouncegrad, fomaml, maml, maml_plus_plus, maml_rl, meta_sgd, pretrained, reptile, router, scratch
 from agents.problem import Problem, own_shape, usual_shape
 from agents.recipes import multipliers
 from agents.reml import Reml
@@ -48,6 +48,15 @@ def _random_pool(problem: Problem, folder: Path) -> Learner:
     return Reml(_run(problem, folder), problem, name="reml/random_pool").train()
 
 
+def _maml_rl(surrogate: str, outer: str, name: str) -> Train:
+    return lambda problem, folder: maml_rl.train(problem, surrogate, outer, name)
+
+
+def _pretrained_pool(problem: Problem, folder: Path) -> Learner:
+    problem = replace(problem, recipe=replace(problem.recipe, bootstrap="pretraining"))
+    return Reml(_run(problem, folder), problem, name="reml/pretrained_pool").train()
+
+
 def _run(problem: Problem, folder: Path) -> Run:
     """The run that an interrupted comparison left, to go on with, or a new one."""
     if not (folder / "config.json").is_file():
@@ -58,7 +67,7 @@ def _run(problem: Problem, folder: Path) -> Run:
     return run
 
 
-LEARNERS: dict[str, Train] = {
+SUPERVISED: dict[str, Train] = {
     "scratch": lambda problem, folder: scratch.train(problem),
     "pretrained": lambda problem, folder: pretrained.train(problem),
     "maml_1": _maml(1, own=False),
@@ -76,4 +85,19 @@ LEARNERS: dict[str, Train] = {
     "reml_multipliers": _multipliers,
     "reml/random_pool": _random_pool,
 }
-"""What is compared. A new meta-learner is a file of `agents/` and a row here."""
+"""What is compared on functions and images. A new meta-learner is a file of `agents/` and a row here."""
+
+POLICIES: dict[str, Train] = {
+    "random": lambda problem, folder: replace(scratch.train(problem), name="random"),
+    "pretrained": SUPERVISED["pretrained"],
+    "maml_rl": _maml_rl("lvc", "ppo", "maml_rl"),
+    "maml_rl/trpo": _maml_rl("lvc", "trpo", "maml_rl/trpo"),
+    "maml_rl/dice": _maml_rl("dice", "ppo", "maml_rl/dice"),
+    "maml_rl/first_order": _maml_rl("first_order", "ppo", "maml_rl/first_order"),
+    "reml": _reml,
+    "reml/pretrained_pool": _pretrained_pool,
+}
+"""What is compared where networks are policies."""
+
+LEARNERS = SUPERVISED | POLICIES
+"""All of them."""

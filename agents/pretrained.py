@@ -13,6 +13,7 @@ from agents.rival import RivalConfig, tuned_learner
 from gym_reml.clusters import cosine
 from gym_reml.learner import Learner
 from gym_reml.learning import Episodes, LearningOptions, PoolLearner
+from gym_reml.pool import LayerPool
 
 BATCH = 32
 FINETUNING_STEPS = (1e-4, 1.0)
@@ -25,6 +26,12 @@ class Config(RivalConfig):
 
 def train(problem: Problem) -> Learner:
     """Weights with the least query loss after no step; the step size of finetuning is tuned on validation tasks."""
+    shape, pool = usual_shape(problem), weights(problem)
+    return tuned_learner("pretrained", pool, problem, shape, FINETUNING_STEPS)
+
+
+def weights(problem: Problem) -> LayerPool:
+    """Weights with the least query loss after no step."""
     shape = usual_shape(problem)
     pool = shape.fresh(problem.training_family, problem.seed, adapt_stem=True)
     mdp = shape.process(problem, pool, BATCH, horizon=1)
@@ -35,7 +42,7 @@ def train(problem: Problem) -> Learner:
         cosine(learner, iteration / iterations)
         mdp.reset()
         learner.update(Episodes([mdp.support], [mdp.query], layers, stay, mdp.initial_layers, mdp.slots))
-    return tuned_learner("pretrained", pool, problem, shape, FINETUNING_STEPS)
+    return pool
 
 
 def main(config: Config) -> None:

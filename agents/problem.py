@@ -73,6 +73,7 @@ class Shape:
             layers=self.depth,
             kind=self.kind,
             adapt_stem=adapt_stem,
+            constant_outputs=family.constant_outputs,
             seed=seed,
         )
 

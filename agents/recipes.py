@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gym_reml.tasks.base import TaskFamily
+from gym_reml.tasks.policy import PolicyFamily
 
 COMPETITION_TASKS, META_BATCH = 12, 32
 """Tasks of a round of the competition, and of a meta-update."""
@@ -15,7 +16,16 @@ CLUSTERING_TASKS = 1000
 """Tasks that clusters are found on."""
 
 
-BOOTSTRAP_TASKS = {"none": (0, 0), "competition": (COMPETITION_TASKS, 0), "clusters": (META_BATCH, CLUSTERING_TASKS)}
+POLICY_BATCH = 40
+"""Tasks of a meta-update of policies."""
+
+BOOTSTRAP_TASKS = {
+    "none": (0, 0),
+    "competition": (COMPETITION_TASKS, 0),
+    "clusters": (META_BATCH, CLUSTERING_TASKS),
+    "policy_gradient": (POLICY_BATCH, 0),
+    "pretraining": (POLICY_BATCH, 0),
+}
 """Tasks that each bootstrap draws: in every round, and once."""
 
 
@@ -30,10 +40,11 @@ class Recipe:
         depth, horizon, layers, width, layer_kind, initial_layers: of the environment.
         rates: granularity of the pool's learned step sizes, or None for none.
         initial_rate: what they start from.
-        bootstrap: "competition", "clusters" or "none" (random layers).
+        bootstrap: "competition", "clusters", "policy_gradient" (MAML-RL), "pretraining" or "none".
         bootstrap_iterations: rounds of it.
         clustered_share: share of them with one layer for each cluster (clusters).
-        bootstrap_learning_rate, clustered_learning_rate: Adam's before and with clusters.
+        bootstrap_learning_rate: Adam's.
+        clustered_learning_rate: Adam's with clusters, falling anew; None: the fall before goes on.
         total_steps: environment steps of the agent.
         routing_share: share of them on the frozen pool, before both learn.
         settled_share: share of them at the end, when the pool is frozen again.
@@ -41,6 +52,8 @@ class Recipe:
         reward: what the agent is paid for, as the environment takes it.
         pool_learning_rate: Adam's beside the agent, for weights and rates.
         agent_learning_rate: Adam's. All learning rates fall to zero in the phases that use them.
+        step_range: of the environment's step sizes, None for the pool's.
+        n_envs: environments side by side.
     """
 
     metric: str
@@ -58,7 +71,7 @@ class Recipe:
     bootstrap_iterations: int
     clustered_share: float
     bootstrap_learning_rate: float
-    clustered_learning_rate: float
+    clustered_learning_rate: float | None
     total_steps: int
     routing_share: float
     settled_share: float
@@ -66,6 +79,8 @@ class Recipe:
     reward: str
     pool_learning_rate: float
     agent_learning_rate: float
+    step_range: tuple[float, float] | None = None
+    n_envs: int = 128
 
     @property
     def bootstrap_tasks(self) -> int:
@@ -90,12 +105,14 @@ class Recipe:
 
     def arguments(self, action: str) -> dict[str, Any]:
         """The environment's arguments that belong to a learner."""
+        low, high = self.step_range or (None, None)
+        limits = {} if self.step_range is None else {"min_step": low, "max_step": high}
         return {
             "action": action,
             "depth": self.depth,
             "horizon": self.horizon,
             "initial_layers": list(self.initial_layers),
-        }
+        } | limits
 
 
 FUNCTIONS = Recipe(
@@ -137,22 +154,53 @@ IMAGES = Recipe(
     rates="step",
     initial_rate=0.4,
     bootstrap="clusters",
-    bootstrap_iterations=1500,
-    clustered_share=0.35,
+    bootstrap_iterations=1810,
+    clustered_share=0.5,
     bootstrap_learning_rate=1e-2,
-    clustered_learning_rate=1e-2 / 3,
-    total_steps=60_000,
+    clustered_learning_rate=None,
+    total_steps=10_000,
     routing_share=0.9,
     settled_share=0.1,
-    step_weights=(0.1, 0.1, 0.1, 0.1, 0.6),
+    step_weights=(0.0, 0.0, 0.0, 0.0, 1.0),
     reward="performance",
     pool_learning_rate=1e-3,
     agent_learning_rate=1e-3,
 )
 
 
+POLICIES = Recipe(
+    metric="return",
+    shots=20,
+    augmentation={},
+    depth=1,
+    horizon=4,
+    layers=1,
+    width=100,
+    layer_kind="relu",
+    initial_layers=(1,),
+    rates="step",
+    initial_rate=0.5,
+    bootstrap="policy_gradient",
+    bootstrap_iterations=100,
+    clustered_share=0.0,
+    bootstrap_learning_rate=3e-3,
+    clustered_learning_rate=None,
+    total_steps=8_000,
+    routing_share=1.0,
+    settled_share=0.0,
+    step_weights=(1.0,),
+    reward="performance",
+    pool_learning_rate=1e-3,
+    agent_learning_rate=1e-3,
+    step_range=(0.125, 8.0),
+    n_envs=20,
+)
+
+
 def recipe_for(family: TaskFamily) -> Recipe:
-    """The recipe that fits the family: classes of wide inputs are built on MAML, functions on competition."""
+    """The recipe that fits the family: policies and classes are built on MAML, functions on competition."""
+    if isinstance(family, PolicyFamily):
+        return POLICIES
     return IMAGES if family.exchangeable_outputs else FUNCTIONS
 
 

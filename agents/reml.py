@@ -45,14 +45,12 @@ class Reml:
         run: where it writes.
         problem: what it trains on, and by which recipe.
         algorithm: name of the SB3 algorithm.
-        n_envs: environments side by side.
         name: what tables call the learner.
     """
 
     run: Run
     problem: Problem
     algorithm: str = "PPO"
-    n_envs: int = 128
     name: str = "reml"
 
     def train(self) -> Learner:
@@ -88,7 +86,7 @@ class Reml:
         action = arguments.pop("action")
         vec_env = make_vec_env(
             IDS[action],
-            n_envs=self.n_envs,
+            n_envs=recipe.n_envs,
             family=self.problem.training_family,
             pool=pool,
             learn="maml",

@@ -20,6 +20,8 @@ from gym_reml.results import Result, half_width, table, write_text
 from gym_reml.tasks.base import TaskFamily
 
 TABLE_STEPS = (0, 1, 5, 10)
+POLICY_STEPS = (0, 1, 2, 3, 4)
+"""Updates after which policies are judged: those of MAML's authors."""
 CURVE_STEPS = tuple(range(11))
 LOG_TICKS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
 # Okabe and Ito's palette, told apart by colour-blind readers too.

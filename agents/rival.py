@@ -13,14 +13,14 @@ from rich import print as show
 from agents.families import Family, family_of
 from agents.problem import Problem, Shape, count_parameters
 from agents.recipes import recipe_for
-from agents.report import TABLE_STEPS
+from agents.report import POLICY_STEPS, TABLE_STEPS
 from gym_reml.controls import tune_step
 from gym_reml.evaluation import evaluate
 from gym_reml.learner import Ensemble, Learner
 from gym_reml.pool import LayerPool
 from gym_reml.results import table
 
-VALIDATION_TASKS = 200
+VALIDATION_TASKS, POLICY_VALIDATION_TASKS = 200, 40
 
 Train = Callable[[Problem], Learner | Ensemble]
 """A meta-learner: from a problem to a policy and a trained pool."""
@@ -59,13 +59,14 @@ class RivalConfig:
         learner = train(problem)
         seconds = time.monotonic() - start
         family, metric = problem.family, problem.recipe.metric
-        result = evaluate(learner, family, tasks=self.evaluation_tasks, steps=TABLE_STEPS)
+        steps = TABLE_STEPS if family.fixed_data else POLICY_STEPS
+        result = evaluate(learner, family, tasks=self.evaluation_tasks, steps=steps)
         show(
             f"\n[bold]{family.name}, {family.shots} shots, held-out tasks[/bold]\n{metric} on the query set, mean ± "
             f"95 % interval over {self.evaluation_tasks} tasks (median); {problem.tasks:,} training tasks in "
             f"{seconds:.0f} s; {count_parameters(learner):,} parameters:\n"
         )
-        print(table([result], metric, TABLE_STEPS))
+        print(table([result], metric, steps))
 
 
 def tuned_learner(name: str, pool: LayerPool, problem: Problem, shape: Shape, limits: tuple[float, float]) -> Learner:
@@ -73,4 +74,5 @@ def tuned_learner(name: str, pool: LayerPool, problem: Problem, shape: Shape, li
     arguments: dict[str, Any] = shape.arguments(problem.recipe.horizon)
     low, high = limits
     arguments |= {"min_step": low, "max_step": high}
-    return tune_step(name, pool, arguments, problem.family, VALIDATION_TASKS)[0]
+    tasks = VALIDATION_TASKS if problem.family.fixed_data else POLICY_VALIDATION_TASKS
+    return tune_step(name, pool, arguments, problem.family, tasks)[0]

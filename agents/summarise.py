@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from agents.benchmarks import BENCHMARKS, STEPS
+from agents.benchmarks import BENCHMARKS
 from agents.jobs import Job
 from agents.learners import OTHER_SHAPE
 from agents.rows import Row, make_row, paired
 from gym_reml.results import Result
 
 COMPARED = {
-    "reml": ("scratch", "maml_1", "maml_5", "maml_matched", "meta_sgd", "maml_plus_plus", "router"),
+    "reml": ("scratch", "maml_1", "maml_5", "maml_matched", "meta_sgd", "maml_plus_plus", "router", "maml_rl"),
     "reml_multipliers": ("scratch", "maml_1", "maml_5", "meta_sgd", "maml_plus_plus", "reml"),
 }
 """Against whom REML's rows hold paired differences."""
@@ -44,7 +44,7 @@ def rows_of(jobs: Sequence[Job]) -> list[Row]:
             }
             if test.split is not None:
                 about["split"] = test.split
-            for step in STEPS:
+            for step in benchmark.steps:
                 row = make_row(results[name], step, metric, about)
                 versus = _paired(name, final, everyone, results, step, metric)
                 rows.append(row | ({"paired": versus} if versus else {}))

@@ -47,7 +47,7 @@ class Config:
     """environment steps of the agent"""
     bootstrap_iterations: int | None = None
     """rounds of the bootstrap"""
-    n_envs: int = 128
+    n_envs: int | None = None
     """environments side by side"""
     seed: int = 0
     """of everything"""
@@ -73,6 +73,7 @@ def recipe_of(config: Config, family: TaskFamily) -> Recipe:
         recipe,
         total_steps=config.total_steps or recipe.total_steps,
         bootstrap_iterations=config.bootstrap_iterations or recipe.bootstrap_iterations,
+        n_envs=config.n_envs or recipe.n_envs,
     )
 
 
@@ -99,7 +100,7 @@ def main(config: Config) -> None:
     problem = problem_of(config)
     run = resumed or Run.create(config.run, config, f"{config.family}-{config.algorithm}")
     show(f"run directory: {run.folder} (after an interruption: python -m agents.train --resume {run.folder})")
-    learner = Reml(run, problem, config.algorithm, config.n_envs).train()
+    learner = Reml(run, problem, config.algorithm).train()
     show(f"trained in {time.monotonic() - start:.0f} s; evaluating on {config.evaluation_tasks} held-out tasks")
     family = problem.family
     results = compare_with_controls(learner, family, config.evaluation_tasks, seed=0, full=True)

@@ -29,7 +29,7 @@ from agents.runs import Run
 from agents.train import Config, config_of, problem_of, recipe_of
 from gym_reml.learner import ALGORITHMS, Learner
 from gym_reml.pool import LayerPool
-from gym_reml.sb3 import TrainingVecEnv
+from gym_reml.sb3 import RowsVecEnv
 from gym_reml.spaces import ENCODINGS as SPACES
 from gym_reml.tasks import make_family
 
@@ -128,7 +128,7 @@ def test_every_algorithm_meta_trains(algorithm: str, tmp_path: Path) -> None:
     """A few hundred steps through all phases; the learner that comes out acts as the one that was saved."""
     config = Config(algorithm=algorithm, total_steps=480, bootstrap_iterations=2, n_envs=16)
     run = Run.create(tmp_path / "run", config, "x")
-    learner = Reml(run, problem_of(config), algorithm, config.n_envs).train()
+    learner = Reml(run, problem_of(config), algorithm).train()
     assert isinstance(learner, Learner)
     assert learner.algorithm == algorithm
     assert learner.normaliser is not None
@@ -142,7 +142,7 @@ def test_the_pool_changes_in_the_joint_phase_only(tmp_path: Path) -> None:
     for total in (2560, 12_800):
         config = Config(total_steps=total, bootstrap_iterations=2, n_envs=128)
         run = Run.create(tmp_path / f"run{total}", config, "x")
-        learner = Reml(run, problem_of(config), "PPO", config.n_envs).train()
+        learner = Reml(run, problem_of(config), "PPO").train()
         boot = LayerPool.load(run.folder / "pool_bootstrapped.pt").parameters
         pools[total] = all(learner.pool.parameters[name].equal(boot[name]) for name in boot)
     # One rollout is all routing; five rollouts reach the joint phase.
@@ -152,17 +152,17 @@ def test_the_pool_changes_in_the_joint_phase_only(tmp_path: Path) -> None:
 def test_no_two_runs_train_on_the_same_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor does a resumed run begin again with the tasks it began with."""
     seeds: list[set[int]] = []
-    reset = TrainingVecEnv.reset
+    reset = RowsVecEnv.reset
 
-    def spy(self: TrainingVecEnv) -> Any:
+    def spy(self: RowsVecEnv) -> Any:
         seeds.append({seed for seed in self._seeds if seed is not None})
         return reset(self)
 
-    monkeypatch.setattr(TrainingVecEnv, "reset", spy)
+    monkeypatch.setattr(RowsVecEnv, "reset", spy)
     for seed in (0, 1):
         config = Config(total_steps=640, bootstrap_iterations=1, n_envs=16, seed=seed)
         run = Run.create(tmp_path / f"run{seed}", config, "x")
-        reml = Reml(run, problem_of(config), "PPO", config.n_envs)
+        reml = Reml(run, problem_of(config), "PPO")
         monkeypatch.setattr("agents.reml.CHECKPOINT_SECONDS", 0.0)
         reml.train()
     shutil.rmtree(run.folder / "learner")
@@ -178,7 +178,7 @@ def test_no_two_runs_train_on_the_same_tasks(tmp_path: Path, monkeypatch: pytest
 def test_the_entropy_bonus_of_a_resumed_run_falls_as_that_of_any(tmp_path: Path) -> None:
     config = Config()
     run = Run.create(tmp_path / "run", config, "x")
-    reml = Reml(run, problem_of(config), "PPO", 2)
+    reml = Reml(run, problem_of(config), "PPO")
     phases = Phases(reml, None, None)  # type: ignore[arg-type]
     phases.model = type("Model", (), {"ent_coef": 0.001})()
     phases._on_training_start()

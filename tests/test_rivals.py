@@ -19,7 +19,7 @@ from torch import Tensor
 
 from agents import fomaml, maml, meta_sgd, pretrained, reptile
 from agents.command import run_command
-from agents.learners import LEARNERS
+from agents.learners import LEARNERS, SUPERVISED
 from agents.meta_gradient import Settings, meta_learn
 from agents.problem import CLASSIC, TASKS_OF_A_PROBLEM, Problem, Shape, count_parameters
 from agents.recipes import FUNCTIONS, IMAGES, Recipe, multipliers, recipe_for
@@ -252,7 +252,7 @@ def test_reptile_moves_half_the_way_to_the_mean_of_fast_weights() -> None:
 @pytest.mark.parametrize("family", [make_family("sinusoid"), make_classes()], ids=["function", "images"])
 def test_the_matched_shape_has_just_as_many_parameters_as_reml(family: TaskFamily, tmp_path: Path) -> None:
     problem = tiny(128, family)
-    reml = Reml(Run.create(tmp_path / "run", problem.recipe, "x"), problem, n_envs=8).train()
+    reml = Reml(Run.create(tmp_path / "run", problem.recipe, "x"), problem).train()
     shape = maml.matched_shape(problem)
     wanted = count_parameters(reml)
     pool_alone = sum(tensor.numel() for tensor in reml.pool.trainable().values())
@@ -288,7 +288,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> set[tuple[float, float]]:
     return known
 
 
-@pytest.mark.parametrize("name", sorted(LEARNERS.keys() - {"maml_matched"}))
+@pytest.mark.parametrize("name", sorted(SUPERVISED.keys() - {"maml_matched"}))
 def test_nobody_draws_more_training_tasks_than_there_are(
     name: str, drawn: set[tuple[float, float]], tmp_path: Path
 ) -> None:

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 
 
 def meta_train(config: Config, folder: Path) -> Learner:
-    return Reml(Run.create(folder, config, "x"), problem_of(config), config.algorithm, config.n_envs).train()
+    return Reml(Run.create(folder, config, "x"), problem_of(config), config.algorithm).train()
 
 
 def test_the_default_training_reaches_the_sinusoid_figures(tmp_path: Path) -> None:

@@ -1,0 +1,62 @@
+"""MAML for reinforcement learning (Finn et al. 2017, section 4.2): `python -m agents.maml_rl --outer trpo`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from tqdm import tqdm
+
+from agents.command import run_command
+from agents.policy_gradient import meta_learn_policies, with_inner_rates
+from agents.problem import Problem, own_shape
+from agents.recipes import POLICY_BATCH
+from agents.rival import RivalConfig
+from gym_reml.learner import Learner
+from gym_reml.tasks import FAMILIES
+from gym_reml.tasks.policy import PolicyFamily
+
+if TYPE_CHECKING:
+    PolicyName = str
+else:
+    PolicyName = Literal[tuple(name for name, family in FAMILIES.items() if issubclass(family, PolicyFamily))]
+
+
+@dataclass(frozen=True)
+class Config(RivalConfig):
+    """A policy from which one policy-gradient step on a task's own trajectories reaches far."""
+
+    family: PolicyName = "navigation"
+    """family of policies"""
+    surrogate: Literal["lvc", "dice", "first_order"] = "lvc"
+    """the inner loss: which terms of the meta-gradient are kept"""
+    outer: Literal["ppo", "trpo"] = "ppo"
+    """how the initial weights follow the meta-gradient"""
+    evaluation_tasks: int = 200
+    """held-out tasks of the table"""
+
+    def learner(self, problem: Problem) -> Learner:
+        """What this command trains."""
+        return train(problem, self.surrogate, self.outer)
+
+
+def train(problem: Problem, surrogate: str = "lvc", outer: str = "ppo", name: str = "maml_rl") -> Learner:
+    """Initial weights for one step at the authors' rate; further updates take theirs."""
+    iterations = max(1, problem.tasks // POLICY_BATCH)
+    with tqdm(total=iterations, desc=f"{name}: {surrogate}, {outer}", unit="update", disable=None) as bar:
+
+        def progress(_: int, loss: float) -> None:
+            bar.update()
+            bar.set_postfix(after=f"{-loss:.1f}", refresh=False)
+
+        pool = meta_learn_policies(problem, iterations, progress, surrogate, outer)
+    return own_shape(problem.recipe).learner(name, with_inner_rates(pool), problem.recipe.horizon)
+
+
+def main(config: Config) -> None:
+    """Trains, and shows how the learner does."""
+    config.show(config.learner)
+
+
+if __name__ == "__main__":
+    run_command(main, Config)

@@ -1,0 +1,178 @@
+"""How MAML-RL's initial weights follow the meta-gradient: clipped ratios and Adam (PPO), or a trust region (TRPO)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from gym_reml.clusters import falling
+from gym_reml.learning import Episodes, replay
+from gym_reml.pool import LayerPool
+from gym_reml.tasks.base import Batch, TaskFamily
+from gym_reml.tasks.policy import PolicyFamily
+
+LEARNING_RATE, EPOCHS, CLIP = 5e-3, 1, 0.2
+LARGEST_NORM = 10.0
+RADIUS, CONJUGATE_STEPS, DAMPING = 0.01, 10, 1e-3
+BACKTRACKS, SHRINK = 15, 0.8
+
+
+class OuterUpdate(Protocol):
+    """Changes the pool by episodes whose last query trajectories the adapted policies have just lived."""
+
+    def __call__(self, episodes: Episodes, done: float) -> None:
+        """One update; `done` is the share of the training that is over."""
+        ...
+
+
+def adapted_outputs(pool: LayerPool, family: TaskFamily, episodes: Episodes) -> Tensor:
+    """Outputs of the adapted policies on the last query trajectories, (B, points, out), differentiable in the pool."""
+    found: list[Tensor] = []
+
+    def keep(outputs: Tensor, batch: Batch) -> Tensor:
+        found.append(outputs)
+        return outputs[:, 0, 0]
+
+    last = len(episodes.layers) - 1
+    replay(pool, family, episodes, judged=[step == last for step in range(last + 1)], judge=keep)
+    return found[-1]
+
+
+class _Outer:
+    """What both updates share: the pool's parameters, and the objective's ratio to the policy that lived the data."""
+
+    def __init__(self, pool: LayerPool, family: PolicyFamily) -> None:
+        self.pool, self.family = pool, family
+        self.leaves = list(pool.parameters.values())
+
+    def log_probability(self, outputs: Tensor, batch: Batch) -> Tensor:
+        return self.family.log_probability(outputs, batch)
+
+
+class Proximal(_Outer):
+    """PPO's clipped objective (Schulman et al. 2017, eq. 7) by Adam; with a single epoch, plain policy gradient."""
+
+    def __init__(self, pool: LayerPool, family: PolicyFamily) -> None:
+        super().__init__(pool, family)
+        self.optimizer = torch.optim.Adam(self.leaves, LEARNING_RATE)
+
+    def __call__(self, episodes: Episodes, done: float) -> None:
+        """EPOCHS steps of Adam, whose rate falls along a cosine over the training."""
+        batch = episodes.query[-1]
+        old: Tensor | None = None
+        for group in self.optimizer.param_groups:
+            group["lr"] = LEARNING_RATE * falling(done)
+        with differentiable(self.leaves):
+            for _ in range(EPOCHS):
+                new = self.log_probability(adapted_outputs(self.pool, self.family, episodes), batch)
+                old = new.detach() if old is None else old
+                loss = self._loss(new, old, batch)
+                self.optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                length = torch.nn.utils.clip_grad_norm_(self.leaves, LARGEST_NORM)
+                if torch.isfinite(length):
+                    self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+
+    @staticmethod
+    def _loss(new: Tensor, old: Tensor, batch: Batch) -> Tensor:
+        ratio, advantage = (new - old).exp(), batch.extras["weighted_advantage"]
+        clipped = ratio.clamp(1.0 - CLIP, 1.0 + CLIP)
+        return -torch.minimum(ratio * advantage, clipped * advantage).sum(dim=(1, 2)).mean()
+
+
+class TrustRegion(_Outer):
+    """TRPO (Schulman et al. 2015): the natural gradient, as far as the adapted policies may move, and no worse."""
+
+    def __call__(self, episodes: Episodes, done: float) -> None:
+        """One step of conjugate gradients and a line search."""
+        batch, leaves = episodes.query[-1], self.leaves
+        with differentiable(leaves):
+            outputs = adapted_outputs(self.pool, self.family, episodes)
+            old = outputs.detach()
+            gradient = flat(torch.autograd.grad(self._loss(outputs, old, batch), leaves, retain_graph=True))
+            slope = torch.autograd.grad(self._divergence(outputs, old, batch), leaves, create_graph=True)
+
+            def curvature(vector: Tensor) -> Tensor:
+                along = (flat(slope) * vector).sum()
+                return flat(torch.autograd.grad(along, leaves, retain_graph=True)).detach() + DAMPING * vector
+
+            direction = conjugate_gradients(curvature, -gradient, CONJUGATE_STEPS)
+            length = float((direction * curvature(direction)).sum())
+        if not length > 0.0:
+            return
+        step = direction * (2.0 * RADIUS / length) ** 0.5
+        self._search(episodes, old, step)
+
+    def _search(self, episodes: Episodes, old: Tensor, step: Tensor) -> None:
+        """Goes as far along the step as keeps within the radius and improves; stays otherwise."""
+        batch = episodes.query[-1]
+        start = [leaf.clone() for leaf in self.leaves]
+        before = float(self._loss(old, old, batch))
+        for attempt in range(BACKTRACKS):
+            move(self.leaves, start, step * SHRINK**attempt)
+            with torch.no_grad():
+                outputs = adapted_outputs(self.pool, self.family, episodes)
+            loss, moved = float(self._loss(outputs, old, batch)), float(self._divergence(outputs, old, batch))
+            if loss < before and moved <= RADIUS:
+                return
+        move(self.leaves, start, torch.zeros_like(step))
+
+    def _loss(self, outputs: Tensor, old: Tensor, batch: Batch) -> Tensor:
+        ratio = (self.log_probability(outputs, batch) - self.log_probability(old, batch)).exp()
+        return -(ratio * batch.extras["weighted_advantage"]).sum(dim=(1, 2)).mean()
+
+    def _divergence(self, outputs: Tensor, old: Tensor, batch: Batch) -> Tensor:
+        by_point = self.family.distribution.divergence(old, outputs)
+        return (by_point * batch.extras["weight"].flatten(1)).sum(dim=1).mean()
+
+
+class differentiable:
+    """While it lasts, these tensors are leaves that gradients reach."""
+
+    def __init__(self, leaves: Sequence[Tensor]) -> None:
+        self.leaves = leaves
+
+    def __enter__(self) -> None:
+        for leaf in self.leaves:
+            leaf.requires_grad_(True)
+
+    def __exit__(self, *problem: object) -> None:
+        for leaf in self.leaves:
+            leaf.requires_grad_(False)
+
+
+def flat(tensors: Sequence[Tensor]) -> Tensor:
+    """All numbers of these tensors, one after the other."""
+    return torch.cat([tensor.reshape(-1) for tensor in tensors])
+
+
+@torch.no_grad()
+def move(leaves: Sequence[Tensor], start: Sequence[Tensor], step: Tensor) -> None:
+    """Writes start + step over the leaves."""
+    pieces = step.split([leaf.numel() for leaf in leaves])
+    for leaf, origin, piece in zip(leaves, start, pieces, strict=True):
+        leaf.copy_(origin + piece.reshape(leaf.shape))
+
+
+def conjugate_gradients(product: Callable[[Tensor], Tensor], right: Tensor, steps: int) -> Tensor:
+    """Solves product(x) = right approximately (Hestenes and Stiefel 1952)."""
+    solution, residual = torch.zeros_like(right), right.clone()
+    direction, size = residual.clone(), residual.dot(residual)
+    for _ in range(steps):
+        if float(size) < 1e-10:
+            break
+        image = product(direction)
+        far = size / direction.dot(image)
+        solution = solution + far * direction
+        residual = residual - far * image
+        following = residual.dot(residual)
+        direction, size = residual + following / size * direction, following
+    return solution
+
+
+OUTER_UPDATES: dict[str, Callable[[LayerPool, PolicyFamily], OuterUpdate]] = {"ppo": Proximal, "trpo": TrustRegion}
+"""The updates by the name that `agents.maml_rl` takes."""

@@ -1,0 +1,70 @@
+"""Initial weights of policies by the meta-gradient of what one policy-gradient step brings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from agents.outer_updates import OUTER_UPDATES
+from agents.problem import Problem, own_shape
+from agents.recipes import POLICY_BATCH
+from gym_reml.learning import Episodes
+from gym_reml.mdp import TrainingMDP
+from gym_reml.pool import LayerPool
+from gym_reml.tasks.policy import PolicyFamily
+
+INNER_RATES = (0.5, 0.25)
+"""Of the first update, which is the one that is trained for, and of all that follow: those of MAML's authors."""
+
+
+def meta_learn_policies(
+    problem: Problem,
+    iterations: int,
+    progress: Callable[[int, float], None],
+    surrogate: str = "lvc",
+    outer: str = "ppo",
+) -> LayerPool:
+    """The pool of MAML-RL, without rates.
+
+    Args:
+        problem: a family of policies, and a recipe of networks that are whole from the start.
+        iterations: meta-updates, each on POLICY_BATCH tasks.
+        progress: called as progress(iteration, mean loss after the inner step).
+        surrogate: the inner loss, of `gym_reml.tasks.surrogates.SURROGATES`.
+        outer: of `agents.outer_updates.OUTER_UPDATES`.
+    """
+    family, shape = problem.training_family, own_shape(problem.recipe)
+    if not isinstance(family, PolicyFamily):
+        raise ValueError(f"family={family.name!r}: its networks are no policies")
+    family = family.replace(surrogate=surrogate)
+    problem = replace(problem, family=family)
+    pool = shape.fresh(family, problem.seed)
+    mdp = shape.process(problem, pool, POLICY_BATCH, horizon=1, step=INNER_RATES[0])
+    update = OUTER_UPDATES[outer](pool, family)
+    for iteration in range(iterations):
+        update(live(mdp, INNER_RATES[0]), iteration / iterations)
+        progress(iteration, float(mdp.query_loss.mean()))
+    return pool
+
+
+def live(mdp: TrainingMDP, rate: float) -> Episodes:
+    """An update of every network on trajectories of its own, and trajectories of what came of it."""
+    mdp.reset()
+    support = mdp.support
+    layers, sizes = np.zeros(mdp.count, dtype=np.int64), np.full(mdp.count, rate, dtype=np.float32)
+    mdp.train(layers, sizes)
+    shown = [torch.from_numpy(numbers).unsqueeze(0).to(mdp.pool.device) for numbers in (layers, sizes)]
+    return Episodes([support], [mdp.query], shown[0], shown[1], mdp.initial_layers, mdp.slots)
+
+
+def with_inner_rates(pool: LayerPool) -> LayerPool:
+    """A copy whose neutral steps are the authors' rates."""
+    first, *later = INNER_RATES
+    rated = pool.with_rates("step", first, steps=len(INNER_RATES))
+    for rate in rated.rates.values():
+        for step, size in enumerate(later, start=1):
+            rate[step] = size
+    return rated
