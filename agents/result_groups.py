@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agents.learners import LEARNERS
+from agents.learners import POLICIES
+from agents.result_sections import Section
 from agents.rows import KEY, Row, key_of, read_rows
 
 LOWER_IS_BETTER = {"mse": True, "loss": True, "accuracy": False, "return": False}
@@ -20,9 +22,13 @@ SPLITS: dict[str | None, str] = {None: "", "heldout": "never trained on", "train
 SECOND_SHAPE = "_other_shape"
 """How `agents.summarise` ends the name of the worse one of MAML's two shapes."""
 
+VARIANTS = frozenset(name for name in POLICIES if "/" in name)
+"""Names with a slash that belong to learners. All others are those of controls, named after who they belong to."""
+
 TEXTS = ("learner", "family", "metric", "command")
 COUNTS = ("shots", "step", "seeds", "tasks", "meta_training_tasks", "parameters")
 NUMBERS = ("mean", "median", "diverged", "seconds")
+HALF_WIDTHS = ("ci95", "ci95_tasks")
 
 
 @dataclass(frozen=True)
@@ -31,15 +37,17 @@ class Group:
 
     Attributes:
         title: what they have in common.
+        family: what they were tested on.
         metric: what they tell.
-        split: as in the rows.
         rows: by learner, in the order of tables, and step.
+        section: where the table stands.
     """
 
     title: str
+    family: str
     metric: str
-    split: str | None
     rows: dict[str, dict[int, Row]]
+    section: Section
 
     @property
     def lower_is_better(self) -> bool:
@@ -54,12 +62,17 @@ class Group:
     @property
     def learners(self) -> list[str]:
         """Who is compared: all but controls."""
-        return [name for name in self.rows if "/" not in name]
+        return [name for name in self.rows if owner_of(name) is None]
 
     @property
-    def controls(self) -> list[str]:
-        """The controls, named after the learner they belong to."""
-        return [name for name in self.rows if "/" in name]
+    def controls(self) -> dict[str, list[str]]:
+        """The controls by the learner they belong to."""
+        found: dict[str, list[str]] = {}
+        for name in self.rows:
+            owner = owner_of(name)
+            if owner is not None:
+                found.setdefault(owner, []).append(name)
+        return found
 
     def mean(self, learner: str, step: int) -> float | None:
         """The learner's mean after that step, if there is a row of it."""
@@ -67,15 +80,31 @@ class Group:
         return None if row is None else float(row["mean"])
 
     def best(self, step: int, learners: Iterable[str]) -> float | None:
-        """The best mean of these learners after that step."""
-        means = [mean for name in learners if (mean := self.mean(name, step)) is not None]
+        """The best mean of these learners after that step, of those who were not told the task."""
+        fair = (name for name in learners if name not in self.section.told)
+        means = [mean for name in fair if (mean := self.mean(name, step)) is not None]
         if not means:
             return None
         return min(means) if self.lower_is_better else max(means)
 
+    def half_width(self, row: Row) -> float | None:
+        """That of the mean's 95 % interval: over seeds, in trials the wider one of that and the one over tasks."""
+        if not self.section.trials:
+            return None if row["ci95"] is None else float(row["ci95"])
+        known = [float(row[name]) for name in HALF_WIDTHS if row[name] is not None]
+        return max(known) if known else None
 
-def read_groups(path: Path, fields: Sequence[str]) -> list[Group]:
-    """The rows of a file, those that agree in `fields` together.
+
+def owner_of(name: str) -> str | None:
+    """The learner that a control belongs to; None for learners."""
+    if "/" not in name or name in VARIANTS:
+        return None
+    above = name.rpartition("/")[0]
+    return above if owner_of(above) is None else owner_of(above)
+
+
+def read_groups(path: Path, section: Section) -> list[Group]:
+    """The rows of a file, those that agree in the section's `groups` together.
 
     Raises:
         ValueError: a row that is not as it should be, or two of the same key; the message names file and row.
@@ -90,39 +119,44 @@ def read_groups(path: Path, fields: Sequence[str]) -> list[Group]:
             named = ", ".join(f"{name}={value!r}" for name, value in zip(KEY, key, strict=True))
             raise ValueError(f"{path}: rows {seen[key]} and {number} are both of {named}")
         seen[key] = number
-        gathered.setdefault(tuple(row.get(field) for field in fields), []).append(row)
-    families = list(dict.fromkeys(row["family"] for row in rows))
+        gathered.setdefault(tuple(row.get(field) for field in section.groups), []).append(row)
+    families = sorted(dict.fromkeys(row["family"] for row in rows), key=_number_in)
 
     def place(common: Row) -> tuple[int, int, int]:
-        return list(SPLITS).index(common.get("split")), families.index(common["family"]), common["shots"]
+        return list(SPLITS).index(common.get("split")), families.index(common["family"]), common["shots"] or 0
 
-    return [_group(path, fields, group) for group in sorted(gathered.values(), key=lambda group: place(group[0]))]
+    return [_group(path, section, group) for group in sorted(gathered.values(), key=lambda group: place(group[0]))]
 
 
-def _group(path: Path, fields: Sequence[str], rows: list[Row]) -> Group:
-    first = rows[0]
+def _number_in(family: str) -> int:
+    """The number that a family's name ends with, 0 where there is none: 5 arms come before 10."""
+    found = re.search(r"-(\d+)$", family)
+    return int(found[1]) if found else 0
+
+
+def _group(path: Path, section: Section, rows: list[Row]) -> Group:
+    first, fields = rows[0], section.groups
     by_learner: dict[str, dict[int, Row]] = {}
     for row in rows:
         by_step = by_learner.setdefault(row["learner"], {})
         if row["step"] in by_step or row["metric"] != first["metric"]:
             raise ValueError(f"{path}: rows that agree in {', '.join(fields)} do not fit into one table")
         by_step[row["step"]] = row
-    shots = f"{first['shots']} shot{'s' if first['shots'] != 1 else ''}"
+    shots = "" if first["shots"] is None else f"{first['shots']} shot{'s' if first['shots'] != 1 else ''}"
     named = [first["family"], shots, first["metric"], SPLITS[first.get("split")]]
     title = ", ".join(
         name
         for name, field in zip(named, ("family", "shots", "metric", "split"), strict=True)
         if field in fields and name
     )
-    ordered = {name: by_learner[name] for name in sorted(by_learner, key=_order)}
-    return Group(title, first["metric"], first.get("split"), ordered)
+    ordered = {name: by_learner[name] for name in sorted(by_learner, key=lambda name: _place(name, section.order))}
+    return Group(title, first["family"], first["metric"], ordered, section)
 
 
-def _order(learner: str) -> tuple[bool, int, str]:
-    """Rivals as `LEARNERS` lists them, then those it does not know, then REML."""
-    base = learner.partition("/")[0].removesuffix(SECOND_SHAPE)
-    known = list(LEARNERS)
-    return base.startswith("reml"), known.index(base) if base in known else len(known), learner
+def _place(name: str, order: tuple[str, ...]) -> tuple[bool, int, str]:
+    """Rivals in that order, then those that it does not hold, then REML; controls behind whom they belong to."""
+    learner = (owner_of(name) or name).removesuffix(SECOND_SHAPE)
+    return learner.startswith("reml"), order.index(learner) if learner in order else len(order), name
 
 
 def _check(row: Row, where: str) -> None:
@@ -131,12 +165,15 @@ def _check(row: Row, where: str) -> None:
         if not isinstance(row[name], str) or not row[name]:
             raise ValueError(f"{where}: {name}={row[name]!r}: must be a text")
     for name in COUNTS:
+        if name == "shots" and row[name] is None:
+            continue  # a trial has none
         if not isinstance(row[name], int) or isinstance(row[name], bool) or row[name] < 0:
             raise ValueError(f"{where}: {name}={row[name]!r}: must be a whole number")
     for name in NUMBERS:
         _check_number(row[name], name, where)
-    if row["ci95"] is not None:
-        _check_number(row["ci95"], "ci95", where)
+    for name in HALF_WIDTHS:
+        if row[name] is not None:
+            _check_number(row[name], name, where)
     for name, value, allowed in (
         ("metric", row["metric"], tuple(LOWER_IS_BETTER)),
         ("split", row.get("split"), tuple(SPLITS)),

@@ -2,58 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
+from result_rows import group_of, line_of, row, write
 
-from agents.result_groups import Group, read_groups
-from agents.results import SECTIONS, Config, main, number, pages, results_table, verdict
+from agents.result_groups import read_groups
+from agents.result_sections import SECTIONS
+from agents.result_tables import number, results_table, verdict
+from agents.results import Config, main, pages
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "results"
-FIELDS = SECTIONS[0].groups
 SMALL = 150_000  # bytes of a plot
-
-
-def row(learner: str, step: int, mean: float, **changes: Any) -> dict[str, Any]:
-    usual: dict[str, Any] = {
-        "learner": learner,
-        "family": "sinusoid",
-        "shots": 5,
-        "step": step,
-        "metric": "mse",
-        "mean": mean,
-        "median": mean / 2,
-        "ci95": 0.05,
-        "ci95_tasks": 0.02,
-        "diverged": 0.0,
-        "seeds": 3,
-        "tasks": 1000,
-        "meta_training_tasks": 184_000,
-        "parameters": 1_761,
-        "seconds": 240.4,
-        "command": "python -m agents.compare --family sinusoid --shots 5",
-    }
-    return usual | changes
-
-
-def write(folder: Path, rows: Any, name: str = "sinusoid.json") -> Path:
-    path = folder / name
-    path.write_text(json.dumps(rows))
-    return path
-
-
-def group_of(folder: Path, rows: list[dict[str, Any]]) -> Group:
-    (group,) = read_groups(write(folder, rows), FIELDS)
-    return group
-
-
-def line_of(page: str, start: str) -> str:
-    (line,) = [line for line in page.splitlines() if line.startswith(start)]
-    return line
 
 
 def test_the_committed_pages_are_those_of_the_committed_rows() -> None:
@@ -199,6 +163,8 @@ def test_main_writes_pages_and_small_plots(tmp_path: Path) -> None:
         ([row("reml", 0, float("nan"), median=1.0)], "row 1: mean=nan: must be a finite number"),
         ([row("reml", 0, 1.0, ci95="wide")], "row 1: ci95='wide': must be a finite number"),
         ([row("reml", 0, 1.0, seeds=2.5)], "row 1: seeds=2.5: must be a whole number"),
+        ([row("reml", 0, 1.0, ci95_tasks=True)], "row 1: ci95_tasks=True: must be a finite number"),
+        ([row("reml", 0, 1.0, shots="5")], "row 1: shots='5': must be a whole number"),
         ([row("reml", 0, 1.0, family="")], "row 1: family='': must be a text"),
         ([row("reml", 0, 1.0, paired=[1])], "row 1: paired=[1]: must be an object"),
         ([row("reml", 0, 1.0, paired={"scratch": {}})], "must hold difference, ci95 and lower"),
@@ -226,7 +192,7 @@ def test_damaged_and_unknown_files_are_refused(tmp_path: Path) -> None:
 def test_groups_that_mix_rows_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path, [row("reml", 0, 1.0), row("reml", 0, 1.0, shots=10)])
     with pytest.raises(ValueError, match="rows that agree in family, metric do not fit into one table"):
-        read_groups(path, ("family", "metric"))
+        read_groups(path, replace(SECTIONS[0], groups=("family", "metric")))
 
 
 ATTEMPT = {

@@ -1,4 +1,4 @@
-"""The vector face of trials: Gymnasium `VectorEnv`s over n of them that are computed together."""
+"""The vector face of trials: a Gymnasium `VectorEnv` over n of them that are computed together."""
 
 from __future__ import annotations
 

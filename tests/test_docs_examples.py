@@ -1,0 +1,65 @@
+"""Examples of documentation pages run as they stand, and print what the pages say."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import gym_reml
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+PAGES = ("trials.md", "meta_rl.md")
+"""Pages whose blocks are run one after the other."""
+
+BLOCK = re.compile(r"^```python\n(?P<code>.*?)^```\n(?:\n```text\n(?P<printed>.*?)^```\n)?", re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_examples_run_and_print_what_the_page_says(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = (DOCS / page).read_text(encoding="utf-8")
+    blocks = list(BLOCK.finditer(text))
+    assert len(blocks) == text.count("```python\n") > 2
+    names: dict[str, Any] = {"__name__": "example"}
+    for block in blocks:
+        line = text[: block.start()].count("\n") + 1
+        exec(compile("\n" * line + block["code"], page, "exec"), names)
+        printed = capsys.readouterr().out
+        assert printed == (block["printed"] or ""), f"{page}, line {line}"
+
+
+def test_every_environment_has_a_page_and_is_named() -> None:
+    index, readme = (path.read_text(encoding="utf-8") for path in (DOCS / "index.md", ROOT / "README.md"))
+    for env_id in (*gym_reml.ENVIRONMENTS, *gym_reml.TRIALS):
+        assert f"`{env_id}`" in readme, env_id
+    for env_id, place in gym_reml.TRIALS.items():
+        page = f"environments/{place.partition(':')[0]}"
+        assert f"{page}\n" in index, f"{page} is in no table of contents"
+        assert (DOCS / f"{page}.md").read_text(encoding="utf-8").startswith(f"# {env_id}\n")
+
+
+def test_every_module_of_the_package_is_in_the_reference() -> None:
+    told = set(re.findall(r"automodule:: (\S+)", (DOCS / "api.md").read_text(encoding="utf-8")))
+    modules = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for path in (ROOT / "gym_reml").rglob("*.py")
+    }
+    left_out = {module for module in modules - told if not module.startswith("gym_reml.rendering_")}
+    assert left_out == INTERNAL
+    assert told <= modules
+
+
+INTERNAL = {
+    "gym_reml.envs",  # it holds nothing but a shorter way to import the wrapper
+    *("gym_reml.envs.arguments", "gym_reml.envs.infos", "gym_reml.envs.recorder", "gym_reml.envs.trial_recorder"),
+    # Their arguments are on pages of their own.
+    *("gym_reml.envs.net_build", "gym_reml.envs.net_build_vector"),
+    *("gym_reml.envs.bandit_trial", "gym_reml.envs.tabular_trial", "gym_reml.envs.navigation_trial"),
+}
+"""Modules that users have no business with."""
