@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from agents import pretrained
 from agents.policy_gradient import meta_learn_policies, with_inner_rates
+from agents.policy_specialists import specialise_policies
 from agents.problem import TASKS_OF_A_PROBLEM, Problem, own_shape
 from agents.recipes import CLUSTERING_TASKS, COMPETITION_TASKS, META_BATCH, Recipe
 from gym_reml.bootstrap import HIDDEN_SCALE, greedy_competition
@@ -158,6 +159,12 @@ def _adapt_policies(problem: Problem, progress: Log) -> Specialists:
     return with_inner_rates(meta_learn_policies(problem, problem.recipe.bootstrap_iterations, progress)), None
 
 
+def _specialise_policies(problem: Problem, progress: Log) -> Specialists:
+    """MAML-RL's policy and layers for kinds of tasks, under the same rates."""
+    pool, clusters = specialise_policies(problem, progress)
+    return with_inner_rates(pool), clusters
+
+
 def _pretrain_policies(problem: Problem, progress: Log) -> Specialists:
     """The pool of what MAML-RL is compared with, under the same rates."""
     tasks = problem.recipe.bootstrap_tasks
@@ -169,6 +176,7 @@ BOOTSTRAPS: dict[str, Callable[[Problem, Log], Specialists]] = {
     "competition": _compete,
     "clusters": _specialise,
     "policy_gradient": _adapt_policies,
+    "policy_clusters": _specialise_policies,
     "pretraining": _pretrain_policies,
 }
 """The ways to make a pool, by the name that recipes use."""

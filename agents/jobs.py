@@ -24,7 +24,7 @@ from gym_reml.results import Result, write_text
 from gym_reml.tasks.base import TaskFamily
 from gym_reml.tasks.policy import PolicyFamily
 
-CONTROLLED = ("reml", "reml_multipliers")
+CONTROLLED = ("reml", "reml_multipliers", "reml/pretrained_pool", "reml/layers")
 FEW_TUNING_TASKS = 50
 UNTRAINED = ("scratch", "random")
 

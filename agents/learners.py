@@ -9,7 +9,7 @@ from pathlib import Path
 
 from agents import bouncegrad, fomaml, maml, maml_plus_plus, maml_rl, meta_sgd, pretrained, reptile, router, scratch
 from agents.problem import Problem, own_shape, usual_shape
-from agents.recipes import multipliers
+from agents.recipes import multipliers, policy_layers
 from agents.reml import Reml
 from agents.runs import Run
 from gym_reml.learner import Ensemble, Learner
@@ -57,6 +57,11 @@ def _pretrained_pool(problem: Problem, folder: Path) -> Learner:
     return Reml(_run(problem, folder), problem, name="reml/pretrained_pool").train()
 
 
+def _policy_layers(problem: Problem, folder: Path) -> Learner:
+    problem = replace(problem, recipe=policy_layers(problem.recipe).scaled(problem.tasks))
+    return Reml(_run(problem, folder), problem, name="reml/layers").train()
+
+
 def _run(problem: Problem, folder: Path) -> Run:
     """The run that an interrupted comparison left, to go on with, or a new one."""
     if not (folder / "config.json").is_file():
@@ -96,6 +101,7 @@ POLICIES: dict[str, Train] = {
     "maml_rl/first_order": _maml_rl("first_order", "ppo", "maml_rl/first_order"),
     "reml": _reml,
     "reml/pretrained_pool": _pretrained_pool,
+    "reml/layers": _policy_layers,
 }
 """What is compared where networks are policies."""
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from agents.outer_updates import OUTER_UPDATES
 from agents.problem import Problem, own_shape
@@ -36,10 +37,7 @@ def meta_learn_policies(
         surrogate: the inner loss, of `gym_reml.tasks.surrogates.SURROGATES`.
         outer: of `agents.outer_updates.OUTER_UPDATES`.
     """
-    family, shape = problem.training_family, own_shape(problem.recipe)
-    if not isinstance(family, PolicyFamily):
-        raise ValueError(f"family={family.name!r}: its networks are no policies")
-    family = family.replace(surrogate=surrogate)
+    family, shape = policy_family(problem).replace(surrogate=surrogate), own_shape(problem.recipe)
     problem = replace(problem, family=family)
     pool = shape.fresh(family, problem.seed)
     mdp = shape.process(problem, pool, POLICY_BATCH, horizon=1, step=INNER_RATES[0])
@@ -50,11 +48,32 @@ def meta_learn_policies(
     return pool
 
 
-def live(mdp: TrainingMDP, rate: float) -> Episodes:
-    """An update of every network on trajectories of its own, and trajectories of what came of it."""
+def policy_family(problem: Problem) -> PolicyFamily:
+    """The problem's family.
+
+    Raises:
+        ValueError: it is not one of policies.
+    """
+    family = problem.training_family
+    if not isinstance(family, PolicyFamily):
+        raise ValueError(f"family={family.name!r}: its networks are no policies")
+    return family
+
+
+def live(
+    mdp: TrainingMDP, rate: float, choose: Callable[[NDArray[np.float32]], NDArray[np.int64]] | None = None
+) -> Episodes:
+    """An update of every network on trajectories of its own, and trajectories of what came of it.
+
+    Args:
+        mdp: draws the tasks.
+        rate: of the update.
+        choose: the layers (n,) to append before it, by the first observations (n, size); none are by default.
+    """
     mdp.reset()
     support = mdp.support
-    layers, sizes = np.zeros(mdp.count, dtype=np.int64), np.full(mdp.count, rate, dtype=np.float32)
+    layers = np.zeros(mdp.count, dtype=np.int64) if choose is None else choose(mdp.observe())
+    sizes = np.full(mdp.count, rate, dtype=np.float32)
     mdp.train(layers, sizes)
     shown = [torch.from_numpy(numbers).unsqueeze(0).to(mdp.pool.device) for numbers in (layers, sizes)]
     return Episodes([support], [mdp.query], shown[0], shown[1], mdp.initial_layers, mdp.slots)

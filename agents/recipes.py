@@ -16,14 +16,15 @@ CLUSTERING_TASKS = 1000
 """Tasks that clusters are found on."""
 
 
-POLICY_BATCH = 40
-"""Tasks of a meta-update of policies."""
+POLICY_BATCH, POLICY_CLUSTERING_TASKS = 40, 400
+"""Tasks of a meta-update of policies, and those that their clusters are found on."""
 
 BOOTSTRAP_TASKS = {
     "none": (0, 0),
     "competition": (COMPETITION_TASKS, 0),
     "clusters": (META_BATCH, CLUSTERING_TASKS),
     "policy_gradient": (POLICY_BATCH, 0),
+    "policy_clusters": (POLICY_BATCH, POLICY_CLUSTERING_TASKS),
     "pretraining": (POLICY_BATCH, 0),
 }
 """Tasks that each bootstrap draws: in every round, and once."""
@@ -40,7 +41,7 @@ class Recipe:
         depth, horizon, layers, width, layer_kind, initial_layers: of the environment.
         rates: granularity of the pool's learned step sizes, or None for none.
         initial_rate: what they start from.
-        bootstrap: "competition", "clusters", "policy_gradient" (MAML-RL), "pretraining" or "none".
+        bootstrap: "competition", "clusters", "policy_gradient" (MAML-RL), "policy_clusters", "pretraining" or "none".
         bootstrap_iterations: rounds of it.
         clustered_share: share of them with one layer for each cluster (clusters).
         bootstrap_learning_rate: Adam's.
@@ -202,6 +203,18 @@ def recipe_for(family: TaskFamily) -> Recipe:
     if isinstance(family, PolicyFamily):
         return POLICIES
     return IMAGES if family.exchangeable_outputs else FUNCTIONS
+
+
+def policy_layers(recipe: Recipe) -> Recipe:
+    """REML on policies with more to choose from: a residual layer for each of eight kinds of tasks."""
+    return replace(
+        recipe,
+        depth=2,
+        layers=9,
+        layer_kind="residual",
+        bootstrap="policy_clusters",
+        clustered_share=0.4,
+    )
 
 
 def multipliers(recipe: Recipe) -> Recipe:

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 from rich import print as show
 
+from agents.rows import LOWER_IS_BETTER
 from gym_reml import controls
 from gym_reml.evaluation import evaluate, rollout
 from gym_reml.learner import Learner
@@ -31,8 +32,12 @@ matplotlib.use("Agg")
 
 
 def compare_with_controls(learner: Learner, family: TaskFamily, tasks: int, seed: int, *, full: bool) -> list[Result]:
-    """The learner, from scratch, and the controls on the same tasks; `full` adds those that try every composition."""
-    protocol: dict[str, Any] = {"steps": CURVE_STEPS, "tasks": tasks, "seed": seed}
+    """The learner, from scratch, and the controls on the same tasks; `full` adds those that try every composition.
+
+    They are not added for policies, whose every try is another set of trajectories.
+    """
+    steps = CURVE_STEPS if family.fixed_data else POLICY_STEPS
+    protocol: dict[str, Any] = {"steps": steps, "tasks": tasks, "seed": seed}
     results = [
         controls.from_scratch(learner, family, **protocol),
         evaluate(learner, family, **protocol),
@@ -41,7 +46,7 @@ def compare_with_controls(learner: Learner, family: TaskFamily, tasks: int, seed
         controls.shuffled_observation(learner, family, **protocol),
         controls.zeroed_observation(learner, family, **protocol),
     ]
-    if full:
+    if full and family.fixed_data:
         results.append(controls.best_composition(learner, family, **protocol))
         results.append(controls.oracle(learner, family, **protocol))
     return results
@@ -50,7 +55,7 @@ def compare_with_controls(learner: Learner, family: TaskFamily, tasks: int, seed
 def write_report(results: Sequence[Result], metric: str, folder: Path, *, title: str) -> None:
     """Prints the table, and writes it, every task's losses and the curves to the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    text = table(results, metric, TABLE_STEPS)
+    text = table(results, metric, TABLE_STEPS if max(TABLE_STEPS) in results[0].steps else POLICY_STEPS)
     show(f"\n[bold]{title}[/bold]\n{metric} on the query set, mean ± 95 % interval over tasks (median):\n")
     print(text + "\n")
     write_text(folder / "table.md", f"{title}: {metric} on the query set, mean ± 95 % interval (median)\n\n{text}\n")
@@ -63,15 +68,16 @@ def plot_curves(results: Sequence[Result], metric: str, path: Path, title: str) 
     """Adaptation curves: mean over tasks with its 95 % interval."""
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
+    error = LOWER_IS_BETTER.get(metric, True)
     for result, colour in zip(results, COLOURS, strict=False):
         values = [result.values(step, metric) for step in result.steps]
         mean = np.array([value.mean() for value in values])
         width = np.array([half_width(value) for value in values])
-        floor = np.maximum(mean - width, mean * 0.1) if metric != "accuracy" else mean - width
+        floor = np.maximum(mean - width, mean * 0.1) if error else mean - width
         axes.plot(result.steps, mean, color=colour, label=result.learner, marker="o", markersize=3)
         axes.fill_between(result.steps, floor, mean + width, color=colour, alpha=0.2, linewidth=0)
     axes.set(xlabel="gradient steps", ylabel=f"{metric} on the query set", title=title)
-    if metric != "accuracy":
+    if error:
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(ScalarFormatter())
         axes.yaxis.set_minor_formatter(NullFormatter())

@@ -11,10 +11,7 @@ from typing import Any
 
 from agents.learners import POLICIES
 from agents.result_sections import Section
-from agents.rows import KEY, Row, key_of, read_rows
-
-LOWER_IS_BETTER = {"mse": True, "loss": True, "accuracy": False, "return": False}
-"""The metrics that rows may hold."""
+from agents.rows import KEY, LOWER_IS_BETTER, Row, key_of, read_rows
 
 SPLITS: dict[str | None, str] = {None: "", "heldout": "never trained on", "train": "trained on"}
 """What tables call the splits, in their order."""

@@ -16,6 +16,9 @@ from gym_reml.results import Result, half_width, write_text
 
 Row = dict[str, Any]
 
+LOWER_IS_BETTER = {"mse": True, "loss": True, "accuracy": False, "return": False}
+"""The metrics of rows, and whether they are errors."""
+
 KEY = ("learner", "family", "shots", "step", "metric", "split")
 FIELDS = (
     "learner",

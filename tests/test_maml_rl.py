@@ -1,0 +1,303 @@
+"""MAML-RL, its outer updates, REML on policies, and those who choose the steps by other means."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from agents import benchmarks, jobs, maml_rl, outer_updates, policy_specialists, step_rules
+from agents.jobs import Job
+from agents.learners import POLICIES as LEARNERS
+from agents.outer_updates import OUTER_UPDATES, Proximal, TrustRegion, adapted_outputs, conjugate_gradients
+from agents.policy_gradient import live, meta_learn_policies, policy_family, with_inner_rates
+from agents.problem import Problem, own_shape
+from agents.recipes import POLICIES, POLICY_BATCH, Recipe, policy_layers
+from agents.step_rules import HandRule, Regression, rule_learner
+from agents.summarise import rows_of
+from gym_reml.controls import plan_learner
+from gym_reml.evaluation import evaluate
+from gym_reml.learner import Learner
+from gym_reml.learning import replay
+from gym_reml.pool import LayerPool
+from gym_reml.tasks import make_family
+from gym_reml.tasks.navigation import Navigation
+from gym_reml.tasks.policy import PolicyFamily
+
+TINY: dict[str, Any] = {"shots": 3, "queries": 3, "steps": 5}
+RECIPE = replace(POLICIES, width=8, bootstrap_iterations=2, total_steps=80, n_envs=4)
+
+
+def family(**arguments: Any) -> PolicyFamily:
+    return Navigation(**(TINY | arguments))
+
+
+def problem(tasks: int = 3 * POLICY_BATCH, recipe: Recipe = RECIPE, seed: int = 0) -> Problem:
+    return Problem(family(), recipe, tasks, seed)
+
+
+def ignore(*_: Any) -> None:
+    """No progress is shown."""
+
+
+# -- learners -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_validation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agents.rival.POLICY_VALIDATION_TASKS", 2)
+    monkeypatch.setattr("agents.scratch.VALIDATION_TASKS", 2, raising=False)
+    monkeypatch.setattr("agents.policy_specialists.POLICY_CLUSTERING_TASKS", POLICY_BATCH)
+    monkeypatch.setattr("agents.imitation.ROUNDS", 2)
+
+
+@pytest.mark.usefixtures("small_validation")
+@pytest.mark.parametrize("name", LEARNERS)
+def test_every_learner_of_policies_trains_and_is_evaluated(name: str, tmp_path: Path) -> None:
+    learner = LEARNERS[name](problem(), tmp_path / "training")
+    assert isinstance(learner, Learner)
+    result = evaluate(learner, family(shots=4, queries=4), steps=(0, 2, 4), tasks=3)
+    assert result.values(4, "return").shape == (3,)
+    assert (result.values(4, "return") < 0.0).all()
+    assert learner.pool.constant_outputs == 2
+    # Log deviations depend on their bias alone, whatever was learned.
+    assert (learner.pool.parameters["head"][:-1, 2:] == 0.0).all()
+    if not name.startswith(("random", "pretrained")):
+        assert [rate[:2].tolist() for rate in learner.pool.rates.values() if rate.ndim == 1] == [[0.5, 0.25]] * 2
+
+
+def test_unfit_families_are_refused() -> None:
+    with pytest.raises(ValueError, match="family='sinusoid': its networks are no policies"):
+        policy_family(Problem(make_family("sinusoid"), RECIPE, 40, 0))
+
+
+def test_the_same_seed_gives_the_same_pool_and_another_surrogate_another() -> None:
+    first, second = (meta_learn_policies(problem(), 2, ignore) for _ in range(2))
+    other = meta_learn_policies(problem(), 2, ignore, "first_order")
+    assert all(torch.equal(first.parameters[name], second.parameters[name]) for name in first.parameters)
+    assert not torch.equal(first.parameters["head"], other.parameters["head"])
+
+
+def test_reml_starts_from_the_policies_of_maml_rl(tmp_path: Path) -> None:
+    """Its neutral steps on that pool are MAML-RL with as many meta-updates."""
+    learner = LEARNERS["reml"](problem(), tmp_path)
+    assert isinstance(learner, Learner)
+    expected = with_inner_rates(meta_learn_policies(problem(), RECIPE.bootstrap_iterations, ignore))
+    for name, tensor in expected.trainable().items():
+        assert torch.equal(tensor, learner.pool.trainable()[name]), name
+
+
+def test_the_command_trains_on_what_it_names(capsys: pytest.CaptureFixture[str]) -> None:
+    config = maml_rl.Config(family_kwargs=json.dumps({"steps": 3, "queries": 2}), shots=2, tasks=40, evaluation_tasks=2)
+    maml_rl.main(config)
+    shown = capsys.readouterr().out
+    assert "| maml_rl " in shown
+    assert all(f"{step} step" in shown for step in range(5))
+
+
+# -- updates of policies --------------------------------------------------------------------------------------------
+
+
+def test_updates_live_what_the_present_policies_do() -> None:
+    """The query trajectories are those of networks one gradient step from the pool, on the support trajectories."""
+    shape = own_shape(RECIPE)
+    pool = shape.fresh(family(), 0)
+    mdp = shape.process(problem(), pool, 3, horizon=1, step=0.5)
+    episodes = live(mdp, 0.5)
+    (batch,) = episodes.query
+    with torch.no_grad():
+        lived = mdp.outputs(batch.inputs)
+    torch.testing.assert_close(adapted_outputs(pool, family(), episodes), lived, rtol=1e-4, atol=1e-5)
+    before = pool.parameters["head"].clone()
+    replay(pool, family(), episodes)
+    assert torch.equal(pool.parameters["head"], before)
+
+
+def test_layers_are_chosen_by_what_is_seen_first() -> None:
+    shape = replace(own_shape(RECIPE), kind="residual", depth=2)
+    pool = shape.fresh(family(), 0)
+    mdp = shape.process(problem(), pool, 3, horizon=1, step=0.5)
+    mdp.initial_layers = ()
+    seen: list[Any] = []
+
+    def choose(observations: Any) -> Any:
+        seen.append(observations)
+        return np.array([2, 1, 0])
+
+    episodes = live(mdp, 0.5, choose)
+    assert seen[0].shape == (3, mdp.observation_size)
+    assert episodes.layers.tolist() == [[2, 1, 0]]
+
+
+def prepared(update: Callable[[LayerPool, PolicyFamily], Any], seed: int = 0) -> tuple[LayerPool, Any, Any]:
+    shape, many = own_shape(RECIPE), family(shots=10, queries=10)
+    pool = shape.fresh(many, seed)
+    mdp = shape.process(Problem(many, RECIPE, 40, seed), pool, 20, horizon=1, step=0.5)
+    return pool, live(mdp, 0.5), update(pool, many)
+
+
+def test_a_step_of_adam_goes_against_the_policy_gradient() -> None:
+    pool, episodes, update = prepared(Proximal)
+    before = {name: tensor.clone() for name, tensor in pool.parameters.items()}
+    leaves = [tensor.requires_grad_(True) for tensor in pool.parameters.values()]
+    outputs = adapted_outputs(pool, update.family, episodes)
+    batch = episodes.query[-1]
+    plain = -(update.family.log_probability(outputs, batch) * batch.extras["weighted_advantage"]).sum() / 20
+    gradients = torch.autograd.grad(plain, leaves)
+    for leaf in leaves:
+        leaf.requires_grad_(False)
+    update(episodes, 0.0)
+    for (name, tensor), gradient in zip(pool.parameters.items(), gradients, strict=True):
+        moved = tensor - before[name]
+        clear = gradient.abs() > 1e-4 * gradient.abs().max()
+        assert torch.equal(moved[clear].sign(), -gradient[clear].sign()), name
+        # Adam's first step has the size of its rate wherever there is a gradient.
+        assert moved[clear].abs().max() == pytest.approx(outer_updates.LEARNING_RATE, rel=0.05)
+
+
+def test_the_trust_region_is_kept_and_the_objective_falls() -> None:
+    pool, episodes, update = prepared(TrustRegion)
+    with torch.no_grad():
+        old = adapted_outputs(pool, update.family, episodes)
+    before = float(update._loss(old, old, episodes.query[-1]))
+    update(episodes, 0.0)
+    with torch.no_grad():
+        new = adapted_outputs(pool, update.family, episodes)
+    moved = float(update._divergence(new, old, episodes.query[-1]))
+    assert 0.1 * outer_updates.RADIUS < moved <= outer_updates.RADIUS
+    assert float(update._loss(new, old, episodes.query[-1])) < before
+
+
+def test_conjugate_gradients_solve() -> None:
+    generator = torch.Generator().manual_seed(0)
+    root = torch.randn((6, 6), generator=generator, dtype=torch.float64)
+    matrix = root @ root.T + torch.eye(6, dtype=torch.float64)
+    right = torch.randn(6, generator=generator, dtype=torch.float64)
+    products: list[Tensor] = []
+
+    def product(vector: Tensor) -> Tensor:
+        products.append(vector)
+        return matrix @ vector
+
+    torch.testing.assert_close(conjugate_gradients(product, right, 6), torch.linalg.solve(matrix, right))
+    assert len(products) <= 6
+    assert torch.equal(conjugate_gradients(product, torch.zeros_like(right), 6), torch.zeros_like(right))
+
+
+def test_outer_updates_are_those_of_the_command() -> None:
+    assert set(OUTER_UPDATES) == {"ppo", "trpo"}
+
+
+# -- layers for kinds of tasks --------------------------------------------------------------------------------------
+
+
+def test_fresh_layers_are_nearly_the_identity_and_the_others_stay() -> None:
+    pool = replace(own_shape(RECIPE), kind="residual").fresh(family(), 0)
+    more = policy_specialists.with_fresh_layers(pool, 4, 0)
+    assert more.layers == 4
+    assert torch.equal(more.parameters["layers"][:1], pool.parameters["layers"])
+    assert 0.0 < more.parameters["layers"][1:].abs().max() < 0.1 / math.sqrt(8)
+    assert not torch.equal(more.parameters["layers"][1], more.parameters["layers"][2])
+    assert pool.layers == 1
+
+
+@pytest.mark.usefixtures("small_validation")
+def test_every_cluster_trains_its_own_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = replace(policy_layers(RECIPE), layers=4, bootstrap_iterations=3, clustered_share=0.34)
+    made: list[LayerPool] = []
+    fresh = policy_specialists.with_fresh_layers
+
+    def watched(*arguments: Any) -> LayerPool:
+        made.append(fresh(*arguments).clone())
+        return made[0].clone()
+
+    monkeypatch.setattr(policy_specialists, "with_fresh_layers", watched)
+    pool, clusters = policy_specialists.specialise_policies(problem(recipe=recipe), ignore)
+    assert len(clusters.centres) == 3
+    moved = (pool.parameters["layers"] != made[0].parameters["layers"]).flatten(1).any(dim=1)
+    assert moved.tolist() == [True] * 4
+
+
+# -- who else could choose the steps --------------------------------------------------------------------------------
+
+
+def base() -> Learner:
+    pool = with_inner_rates(own_shape(RECIPE).fresh(family(), 0))
+    arguments = {"action": "box", "depth": 1, "horizon": 4, "initial_layers": [1], "min_step": 0.125, "max_step": 8.0}
+    return plan_learner("base", pool, arguments, (), 0.0)
+
+
+def test_the_hand_rule_is_its_formula() -> None:
+    rule = HandRule(base(), family())
+    task = rule.setup.mdp.parts["task"].start
+    observation = np.zeros((4, rule.setup.mdp.observation_size), dtype=np.float32)
+    returns = np.array([-38.0, -19.0, -9.5, -1e-9])
+    observation[:, task] = returns / Navigation.return_scale
+    for moment, rate in ((0, 0.5), (1, 0.25), (7, 0.25)):
+        factor = 8.0 ** rule.place(observation, moment)
+        assert (rate * factor)[:3] == pytest.approx([0.5, 0.25, 0.125], rel=1e-5)
+    actions, state = rule.predict(observation, None)
+    assert state == 1
+    assert actions.shape == (4, 3)
+    assert actions[3, -1] == -1.0, "the smallest step there is"
+
+
+def test_the_regression_finds_steps_that_follow_from_what_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the best step is a linear function of the features, that function is found."""
+
+    def best_steps(self: Regression, learner: Any, family: Any, moment: int, seed: int, tasks: int) -> Any:
+        generator = np.random.default_rng(moment)
+        observations = generator.normal(size=(60, self.setup.mdp.observation_size)).astype(np.float32)
+        observations[:, self.setup.mdp.parts["task"].start] = -generator.random(60) - 0.1
+        return observations, 0.3 * self._features(observations, moment)[:, 1] - 0.1
+
+    monkeypatch.setattr(Regression, "_best_steps", best_steps)
+    monkeypatch.setattr(step_rules, "RIDGE", 1e-6)
+    rule = Regression(base(), family(), seed=0)
+    observations, best = best_steps(rule, None, None, 9, 0, 0)
+    assert rule.place(observations, 1) == pytest.approx(best, abs=1e-3)
+
+
+def test_the_regression_learns_from_training_tasks_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    splits: list[str] = []
+    streams = step_rules.row_streams
+
+    def watched(seed: int, split: str) -> Any:
+        splits.append(split)
+        return streams(seed, split)
+
+    monkeypatch.setattr(step_rules, "row_streams", watched)
+    rule = Regression(base(), family(), seed=0, tasks=3)
+    assert set(splits) == {"train"}
+    result = evaluate(rule_learner("base/regression", base(), rule), family(), steps=(0, 4), tasks=2)
+    assert result.learner == "base/regression"
+    assert np.isfinite(result.values(4, "return")).all()
+
+
+@pytest.mark.usefixtures("small_validation")
+def test_a_job_evaluates_reml_among_those_who_choose_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    benchmark = replace(
+        jobs.BENCHMARKS["navigation"],
+        train=lambda shots: family(),
+        tests=lambda shots: {"navigation": benchmarks.Test(family(shots=4, queries=4))},
+    )
+    monkeypatch.setitem(jobs.BENCHMARKS, "navigation", benchmark)
+    monkeypatch.setattr("agents.benchmarks.recipe_for", lambda family: RECIPE)
+    monkeypatch.setattr(jobs, "recipe_for", lambda family: RECIPE)
+    monkeypatch.setattr(step_rules, "REGRESSION_TASKS", 3)
+    job = Job(tmp_path, "navigation", 4, "reml", 0, 3 * POLICY_BATCH, 3)
+    jobs.run_job(job)
+    assert set(job.summary["names"]) == {"reml", "reml/neutral_steps", "reml/hand_rule", "reml/regression"}
+    rows = rows_of([job])
+    assert {row["step"] for row in rows} == {0, 1, 2, 3, 4}
+    assert {row["metric"] for row in rows} == {"return"}
+    before = {row["learner"]: row["mean"] for row in rows if row["step"] == 0}
+    assert len(set(before.values())) == 1, "the same policies on the same trajectories, before any step"
