@@ -5,9 +5,12 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import Any
 
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecNormalize
 
+from agents.designs import CAREFUL, DESIGNS, HYBRID, Design, ReadParts, places
+from agents.rollouts import native
 from gym_reml.learner import find_algorithm
+from gym_reml.sb3 import HybridPolicy, RecurrentHybridPolicy
 
 ENCODINGS = {
     **dict.fromkeys(("PPO", "A2C", "TRPO", "RecurrentPPO", "MaskablePPO"), "multidiscrete"),
@@ -47,11 +50,41 @@ SETTINGS: dict[str, dict[str, Any]] = {
 """Hyper-parameters that differ from the libraries' defaults."""
 
 
-def make_agent(algorithm: str, env: VecEnv, *, seed: int, learning_rate: float, log_folder: str | None) -> Any:
-    """The algorithm on that environment, its learning rate falling linearly to zero."""
-    policy = "MlpLstmPolicy" if algorithm == "RecurrentPPO" else "LinearPolicy" if algorithm == "ARS" else "MlpPolicy"
+def encoding_of(algorithm: str, design: Design) -> str:
+    """The encoding of actions that suits an algorithm and what there is to decide."""
+    return "box" if design.hybrid and algorithm in HYBRID else ENCODINGS[algorithm]
+
+
+def settings_of(algorithm: str, design: Design) -> dict[str, Any]:
+    """Hyper-parameters that differ from the libraries' defaults, a copy."""
     # The libraries write into the dictionaries they are given.
     settings = deepcopy(SETTINGS[algorithm])
+    return settings | dict(design.settings) if settings.keys() >= design.settings.keys() else settings
+
+
+def make_agent(
+    algorithm: str,
+    env: VecNormalize,
+    *,
+    seed: int,
+    learning_rate: float,
+    log_folder: str | None,
+    design: Design = DESIGNS["layers"],
+) -> Any:
+    """The algorithm on that environment, its learning rate falling linearly to zero."""
+    policy: Any = (
+        "MlpLstmPolicy" if algorithm == "RecurrentPPO" else "LinearPolicy" if algorithm == "ARS" else "MlpPolicy"
+    )
+    settings = settings_of(algorithm, design)
+    looks = settings.get("policy_kwargs", {})
+    if design.hybrid and algorithm in HYBRID:
+        policy = RecurrentHybridPolicy if algorithm == "RecurrentPPO" else HybridPolicy
+        looks |= {"log_std_init": CAREFUL}
+    if design.parts:
+        index = places(native(env).mdp.parts, design.parts)
+        looks |= {"features_extractor_class": ReadParts, "features_extractor_kwargs": {"index": index}}
+    if looks:
+        settings["policy_kwargs"] = looks
     if "n_steps" in settings and algorithm != "A2C":
         settings["batch_size"] = settings["n_steps"] * env.num_envs // MINI_BATCHES
     if algorithm != "ARS":

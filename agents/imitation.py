@@ -60,7 +60,9 @@ def imitate(agent: Any, env: VecNormalize, examples: Examples) -> None:
     env.training = False
     inputs = torch.from_numpy(np.asarray(env.normalize_obs(examples[0]), dtype=np.float32))
     targets = torch.from_numpy(examples[1])
-    optimizer = torch.optim.Adam(agent.policy.parameters(), lr=LEARNING_RATE)
+    # How far steps are to spread is not for the examples to say: all of theirs are neutral.
+    taught = [parameter for name, parameter in agent.policy.named_parameters() if name != "log_std"]
+    optimizer = torch.optim.Adam(taught, lr=LEARNING_RATE)
     generator = torch.Generator().manual_seed(int(agent.seed or 0))
     for epoch in range(EPOCHS):
         for group in optimizer.param_groups:

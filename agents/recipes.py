@@ -53,8 +53,8 @@ class Recipe:
         reward: what the agent is paid for, as the environment takes it.
         pool_learning_rate: Adam's beside the agent, for weights and rates.
         agent_learning_rate: Adam's. All learning rates fall to zero in the phases that use them.
-        step_range: of the environment's step sizes, None for the pool's.
         n_envs: environments side by side.
+        design: what the agent looks like, of `agents.designs.DESIGNS`.
     """
 
     metric: str
@@ -80,8 +80,8 @@ class Recipe:
     reward: str
     pool_learning_rate: float
     agent_learning_rate: float
-    step_range: tuple[float, float] | None = None
     n_envs: int = 128
+    design: str = "layers"
 
     @property
     def bootstrap_tasks(self) -> int:
@@ -106,14 +106,12 @@ class Recipe:
 
     def arguments(self, action: str) -> dict[str, Any]:
         """The environment's arguments that belong to a learner."""
-        low, high = self.step_range or (None, None)
-        limits = {} if self.step_range is None else {"min_step": low, "max_step": high}
         return {
             "action": action,
             "depth": self.depth,
             "horizon": self.horizon,
             "initial_layers": list(self.initial_layers),
-        } | limits
+        }
 
 
 FUNCTIONS = Recipe(
@@ -182,7 +180,7 @@ POLICIES = Recipe(
     rates="step",
     initial_rate=0.5,
     bootstrap="policy_gradient",
-    bootstrap_iterations=100,
+    bootstrap_iterations=200,
     clustered_share=0.0,
     bootstrap_learning_rate=3e-3,
     clustered_learning_rate=None,
@@ -192,9 +190,9 @@ POLICIES = Recipe(
     step_weights=(1.0,),
     reward="performance",
     pool_learning_rate=1e-3,
-    agent_learning_rate=1e-3,
-    step_range=(0.125, 8.0),
-    n_envs=20,
+    agent_learning_rate=3e-3,
+    n_envs=40,
+    design="steps",
 )
 
 

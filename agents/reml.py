@@ -18,8 +18,9 @@ from stable_baselines3.common.vec_env import VecNormalize
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from agents.algorithms import ENCODINGS, SETTINGS, make_agent, prefer_neutral_steps
+from agents.algorithms import encoding_of, make_agent, prefer_neutral_steps, settings_of
 from agents.bootstraps import bootstrap, learning_options, recipe_process
+from agents.designs import DESIGNS
 from agents.imitation import ROUNDS, imitate, show_clusters
 from agents.problem import Problem
 from agents.rollouts import native, pool_learner
@@ -82,7 +83,8 @@ class Reml:
         if found is not None:
             pool = LayerPool.load(found[1] / "pool.pt")
         recipe, seed = self.problem.recipe, self.problem.seed
-        arguments = recipe.arguments(ENCODINGS[self.algorithm])
+        design = DESIGNS[recipe.design]
+        arguments = recipe.arguments(encoding_of(self.algorithm, design))
         action = arguments.pop("action")
         vec_env = make_vec_env(
             IDS[action],
@@ -99,7 +101,7 @@ class Reml:
         if found is None:
             env = VecNormalize(vec_env, norm_reward=False)
             rate = recipe.agent_learning_rate
-            agent = make_agent(self.algorithm, env, seed=seed, learning_rate=rate, log_folder=log_folder)
+            agent = make_agent(self.algorithm, env, seed=seed, learning_rate=rate, log_folder=log_folder, design=design)
             if pool.rates:
                 prefer_neutral_steps(agent, pool.layers, native(env).action_encoding.step_bins)
             if self._clusters_path.is_file():
@@ -155,7 +157,8 @@ class Phases(BaseCallback):
 
     def _on_training_start(self) -> None:
         # Not the model's own: that of a resumed run has fallen already.
-        self._entropy = SETTINGS[self.reml.algorithm].get("ent_coef")
+        reml = self.reml
+        self._entropy = settings_of(reml.algorithm, DESIGNS[reml.problem.recipe.design]).get("ent_coef")
 
     def _on_rollout_start(self) -> None:
         recipe = self.reml.problem.recipe

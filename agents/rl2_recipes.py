@@ -107,8 +107,8 @@ class Recipe:
     options: dict[str, Any] = field(default_factory=dict)
 
 
-BANDITS = Recipe(1_000_000)
-LONG_BANDITS = Recipe(3_000_000)
+BANDITS = Recipe(3_000_000)
+LONG_BANDITS = Recipe(12_000_000)
 TABULAR = Recipe(10_000_000)
 NAVIGATION = Recipe(2_000_000)
 SHORT = 30

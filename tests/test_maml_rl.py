@@ -12,15 +12,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
 from agents import benchmarks, jobs, maml_rl, outer_updates, policy_specialists, step_rules
+from agents.algorithms import SETTINGS, encoding_of, make_agent, settings_of
+from agents.designs import CAREFUL, DESIGNS
 from agents.jobs import Job
 from agents.learners import POLICIES as LEARNERS
 from agents.outer_updates import OUTER_UPDATES, Proximal, TrustRegion, adapted_outputs, conjugate_gradients
 from agents.policy_gradient import live, meta_learn_policies, policy_family, with_inner_rates
 from agents.problem import Problem, own_shape
 from agents.recipes import POLICIES, POLICY_BATCH, Recipe, policy_layers
+from agents.reml import IDS
 from agents.step_rules import HandRule, Regression, rule_learner
 from agents.summarise import rows_of
 from gym_reml.controls import plan_learner
@@ -28,6 +32,7 @@ from gym_reml.evaluation import evaluate
 from gym_reml.learner import Learner
 from gym_reml.learning import replay
 from gym_reml.pool import LayerPool
+from gym_reml.sb3 import make_vec_env
 from gym_reml.tasks import make_family
 from gym_reml.tasks.navigation import Navigation
 from gym_reml.tasks.policy import PolicyFamily
@@ -301,3 +306,50 @@ def test_a_job_evaluates_reml_among_those_who_choose_otherwise(tmp_path: Path, m
     assert {row["metric"] for row in rows} == {"return"}
     before = {row["learner"]: row["mean"] for row in rows if row["step"] == 0}
     assert len(set(before.values())) == 1, "the same policies on the same trajectories, before any step"
+
+
+# -- the agent that chooses steps -----------------------------------------------------------------------------------
+
+
+def steps_agent(algorithm: str = "PPO") -> tuple[Any, VecNormalize]:
+    env_id = IDS[encoding_of(algorithm, DESIGNS["steps"])]
+    arguments = {key: value for key, value in RECIPE.arguments("").items() if key != "action"}
+    pool = with_inner_rates(own_shape(RECIPE).fresh(family(), 0))
+    env = VecNormalize(make_vec_env(env_id, n_envs=4, family=family(), pool=pool, **arguments), norm_reward=False)
+    agent = make_agent(algorithm, env, seed=0, learning_rate=1e-3, log_folder=None, design=DESIGNS["steps"])
+    return agent, env
+
+
+@pytest.mark.parametrize("algorithm", ["PPO", "A2C", "TRPO", "RecurrentPPO"])
+def test_an_agent_for_steps_reads_what_its_design_names_and_nothing_else(algorithm: str) -> None:
+    agent, env = steps_agent(algorithm)
+    assert env.action_space.shape == (3,), "two layers and a step"
+    parts = env.get_attr("mdp")[0].parts
+    generator = torch.Generator().manual_seed(0)
+    observation = torch.randn((1, env.observation_space.shape[0]), generator=generator)  # type: ignore[index]
+
+    def step(values: Tensor) -> float:
+        return float(agent.predict(values.numpy(), deterministic=True)[0][0, -1])
+
+    for name, place in parts.items():
+        changed = observation.clone()
+        changed[:, place] += 3.0
+        assert (step(changed) != step(observation)) == (name in DESIGNS["steps"].parts), name
+
+
+def test_an_agent_for_steps_begins_close_around_the_neutral_step() -> None:
+    agent, env = steps_agent()
+    env.seed(0)
+    actions = np.concatenate([agent.predict(env.reset())[0][:, -1] for _ in range(50)])
+    assert abs(actions.mean()) < 0.1
+    assert actions.std() == pytest.approx(math.exp(CAREFUL), rel=0.2)
+
+
+def test_algorithms_without_the_hybrid_policy_keep_their_own_settings() -> None:
+    assert encoding_of("SAC", DESIGNS["steps"]) == "box"
+    assert encoding_of("DQN", DESIGNS["steps"]) == "discrete"
+    assert encoding_of("PPO", DESIGNS["layers"]) == "multidiscrete"
+    assert settings_of("SAC", DESIGNS["steps"]) == SETTINGS["SAC"]
+    assert settings_of("PPO", DESIGNS["steps"]) == SETTINGS["PPO"] | dict(DESIGNS["steps"].settings)
+    agent, _ = steps_agent("SAC")
+    agent.learn(8)
