@@ -12,9 +12,10 @@ from rich import print as show
 
 from agents.benchmarks import BENCHMARKS
 from agents.command import run_command
-from agents.jobs import Job, run_job, single_thread
+from agents.jobs import Job
 from agents.learners import LEARNERS
 from agents.rows import Row, merge_rows
+from agents.stored_jobs import run_job, single_thread
 from agents.summarise import rows_of
 
 if TYPE_CHECKING:

@@ -12,11 +12,11 @@ from rich import print as show
 
 from agents.command import run_command
 from agents.compare import table_of
-from agents.jobs import single_thread
 from agents.rl2_recipes import Setting
 from agents.rows import Row, make_row, merge_rows
+from agents.stored_jobs import run_job, single_thread
 from agents.trial_baselines import DETERMINISTIC, baselines
-from agents.trial_jobs import METRIC, RL2, Job, run_job
+from agents.trial_jobs import METRIC, RL2, Job
 
 SEEDS, TRIALS = 3, 1000
 QUICK_SEEDS, QUICK_TRIALS, QUICK_STEPS = 2, 20, 1

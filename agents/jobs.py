@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import json
 import time
-import traceback
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from agents.benchmarks import BENCHMARKS
 from agents.learners import LEARNERS
 from agents.problem import Problem, count_parameters
 from agents.recipes import recipe_for
 from agents.step_rules import HandRule, Regression, rule_learner
+from agents.stored_jobs import StoredJob
 from gym_reml import controls
 from gym_reml.evaluation import evaluate
 from gym_reml.learner import Ensemble, Learner
@@ -30,7 +27,7 @@ UNTRAINED = ("scratch", "random")
 
 
 @dataclass(frozen=True)
-class Job:
+class Job(StoredJob):
     """A training and what is evaluated after it.
 
     Attributes:
@@ -57,21 +54,14 @@ class Job:
         return self.root / self.benchmark / f"{self.shots}-shot" / f"{budget}-tasks" / name / f"seed-{self.seed}"
 
     @property
-    def log(self) -> Path:
-        """Where all goes that it prints."""
-        return self.folder / "log.txt"
+    def held_out(self) -> int:
+        return self.evaluation_tasks
+
+    def run(self) -> float:
+        return _run(self)
 
     def __str__(self) -> str:
         return f"{self.benchmark}, {self.shots} shots, {self.learner}, seed {self.seed}"
-
-    @property
-    def _summary(self) -> Path:
-        return self.folder / f"finished-{self.evaluation_tasks}.json"
-
-    @property
-    def finished(self) -> bool:
-        """Whether its results are there."""
-        return self._summary.is_file()
 
     def finished_like_it(self) -> list[Job]:
         """All finished jobs in the same run directory that differ in learner and seed alone, in the table's order."""
@@ -95,34 +85,12 @@ class Job:
             parts.append(f"--evaluation-tasks {self.evaluation_tasks}")
         return " ".join(parts)
 
-    @property
-    def summary(self) -> dict[str, Any]:
-        """What is known of a finished job: seconds, parameters, meta_training_tasks, and names of its results."""
-        found: dict[str, Any] = json.loads(self._summary.read_text())
-        return found
-
     def result(self, learner: str, test: str) -> Result:
         """What a finished job found: of its learner or a control of it, on one of the benchmark's tests."""
         return Result.load(self._result_path(learner, test))
 
     def _result_path(self, learner: str, test: str) -> Path:
         return self.folder / f"{learner.replace('/', '-')}-{test}-{self.evaluation_tasks}.json"
-
-
-def single_thread() -> None:
-    """What a process that runs jobs does first: small matrices want a single thread."""
-    torch.set_num_threads(1)
-
-
-def run_job(job: Job) -> float:
-    """Trains and evaluates, everything that is printed going to its log; returns the seconds of training."""
-    job.folder.mkdir(parents=True, exist_ok=True)
-    with open(job.log, "a", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
-        try:
-            return _run(job)
-        except Exception:
-            traceback.print_exc()
-            raise
 
 
 def _run(job: Job) -> float:
@@ -148,7 +116,7 @@ def _run(job: Job) -> float:
         "meta_training_tasks": 0 if job.learner in UNTRAINED else tasks,
         "names": sorted(names),
     }
-    write_text(job._summary, json.dumps(summary))
+    write_text(job.summary_path, json.dumps(summary))
     return seconds
 
 

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-import traceback
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,6 +13,7 @@ from agents.rl2 import play
 from agents.rl2_recipes import Setting, recipe_for
 from agents.rl2_training import train
 from agents.runs import Run
+from agents.stored_jobs import StoredJob
 from agents.trial_baselines import baselines
 from gym_reml.learner import Policy
 from gym_reml.results import Result, write_text
@@ -25,7 +23,7 @@ METRIC = "return"
 
 
 @dataclass(frozen=True)
-class Job:
+class Job(StoredJob):
     """A training, if the policy is one that is trained, and its evaluation.
 
     Attributes:
@@ -52,31 +50,18 @@ class Job:
         return self.root / self.setting.family / place / f"{self.learner}{length}" / f"seed-{self.seed}"
 
     @property
-    def log(self) -> Path:
-        """Where all goes that it prints."""
-        return self.folder / "log.txt"
+    def held_out(self) -> int:
+        return self.trials
+
+    def run(self) -> float:
+        return _run(self)
 
     def __str__(self) -> str:
         return f"{self.setting}, {self.learner}, seed {self.seed}"
 
     @property
-    def _summary(self) -> Path:
-        return self.folder / f"finished-{self.trials}.json"
-
-    @property
     def _result(self) -> Path:
         return self.folder / f"result-{self.trials}.json"
-
-    @property
-    def finished(self) -> bool:
-        """Whether its result is there."""
-        return self._summary.is_file()
-
-    @property
-    def summary(self) -> dict[str, Any]:
-        """What is known of a finished job: seconds, parameters, meta_training_tasks."""
-        found: dict[str, Any] = json.loads(self._summary.read_text())
-        return found
 
     @property
     def result(self) -> Result:
@@ -88,17 +73,6 @@ class Job:
         folders = self.folder.parent.glob("seed-*")
         jobs = [replace(self, seed=int(folder.name.removeprefix("seed-"))) for folder in folders]
         return sorted((job for job in jobs if job.finished), key=lambda job: job.seed)
-
-
-def run_job(job: Job) -> float:
-    """Trains and evaluates, everything that is printed going to its log; returns the seconds of training."""
-    job.folder.mkdir(parents=True, exist_ok=True)
-    with open(job.log, "a", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
-        try:
-            return _run(job)
-        except Exception:
-            traceback.print_exc()
-            raise
 
 
 def _run(job: Job) -> float:
@@ -136,5 +110,5 @@ def _run(job: Job) -> float:
         np.zeros(values.shape, dtype=np.bool_),
         asdict(setting),
     ).save(job._result)
-    write_text(job._summary, json.dumps(about))
+    write_text(job.summary_path, json.dumps(about))
     return float(about["seconds"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +14,7 @@ from torch import Tensor
 from gym_reml.learning import Episodes, PoolLearner
 from gym_reml.network import Activations, Trace, Workspace, by_head, mean_over_points
 from gym_reml.objective import FEEDBACKS, Objective
+from gym_reml.outcome import Outcome
 from gym_reml.pool import LayerPool
 from gym_reml.streams import RowStreams
 from gym_reml.subnetworks import SubNetworks
@@ -26,23 +26,6 @@ LOSS_PART = np.array([[1.0, -1.0, -1.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1
 
 Rows = NDArray[np.int64]
 Array = NDArray[Any]
-
-
-@dataclass
-class Outcome:
-    """What one step brought, n rows.
-
-    Attributes:
-        observation: (n, size) float32.
-        reward: (n,) float64.
-        terminated: (n,) bool.
-        info: arrays of n by name, and "reward_terms", a dict of such.
-    """
-
-    observation: NDArray[np.float32]
-    reward: NDArray[np.float64]
-    terminated: NDArray[np.bool_]
-    info: dict[str, Any]
 
 
 class TrainingMDP:

@@ -26,6 +26,7 @@ from agents.problem import Problem, own_shape
 from agents.recipes import POLICIES, POLICY_BATCH, Recipe, policy_layers
 from agents.reml import IDS
 from agents.step_rules import HandRule, Regression, rule_learner
+from agents.stored_jobs import run_job
 from agents.summarise import rows_of
 from gym_reml.controls import plan_learner
 from gym_reml.evaluation import evaluate
@@ -299,7 +300,7 @@ def test_a_job_evaluates_reml_among_those_who_choose_otherwise(tmp_path: Path, m
     monkeypatch.setattr(jobs, "recipe_for", lambda family: RECIPE)
     monkeypatch.setattr(step_rules, "REGRESSION_TASKS", 3)
     job = Job(tmp_path, "navigation", 4, "reml", 0, 3 * POLICY_BATCH, 3)
-    jobs.run_job(job)
+    run_job(job)
     assert set(job.summary["names"]) == {"reml", "reml/neutral_steps", "reml/hand_rule", "reml/regression"}
     rows = rows_of([job])
     assert {row["step"] for row in rows} == {0, 1, 2, 3, 4}

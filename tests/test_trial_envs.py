@@ -5,9 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import pickle
-import subprocess
-import sys
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -17,11 +14,10 @@ import pytest
 from env_helpers import assert_same, play, play_vector, sample_actions
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.typing import NDArray
 from stable_baselines3.common.env_checker import check_env as check_env_for_sb3
 from trial_helpers import TRIAL_VARIANTS, PlainNavigation, set_goal
-from vectors import assert_outcomes_agree
+from vectors import assert_outcomes_agree, singles
 
 import gym_reml
 from gym_reml.envs import Trial
@@ -29,16 +25,9 @@ from gym_reml.sb3 import make_vec_env
 from gym_reml.tasks import make_family
 
 pytestmark = pytest.mark.filterwarnings("error")
-ROOT = Path(__file__).resolve().parents[1]
 every_id = pytest.mark.parametrize("env_id", gym_reml.TRIALS)
 every_variant = pytest.mark.parametrize(("env_id", "arguments"), TRIAL_VARIANTS.values(), ids=TRIAL_VARIANTS)
 every_mode = pytest.mark.parametrize("mode", ["NextStep", "SameStep", "Disabled"])
-
-
-def singles(env_id: str, count: int, mode: str = "NextStep", **arguments: Any) -> SyncVectorEnv:
-    return SyncVectorEnv(
-        [lambda: gym.make(env_id, **arguments).unwrapped for _ in range(count)], autoreset_mode=AutoresetMode(mode)
-    )
 
 
 def native(env_id: str, count: int, mode: str = "NextStep", **arguments: Any) -> Any:
@@ -63,17 +52,6 @@ def test_gymnasium_finds_nothing_wrong(env_id: str, render_mode: str | None) -> 
 @every_id
 def test_sb3_finds_nothing_wrong(env_id: str) -> None:
     check_env_for_sb3(gym.make(env_id).unwrapped)
-
-
-@every_id
-def test_made_by_name_without_an_import(env_id: str) -> None:
-    program = (
-        f"import gymnasium, sys; sys.path.insert(0, {str(ROOT)!r})\n"
-        f"env = gymnasium.make('gym_reml:{env_id}')\n"
-        "env.reset(seed=0); env.step(env.action_space.sample()); print(env.spec.id)"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, cwd="/")
-    assert done.stdout.strip() == env_id, done.stderr
 
 
 @every_variant

@@ -11,22 +11,16 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from env_helpers import MIXTURE, SMALL, VARIANTS, Restless, assert_same, make_classes, play_vector, sample_actions
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 from gymnasium.wrappers import FlattenObservation, RecordEpisodeStatistics
 from gymnasium.wrappers import vector as vector_wrappers
-from vectors import COUNT, TOLERANCE, as_rows, assert_outcomes_agree
+from vectors import COUNT, TOLERANCE, as_rows, assert_outcomes_agree, singles
 
 pytestmark = pytest.mark.filterwarnings("error")
 MODES = [mode.value for mode in AutoresetMode]
 
 every_variant = pytest.mark.parametrize(("env_id", "arguments"), VARIANTS.values(), ids=VARIANTS)
 every_mode = pytest.mark.parametrize("mode", MODES)
-
-
-def singles(env_id: str, count: int = COUNT, mode: str = "NextStep", **arguments: Any) -> SyncVectorEnv:
-    return SyncVectorEnv(
-        [lambda: gym.make(env_id, **arguments).unwrapped for _ in range(count)], autoreset_mode=AutoresetMode(mode)
-    )
 
 
 def native(env_id: str, count: int = COUNT, mode: str = "NextStep", **arguments: Any) -> Any:

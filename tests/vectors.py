@@ -7,10 +7,17 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from env_helpers import assert_same
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import vector as vector_wrappers
 
 TOLERANCE = 2e-4
 COUNT = 4
+
+
+def singles(env_id: str, count: int = COUNT, mode: str = "NextStep", **arguments: Any) -> SyncVectorEnv:
+    return SyncVectorEnv(
+        [lambda: gym.make(env_id, **arguments).unwrapped for _ in range(count)], autoreset_mode=AutoresetMode(mode)
+    )
 
 
 def as_rows(info: dict[str, Any], count: int = COUNT) -> list[dict[str, Any]]:

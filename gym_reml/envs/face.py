@@ -9,23 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from gym_reml.outcome import Outcome
 from gym_reml.streams import RowStreams
-
-
-class Outcome(Protocol):
-    """What one step brought, n rows.
-
-    Attributes:
-        observation: (n, size) float32.
-        reward: (n,) float64.
-        terminated: (n,) bool.
-        info: arrays (n, ...) by name, and dicts of such.
-    """
-
-    observation: NDArray[np.float32]
-    reward: NDArray[np.float64]
-    terminated: NDArray[np.bool_]
-    info: dict[str, Any]
 
 
 class Process(Protocol):

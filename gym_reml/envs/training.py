@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from gym_reml.envs.face import Face
 from gym_reml.envs.recorder import Recorder
 from gym_reml.envs.setup import Setup
-from gym_reml.mdp import Outcome, TrainingMDP
+from gym_reml.mdp import TrainingMDP
+from gym_reml.outcome import Outcome
 from gym_reml.pool import LayerPool
 from gym_reml.rendering import render_ansi, render_rgb
 from gym_reml.spaces import ActionEncoding

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,30 +15,13 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from gym_reml.objective import TrialBudget
+from gym_reml.outcome import Outcome
 from gym_reml.spaces.base import read_integers, read_numbers
 from gym_reml.streams import RowStreams
 
 Rows = NDArray[np.int64]
 REWARD_LIMIT = 20.0
 """What rewards are clipped to in observations where they have no bounds."""
-
-
-@dataclass
-class Outcome:
-    """What one step brought, n rows.
-
-    Attributes:
-        observation: (n, size) float32.
-        reward: (n,) float64.
-        terminated: (n,) bool.
-        info: "inner_episode" (n,) int64, the number of the inner episode that the step was in, and "inner_reward" (n,)
-            float64, what it paid whether or not that counts.
-    """
-
-    observation: NDArray[np.float32]
-    reward: NDArray[np.float64]
-    terminated: NDArray[np.bool_]
-    info: dict[str, Any]
 
 
 class InnerProcess(ABC):
@@ -154,6 +136,10 @@ class TrialProcess:
         """One step of every row's inner episode; where that is over, the next one begins.
 
         A trial that is over must be reset: until then its steps earn nothing.
+
+        Returns:
+            The info holds "inner_episode" (n,) int64, the number of the inner episode that the step was in, and
+            "inner_reward" (n,) float64, what it paid whether or not that counts.
         """
         over = self._episode >= self.budget.horizon
         reward, ended = self.inner.step(actions)

@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 from gym_reml.envs.arguments import check_known, check_render_mode
 from gym_reml.envs.face import Face
 from gym_reml.envs.single import RowEnv
-from gym_reml.envs.trial import Outcome, TrialProcess
+from gym_reml.envs.trial import TrialProcess
 from gym_reml.envs.trial_recorder import TrialRecorder
+from gym_reml.outcome import Outcome
 from gym_reml.rendering_trials import render_trial
 from gym_reml.streams import check_split
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from gym_reml.envs.trial import Outcome, TrialProcess
+from gym_reml.envs.trial import TrialProcess
+from gym_reml.outcome import Outcome
 from gym_reml.rendering_trials import TrialFrame
 
 
