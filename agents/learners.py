@@ -33,6 +33,10 @@ def _matched(problem: Problem, folder: Path) -> Learner:
     return maml.train(problem, 5, maml.matched_shape(problem), "maml_matched")
 
 
+def _maml_plus_plus(problem: Problem, folder: Path) -> Learner | Ensemble:
+    return maml_plus_plus.with_better_statistics(maml_plus_plus.train(problem), problem)
+
+
 def _reml(problem: Problem, folder: Path) -> Learner:
     return Reml(_run(problem, folder), problem).train()
 
@@ -83,7 +87,7 @@ SUPERVISED: dict[str, Train] = {
     "fomaml": lambda problem, folder: fomaml.train(problem),
     "reptile": lambda problem, folder: reptile.train(problem),
     "meta_sgd": lambda problem, folder: meta_sgd.train(problem, 5, own_shape(multipliers(problem.recipe))),
-    "maml_plus_plus": lambda problem, folder: maml_plus_plus.train(problem),
+    "maml_plus_plus": _maml_plus_plus,
     "bouncegrad": lambda problem, folder: bouncegrad.train(problem),
     "router": lambda problem, folder: router.train(problem),
     "reml": _reml,

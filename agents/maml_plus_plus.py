@@ -66,6 +66,34 @@ def train(problem: Problem, parts: Config = Config()) -> Learner | Ensemble:
     return Ensemble("maml_plus_plus", tuple(learner for _, learner in training.best))
 
 
+def with_better_statistics(learner: Learner | Ensemble, problem: Problem) -> Learner | Ensemble:
+    """The learner, or the same models normalising by the batch, whichever does better on validation tasks.
+
+    Training is the same for both. The paper keeps running statistics, the authors' released code never uses them; where
+    tasks are of different kinds, statistics over all of them are those of none.
+    """
+
+    def loss(candidate: Learner | Ensemble) -> float:
+        found = evaluate(candidate, problem.family, steps=(STEPS,), tasks=VALIDATION_TASKS, split="validation")
+        return float(found.values(STEPS).mean())
+
+    members = learner.members if isinstance(learner, Ensemble) else (learner,)
+    if not any(member.pool.statistics for member in members):
+        return learner
+    if isinstance(learner, Ensemble):
+        other: Learner | Ensemble = replace(learner, members=tuple(map(by_batch, members)))
+    else:
+        other = by_batch(learner)
+    return min(learner, other, key=loss)
+
+
+def by_batch(learner: Learner) -> Learner:
+    """A copy without running statistics."""
+    pool = learner.pool.clone()
+    pool.statistics = {}
+    return replace(learner, pool=pool)
+
+
 def starting_pool(problem: Problem, shape: Shape, parts: Config, rates: str, rate: float) -> LayerPool:
     """Fresh weights, step sizes and, for batch norm, what is kept per step."""
     pool = shape.fresh(problem.training_family, problem.seed)

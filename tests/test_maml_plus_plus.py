@@ -14,7 +14,7 @@ from replays import doubled, live
 
 from agents import maml_plus_plus
 from agents.maml import settings_for
-from agents.maml_plus_plus import Config, Training, starting_pool, step_weights, train
+from agents.maml_plus_plus import Config, Training, by_batch, starting_pool, step_weights, train, with_better_statistics
 from agents.meta_gradient import meta_learn
 from agents.problem import Problem, Shape, own_shape
 from agents.recipes import recipe_for
@@ -54,6 +54,10 @@ def alone(family: TaskFamily, parts: Config = ALONE, tasks: int = 64) -> Learner
     learner = train(problem_of(family, tasks), replace(parts, ensemble=False))
     assert isinstance(learner, Learner)
     return learner
+
+
+def members(learner: Learner | Ensemble) -> tuple[Learner, ...]:
+    return learner.members if isinstance(learner, Ensemble) else (learner,)
 
 
 def test_these_are_the_switches() -> None:
@@ -204,6 +208,43 @@ def test_images_have_norms_and_statistics_for_each_step() -> None:
 def test_without_statistics_the_points_of_the_pass_normalise() -> None:
     pool = alone(CLASSES, replace(ALONE, per_step_statistics=False)).pool
     assert (pool.kind, pool.norm_steps, pool.statistics) == ("batch_norm", 5, {})
+
+
+@pytest.mark.parametrize("ensemble", [False, True])
+@pytest.mark.parametrize("helpful", [False, True])
+def test_validation_tasks_decide_whether_running_statistics_are_used(
+    ensemble: bool, helpful: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learner = alone(CLASSES)
+    asked: list[str] = []
+
+    class Found:
+        def __init__(self, candidate: Learner | Ensemble) -> None:
+            kept = bool(members(candidate)[0].pool.statistics)
+            self.loss = 1.0 if kept == helpful else 2.0
+
+        def values(self, step: int) -> Any:
+            return np.full(3, self.loss)
+
+    def judge(candidate: Learner | Ensemble, family: TaskFamily, *, split: str, **_: Any) -> Found:
+        asked.append(split)
+        return Found(candidate)
+
+    monkeypatch.setattr(maml_plus_plus, "evaluate", judge)
+    given = Ensemble("maml_plus_plus", (learner, learner)) if ensemble else learner
+    found = with_better_statistics(given, problem_of(CLASSES))
+    assert asked == ["validation"] * 2
+    assert len(members(found)) == len(members(given))
+    for member in members(found):
+        assert bool(member.pool.statistics) == helpful
+        for name, tensor in learner.pool.parameters.items():
+            assert torch.equal(member.pool.parameters[name], tensor)
+    assert learner.pool.statistics, "its own are left alone"
+
+
+def test_where_there_are_no_statistics_nothing_is_to_be_decided() -> None:
+    learner = alone(FUNCTION)
+    assert with_better_statistics(learner, problem_of(FUNCTION)) is learner
 
 
 @pytest.mark.parametrize("statistics", [False, True])
