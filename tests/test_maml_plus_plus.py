@@ -14,7 +14,7 @@ from replays import doubled, live
 
 from agents import maml_plus_plus
 from agents.maml import settings_for
-from agents.maml_plus_plus import Config, Training, by_batch, starting_pool, step_weights, train, with_better_statistics
+from agents.maml_plus_plus import Config, Training, starting_pool, step_weights, train, with_better_statistics
 from agents.meta_gradient import meta_learn
 from agents.problem import Problem, Shape, own_shape
 from agents.recipes import recipe_for
