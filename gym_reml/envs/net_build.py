@@ -18,6 +18,9 @@ class NetBuildEnv(TrainingEnv):
     steps on the task's *support set*. It is paid by how well the network does on the *query set*: other points of the
     same task, which neither the network nor the agent ever sees. An agent that does well here is a *meta-learner*.
 
+    Where the family is one of reinforcement-learning tasks (`"navigation"`), the network is a policy: it trains and is
+    judged on trajectories of its own, fresh in every step.
+
     ## Action space
 
     A hybrid action: which pool layer to append (0 for none, 1 to L), and the size of one gradient step, on a
@@ -51,7 +54,8 @@ class NetBuildEnv(TrainingEnv):
 
     ## Rewards
 
-    With q the loss on the query set and score = log1p(q):
+    With q the loss on the query set and score = log1p(q) (for policies, where q is minus the return,
+    score = q / `return_scale`):
 
     - `reward="performance"` (default): -score / horizon at every step. The return is minus the mean score along the
       way: fast adaptation counts.
@@ -74,9 +78,9 @@ class NetBuildEnv(TrainingEnv):
 
     ## Information
 
-    `support_loss`, `query_loss`, the family's metrics (`query_mse`, `query_accuracy`) and `depth`, always; `layer`,
-    `step_size`, `diverged`, `reward_terms` after a step; `task` (its true parameters, for evaluation) and `pool` (where
-    it comes from) after a reset.
+    `support_loss`, `query_loss`, the family's metrics (`query_mse`, `query_accuracy`, `query_return`) and `depth`,
+    always; `layer`, `step_size`, `diverged`, `reward_terms` after a step; `task` (its true parameters, for evaluation)
+    and `pool` (where it comes from) after a reset.
 
     ## Arguments
 
@@ -84,12 +88,12 @@ class NetBuildEnv(TrainingEnv):
     |---|---|---|
     | `family` | `"sinusoid"` | name of a task family, or a `TaskFamily` |
     | `family_kwargs` | `None` | its further arguments, such as `split` |
-    | `shots` | the family's, 5 | support points of a task (per class where there are classes) |
-    | `queries` | the family's, 50 | query points of a task |
+    | `shots` | the family's, 5 | support points of a task (per class where there are classes), or trajectories |
+    | `queries` | the family's, 50 | query points of a task, or trajectories |
     | `depth` | 2 | how many pool layers fit into the network (slots) |
     | `width` | the pool's, 40 | units of a hidden layer |
     | `layers` | the pool's, 8 | size of the pool, L |
-    | `layer_kind` | the pool's, `"residual"` | `"relu"`, `"tanh"`, `"residual"` or `"layer_norm"` |
+    | `layer_kind` | the pool's, `"residual"` | `"relu"`, `"tanh"`, `"residual"`, `"layer_norm"` or `"batch_norm"` |
     | `initial_layers` | `()` | pool layers present at step 0 |
     | `horizon` | 5 | steps of an episode |
     | `burn_in` | 0 | first steps that earn nothing |
