@@ -59,7 +59,7 @@ def settings_of(algorithm: str, design: Design) -> dict[str, Any]:
     """Hyper-parameters that differ from the libraries' defaults, a copy."""
     # The libraries write into the dictionaries they are given.
     settings = deepcopy(SETTINGS[algorithm])
-    return settings | dict(design.settings) if settings.keys() >= design.settings.keys() else settings
+    return settings | {name: value for name, value in design.settings.items() if name in settings}
 
 
 def make_agent(

@@ -59,7 +59,15 @@ class BanditPolicy(TrialPolicy[Counts]):
         memory.successes[rows, seen.action[rows]] += seen.reward[rows]
 
     def choose(self, memory: Counts, seen: Seen, streams: list[np.random.Generator]) -> NDArray[np.int64]:
-        """The arms (n,) with the highest index; of equal ones the first, as all arms are alike beforehand."""
+        """The arms (n,) with the highest index; of equal ones the first, as all arms are alike beforehand.
+
+        Raises:
+            ValueError: observations that are not those of a bandit with as many arms.
+        """
+        if seen.inner.shape[1]:
+            raise ValueError(
+                f"arms={self.actions}: observations are those of {self.actions + seen.inner.shape[1]} arms"
+            )
         return self.index(memory, streams).argmax(axis=1)
 
     @abstractmethod
@@ -98,7 +106,13 @@ class Gittins(BanditPolicy):
         self.pulls = pulls
 
     def index(self, counts: Counts, streams: list[np.random.Generator]) -> NDArray[np.float64]:
-        """From the table."""
+        """From the table.
+
+        Raises:
+            ValueError: a trial of more pulls than the policy is for.
+        """
+        if counts.pulls.sum(axis=1).max() > self.pulls:
+            raise ValueError(f"pulls={self.pulls}: the trial goes on for longer")
         table = gittins_indices(self.pulls, 1.0 - 1.0 / self.pulls)
         successes = counts.successes.astype(np.int64)
         return table[successes, counts.pulls.astype(np.int64) - successes]

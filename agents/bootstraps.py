@@ -126,8 +126,9 @@ def _specialise(problem: Problem, progress: Log) -> Specialists:
     first = len(recipe.initial_layers) + 1
     mdp = recipe_process(problem, pool)
     clustered = round(recipe.clustered_share * recipe.bootstrap_iterations)
-    # Where on the way from 1 to 0 learning rates are when the clusters come; those of a second fall start anew.
-    turn = 1.0 - recipe.clustered_share if recipe.clustered_learning_rate is None else 1.0
+    # Learning rates fall from 1 to 0: once over both parts, or in each of them if the second has a rate of its own.
+    twice = recipe.clustered_learning_rate is not None
+    stop, resume = (1.0, 0.0) if twice else (1.0 - recipe.clustered_share,) * 2
 
     def learner(rate: float) -> PoolLearner:
         return PoolLearner(pool, family, "maml", learning_options(recipe, rate, problem.seed))
@@ -137,7 +138,7 @@ def _specialise(problem: Problem, progress: Log) -> Specialists:
         learner(recipe.bootstrap_learning_rate),
         lambda seen: np.full(len(seen), first),
         iterations=recipe.bootstrap_iterations - clustered,
-        schedule=lambda learner, done: learner.scale_rates(falling(done * turn)),
+        schedule=lambda learner, done: learner.scale_rates(falling(done * stop)),
         progress=progress,
     )
     specialists = range(first, pool.layers + 1)
@@ -148,7 +149,7 @@ def _specialise(problem: Problem, progress: Log) -> Specialists:
         learner(recipe.clustered_learning_rate or recipe.bootstrap_learning_rate),
         lambda seen: clusters.assign(seen) + first,
         iterations=clustered,
-        schedule=lambda learner, done: learner.scale_rates(falling(turn % 1.0 + done * (1.0 - turn % 1.0))),
+        schedule=lambda learner, done: learner.scale_rates(falling(resume + done * (1.0 - resume))),
         progress=progress,
     )
     return pool, clusters

@@ -20,7 +20,7 @@ class Design:
     Attributes:
         hybrid: whether algorithms that can take the exact hybrid policy, in the box encoding.
         parts: of the observation that the agent reads; () for all of it.
-        settings: of on-policy algorithms, over the usual ones.
+        settings: over the usual ones, where the algorithm has such a setting.
     """
 
     hybrid: bool = False

@@ -99,10 +99,10 @@ SUPERVISED: dict[str, Train] = {
 POLICIES: dict[str, Train] = {
     "random": lambda problem, folder: replace(scratch.train(problem), name="random"),
     "pretrained": SUPERVISED["pretrained"],
-    "maml_rl": _maml_rl("lvc", "ppo", "maml_rl"),
+    "maml_rl": _maml_rl("lvc", "adam", "maml_rl"),
     "maml_rl/trpo": _maml_rl("lvc", "trpo", "maml_rl/trpo"),
-    "maml_rl/dice": _maml_rl("dice", "ppo", "maml_rl/dice"),
-    "maml_rl/first_order": _maml_rl("first_order", "ppo", "maml_rl/first_order"),
+    "maml_rl/dice": _maml_rl("dice", "adam", "maml_rl/dice"),
+    "maml_rl/first_order": _maml_rl("first_order", "adam", "maml_rl/first_order"),
     "reml": _reml,
     "reml/pretrained_pool": _pretrained_pool,
     "reml/layers": _policy_layers,

@@ -30,7 +30,7 @@ class Config(RivalConfig):
     """family of policies"""
     surrogate: Literal["lvc", "dice", "first_order"] = "lvc"
     """the inner loss: which terms of the meta-gradient are kept"""
-    outer: Literal["ppo", "trpo"] = "ppo"
+    outer: Literal["adam", "ppo", "trpo"] = "adam"
     """how the initial weights follow the meta-gradient"""
     evaluation_tasks: int = 200
     """held-out tasks of the table"""
@@ -40,7 +40,7 @@ class Config(RivalConfig):
         return train(problem, self.surrogate, self.outer)
 
 
-def train(problem: Problem, surrogate: str = "lvc", outer: str = "ppo", name: str = "maml_rl") -> Learner:
+def train(problem: Problem, surrogate: str = "lvc", outer: str = "adam", name: str = "maml_rl") -> Learner:
     """Initial weights for one step at the authors' rate; further updates take theirs."""
     iterations = max(1, problem.tasks // POLICY_BATCH)
     with tqdm(total=iterations, desc=f"{name}: {surrogate}, {outer}", unit="update", disable=None) as bar:

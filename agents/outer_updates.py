@@ -1,4 +1,4 @@
-"""How MAML-RL's initial weights follow the meta-gradient: clipped ratios and Adam (PPO), or a trust region (TRPO)."""
+"""How MAML-RL's initial weights follow the meta-gradient: a step of Adam, several clipped ones (PPO), or TRPO's."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gym_reml.pool import LayerPool
 from gym_reml.tasks.base import Batch, TaskFamily
 from gym_reml.tasks.policy import PolicyFamily
 
-LEARNING_RATE, EPOCHS, CLIP = 5e-3, 1, 0.2
+LEARNING_RATE, EPOCHS, CLIP = 5e-3, 5, 0.2
 LARGEST_NORM = 10.0
 RADIUS, CONJUGATE_STEPS, DAMPING = 0.01, 10, 1e-3
 BACKTRACKS, SHRINK = 15, 0.8
@@ -42,32 +42,31 @@ def adapted_outputs(pool: LayerPool, family: TaskFamily, episodes: Episodes) -> 
 
 
 class _Outer:
-    """What both updates share: the pool's parameters, and the objective's ratio to the policy that lived the data."""
+    """What all updates share: the pool's parameters."""
 
     def __init__(self, pool: LayerPool, family: PolicyFamily) -> None:
         self.pool, self.family = pool, family
         self.leaves = list(pool.parameters.values())
 
-    def log_probability(self, outputs: Tensor, batch: Batch) -> Tensor:
-        return self.family.log_probability(outputs, batch)
 
+class Ascent(_Outer):
+    """The policy gradient by a single step of Adam."""
 
-class Proximal(_Outer):
-    """PPO's clipped objective (Schulman et al. 2017, eq. 7) by Adam; with a single epoch, plain policy gradient."""
+    epochs = 1
 
     def __init__(self, pool: LayerPool, family: PolicyFamily) -> None:
         super().__init__(pool, family)
         self.optimizer = torch.optim.Adam(self.leaves, LEARNING_RATE)
 
     def __call__(self, episodes: Episodes, done: float) -> None:
-        """EPOCHS steps of Adam, whose rate falls along a cosine over the training."""
+        """Steps of Adam on the same trajectories, its rate falling along a cosine over the training."""
         batch = episodes.query[-1]
         old: Tensor | None = None
         for group in self.optimizer.param_groups:
             group["lr"] = LEARNING_RATE * falling(done)
         with differentiable(self.leaves):
-            for _ in range(EPOCHS):
-                new = self.log_probability(adapted_outputs(self.pool, self.family, episodes), batch)
+            for _ in range(self.epochs):
+                new = self.family.log_probability(adapted_outputs(self.pool, self.family, episodes), batch)
                 old = new.detach() if old is None else old
                 loss = self._loss(new, old, batch)
                 self.optimizer.zero_grad(set_to_none=True)
@@ -76,6 +75,16 @@ class Proximal(_Outer):
                 if torch.isfinite(length):
                     self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
+
+    @staticmethod
+    def _loss(new: Tensor, old: Tensor, batch: Batch) -> Tensor:
+        return -((new - old).exp() * batch.extras["weighted_advantage"]).sum(dim=(1, 2)).mean()
+
+
+class Proximal(Ascent):
+    """PPO's clipped objective (Schulman et al. 2017, eq. 7) by several steps of Adam."""
+
+    epochs = EPOCHS
 
     @staticmethod
     def _loss(new: Tensor, old: Tensor, batch: Batch) -> Tensor:
@@ -122,7 +131,7 @@ class TrustRegion(_Outer):
         move(self.leaves, start, torch.zeros_like(step))
 
     def _loss(self, outputs: Tensor, old: Tensor, batch: Batch) -> Tensor:
-        ratio = (self.log_probability(outputs, batch) - self.log_probability(old, batch)).exp()
+        ratio = (self.family.log_probability(outputs, batch) - self.family.log_probability(old, batch)).exp()
         return -(ratio * batch.extras["weighted_advantage"]).sum(dim=(1, 2)).mean()
 
     def _divergence(self, outputs: Tensor, old: Tensor, batch: Batch) -> Tensor:
@@ -174,5 +183,9 @@ def conjugate_gradients(product: Callable[[Tensor], Tensor], right: Tensor, step
     return solution
 
 
-OUTER_UPDATES: dict[str, Callable[[LayerPool, PolicyFamily], OuterUpdate]] = {"ppo": Proximal, "trpo": TrustRegion}
+OUTER_UPDATES: dict[str, Callable[[LayerPool, PolicyFamily], OuterUpdate]] = {
+    "adam": Ascent,
+    "ppo": Proximal,
+    "trpo": TrustRegion,
+}
 """The updates by the name that `agents.maml_rl` takes."""

@@ -26,7 +26,7 @@ def meta_learn_policies(
     iterations: int,
     progress: Callable[[int, float], None],
     surrogate: str = "lvc",
-    outer: str = "ppo",
+    outer: str = "adam",
 ) -> LayerPool:
     """The pool of MAML-RL, without rates.
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from agents.outer_updates import Proximal
+from agents.outer_updates import Ascent
 from agents.policy_gradient import INNER_RATES, live, meta_learn_policies, policy_family
 from agents.problem import TASKS_OF_A_PROBLEM, Problem
 from agents.recipes import POLICY_BATCH, POLICY_CLUSTERING_TASKS
@@ -49,7 +49,7 @@ def specialise_policies(problem: Problem, progress: Callable[[int, float], None]
     seed = problem.seed * TASKS_OF_A_PROBLEM + POLICY_BATCH
     mdp.seed(range(POLICY_BATCH), many_streams(seed, POLICY_BATCH, family.split))
     clusters = find_clusters(mdp, recipe.layers - present, tasks=POLICY_CLUSTERING_TASKS, seed=problem.seed)
-    update = Proximal(pool, family)
+    update = Ascent(pool, family)
     for iteration in range(clustered):
         update(live(mdp, rate, lambda seen: clusters.assign(seen) + present + 1), iteration / clustered)
         progress(iteration, float(mdp.query_loss.mean()))

@@ -90,6 +90,12 @@ class Recipe:
         return self.bootstrap_iterations * each + once
 
     @property
+    def first_rounds(self) -> int:
+        """Rounds of the bootstrap on the problem's first streams of tasks."""
+        clustered = round(self.clustered_share * self.bootstrap_iterations)
+        return self.bootstrap_iterations - (clustered if self.bootstrap == "policy_clusters" else 0)
+
+    @property
     def tasks(self) -> int:
         """Training tasks that are drawn in all, one an episode."""
         return self.bootstrap_tasks + self.total_steps // self.horizon

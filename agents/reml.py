@@ -24,7 +24,7 @@ from agents.designs import DESIGNS
 from agents.imitation import ROUNDS, imitate, show_clusters
 from agents.problem import Problem
 from agents.rollouts import native, pool_learner
-from agents.runs import Run
+from agents.runs import TASKS_OF_A_RUN, Run
 from gym_reml.clusters import Clusters
 from gym_reml.learner import Learner, Normaliser, find_algorithm
 from gym_reml.pool import LayerPool
@@ -34,8 +34,6 @@ from gym_reml.sb3 import make_vec_env
 IDS = {"box": "NetBuild-v0", "multidiscrete": "NetBuildMultiDiscrete-v0", "discrete": "NetBuildDiscrete-v0"}
 CHECKPOINT_SECONDS = 15.0
 MINIMAL_RATE = 0.05
-# Seeds of the agent's training tasks that one run may use without meeting those of another.
-TASKS_OF_A_RUN = 100_000_000
 
 
 @dataclass
@@ -108,7 +106,7 @@ class Reml:
                 clusters = Clusters.from_state(load_safely(self._clusters_path))
                 process, encoding = recipe_process(self.problem, pool), native(env).action_encoding
                 # Tasks that the bootstrap has drawn already, and no others.
-                rounds = min(ROUNDS, recipe.bootstrap_iterations)
+                rounds = min(ROUNDS, recipe.first_rounds)
                 shown = show_clusters(process, clusters, encoding, rounds)
                 imitate(agent, env, shown)
         else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 EnvName = Literal["bandit", "tabular", "navigation"]
@@ -75,21 +75,19 @@ class Setting:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How RecurrentPPO is set up: rollouts of one whole trial a row, minibatches of whole trials.
+    """How RecurrentPPO is set up: rollouts as long as the longest trial, minibatches as large as some trials.
 
     Attributes:
         total_steps: environment steps of the training.
         n_envs: trials side by side.
-        minibatch: trials of a minibatch.
+        minibatch: trials that have as many steps as a minibatch.
         epochs: passes over a rollout.
         learning_rate: at the beginning; it falls linearly to zero.
         entropy: coefficient of the entropy bonus at the beginning; it falls linearly to zero.
         gamma, gae_lambda: of the advantages.
-        lstm: units of an LSTM.
+        lstm: units of the LSTM, which actor and critic share.
         heads: hidden layers between the LSTMs and what they are read out as.
-        critic_lstm: whether the critic has an LSTM of its own, or shares the actor's.
         forget_bias: see `TrialLstmPolicy`.
-        options: further arguments of the policy.
     """
 
     total_steps: int
@@ -102,9 +100,7 @@ class Recipe:
     gae_lambda: float = 0.9
     lstm: int = 64
     heads: tuple[int, ...] = (64,)
-    critic_lstm: bool = False
     forget_bias: float = 1.0
-    options: dict[str, Any] = field(default_factory=dict)
 
 
 BANDITS = Recipe(3_000_000)

@@ -14,15 +14,14 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecNormalize
 from tqdm import tqdm
 
+from agents.algorithms import LinearSchedule
 from agents.rl2_policy import TrialLstmPolicy
 from agents.rl2_recipes import Recipe, Setting
-from agents.runs import Run
+from agents.runs import TASKS_OF_A_RUN, Run
 from gym_reml.results import write_text
 from gym_reml.sb3 import make_vec_env
 
 CHECKPOINT_SECONDS = 60.0
-TASKS_OF_A_RUN = 100_000_000
-"""Seeds of training tasks that one run may use without meeting those of another."""
 CURVE_POINTS = 100
 
 
@@ -85,7 +84,7 @@ def _train(run: Run, setting: Setting, recipe: Recipe, seed: int) -> None:
 
 
 def make_agent(env: VecNormalize, setting: Setting, recipe: Recipe, seed: int) -> RecurrentPPO:
-    """An untrained agent whose rollouts are whole trials, as are the sequences that it learns from."""
+    """An untrained agent, whose rollouts are as long as the longest trial."""
     heads = list(recipe.heads)
     return RecurrentPPO(
         TrialLstmPolicy,
@@ -93,7 +92,7 @@ def make_agent(env: VecNormalize, setting: Setting, recipe: Recipe, seed: int) -
         n_steps=setting.length,
         batch_size=recipe.minibatch * setting.length,
         n_epochs=recipe.epochs,
-        learning_rate=_Falling(recipe.learning_rate),
+        learning_rate=LinearSchedule(recipe.learning_rate),
         ent_coef=recipe.entropy,
         gamma=recipe.gamma,
         gae_lambda=recipe.gae_lambda,
@@ -101,25 +100,14 @@ def make_agent(env: VecNormalize, setting: Setting, recipe: Recipe, seed: int) -
         stats_window_size=recipe.n_envs,
         policy_kwargs={
             "lstm_hidden_size": recipe.lstm,
-            "shared_lstm": not recipe.critic_lstm,
-            "enable_critic_lstm": recipe.critic_lstm,
+            "shared_lstm": True,
+            "enable_critic_lstm": False,
             "net_arch": {"pi": heads, "vf": heads},
             "forget_bias": recipe.forget_bias,
-            **recipe.options,
         },
         seed=seed,
         device="cpu",
     )
-
-
-@dataclass(frozen=True)
-class _Falling:
-    """A rate that falls linearly to zero; a class, so that it can be saved with the agent."""
-
-    start: float
-
-    def __call__(self, remaining: float) -> float:
-        return self.start * max(remaining, 0.0)
 
 
 class Progress(BaseCallback):

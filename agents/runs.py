@@ -18,6 +18,10 @@ FORMAT = "gym_reml.Run/1"
 CHECKPOINTS = "checkpoints"
 
 
+TASKS_OF_A_RUN = 100_000_000
+"""Seeds of training tasks that one run may use without meeting those of another."""
+
+
 class Run:
     """A run directory: config.json, checkpoints/, and whatever the run leaves at its end."""
 

@@ -79,10 +79,18 @@ class TabularPolicy(TrialPolicy[Plan]):
         belief.arrivals[rows[going], before[going], action[going], arrived] += 1.0
 
     def choose(self, memory: Plan, seen: Seen, streams: list[np.random.Generator]) -> NDArray[np.int64]:
-        """The best action by the plan, which is made when an inner episode begins."""
+        """The best action by the plan, which is made when an inner episode begins.
+
+        Raises:
+            ValueError: processes or inner episodes of another size than the policy is for.
+        """
+        if seen.inner.shape[1] != self.states:
+            raise ValueError(f"states={self.states}: observations are those of {seen.inner.shape[1]} states")
         beginning = np.flatnonzero(seen.done)
         memory.step += 1
         memory.step[beginning] = 0
+        if memory.step.max() >= self.steps:
+            raise ValueError(f"steps={self.steps}: inner episodes go on for longer")
         if len(beginning):
             memory.values[:, beginning] = action_values(*self.model(memory.belief, beginning, streams), self.steps)
         memory.state = seen.inner.argmax(axis=1)

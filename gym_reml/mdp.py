@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -161,8 +162,7 @@ class TrainingMDP:
         for row in rows:
             self._history[row] = []
         self._collect(rows, tasks)
-        self._measure()
-        self._make_finite()
+        self._measure(finite=True)
         chosen = rows if len(rows) < self.count else slice(None)
         self._past_scores[chosen] = self._scores[0, chosen, None]
         for name in ("gradient_norms", "last_action"):
@@ -210,7 +210,7 @@ class TrainingMDP:
     def _train(
         self, layers: NDArray[np.int64], step_sizes: NDArray[np.float32]
     ) -> tuple[NDArray[np.int64], NDArray[np.bool_], Tensor]:
-        networks, support = self.networks, self.support
+        networks, before = self.networks, (self.support, self.query)
         depth = networks.depth.copy()
         trace, by_output = self._present()
         appended, changed = networks.append(layers)
@@ -228,13 +228,15 @@ class TrainingMDP:
         diverged = ~(np.maximum.reduce(self._losses) <= limit)
         if np.count_nonzero(diverged):
             # These steps are taken back: networks, and so losses (but for norms of the next step), are what they were.
-            networks.take_back(np.flatnonzero(diverged), depth[diverged])
-            self._measure()
-            self._make_finite()
+            rows = np.flatnonzero(diverged)
+            networks.take_back(rows, depth[diverged])
+            if not self.family.fixed_data:
+                self._put_back(rows, before)
+            self._measure(finite=True)
             appended[diverged] = 0
         if self.learning:
             # What was descended on, and what the result is judged by.
-            self._record((support, self.query), appended, np.where(diverged, 0.0, step_sizes).astype(np.float32))
+            self._record((before[0], self.query), appended, np.where(diverged, 0.0, step_sizes).astype(np.float32))
         return appended, diverged, norms
 
     def step_sizes(self, steps: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -248,18 +250,26 @@ class TrainingMDP:
         """Draws support and query data for these rows, as tensors that autograd accepts in a replay."""
         with torch.inference_mode(False), torch.no_grad():
             batches: list[Batch] = []
+            everyone, index = len(rows) == self.count, torch.from_numpy(rows).to(self.pool.device)
+            forward = self.outputs if everyone else partial(self._outputs_of, index)
             for part in ("support", "query"):
                 generators = [getattr(self.streams[row], part) for row in rows]
-                batch: Batch = getattr(self.family, part)(tasks, self.outputs, generators)
+                batch: Batch = getattr(self.family, part)(tasks, forward, generators)
                 batches.append(batch.to(self.pool.device))
-            if len(rows) == self.count:
+            if everyone:
                 self.support, self.query = batches
-            else:
-                index = torch.from_numpy(rows).to(self.pool.device)
-                self.support.assign(index, batches[0])
-                self.query.assign(index, batches[1])
-            inputs = torch.cat([self.support.inputs, self.query.inputs], dim=1)
-            self._prepared = Activations(self.networks.prepare(inputs))
+            self._replace(index, () if everyone else batches)
+
+    def _put_back(self, rows: Rows, data: Sequence[Batch]) -> None:
+        """Gives these rows the support and query data back that they had."""
+        with torch.inference_mode(False), torch.no_grad():
+            index = torch.from_numpy(rows).to(self.pool.device)
+            self._replace(index, [batch.rows(index) for batch in data])
+
+    def _replace(self, rows: Tensor, data: Sequence[Batch]) -> None:
+        for batch, other in zip((self.support, self.query), data, strict=False):
+            batch.assign(rows, other)
+        self._prepared = Activations(self.networks.prepare(torch.cat([self.support.inputs, self.query.inputs], dim=1)))
 
     def row_metrics(self, row: int) -> dict[str, float]:
         """The query metrics of one row's present network."""
@@ -274,15 +284,24 @@ class TrainingMDP:
         prepared = self.networks.prepare(inputs.to(self.pool.device))
         return self.networks.forward(prepared, None, norms=self.networks.norms(self.clock - 1)).outputs
 
+    def _outputs_of(self, rows: Tensor, inputs: Tensor) -> Tensor:
+        """Those of some networks (int64) at inputs of their own, (rows, points, in_features)."""
+        everyones = inputs.new_zeros(self.count, *inputs.shape[1:])
+        everyones[rows.to(inputs.device)] = inputs
+        return self.outputs(everyones)[rows]
+
     def _present(self) -> tuple[Trace, Tensor]:
         """The support set's pass through the present networks, and the derivatives of the losses by its outputs."""
         if self._trace is None:
-            self._measure()
+            self._measure(finite=True)
         assert self._trace is not None
         return self._trace, self._by_output
 
-    def _measure(self) -> None:
-        """Runs the present networks: trace, losses (as they are, finite or not), scores and metrics."""
+    def _measure(self, finite: bool = False) -> None:
+        """Runs the present networks: trace, losses, scores and metrics.
+
+        Losses are as they are, or `finite`: what is not, although nothing is left to be refused, becomes the cap.
+        """
         networks, workspace, points = self.networks, self._workspaces[0], self.support.inputs.shape[1]
         if self.pool.layer_kind.across_points:
             support, query = self._prepared.first(points), self._prepared.rest(points)
@@ -294,10 +313,17 @@ class TrainingMDP:
             self._trace = everything.first(points, workspace)
             query_outputs = workspace.views(everything.outputs).rest(points).tensor
         self._by_output = self._output_gradient(self._trace)
-        query_loss = self.family.loss(query_outputs, self.query)
-        losses = torch.stack([self.family.loss(self._trace.outputs, self.support), query_loss])
+        losses = torch.stack(
+            [self.family.loss(self._trace.outputs, self.support), self.family.loss(query_outputs, self.query)]
+        )
+        if finite:
+            cap = self.family.cap
+            losses = losses.nan_to_num(cap, cap, -cap)
+        query_loss = losses[1]
         metrics = self.family.metrics(query_outputs, self.query, query_loss)
-        self._set_losses(losses.cpu().numpy().astype(np.float64))
+        self._losses = losses.cpu().numpy().astype(np.float64)
+        self.support_loss, self.query_loss = self._losses
+        self._scores = self.family.score(torch.from_numpy(self._losses)).numpy()
         self._metrics = {
             # Where it is the loss itself, as in regression, that is here already.
             name: self.query_loss if values is query_loss else values.cpu().numpy().astype(np.float64)
@@ -311,16 +337,6 @@ class TrainingMDP:
             # A family without a closed form takes the derivative by autograd, which inference mode forbids.
             with torch.inference_mode(False):
                 return self.family.output_gradient(trace.outputs.clone(), self.support)
-
-    def _set_losses(self, losses: Array) -> None:
-        self._losses, self.support_loss, self.query_loss = losses, losses[0], losses[1]
-        self._scores = self.family.score(torch.from_numpy(losses)).numpy()
-
-    def _make_finite(self) -> None:
-        """What is still not finite, although nothing was left to be refused, becomes the family's cap."""
-        if not math.isfinite(np.add.reduce(self._losses, axis=None)):
-            cap = self.family.cap
-            self._set_losses(np.nan_to_num(self._losses, nan=cap, posinf=cap, neginf=-cap))
 
     def _remember(self, norms: Tensor, layers: Rows, steps: NDArray[np.float32]) -> None:
         """Moves the parts of the observation that look back."""

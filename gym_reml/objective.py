@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from gym_reml.checks import check_integer, is_integer
+
 REWARDS = ("performance", "improvement")
 FEEDBACKS = ("support", "query")
 
@@ -33,9 +35,8 @@ class Budget:
     burn_in: int = 0
 
     def __post_init__(self) -> None:
-        if isinstance(self.horizon, bool) or not isinstance(self.horizon, int | np.integer) or self.horizon < 1:
-            raise ValueError(f"{self.unit}={self.horizon!r}: must be a positive integer")
-        if not isinstance(self.burn_in, int | np.integer) or not 0 <= self.burn_in < self.horizon:
+        check_integer(self.unit, self.horizon)
+        if not is_integer(self.burn_in) or not 0 <= self.burn_in < self.horizon:
             raise ValueError(f"burn_in={self.burn_in!r}: must be an integer from 0 to below {self.unit}={self.horizon}")
 
     def counted(self, earned: Array, clock: Array) -> Array:

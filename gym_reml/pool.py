@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gym_reml.checks import check_integer, is_integer
 from gym_reml.kinds import LAYER_KINDS, LayerKind, find_kind
 from gym_reml.network import Weights, without_inputs
 from gym_reml.pool_files import load_safely, save_atomically
@@ -81,9 +82,8 @@ class LayerPool:
         layer_kind = find_kind(kind)
         sizes = {"in_features": in_features, "out_features": out_features, "width": width, "layers": layers}
         for argument, value in sizes.items():
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-                raise ValueError(f"{argument}={value!r}: must be a positive integer")
-        if isinstance(constant_outputs, bool) or not 0 <= constant_outputs <= out_features:
+            check_integer(argument, value)
+        if not is_integer(constant_outputs) or not 0 <= constant_outputs <= out_features:
             raise ValueError(f"constant_outputs={constant_outputs!r}: must be from 0 to out_features={out_features}")
         generator = torch.Generator().manual_seed(seed)
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import gym_reml
+from gym_reml.checks import check_integer
 from gym_reml.learner import Normaliser, Policy
 from gym_reml.streams import check_split
 
@@ -64,15 +65,16 @@ def evaluate_trials(
         **env_kwargs: of the environment, such as `arms`, or `episodes` of a trial.
 
     Raises:
-        ValueError: trials or seed that make no sense, or a split that is none.
+        ValueError: trials or seed that make no sense, or an id or split that is none.
     """
-    if trials < 1:
-        raise ValueError(f"trials={trials!r}: must be a positive integer")
-    if seed < 0:
-        raise ValueError(f"seed={seed!r}: must not be negative")
+    check_integer("trials", trials)
+    check_integer("seed", seed, least=0)
     check_split(split)
+    name = env_id.removeprefix(NAMESPACE)
+    if name not in gym_reml.TRIALS:
+        raise ValueError(f"env_id={env_id!r}: must be one of {', '.join(map(repr, gym_reml.TRIALS))}")
     env = gym.make_vec(
-        NAMESPACE + env_id.removeprefix(NAMESPACE),
+        NAMESPACE + name,
         num_envs=trials,
         autoreset_mode="SameStep",
         split=split,

@@ -89,6 +89,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "batch norm": ("NetBuild-v0", SMALL | {"layer_kind": "batch_norm", "depth": 2}),
     "derivative by autograd": ("NetBuildMultiDiscrete-v0", SMALL | {"family": Absolute()}),
+    "policies": ("NetBuild-v0", SMALL | {"family": "navigation", "family_kwargs": {"steps": 3}, "max_step": 3.0}),
     "fresh data": ("NetBuild-v0", SMALL | {"family": Restless(), "feedback": "support"}),
 }
 """An id and arguments for every encoding, layer kind, kind of loss and form of observation."""

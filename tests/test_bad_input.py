@@ -286,7 +286,7 @@ def test_a_bad_seed(seed: Any) -> None:
         gym.make("NetBuild-v0", **SMALL).unwrapped.reset(seed=seed)
 
 
-@pytest.mark.parametrize("seed", [-1, [1, -1], [1, "one"], "ab", [1.5, 2]])
+@pytest.mark.parametrize("seed", [-1, [1, -1], [1, "one"], "ab", [1.5, 2], 1.5, True, [True, 1]])
 def test_a_bad_seed_of_a_vector(seed: Any) -> None:
     with pytest.raises((gym.error.Error, ValueError), match=r"[sS]eed"):
         gym.make_vec("NetBuild-v0", num_envs=2, **SMALL).reset(seed=seed)

@@ -147,6 +147,12 @@ def test_bad_arguments_are_named(make: Any, message: str) -> None:
         make()
 
 
+@pytest.mark.parametrize(("policy", "message"), [(Gittins(5, 3), "pulls=3"), (Gittins(3, 10), "arms=3.*5 arms")])
+def test_trials_of_another_size_are_refused(policy: BanditPolicy, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        evaluate_trials(policy, "BanditTrial-v0", 3, arms=5, episodes=10)
+
+
 def test_the_nearest_length_is_so_in_ratio() -> None:
     assert [nearest(length, (10, 100, 500)) for length in (2, 31, 32, 223, 224)] == [10, 10, 100, 100, 500]
 

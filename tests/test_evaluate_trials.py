@@ -11,6 +11,7 @@ import pytest
 from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 
+import gym_reml
 from agents.bandit_baselines import Gittins, RandomArm
 from gym_reml.learner import Normaliser
 from gym_reml.trials import evaluate_trials
@@ -68,7 +69,8 @@ class Watching:
 
 
 @pytest.fixture(autouse=True)
-def _scripted() -> Iterator[None]:
+def _scripted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setitem(gym_reml.TRIALS, "Scripted-v0", "")
     gym.register("Scripted-v0", vector_entry_point=Scripted)
     Scripted.made.clear()
     yield
@@ -129,13 +131,23 @@ def test_arguments_reach_the_environment() -> None:
     ("arguments", "message"),
     [
         ({"trials": 0}, "trials=0"),
+        ({"trials": 2.5}, "trials=2.5"),
+        ({"trials": "2"}, "trials='2'"),
         ({"seed": -1}, "seed=-1"),
+        ({"seed": None}, "seed=None"),
+        ({"seed": True}, "seed=True"),
         ({"split": "all"}, "split='all'.*'train', 'valid.*'test'"),
     ],
 )
 def test_bad_arguments_are_named(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         evaluate_trials(Watching(), "Scripted-v0", **arguments)
+
+
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "NetBuild-v0", "nope-v0"])
+def test_what_is_no_trial_environment_is_refused(env_id: str) -> None:
+    with pytest.raises(ValueError, match=f"env_id='{env_id}'.*'BanditTrial-v0', 'TabularTrial-v0'"):
+        evaluate_trials(Watching(), env_id, 2)
 
 
 # -- the real ones --------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from agents.algorithms import SETTINGS, encoding_of, make_agent, settings_of
 from agents.designs import CAREFUL, DESIGNS
 from agents.jobs import Job
 from agents.learners import POLICIES as LEARNERS
-from agents.outer_updates import OUTER_UPDATES, Proximal, TrustRegion, adapted_outputs, conjugate_gradients
+from agents.outer_updates import OUTER_UPDATES, Ascent, Proximal, TrustRegion, adapted_outputs, conjugate_gradients
 from agents.policy_gradient import live, meta_learn_policies, policy_family, with_inner_rates
 from agents.problem import Problem, own_shape
 from agents.recipes import POLICIES, POLICY_BATCH, Recipe, policy_layers
@@ -60,9 +60,8 @@ def ignore(*_: Any) -> None:
 @pytest.fixture
 def small_validation(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agents.rival.POLICY_VALIDATION_TASKS", 2)
-    monkeypatch.setattr("agents.scratch.VALIDATION_TASKS", 2, raising=False)
     monkeypatch.setattr("agents.policy_specialists.POLICY_CLUSTERING_TASKS", POLICY_BATCH)
-    monkeypatch.setattr("agents.imitation.ROUNDS", 2)
+    monkeypatch.setattr("agents.reml.ROUNDS", 2)
 
 
 @pytest.mark.usefixtures("small_validation")
@@ -151,7 +150,7 @@ def prepared(update: Callable[[LayerPool, PolicyFamily], Any], seed: int = 0) ->
 
 
 def test_a_step_of_adam_goes_against_the_policy_gradient() -> None:
-    pool, episodes, update = prepared(Proximal)
+    pool, episodes, update = prepared(Ascent)
     before = {name: tensor.clone() for name, tensor in pool.parameters.items()}
     leaves = [tensor.requires_grad_(True) for tensor in pool.parameters.values()]
     outputs = adapted_outputs(pool, update.family, episodes)
@@ -167,6 +166,36 @@ def test_a_step_of_adam_goes_against_the_policy_gradient() -> None:
         assert torch.equal(moved[clear].sign(), -gradient[clear].sign()), name
         # Adam's first step has the size of its rate wherever there is a gradient.
         assert moved[clear].abs().max() == pytest.approx(outer_updates.LEARNING_RATE, rel=0.05)
+
+
+def test_ppo_goes_on_until_the_ratio_leaves_the_clip_range() -> None:
+    """Points whose advantage is spent give no gradient; the others are as without the clip."""
+    generator = torch.Generator().manual_seed(0)
+    new = torch.randn((2, 3, 4), generator=generator, dtype=torch.float64).requires_grad_()
+    old = torch.zeros_like(new)
+    advantage = torch.randn((2, 3, 4), generator=generator, dtype=torch.float64)
+    _, episodes, _ = prepared(Proximal)
+    batch = episodes.query[-1]
+    batch.extras["weighted_advantage"] = advantage
+    (clipped,) = torch.autograd.grad(Proximal._loss(new, old, batch), new)
+    (plain,) = torch.autograd.grad(Ascent._loss(new, old, batch), new)
+    ratio = new.detach().exp()
+    spent = ((advantage > 0) & (ratio > 1.2)) | ((advantage < 0) & (ratio < 0.8))
+    assert 0 < spent.sum() < spent.numel()
+    torch.testing.assert_close(clipped, torch.where(spent, 0.0, plain))
+
+
+def test_ppo_takes_several_steps_on_the_same_trajectories() -> None:
+    pool, episodes, update = prepared(Proximal)
+    once_pool, once_episodes, once = prepared(Ascent)
+    update(episodes, 0.0)
+    once(once_episodes, 0.0)
+    start, _, _ = prepared(Ascent)
+
+    def distance(other: LayerPool) -> float:
+        return float((other.parameters["layers"] - start.parameters["layers"]).norm())
+
+    assert distance(pool) > 2.0 * distance(once_pool)
 
 
 def test_the_trust_region_is_kept_and_the_objective_falls() -> None:
@@ -199,7 +228,7 @@ def test_conjugate_gradients_solve() -> None:
 
 
 def test_outer_updates_are_those_of_the_command() -> None:
-    assert set(OUTER_UPDATES) == {"ppo", "trpo"}
+    assert set(OUTER_UPDATES) == {"adam", "ppo", "trpo"}
 
 
 # -- layers for kinds of tasks --------------------------------------------------------------------------------------
@@ -351,6 +380,7 @@ def test_algorithms_without_the_hybrid_policy_keep_their_own_settings() -> None:
     assert encoding_of("DQN", DESIGNS["steps"]) == "discrete"
     assert encoding_of("PPO", DESIGNS["layers"]) == "multidiscrete"
     assert settings_of("SAC", DESIGNS["steps"]) == SETTINGS["SAC"]
+    assert settings_of("A2C", DESIGNS["steps"]) == SETTINGS["A2C"] | {"n_steps": 4, "ent_coef": 0.0}
     assert settings_of("PPO", DESIGNS["steps"]) == SETTINGS["PPO"] | dict(DESIGNS["steps"].settings)
     agent, _ = steps_agent("SAC")
     agent.learn(8)

@@ -265,7 +265,7 @@ def test_constant_outputs_stay_constant_through_adaptation_and_learning() -> Non
     assert (gradient[-1, 2:] != 0.0).all()
 
 
-@pytest.mark.parametrize("value", [-1, 5, True])
+@pytest.mark.parametrize("value", [-1, 5, True, 1.5, "1"])
 def test_bad_constant_outputs(value: Any) -> None:
     with pytest.raises(ValueError, match=r"constant_outputs=.*out_features=4"):
         LayerPool.random(in_features=2, out_features=4, constant_outputs=value)
@@ -425,6 +425,9 @@ def test_the_loss_is_minus_the_mean_return_and_its_derivative_the_policy_gradien
     [
         ({"steps": 0}, "steps=0: must be a positive integer"),
         ({"discount": 1.5}, "discount=1.5: must be a number from 0 to 1"),
+        ({"discount": "0.9"}, "discount='0.9': must be a number from 0 to 1"),
+        ({"surrogate": ["lvc"]}, "surrogate=\\['lvc'\\]: must be one of"),
+        ({"return_scale": "9"}, "return_scale='9': must be a positive number"),
         ({"return_scale": 0.0}, "return_scale=0.0: must be a positive number"),
         ({"return_scale": math.inf}, "return_scale=inf: must be a positive number"),
         ({"surrogate": "plain"}, "surrogate='plain': must be one of 'lvc', 'dice', 'first_order'"),
@@ -445,3 +448,58 @@ def test_the_environment_of_navigation_pays_minus_the_return_over_its_scale() ->
     _, reward, _, _, info = env.step(env.action_space.sample())
     assert info["query_return"] == pytest.approx(-info["query_loss"])
     assert reward == pytest.approx(info["query_return"] / Navigation.return_scale / 5)
+
+
+# -- steps that are refused -------------------------------------------------------------------------------------------
+
+REFUSED: dict[str, Any] = {
+    "family": "navigation",
+    "family_kwargs": {"steps": 15},
+    "pool": "random",
+    **{"shots": 4, "queries": 4, "layers": 1, "width": 8, "layer_kind": "relu", "depth": 1, "initial_layers": [1]},
+    **{"horizon": 4, "min_step": 0.05, "max_step": 1e38, "action": "hybrid"},
+}
+
+
+def step_of(size: float) -> dict[str, Any]:
+    return {"layer": 0, "step_size": np.array([size], dtype=np.float32)}
+
+
+@pytest.mark.parametrize("vector", [False, True])
+def test_a_refused_step_leaves_policies_and_their_trajectories_as_they_were(vector: bool) -> None:
+    def run(size: float) -> list[Any]:
+        env: Any
+        if vector:
+            env = gym.make_vec("NetBuild-v0", num_envs=3, **REFUSED)
+            sizes = np.array([[size], [-1.0], [size]], dtype=np.float32)
+            actions = [
+                {"layer": np.zeros(3, dtype=np.int64), "step_size": np.where(sizes > 0, at, -1.0)}
+                for at in (size, -1.0)
+            ]
+        else:
+            env = gym.make("NetBuild-v0", **REFUSED)
+            actions = [step_of(size), step_of(-1.0)]
+        return [env.reset(seed=0), *map(env.step, actions)]
+
+    (_, before), (_, reward, _, _, info), (_, _, _, _, later) = run(1.0)
+    refused = np.array([True, False, True]) if vector else np.array(True)
+    np.testing.assert_array_equal(info["diverged"], refused)
+    for name in ("support_loss", "query_loss", "query_return"):
+        np.testing.assert_array_equal(np.asarray(info[name])[refused], np.asarray(before[name])[refused], err_msg=name)
+        assert np.isfinite(info[name]).all()
+    # What the unchanged network earns, less 1 / H.
+    earned = -np.asarray(before["query_loss"]) / Navigation.return_scale / 4 - 1 / 4
+    assert np.asarray(reward)[refused] == pytest.approx(earned[refused], rel=1e-5)
+    assert not np.any(later["diverged"]), "the next, small step is taken from there"
+
+
+def test_what_is_not_finite_from_the_start_is_at_the_cap() -> None:
+    family = make_family("navigation", **SMALL["navigation"])
+    pool = LayerPool.random(in_features=2, out_features=4, width=4, layers=1, kind="relu", constant_outputs=2)
+    pool.parameters["head"][-1, 2:] = 200.0
+    mdp = TrainingMDP(2, family, pool, Objective(2), slots=1, initial_layers=(1,), step_range=(0.1, 0.1))
+    mdp.seed(range(2), many_streams(0, 2, "train"))
+    info = mdp.reset()
+    assert np.isfinite(info["query_loss"]).all()
+    np.testing.assert_array_equal(info["query_return"], -info["query_loss"])
+    assert np.isfinite(mdp.observe()).all()

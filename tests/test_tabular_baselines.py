@@ -201,6 +201,12 @@ def test_returns_are_a_function_of_the_seed(name: str) -> None:
     assert (returns(3) == returns(4)) == (name in DETERMINISTIC)
 
 
+@pytest.mark.parametrize(("size", "message"), [({"steps": 5}, "steps=5"), ({"states": 5}, "states=5.*10 states")])
+def test_trials_of_another_size_are_refused(size: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        evaluate_trials(Greedy(**size), "TabularTrial-v0", 2)
+
+
 def test_bonuses_follow_the_length_of_trials() -> None:
     assert bonus_for(10) < bonus_for(25) < bonus_for(50) == bonus_for(200)
 

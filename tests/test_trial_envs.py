@@ -148,6 +148,19 @@ def test_what_was_handed_out_is_not_written_to_again(env_id: str, arguments: dic
     assert_same(before, kept)
 
 
+@every_mode
+def test_what_was_handed_out_may_be_written_to(mode: str) -> None:
+    """What callers do with an outcome does not change when rows start anew."""
+    ours, theirs = (native("BanditTrial-v0", 2, mode, episodes=2) for _ in range(2))
+    ours.reset(seed=0)
+    theirs.reset(seed=0)
+    for _ in range(8):
+        one, other = ours.step(np.zeros(2, dtype=np.int64)), theirs.step(np.zeros(2, dtype=np.int64))
+        for mine, his in zip(one[:-1], other[:-1], strict=True):
+            assert_same(mine, his)
+            mine[:] = 0
+
+
 COPIES = {"pickle": lambda env: pickle.loads(pickle.dumps(env)), "deepcopy": copy.deepcopy}
 
 

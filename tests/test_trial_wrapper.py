@@ -81,6 +81,13 @@ ACTIONS: dict[str, tuple[gym.Space[Any], Any, list[float], list[float]]] = {
     "multidiscrete": (gym.spaces.MultiDiscrete([2, 3]), np.array([1, 2]), [1, 0, 1, 0, 0], [0, 1, 0, 0, 1]),
     "multibinary": (gym.spaces.MultiBinary(3), np.array([1, 0, 1], dtype=np.int8), [0, 0, 0], [1, 0, 1]),
     "box": (gym.spaces.Box(-1, 1, (2,), np.float32), np.array([0.5, 3.0], dtype=np.float32), [0, 0], [0.5, 1]),
+    "multidiscrete from 1": (
+        gym.spaces.MultiDiscrete([2, 3], start=[1, 1]),
+        np.array([2, 3]),
+        [1, 0, 1, 0, 0],
+        [0, 1, 0, 0, 1],
+    ),
+    "box without 0": (gym.spaces.Box(1, 2, (1,), np.float32), np.array([1.5], dtype=np.float32), [0], [1.5]),
     "matrix": (gym.spaces.Box(-2, 2, (2, 2), np.float32), np.ones((2, 2), dtype=np.float32), [0] * 4, [1] * 4),
 }
 
@@ -90,6 +97,7 @@ def test_actions_of_every_kind_are_shown(space: gym.Space[Any], action: Any, fir
     env = chain(space)
     observation, _ = env.reset(seed=0)
     assert observation[2:-2].tolist() == first
+    assert env.observation_space.contains(observation)
     observation, *_ = env.step(action)
     assert observation[2:-2].tolist() == shown
     assert env.observation_space.shape == (2 + len(first) + 2,)
@@ -110,11 +118,31 @@ def test_other_spaces_are_refused() -> None:
         ({"episodes": 0}, "episodes=0"),
         ({"episodes": 2, "burn_in": 2}, "burn_in=2.*episodes=2"),
         ({"split": "dev"}, "split='dev'.*'train', 'validation', 'test'"),
+        ({"burn_in": True}, "burn_in=True"),
     ],
 )
 def test_bad_numbers_are_named(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         chain(**arguments)
+
+
+@pytest.mark.parametrize("name", ["draw_task", "set_task"])
+def test_what_is_no_function_is_refused(name: str) -> None:
+    functions: dict[str, Any] = {"draw_task": draw_length, "set_task": set_length} | {name: 3}
+    with pytest.raises(ValueError, match=f"{name}=3"):
+        Trial(Chain(gym.spaces.Discrete(2)), **functions)
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "one"])
+def test_a_bad_seed_is_named(seed: Any) -> None:
+    with pytest.raises(ValueError, match=f"seed={seed!r}"):
+        chain().reset(seed=seed)
+
+
+def test_a_trial_that_is_over_earns_nothing_more() -> None:
+    env = Trial(Chain(gym.spaces.Discrete(2)), lambda _: {"length": 1}, set_length)
+    env.reset(seed=0)
+    assert [env.step(0)[1:3] for _ in range(4)] == [(10.0, False), (10.0, True), (0.0, True), (0.0, True)]
 
 
 def test_a_step_before_the_first_reset() -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import numpy as np
-
 RENDER_MODES = ("rgb_array", "ansi")
 
 
@@ -16,12 +14,6 @@ def check_known(arguments: Mapping[str, Any], known: Iterable[str]) -> None:
     for name in arguments:
         if name not in known:
             raise TypeError(f"{name}={arguments[name]!r}: no such argument; choices: {', '.join(known)}, render_mode")
-
-
-def check_positive(argument: str, value: Any) -> None:
-    """Raises a ValueError that names the argument if the value is not a positive integer."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ValueError(f"{argument}={value!r}: must be a positive integer")
 
 
 def check_render_mode(render_mode: str | None) -> None:

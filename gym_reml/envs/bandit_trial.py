@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from gym_reml.envs.arguments import check_positive
+from gym_reml.checks import check_integer
 from gym_reml.envs.trial import InnerProcess, Rows, TrialProcess
 from gym_reml.envs.trial_envs import TrialEnv
 from gym_reml.objective import TrialBudget
@@ -60,7 +60,7 @@ def bandit_trials(
 ) -> TrialProcess:
     """The process behind `BanditTrialEnv`, whose arguments it takes."""
     for argument, value in (("num_envs", num_envs), ("arms", arms)):
-        check_positive(argument, value)
+        check_integer(argument, value)
     budget = TrialBudget(episodes, burn_in)
     return TrialProcess(Bandits(num_envs, arms, budget.horizon), budget)
 

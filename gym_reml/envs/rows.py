@@ -90,12 +90,14 @@ class RowsVectorEnv(Face, VectorEnv[Any, Any, Any]):
         return mask
 
     def _seed(self, rows: NDArray[np.int64], seed: int | Sequence[int | None] | None) -> None:
-        if isinstance(seed, int | np.integer):
+        if isinstance(seed, int | np.integer) and not isinstance(seed, bool):
             seeds: Sequence[int | None] = [int(seed) + row for row in range(self.num_envs)]
         elif seed is None:
             seeds = [None] * self.num_envs
-        else:
+        elif isinstance(seed, Sequence | np.ndarray):
             seeds = seed
+        else:
+            raise ValueError(f"seed={seed!r}: must be an integer that is not negative, a list of such, or None")
         if len(seeds) != self.num_envs:
             raise ValueError(f"seed: {len(seeds)} seeds given for num_envs={self.num_envs}")
         for one in seeds:
@@ -120,11 +122,12 @@ class RowsVectorEnv(Face, VectorEnv[Any, Any, Any]):
         if self.autoreset_mode == AutoresetMode.NEXT_STEP and self._ended.any():
             return self._step_and_restart(actions)
         outcome = self._act(actions)
-        self._ended = outcome.terminated
+        # A copy: what was returned is the caller's.
+        self._ended = outcome.terminated.copy()
         truncated = np.zeros(self.num_envs, dtype=np.bool_)
         observation, info = outcome.observation, with_masks(outcome.info, np.ones(self.num_envs, dtype=np.bool_))
         if self.autoreset_mode == AutoresetMode.SAME_STEP and outcome.terminated.any():
-            ended = outcome.terminated
+            ended = self._ended.copy()
             final = np.full(self.num_envs, None, dtype=object)
             for row in np.flatnonzero(ended).tolist():
                 final[row] = self._shape(outcome.observation, row)
@@ -147,7 +150,7 @@ class RowsVectorEnv(Face, VectorEnv[Any, Any, Any]):
         outcome = self._act_in_part(actions, rows)
         info = merged(with_masks(outcome.info, ~ended), self._restart_masked(rows))
         terminated = outcome.terminated & ~ended
-        self._ended = terminated
+        self._ended = terminated.copy()
         observation = self._shape(self.process.observe(), None)
         return observation, np.where(ended, 0.0, outcome.reward), terminated, nothing, info
 

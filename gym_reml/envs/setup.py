@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
-from gym_reml.envs.arguments import check_known, check_positive
+from gym_reml.checks import check_integer
+from gym_reml.envs.arguments import check_known
 from gym_reml.kinds import find_kind
 from gym_reml.learning import RULES, LearningOptions, PoolLearner
 from gym_reml.mdp import OBSERVATION_LIMIT, TrainingMDP
@@ -79,7 +80,7 @@ def make_setup(
 ) -> Setup:
     """Builds the process for `count` rows. The arguments are those of `NetBuildEnv`."""
     for argument, value in (("num_envs", count), ("depth", depth), ("step_bins", step_bins)):
-        check_positive(argument, value)
+        check_integer(argument, value)
     if observation not in ("flat", "dict"):
         raise ValueError(f"observation={observation!r}: must be one of 'flat', 'dict'")
     objective = Objective(horizon, burn_in, reward, feedback)
@@ -162,7 +163,7 @@ def _find_pool(
         find_kind(layer_kind)
     for argument, value in (("width", width), ("layers", layers)):
         if value is not None:
-            check_positive(argument, value)
+            check_integer(argument, value)
     wanted = {"width": width, "layers": layers, "kind": layer_kind}
     if pool is None:
         packaged = _packaged_pool(family)

@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from gym_reml.envs.arguments import check_positive
+from gym_reml.checks import check_integer
 from gym_reml.envs.trial import REWARD_LIMIT, InnerProcess, Rows, TrialProcess
 from gym_reml.envs.trial_envs import TrialEnv
 from gym_reml.objective import TrialBudget
@@ -83,7 +83,7 @@ def tabular_trials(
     """The process behind `TabularTrialEnv`, whose arguments it takes."""
     sizes = {"num_envs": num_envs, "states": states, "actions": actions, "steps": steps}
     for argument, value in sizes.items():
-        check_positive(argument, value)
+        check_integer(argument, value)
     budget = TrialBudget(episodes, burn_in)
     return TrialProcess(TabularProcesses(num_envs, states, actions, steps, budget.horizon), budget)
 

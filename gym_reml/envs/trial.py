@@ -160,10 +160,11 @@ class TrialProcess:
 
 
 def trial_space(inner: spaces.Box, action: spaces.Space[Any], reward_limits: tuple[float, float]) -> Any:
-    """Of observations: the inner one; the flattened previous action; the previous reward; 0 or 1."""
+    """Of observations: the inner one; the flattened previous action, or zeros; the previous reward; 0 or 1."""
     flat = spaces.flatten_space(action)
     assert isinstance(flat, spaces.Box)
+    low, high = np.minimum(flat.low, 0), np.maximum(flat.high, 0)
     return spaces.Box(
-        np.concatenate([inner.low, flat.low, reward_limits[:1], [0.0]]).astype(np.float32),
-        np.concatenate([inner.high, flat.high, reward_limits[1:], [1.0]]).astype(np.float32),
+        np.concatenate([inner.low, low, reward_limits[:1], [0.0]]).astype(np.float32),
+        np.concatenate([inner.high, high, reward_limits[1:], [1.0]]).astype(np.float32),
     )

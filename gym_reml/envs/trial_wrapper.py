@@ -10,6 +10,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from gym_reml.checks import check_integer
 from gym_reml.envs.trial import trial_space
 from gym_reml.objective import TrialBudget
 from gym_reml.streams import RowStreams, check_split, row_streams
@@ -55,12 +56,16 @@ class Trial(gym.Wrapper[NDArray[np.float32], Any, Any, Any], gym.utils.RecordCon
             split: "train", "validation" or "test": seeds of different splits never meet.
 
         Raises:
-            ValueError: a number or split that makes no sense, or a space that has no place in an observation.
+            ValueError: a number or split that makes no sense, something that is no function, or a space that has no
+                place in an observation.
         """
         gym.utils.RecordConstructorArgs.__init__(
             self, draw_task=draw_task, set_task=set_task, episodes=episodes, burn_in=burn_in, split=split
         )
         super().__init__(env)
+        for argument, function in (("draw_task", draw_task), ("set_task", set_task)):
+            if not callable(function):
+                raise ValueError(f"{argument}={function!r}: must be a function")
         self.budget = TrialBudget(episodes, burn_in)
         self.split = check_split(split)
         self._draw_task, self._set_task = draw_task, set_task
@@ -86,10 +91,14 @@ class Trial(gym.Wrapper[NDArray[np.float32], Any, Any, Any], gym.utils.RecordCon
         Args:
             seed: everything from here on follows from it.
             options: those of the inner environment.
+
+        Raises:
+            ValueError: a seed that is no integer, or negative.
         """
         if seed is None and self._streams is None:
             seed = int(self.np_random.integers(2**31))
         if seed is not None:
+            check_integer("seed", seed, least=0)
             self._streams = row_streams(seed, self.split)
         assert self._streams is not None
         task = self._draw_task(self._streams.task)
@@ -98,18 +107,22 @@ class Trial(gym.Wrapper[NDArray[np.float32], Any, Any, Any], gym.utils.RecordCon
         observation, info = self._begin(options)
         nothing = np.zeros(len(self._action_limits[0]))
         if not isinstance(self.action_space, spaces.Box):
-            first = self.action_space.start if isinstance(self.action_space, spaces.Discrete) else 0
-            nothing = self._flat_action(np.full(self.action_space.shape, first))
+            first = np.zeros(self.action_space.shape or (), dtype=np.int64)
+            nothing = self._flat_action(first + getattr(self.action_space, "start", 0))
         return self._join(observation, nothing, 0.0, True), {**info, "task": task}
 
     def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
-        """One step of the inner episode; where that is over, the next one begins."""
+        """One step of the inner episode; where that is over, the next one begins.
+
+        A trial that is over must be reset: until then its steps earn nothing.
+        """
         if self._streams is None:
             raise gym.error.ResetNeeded("call reset() before step()")
         observation, reward, terminated, truncated, info = self.env.step(action)
         reward, ended = float(reward), terminated or truncated
         info = {**info, "inner_episode": self._episode, "inner_reward": reward}
-        earned = float(self.budget.counted(np.array(reward), np.array(self._episode + 1)))
+        over = self._episode >= self.budget.horizon
+        earned = 0.0 if over else float(self.budget.counted(np.array(reward), np.array(self._episode + 1)))
         if ended:
             self._episode += 1
             observation, _ = self._begin(None)

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gym_reml.checks import check_integer
 from gym_reml.streams import SPLITS as SPLITS
 from gym_reml.streams import check_split
 
@@ -99,9 +100,7 @@ class TaskFamily(ABC):
 
     def __post_init__(self) -> None:
         for argument in ("shots", "queries"):
-            value = getattr(self, argument)
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-                raise ValueError(f"{argument}={value!r}: must be a positive integer")
+            check_integer(argument, getattr(self, argument))
         check_split(self.split)
 
     def replace(self, **changes: Any) -> Self:

@@ -11,10 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gym_reml.checks import check_integer, is_number
 from gym_reml.tasks.advantages import linear_baseline, normalised, returns_to_go
 from gym_reml.tasks.base import Batch, Forward, Generators, TaskFamily, Tasks
 from gym_reml.tasks.distributions import Distribution
 from gym_reml.tasks.surrogates import SURROGATES
+
+CAP_IN_SCALES = 250.0
+"""A step after which returns are worse than minus so many times their scale is refused."""
 
 
 @dataclass
@@ -66,14 +70,15 @@ class PolicyFamily(TaskFamily):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.steps, bool) or not isinstance(self.steps, int | np.integer) or self.steps < 1:
-            raise ValueError(f"steps={self.steps!r}: must be a positive integer")
-        if isinstance(self.discount, bool) or not 0.0 <= self.discount <= 1.0:
+        check_integer("steps", self.steps)
+        if not is_number(self.discount) or not 0.0 <= self.discount <= 1.0:
             raise ValueError(f"discount={self.discount!r}: must be a number from 0 to 1")
-        if self.surrogate not in SURROGATES:
+        if not isinstance(self.surrogate, str) or self.surrogate not in SURROGATES:
             raise ValueError(f"surrogate={self.surrogate!r}: must be one of {', '.join(map(repr, SURROGATES))}")
-        if isinstance(self.return_scale, bool) or not 0.0 < self.return_scale < math.inf:
+        if not is_number(self.return_scale) or not 0.0 < self.return_scale < math.inf:
             raise ValueError(f"return_scale={self.return_scale!r}: must be a positive number")
+        # Returns have the size that their scale says, whatever the environment.
+        object.__setattr__(self, "cap", CAP_IN_SCALES * self.return_scale)
 
     @property
     @abstractmethod
@@ -135,7 +140,7 @@ class PolicyFamily(TaskFamily):
         return loss / self.return_scale
 
     def metrics(self, outputs: Tensor, batch: Batch, loss: Tensor) -> dict[str, Tensor]:
-        return {"return": batch.extras["returns"].mean(dim=1)}
+        return {"return": -loss}
 
     @property
     def signal_size(self) -> int:

@@ -30,7 +30,7 @@ def lvc(log_probability: Tensor, weighted_advantage: Tensor) -> Tensor:
 
 
 def dice(log_probability: Tensor, weighted_advantage: Tensor) -> Tensor:
-    """The magic box exp(x - stop_grad(x)) over all log-probabilities so far, unbiased for every order.
+    """The magic box exp(x - stop_grad(x)) over all log-probabilities so far, for every order as good as advantages are.
 
     In the form for any estimate of advantages (Loaded DiCE, Farquhar et al. 2019, eq. 9); for returns to go it is DiCE
     (Foerster et al. 2018). Arguments and result as for `lvc`.
