@@ -14,7 +14,12 @@ from agents.rows import Row, make_row, paired
 from gym_reml.results import Result
 
 COMPARED = {
-    "reml": ("scratch", "maml_1", "maml_5", "maml_matched", "meta_sgd", "maml_plus_plus", "router", "maml_rl"),
+    "reml": (
+        *("scratch", "maml_1", "maml_5", "maml_matched", "meta_sgd", "maml_plus_plus", "router"),
+        *("maml_rl", "reml/neutral_steps", "reml/hand_rule", "reml/regression"),
+    ),
+    "reml/pretrained_pool": ("maml_rl", "reml"),
+    "reml/layers": ("maml_rl", "reml"),
     "reml_multipliers": ("scratch", "maml_1", "maml_5", "meta_sgd", "maml_plus_plus", "reml"),
 }
 """Against whom REML's rows hold paired differences."""
