@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import tyro
 
@@ -17,3 +17,14 @@ def run_command(main: Callable[[C], None], config: type[C]) -> None:
         main(tyro.cli(config))
     except (ValueError, OSError, ImportError) as error:
         sys.exit(f"error: {error}")
+
+
+def check_options(config: Any, **least: int) -> None:
+    """Raises a ValueError that names the first option below the least value that is given for it.
+
+    Options that are None are left to the recipe.
+    """
+    for name, lowest in least.items():
+        value = getattr(config, name)
+        if value is not None and value < lowest:
+            raise ValueError(f"--{name.replace('_', '-')} {value}: must be at least {lowest}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from rich import print as show
 
 from agents.benchmarks import BENCHMARKS
-from agents.command import run_command
+from agents.command import check_options, run_command
 from agents.jobs import Job
 from agents.learners import LEARNERS
 from agents.rows import Row, merge_rows
@@ -58,10 +58,7 @@ class Config:
 
 def jobs_of(config: Config) -> list[Job]:
     """Every training that the configuration asks for, seed by seed."""
-    for name in ("shots", "seeds", "tasks", "evaluation_tasks", "workers"):
-        value, least = getattr(config, name), 2 if name == "evaluation_tasks" else 1
-        if value is not None and value < least:
-            raise ValueError(f"--{name.replace('_', '-')} {value}: must be at least {least}")
+    check_options(config, shots=1, seeds=1, tasks=1, evaluation_tasks=2, workers=1)
     jobs = []
     for name in BENCHMARKS if config.family == "all" else (config.family,):
         benchmark = BENCHMARKS[name]

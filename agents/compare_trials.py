@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from rich import print as show
 
-from agents.command import run_command
+from agents.command import check_options, run_command
 from agents.compare import table_of
 from agents.rl2_recipes import Setting
 from agents.rows import Row, make_row, merge_rows
@@ -94,10 +94,7 @@ def jobs_of(config: Config) -> list[Job]:
     Raises:
         ValueError: a number that makes no sense.
     """
-    for name, least in (("seeds", 1), ("total_steps", 1), ("trials", 2)):
-        value = getattr(config, name)
-        if value is not None and value < least:
-            raise ValueError(f"--{name.replace('_', '-')} {value}: must be at least {least}")
+    check_options(config, seeds=1, total_steps=1, trials=2)
     table, (total_steps, trials) = TABLES[config.table], config.budget
     return [
         Job(config.run, setting, learner, seed, total_steps, trials)

@@ -40,7 +40,7 @@ DESIGNS = {
 """The designs by the name that recipes use: for choosing layers, and for choosing steps by few episodes."""
 
 CAREFUL = -1.0
-"""Log deviation of an untrained step: a tenth of its range, around the neutral step."""
+"""Log deviation of an untrained step: less than a fifth of its range, around the neutral step."""
 
 
 class ReadParts(BaseFeaturesExtractor):

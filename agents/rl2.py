@@ -13,7 +13,7 @@ import tyro
 from numpy.typing import NDArray
 from rich import print as show
 
-from agents.command import run_command
+from agents.command import check_options, run_command
 from agents.rl2_recipes import EnvName, Recipe, Setting, recipe_for
 from agents.rl2_training import train
 from agents.runs import Run
@@ -57,10 +57,7 @@ class Config:
         Raises:
             ValueError: a number that makes no sense.
         """
-        for name, least in (("total_steps", 1), ("seed", 0), ("evaluation_trials", 2)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise ValueError(f"--{name.replace('_', '-')} {value}: must be at least {least}")
+        check_options(self, total_steps=1, seed=0, evaluation_trials=2)
         recipe = recipe_for(self.setting())
         return recipe if self.total_steps is None else replace(recipe, total_steps=self.total_steps)
 

@@ -12,7 +12,7 @@ import tyro
 from rich import print as show
 
 from agents.algorithms import ENCODINGS
-from agents.command import run_command
+from agents.command import check_options, run_command
 from agents.families import Family, family_of
 from agents.problem import Problem
 from agents.recipes import Recipe, recipe_for
@@ -61,11 +61,7 @@ class Config:
 
 def recipe_of(config: Config, family: TaskFamily) -> Recipe:
     """The family's recipe with the configuration's changes."""
-    for name in ("total_steps", "bootstrap_iterations", "n_envs", "evaluation_tasks"):
-        value = getattr(config, name)
-        least = 2 if name == "evaluation_tasks" else 1
-        if value is not None and value < least:
-            raise ValueError(f"--{name.replace('_', '-')} {value}: must be at least {least}")
+    check_options(config, total_steps=1, bootstrap_iterations=1, n_envs=1, evaluation_tasks=2)
     recipe = recipe_for(family)
     if config.seed < 0:
         raise ValueError(f"--seed {config.seed}: must not be negative")

@@ -6,7 +6,6 @@ import os
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -199,8 +198,7 @@ class LayerPool:
             raise ValueError(f"kind={self.kind!r}: norms for each step are for {', '.join(map(repr, names))}")
         if self.norm_steps:
             raise ValueError(f"steps={steps!r}: this pool has norms for each of {self.norm_steps} steps already")
-        if isinstance(steps, bool) or not isinstance(steps, int | np.integer) or steps < 1:
-            raise ValueError(f"steps={steps!r}: must be a positive integer")
+        check_integer("steps", steps)
         copy = self.clone()
         for name in ("stem_norm", "layers_norm"):
             norm = copy.parameters[name]

@@ -11,6 +11,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
+from gym_reml.checks import is_integer
 from gym_reml.envs.arguments import RENDER_MODES, check_render_mode
 from gym_reml.envs.face import Face
 from gym_reml.envs.infos import merged, with_masks
@@ -101,7 +102,7 @@ class RowsVectorEnv(Face, VectorEnv[Any, Any, Any]):
         if len(seeds) != self.num_envs:
             raise ValueError(f"seed: {len(seeds)} seeds given for num_envs={self.num_envs}")
         for one in seeds:
-            if one is not None and (isinstance(one, bool) or not isinstance(one, int | np.integer) or one < 0):
+            if one is not None and not (is_integer(one) and one >= 0):
                 raise ValueError(f"seed={seed!r}: must be integers that are not negative, or None")
         if isinstance(seed, int | np.integer):
             super().reset(seed=int(seed))

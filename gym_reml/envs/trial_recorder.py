@@ -48,7 +48,6 @@ class TrialRecorder:
         # Steps after the end belong to no trial.
         steps = sum(episode < horizon for episode in self.episodes)
         over = sum(self.ended[:steps]) == horizon
-        size = max(1, int(np.prod(process.action_space.shape or ())))
         return TrialFrame(
             name=inner.name,
             task={name: values[self.row] for name, values in inner.tasks.items()},
@@ -57,7 +56,7 @@ class TrialRecorder:
             place=self.arrivals[steps - 1] if over else np.array(inner.observe()[self.row], dtype=np.float64),
             places=np.array(self.places[:steps]).reshape(steps, *inner.observation_space.shape),
             arrivals=np.array(self.arrivals[:steps]).reshape(steps, *inner.observation_space.shape),
-            actions=np.array(self.actions[:steps]).reshape(steps, size),
+            actions=np.array(self.actions[:steps]).reshape(steps, process.action_width),
             rewards=np.array(self.rewards[:steps]),
             episodes=np.array(self.episodes[:steps], dtype=np.int64),
             ended=np.array(self.ended[:steps], dtype=np.bool_),
