@@ -103,6 +103,7 @@ POLICIES: dict[str, Train] = {
     "maml_rl/trpo": _maml_rl("lvc", "trpo", "maml_rl/trpo"),
     "maml_rl/dice": _maml_rl("dice", "adam", "maml_rl/dice"),
     "maml_rl/first_order": _maml_rl("first_order", "adam", "maml_rl/first_order"),
+    "maml_rl/trpo_first_order": _maml_rl("first_order", "trpo", "maml_rl/trpo_first_order"),
     "reml": _reml,
     "reml/pretrained_pool": _pretrained_pool,
     "reml/layers": _policy_layers,

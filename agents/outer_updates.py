@@ -7,6 +7,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from gym_reml.clusters import falling
 from gym_reml.learning import Episodes, replay
@@ -17,6 +18,9 @@ from gym_reml.tasks.policy import PolicyFamily
 LEARNING_RATE, EPOCHS, CLIP = 5e-3, 5, 0.2
 LARGEST_NORM = 10.0
 RADIUS, CONJUGATE_STEPS, DAMPING = 0.01, 10, 1e-3
+CURVATURE_EVERY = 5
+"""One task in so many says how the divergence curves; gradient and line search hear all."""
+
 BACKTRACKS, SHRINK = 15, 0.8
 
 
@@ -98,23 +102,52 @@ class TrustRegion(_Outer):
 
     def __call__(self, episodes: Episodes, done: float) -> None:
         """One step of conjugate gradients and a line search."""
-        batch, leaves = episodes.query[-1], self.leaves
-        with differentiable(leaves):
+        batch = episodes.query[-1]
+        with differentiable(self.leaves):
             outputs = adapted_outputs(self.pool, self.family, episodes)
             old = outputs.detach()
-            gradient = flat(torch.autograd.grad(self._loss(outputs, old, batch), leaves, retain_graph=True))
-            slope = torch.autograd.grad(self._divergence(outputs, old, batch), leaves, create_graph=True)
-
-            def curvature(vector: Tensor) -> Tensor:
-                along = (flat(slope) * vector).sum()
-                return flat(torch.autograd.grad(along, leaves, retain_graph=True)).detach() + DAMPING * vector
-
+            gradient = flat(torch.autograd.grad(self._loss(outputs, old, batch), self.leaves))
+            curvature = self.curvature(episodes.take(torch.arange(0, len(episodes), CURVATURE_EVERY)))
             direction = conjugate_gradients(curvature, -gradient, CONJUGATE_STEPS)
             length = float((direction * curvature(direction)).sum())
         if not length > 0.0:
             return
         step = direction * (2.0 * RADIUS / length) ** 0.5
         self._search(episodes, old, step)
+
+    def curvature(self, episodes: Episodes) -> Callable[[Tensor], Tensor]:
+        """The product of vectors with the damped Hessian of the adapted policies' mean divergence from themselves.
+
+        The divergence is flat where nothing has moved, so its Hessian in the pool is J' F J there, exactly: J the
+        outputs' Jacobian, F the divergence's Hessian in the outputs. J x is one forward-mode pass, J' x one backward
+        pass, and third derivatives of the networks are never needed.
+        """
+        batch, leaves = episodes.query[-1], self.leaves
+        outputs = adapted_outputs(self.pool, self.family, episodes)
+        old = outputs.detach()
+        unmoved = old.clone().requires_grad_(True)
+        (slope,) = torch.autograd.grad(self._divergence(unmoved, old, batch), unmoved, create_graph=True)
+
+        def product(vector: Tensor) -> Tensor:
+            (felt,) = torch.autograd.grad(slope, unmoved, self._push(episodes, vector), retain_graph=True)
+            return flat(torch.autograd.grad(outputs, leaves, felt, retain_graph=True)) + DAMPING * vector
+
+        return product
+
+    def _push(self, episodes: Episodes, vector: Tensor) -> Tensor:
+        """How the adapted outputs change, to first order, as the pool moves along the vector."""
+        # Gradients stay on: where they are off, replayed inner gradients are constants, to forward mode too.
+        parameters = self.pool.parameters
+        pieces = vector.split([leaf.numel() for leaf in self.leaves])
+        try:
+            with forward_ad.dual_level():
+                for name, leaf, piece in zip(list(parameters), self.leaves, pieces, strict=True):
+                    parameters[name] = forward_ad.make_dual(leaf, piece.reshape(leaf.shape))
+                pushed = forward_ad.unpack_dual(adapted_outputs(self.pool, self.family, episodes)).tangent
+        finally:
+            parameters.update(zip(list(parameters), self.leaves, strict=True))
+        assert pushed is not None
+        return pushed.detach()
 
     def _search(self, episodes: Episodes, old: Tensor, step: Tensor) -> None:
         """Goes as far along the step as keeps within the radius and improves; stays otherwise."""

@@ -90,7 +90,7 @@ SECTIONS = (
         "lived by the present policy; the return is the mean over as many others of the updated one. Higher is better. "
         "Training takes half as many. `random` and `pretrained` take the step size that validation tasks like best. "
         "`maml_rl` keeps LVC's derivatives and follows the meta-gradient by Adam; what stands behind its slash changes "
-        "one of the two. `reml` is PPO that chooses the size of every update on the pool of `maml_rl`, "
+        "one of the two, or both. `reml` is PPO that chooses the size of every update on the pool of `maml_rl`, "
         "`reml/pretrained_pool` on that of `pretrained`; `reml/layers` also picks one of eight layers. "
         "[Policies](../meta_rl.md) tells what the controls do.",
         # Random weights are so far below that there would be nothing else to see.

@@ -211,6 +211,23 @@ def test_the_trust_region_is_kept_and_the_objective_falls() -> None:
     assert float(update._loss(new, old, episodes.query[-1])) < before
 
 
+def test_the_curvature_is_the_hessian_of_the_divergence() -> None:
+    """Against differentiating the divergence twice, through the inner step and all."""
+    pool, episodes, update = prepared(TrustRegion)
+    leaves = list(pool.parameters.values())
+    generator = torch.Generator().manual_seed(1)
+    vector = torch.randn(sum(leaf.numel() for leaf in leaves), generator=generator)
+    with outer_updates.differentiable(leaves):
+        batch = episodes.query[-1]
+        outputs = adapted_outputs(pool, update.family, episodes)
+        divergence = update._divergence(outputs, outputs.detach(), batch)
+        slope = outer_updates.flat(torch.autograd.grad(divergence, leaves, create_graph=True))
+        expected = outer_updates.flat(torch.autograd.grad(slope @ vector, leaves)) + outer_updates.DAMPING * vector
+        product = update.curvature(episodes)(vector)
+    torch.testing.assert_close(product, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
+    assert all(mine is leaf for mine, leaf in zip(pool.parameters.values(), leaves, strict=True))
+
+
 def test_conjugate_gradients_solve() -> None:
     generator = torch.Generator().manual_seed(0)
     root = torch.randn((6, 6), generator=generator, dtype=torch.float64)
