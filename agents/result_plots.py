@@ -103,7 +103,11 @@ def _curve(axes: Any, group: Group, name: str, place: int) -> Any:
     (line,) = axes.plot(steps, mean, linewidth=2.2 if name.startswith("reml") else 1.2, **style)
     # a logarithmic axis has no place for the part of a band that reaches below zero
     floor = np.maximum(mean - width, mean * 0.1) if group.lower_is_better else mean - width
-    axes.fill_between(steps, floor, mean + width, color=COLOURS[place], alpha=0.2, linewidth=0)
+    ceiling = mean + width
+    if group.metric == "accuracy":
+        # the interval over a few seeds can reach beyond what shares can be
+        floor, ceiling = np.clip(floor, 0.0, 1.0), np.clip(ceiling, 0.0, 1.0)
+    axes.fill_between(steps, floor, ceiling, color=COLOURS[place], alpha=0.2, linewidth=0)
     return line
 
 

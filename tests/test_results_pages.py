@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 from result_rows import group_of, line_of, row, write
 
+from agents import result_plots
 from agents.result_groups import read_groups
 from agents.result_sections import SECTIONS
 from agents.result_tables import number, results_table, verdict
@@ -29,6 +31,15 @@ def test_the_committed_plots_are_those_that_the_page_shows() -> None:
     shown = set(re.findall(r"\]\((\w+\.png)\)", (FOLDER / "index.md").read_text()))
     assert {path.name for path in FOLDER.glob("*.png")} == shown, "run python -m agents.results"
     assert [path.name for path in FOLDER.glob("*.png") if path.stat().st_size > SMALL] == []
+
+
+def test_bands_of_accuracies_stay_between_none_and_all(tmp_path: Path) -> None:
+    rows = [row("reml", step, mean, metric="accuracy", ci95=0.9) for step, mean in ((0, 0.2), (1, 0.7))]
+    axes = Figure().subplots()
+    result_plots._curve(axes, group_of(tmp_path, rows), "reml", 0)
+    (band,) = axes.collections
+    around = band.get_paths()[0].get_extents()
+    assert (around.y0, around.y1) == (0.0, 1.0)
 
 
 @pytest.mark.parametrize("metric", ["mse", "accuracy"])
