@@ -124,7 +124,7 @@ def main(config: Config) -> None:
     """Plays and writes."""
     config.out.mkdir(parents=True, exist_ok=True)
     bandit, navigation, tabular = config.seeds
-    gittins, beb = Gittins(ARMS, config.pulls), BEB(bonus_for(config.episodes))
+    gittins, beb = Gittins(ARMS, config.pulls), BEB(bonus_for("beb", config.episodes))
     search = {"episodes": config.searches, "steps": config.search_steps}
     pictures = {
         "bandit_trial": picture("BanditTrial-v0", gittins, bandit, arms=ARMS, episodes=config.pulls),

@@ -120,7 +120,7 @@ SECTIONS = (
         "actions; higher is better. `rl2` is trained for each of its columns on its own; the others are classical "
         "policies, see [Trials](../trials.md#the-baselines). `oracle` is told the process: it is no rival, but the "
         f"most there is to get. {OF_TRIALS}",
-        order=("random", "psrl", "greedy", "beb", "rl2", "oracle"),
+        order=("random", "psrl", "greedy", "beb", "myopic", "rl2", "oracle"),
         told=("oracle",),
         unit="episode",
         measured="of a whole trial",

@@ -88,6 +88,7 @@ class Recipe:
         lstm: units of the LSTM, which actor and critic share.
         heads: hidden layers between the LSTMs and what they are read out as.
         forget_bias: see `TrialLstmPolicy`.
+        pairs: whether the memory is handed pairs of state and action (`PairFeatures`).
     """
 
     total_steps: int
@@ -101,11 +102,13 @@ class Recipe:
     lstm: int = 64
     heads: tuple[int, ...] = (64,)
     forget_bias: float = 1.0
+    pairs: bool = False
 
 
 BANDITS = Recipe(3_000_000)
 LONG_BANDITS = Recipe(12_000_000)
-TABULAR = Recipe(10_000_000)
+TABULAR = Recipe(15_000_000, learning_rate=2e-3, gamma=0.0, lstm=128, forget_bias=4.0, pairs=True)
+"""Without a discount the gradients drown in what the rest of the trial pays; see docs/trials.md."""
 NAVIGATION = Recipe(2_000_000)
 SHORT = 30
 """Pulls up to which a trial of a bandit is short."""

@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 from sb3_contrib import RecurrentPPO
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.vec_env import VecNormalize
+from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize
 from tqdm import tqdm
 
 from agents.algorithms import LinearSchedule
+from agents.rl2_pairs import STACKED, PairFeatures, Stacked
 from agents.rl2_policy import TrialLstmPolicy
-from agents.rl2_recipes import Recipe, Setting
+from agents.rl2_recipes import ACTIONS, STATES, Recipe, Setting
 from agents.runs import TASKS_OF_A_RUN, Run
+from gym_reml.learner import Policy
 from gym_reml.results import write_text
 from gym_reml.sb3 import make_vec_env
 
@@ -30,13 +32,15 @@ class Trained:
     """A finished training.
 
     Attributes:
-        policy: RecurrentPPO, with SB3's `predict`.
+        agent: RecurrentPPO.
+        policy: the agent, taking observations as the environment gives them.
         steps: environment steps.
         seconds: of all its parts together.
         curve: (environment steps, mean return of the training trials that ended around then).
     """
 
-    policy: RecurrentPPO
+    agent: RecurrentPPO
+    policy: Policy
     steps: int
     seconds: float
     curve: list[tuple[int, float]]
@@ -44,7 +48,7 @@ class Trained:
     @property
     def parameters(self) -> int:
         """Of the policy, the critic included."""
-        return sum(tensor.numel() for tensor in self.policy.policy.parameters())
+        return sum(tensor.numel() for tensor in self.agent.policy.parameters())
 
 
 def train(run: Run, setting: Setting, recipe: Recipe, seed: int) -> Trained:
@@ -54,11 +58,14 @@ def train(run: Run, setting: Setting, recipe: Recipe, seed: int) -> Trained:
         _train(run, setting, recipe, seed)
     told = json.loads((run.folder / "training.json").read_text())
     curve = [(int(steps), float(value)) for steps, value in told["curve"]]
-    return Trained(RecurrentPPO.load(final, device="cpu"), told["steps"], told["seconds"], curve)
+    agent = RecurrentPPO.load(final, device="cpu")
+    return Trained(agent, Stacked(agent) if recipe.pairs else agent, told["steps"], told["seconds"], curve)
 
 
 def _train(run: Run, setting: Setting, recipe: Recipe, seed: int) -> None:
-    vec_env = make_vec_env(setting.env_id, n_envs=recipe.n_envs, split="train", **setting.arguments)
+    vec_env: VecEnv = make_vec_env(setting.env_id, n_envs=recipe.n_envs, split="train", **setting.arguments)
+    if recipe.pairs:
+        vec_env = VecFrameStack(vec_env, STACKED)
     found = run.latest_checkpoint()
     progress = Progress(run, recipe)
     if found is None:
@@ -86,6 +93,10 @@ def _train(run: Run, setting: Setting, recipe: Recipe, seed: int) -> None:
 def make_agent(env: VecNormalize, setting: Setting, recipe: Recipe, seed: int) -> RecurrentPPO:
     """An untrained agent, whose rollouts are as long as the longest trial."""
     heads = list(recipe.heads)
+    features: dict[str, Any] = {
+        "features_extractor_class": PairFeatures,
+        "features_extractor_kwargs": {"states": STATES, "actions": ACTIONS},
+    }
     return RecurrentPPO(
         TrialLstmPolicy,
         env,
@@ -104,6 +115,7 @@ def make_agent(env: VecNormalize, setting: Setting, recipe: Recipe, seed: int) -
             "enable_critic_lstm": False,
             "net_arch": {"pi": heads, "vf": heads},
             "forget_bias": recipe.forget_bias,
+            **(features if recipe.pairs else {}),
         },
         seed=seed,
         device="cpu",

@@ -6,9 +6,9 @@ from typing import Any
 
 from agents.bandit_baselines import UCB1, BanditPolicy, EpsilonGreedy, Gittins, RandomArm, Thompson, epsilon_for
 from agents.rl2_recipes import ACTIONS, INNER_STEPS, STATES, Setting
-from agents.tabular_baselines import BEB, PSRL, Greedy, Oracle, RandomAction, TabularPolicy, bonus_for
+from agents.tabular_baselines import BEB, PSRL, Greedy, Myopic, Oracle, RandomAction, TabularPolicy, bonus_for
 
-DETERMINISTIC = ("gittins", "ucb1", "greedy", "beb", "oracle")
+DETERMINISTIC = ("gittins", "ucb1", "greedy", "beb", "myopic", "oracle")
 """Baselines that draw nothing: every seed gives the same."""
 
 
@@ -27,7 +27,8 @@ def baselines(setting: Setting, seed: int = 0) -> dict[str, BanditPolicy | Tabul
         size: dict[str, Any] = {"states": STATES, "actions": ACTIONS, "steps": INNER_STEPS["tabular"]}
         return _named(
             Oracle(**size),
-            BEB(bonus_for(setting.episodes), **size),
+            Myopic(bonus_for("myopic", setting.episodes), **size),
+            BEB(bonus_for("beb", setting.episodes), **size),
             Greedy(**size),
             PSRL(**size, seed=seed),
             RandomAction(**size, seed=seed),

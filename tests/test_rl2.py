@@ -147,7 +147,7 @@ def test_rollouts_are_whole_minibatches(setting: Setting) -> None:
 
 
 def weights(trained: Trained) -> list[float]:
-    return torch.cat([weight.flatten() for weight in trained.policy.policy.parameters()]).tolist()
+    return torch.cat([weight.flatten() for weight in trained.agent.policy.parameters()]).tolist()
 
 
 def new_run(folder: Path) -> Run:
@@ -190,7 +190,7 @@ def test_an_interrupted_training_goes_on(tmp_path: Path, monkeypatch: pytest.Mon
     assert trained.steps == 640
     assert trained.curve[: len(kept["curve"])] == [tuple(point) for point in kept["curve"]]
     assert trained.seconds > kept["seconds"]
-    assert trained.policy.ent_coef < TINY.entropy / 2
+    assert trained.agent.ent_coef < TINY.entropy / 2
 
 
 def test_the_command_trains_and_compares(
@@ -281,7 +281,7 @@ def test_the_tables_are_those_of_the_literature() -> None:
     }
     assert {job.learner for job in bandits} == {"rl2", "gittins", "ucb1", "thompson", "epsilon_greedy", "random"}
     tabular = jobs_of(compare_trials.Config("tabular"))
-    assert {job.learner for job in tabular} == {"rl2", "psrl", "beb", "greedy", "random", "oracle"}
+    assert {job.learner for job in tabular} == {"rl2", "psrl", "beb", "greedy", "myopic", "random", "oracle"}
     assert {job.setting.episodes for job in tabular if job.learner == "rl2"} == {10}
     assert {job.setting.episodes for job in tabular} == {10, 25, 50}
     assert len({job.folder for job in (*bandits, *tabular)}) == len(bandits) + len(tabular)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from agents.finite_planning import action_values
 from agents.rl2_recipes import Setting
-from agents.tabular_baselines import BEB, PSRL, Greedy, Oracle, RandomAction, TabularPolicy, bonus_for
+from agents.tabular_baselines import BEB, BONUSES, PSRL, Greedy, Myopic, Oracle, RandomAction, TabularPolicy, bonus_for
 from agents.tabular_belief import Belief
 from agents.trial_baselines import DETERMINISTIC, baselines
 from gym_reml.trials import evaluate_trials
@@ -136,6 +136,25 @@ def test_plans_are_made_when_an_inner_episode_begins() -> None:
     assert action.tolist() == [1]
 
 
+def test_the_myopic_one_decides_anew_at_every_step_and_looks_no_step_ahead() -> None:
+    policy = Myopic(0.5, states=2, actions=2, steps=3)
+    # Action 0 leads from state 0, where it pays 1.5, to state 1, where everything pays -9; action 1 is untried.
+    action, state = policy.predict(observation(0, 0, 0.0, True, 2, 2))
+    for _ in range(3):
+        action, state = policy.predict(observation(0, 0, 2.0, False, 2, 2), state)
+        assert action.tolist() == [0], "mean 1.5 or more, bonus a quarter or less; the other 1 and a half"
+        state.memory.belief.rewards[0, 1] = -90.0
+    action, state = policy.predict(observation(1, 0, 2.0, False, 2, 2), state)
+    assert action.tolist() == [0], "equally bad"
+    action, state = policy.predict(observation(0, 0, -9.0, False, 2, 2), state)
+    assert state.memory.belief.visits[0, 1].tolist() == [1.0, 0.0]
+    state.memory.belief.rewards[0, 0, 0] = -9.0
+    action, state = policy.predict(observation(0, 0, 0.0, False, 2, 2), state)
+    assert action.tolist() == [1], "within the inner episode"
+    with pytest.raises(ValueError, match="states=2"):
+        policy.predict(observation(0, 0, 0.0, True, 3, 2))
+
+
 def test_the_oracle_has_to_be_told() -> None:
     with pytest.raises(ValueError, match="inform"):
         Oracle().predict(observation(0, 0, 0.0, True, 10, 5))
@@ -159,7 +178,7 @@ def test_bad_arguments_are_named(make: Any, message: str) -> None:
 
 # -- the table ------------------------------------------------------------------------------------------------------
 
-NAMES = ("random", "psrl", "greedy", "beb", "oracle")
+PUBLISHED = ("random", "psrl", "greedy", "beb", "oracle")
 TABLE = {
     10: (100.3, 133.0, 149.9, 152.0, 218.4),
     25: (250.0, 404.3, 425.5, 441.9, 546.3),
@@ -170,7 +189,7 @@ TABLE = {
 
 def check_table(episodes: int, trials: int) -> None:
     policies = baselines(Setting("tabular", episodes))
-    for name, expected in zip(NAMES, TABLE[episodes], strict=True):
+    for name, expected in zip(PUBLISHED, TABLE[episodes], strict=True):
         total = evaluate_trials(policies[name], "TabularTrial-v0", trials, episodes=episodes).total
         # The table is a mean of a sample too (taken as of the same size), and it is rounded.
         tolerance = 3 * 2**0.5 * total.std() / trials**0.5 + 0.05
@@ -187,7 +206,7 @@ def test_long_trials_pay_as_published(episodes: int) -> None:
     check_table(episodes, 1000)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*PUBLISHED, "myopic"])
 def test_returns_are_a_function_of_the_seed(name: str) -> None:
     setting = Setting("tabular", 3)
 
@@ -208,7 +227,8 @@ def test_trials_of_another_size_are_refused(size: dict[str, int], message: str) 
 
 
 def test_bonuses_follow_the_length_of_trials() -> None:
-    assert bonus_for(10) < bonus_for(25) < bonus_for(50) == bonus_for(200)
+    for name in BONUSES:
+        assert bonus_for(name, 10) < bonus_for(name, 25) < bonus_for(name, 50) == bonus_for(name, 200)
 
 
 def test_only_the_oracle_is_told_anything() -> None:
