@@ -1,10 +1,9 @@
-"""MAML-RL, its outer updates, REML on policies, and those who choose the steps by other means."""
+"""MAML-RL, REML on policies, and those who choose the steps by other means."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,18 +11,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from small_policies import RECIPE, family, ignore, problem
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
-from agents import benchmarks, jobs, maml_rl, outer_updates, policy_specialists, step_rules
+from agents import benchmarks, jobs, maml_rl, policy_specialists, step_rules
 from agents.algorithms import SETTINGS, encoding_of, make_agent, settings_of
 from agents.designs import CAREFUL, DESIGNS
 from agents.jobs import Job
 from agents.learners import POLICIES as LEARNERS
-from agents.outer_updates import OUTER_UPDATES, Ascent, Proximal, TrustRegion, adapted_outputs, conjugate_gradients
+from agents.outer_updates import adapted_outputs
 from agents.policy_gradient import live, meta_learn_policies, policy_family, with_inner_rates
 from agents.problem import Problem, own_shape
-from agents.recipes import POLICIES, POLICY_BATCH, Recipe, policy_layers
+from agents.recipes import POLICY_BATCH, policy_layers
 from agents.reml import IDS
 from agents.step_rules import HandRule, Regression, rule_learner
 from agents.stored_jobs import run_job
@@ -36,23 +36,6 @@ from gym_reml.pool import LayerPool
 from gym_reml.sb3 import make_vec_env
 from gym_reml.tasks import make_family
 from gym_reml.tasks.navigation import Navigation
-from gym_reml.tasks.policy import PolicyFamily
-
-TINY: dict[str, Any] = {"shots": 3, "queries": 3, "steps": 5}
-RECIPE = replace(POLICIES, width=8, bootstrap_iterations=2, total_steps=80, n_envs=4)
-
-
-def family(**arguments: Any) -> PolicyFamily:
-    return Navigation(**(TINY | arguments))
-
-
-def problem(tasks: int = 3 * POLICY_BATCH, recipe: Recipe = RECIPE, seed: int = 0) -> Problem:
-    return Problem(family(), recipe, tasks, seed)
-
-
-def ignore(*_: Any) -> None:
-    """No progress is shown."""
-
 
 # -- learners -------------------------------------------------------------------------------------------------------
 
@@ -140,112 +123,6 @@ def test_layers_are_chosen_by_what_is_seen_first() -> None:
     episodes = live(mdp, 0.5, choose)
     assert seen[0].shape == (3, mdp.observation_size)
     assert episodes.layers.tolist() == [[2, 1, 0]]
-
-
-def prepared(update: Callable[[LayerPool, PolicyFamily], Any], seed: int = 0) -> tuple[LayerPool, Any, Any]:
-    shape, many = own_shape(RECIPE), family(shots=10, queries=10)
-    pool = shape.fresh(many, seed)
-    mdp = shape.process(Problem(many, RECIPE, 40, seed), pool, 20, horizon=1, step=0.5)
-    return pool, live(mdp, 0.5), update(pool, many)
-
-
-def test_a_step_of_adam_goes_against_the_policy_gradient() -> None:
-    pool, episodes, update = prepared(Ascent)
-    before = {name: tensor.clone() for name, tensor in pool.parameters.items()}
-    leaves = [tensor.requires_grad_(True) for tensor in pool.parameters.values()]
-    outputs = adapted_outputs(pool, update.family, episodes)
-    batch = episodes.query[-1]
-    plain = -(update.family.log_probability(outputs, batch) * batch.extras["weighted_advantage"]).sum() / 20
-    gradients = torch.autograd.grad(plain, leaves)
-    for leaf in leaves:
-        leaf.requires_grad_(False)
-    update(episodes, 0.0)
-    for (name, tensor), gradient in zip(pool.parameters.items(), gradients, strict=True):
-        moved = tensor - before[name]
-        clear = gradient.abs() > 1e-4 * gradient.abs().max()
-        assert torch.equal(moved[clear].sign(), -gradient[clear].sign()), name
-        # Adam's first step has the size of its rate wherever there is a gradient.
-        assert moved[clear].abs().max() == pytest.approx(outer_updates.LEARNING_RATE, rel=0.05)
-
-
-def test_ppo_goes_on_until_the_ratio_leaves_the_clip_range() -> None:
-    """Points whose advantage is spent give no gradient; the others are as without the clip."""
-    generator = torch.Generator().manual_seed(0)
-    new = torch.randn((2, 3, 4), generator=generator, dtype=torch.float64).requires_grad_()
-    old = torch.zeros_like(new)
-    advantage = torch.randn((2, 3, 4), generator=generator, dtype=torch.float64)
-    _, episodes, _ = prepared(Proximal)
-    batch = episodes.query[-1]
-    batch.extras["weighted_advantage"] = advantage
-    (clipped,) = torch.autograd.grad(Proximal._loss(new, old, batch), new)
-    (plain,) = torch.autograd.grad(Ascent._loss(new, old, batch), new)
-    ratio = new.detach().exp()
-    spent = ((advantage > 0) & (ratio > 1.2)) | ((advantage < 0) & (ratio < 0.8))
-    assert 0 < spent.sum() < spent.numel()
-    torch.testing.assert_close(clipped, torch.where(spent, 0.0, plain))
-
-
-def test_ppo_takes_several_steps_on_the_same_trajectories() -> None:
-    pool, episodes, update = prepared(Proximal)
-    once_pool, once_episodes, once = prepared(Ascent)
-    update(episodes, 0.0)
-    once(once_episodes, 0.0)
-    start, _, _ = prepared(Ascent)
-
-    def distance(other: LayerPool) -> float:
-        return float((other.parameters["layers"] - start.parameters["layers"]).norm())
-
-    assert distance(pool) > 2.0 * distance(once_pool)
-
-
-def test_the_trust_region_is_kept_and_the_objective_falls() -> None:
-    pool, episodes, update = prepared(TrustRegion)
-    with torch.no_grad():
-        old = adapted_outputs(pool, update.family, episodes)
-    before = float(update._loss(old, old, episodes.query[-1]))
-    update(episodes, 0.0)
-    with torch.no_grad():
-        new = adapted_outputs(pool, update.family, episodes)
-    moved = float(update._divergence(new, old, episodes.query[-1]))
-    assert 0.1 * outer_updates.RADIUS < moved <= outer_updates.RADIUS
-    assert float(update._loss(new, old, episodes.query[-1])) < before
-
-
-def test_the_curvature_is_the_hessian_of_the_divergence() -> None:
-    """Against differentiating the divergence twice, through the inner step and all."""
-    pool, episodes, update = prepared(TrustRegion)
-    leaves = list(pool.parameters.values())
-    generator = torch.Generator().manual_seed(1)
-    vector = torch.randn(sum(leaf.numel() for leaf in leaves), generator=generator)
-    with outer_updates.differentiable(leaves):
-        batch = episodes.query[-1]
-        outputs = adapted_outputs(pool, update.family, episodes)
-        divergence = update._divergence(outputs, outputs.detach(), batch)
-        slope = outer_updates.flat(torch.autograd.grad(divergence, leaves, create_graph=True))
-        expected = outer_updates.flat(torch.autograd.grad(slope @ vector, leaves)) + outer_updates.DAMPING * vector
-        product = update.curvature(episodes)(vector)
-    torch.testing.assert_close(product, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
-    assert all(mine is leaf for mine, leaf in zip(pool.parameters.values(), leaves, strict=True))
-
-
-def test_conjugate_gradients_solve() -> None:
-    generator = torch.Generator().manual_seed(0)
-    root = torch.randn((6, 6), generator=generator, dtype=torch.float64)
-    matrix = root @ root.T + torch.eye(6, dtype=torch.float64)
-    right = torch.randn(6, generator=generator, dtype=torch.float64)
-    products: list[Tensor] = []
-
-    def product(vector: Tensor) -> Tensor:
-        products.append(vector)
-        return matrix @ vector
-
-    torch.testing.assert_close(conjugate_gradients(product, right, 6), torch.linalg.solve(matrix, right))
-    assert len(products) <= 6
-    assert torch.equal(conjugate_gradients(product, torch.zeros_like(right), 6), torch.zeros_like(right))
-
-
-def test_outer_updates_are_those_of_the_command() -> None:
-    assert set(OUTER_UPDATES) == {"adam", "ppo", "trpo"}
 
 
 # -- layers for kinds of tasks --------------------------------------------------------------------------------------
