@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from agents import bouncegrad, fomaml, maml, maml_plus_plus, maml_rl, meta_sgd, pretrained, reptile, router, scratch
@@ -67,13 +66,7 @@ def _policy_layers(problem: Problem, folder: Path) -> Learner:
 
 
 def _run(problem: Problem, folder: Path) -> Run:
-    """The run that an interrupted comparison left, to go on with, or a new one."""
-    if not (folder / "config.json").is_file():
-        return Run.create(folder, problem.recipe, "reml")
-    run = Run(folder)
-    if run.config != json.loads(json.dumps(asdict(problem.recipe))):
-        raise ValueError(f"{folder}: was begun by another recipe; choose another run directory")
-    return run
+    return Run.begun(folder, problem.recipe, "reml")
 
 
 SUPERVISED: dict[str, Train] = {

@@ -64,6 +64,20 @@ class Run:
         write_text(folder / "config.json", json.dumps({"format": FORMAT, **asdict(config)}, indent=1, default=str))
         return cls(folder)
 
+    @classmethod
+    def begun(cls, folder: Path, config: Any, label: str) -> Run:
+        """The run that an interruption left there, to go on with, or a new one.
+
+        Raises:
+            ValueError: what is there was begun by another configuration.
+        """
+        if not (folder / "config.json").is_file():
+            return cls.create(folder, config, label)
+        run = cls(folder)
+        if run.config != json.loads(json.dumps(asdict(config), default=str)):
+            raise ValueError(f"{folder}: was begun by another recipe; choose another run directory")
+        return run
+
     def checkpoint(self, number: int, write: Callable[[Path], None]) -> None:
         """Keeps a checkpoint: `write` fills a folder, which then gets its name in one step; older ones go."""
         parent = self.folder / CHECKPOINTS

@@ -83,9 +83,7 @@ def _run(job: Job) -> float:
         recipe = recipe_for(setting)
         if job.total_steps is not None:
             recipe = replace(recipe, total_steps=job.total_steps)
-        folder = job.folder / "training"
-        run = Run(folder) if (folder / "config.json").is_file() else Run.create(folder, job, RL2)
-        trained = train(run, setting, recipe, job.seed)
+        trained = train(Run.begun(job.folder / "training", recipe, RL2), setting, recipe, job.seed)
         policy = trained.policy
         # A trial is a task; navigation's trials may be shorter, so that there the number is a lower bound.
         about = {

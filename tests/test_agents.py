@@ -96,6 +96,16 @@ def test_runs_that_are_not_there_or_not_ours(tmp_path: Path) -> None:
         Run(tmp_path / "run")
 
 
+def test_a_run_goes_on_by_the_recipe_that_began_it_alone(tmp_path: Path) -> None:
+    begun = Run.begun(tmp_path / "run", FUNCTIONS, "x")
+    begun.checkpoint(3, lambda folder: None)
+    found = Run.begun(tmp_path / "run", FUNCTIONS, "x").latest_checkpoint()
+    assert found is not None
+    assert found[0] == 3
+    with pytest.raises(ValueError, match=r"run: was begun by another recipe"):
+        Run.begun(tmp_path / "run", IMAGES, "x")
+
+
 def test_a_run_remembers_its_configuration(tmp_path: Path) -> None:
     config = Config(family="mixture", family_kwargs='{"members": ["step", "linear"]}', shots=7, algorithm="DQN")
     run = Run.create(tmp_path / "run", config, "x")
