@@ -21,7 +21,7 @@ from gym_reml.results import Result, write_text
 from gym_reml.tasks.base import TaskFamily
 from gym_reml.tasks.policy import PolicyFamily
 
-CONTROLLED = ("reml", "reml_multipliers", "reml/pretrained_pool", "reml/layers")
+CONTROLLED = ("reml", "reml_multipliers", "reml/maml_rl_pool", "reml/pretrained_pool", "reml/layers")
 FEW_TUNING_TASKS = 50
 UNTRAINED = ("scratch", "random")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from agents import bouncegrad, fomaml, maml, maml_plus_plus, maml_rl, meta_sgd, pretrained, reptile, router, scratch
 from agents.problem import Problem, own_shape, usual_shape
-from agents.recipes import multipliers, policy_layers
+from agents.recipes import multipliers, policy_layers, still_pool
 from agents.reml import Reml
 from agents.runs import Run
 from gym_reml.learner import Ensemble, Learner
@@ -55,8 +55,14 @@ def _maml_rl(surrogate: str, outer: str, name: str) -> Train:
     return lambda problem, folder: maml_rl.train(problem, surrogate, outer, name)
 
 
+def _maml_rl_pool(problem: Problem, folder: Path) -> Learner:
+    problem = replace(problem, recipe=still_pool(problem.recipe).scaled(problem.tasks))
+    return Reml(_run(problem, folder), problem, name="reml/maml_rl_pool").train()
+
+
 def _pretrained_pool(problem: Problem, folder: Path) -> Learner:
-    problem = replace(problem, recipe=replace(problem.recipe, bootstrap="pretraining"))
+    recipe = replace(still_pool(problem.recipe), bootstrap="pretraining")
+    problem = replace(problem, recipe=recipe.scaled(problem.tasks))
     return Reml(_run(problem, folder), problem, name="reml/pretrained_pool").train()
 
 
@@ -98,6 +104,7 @@ POLICIES: dict[str, Train] = {
     "maml_rl/first_order": _maml_rl("first_order", "adam", "maml_rl/first_order"),
     "maml_rl/trpo_first_order": _maml_rl("first_order", "trpo", "maml_rl/trpo_first_order"),
     "reml": _reml,
+    "reml/maml_rl_pool": _maml_rl_pool,
     "reml/pretrained_pool": _pretrained_pool,
     "reml/layers": _policy_layers,
 }

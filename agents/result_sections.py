@@ -90,13 +90,14 @@ SECTIONS = (
         "lived by the present policy; the return is the mean over as many others of the updated one. Higher is better. "
         "Training takes half as many. `random` and `pretrained` take the step size that validation tasks like best. "
         "`maml_rl` keeps LVC's derivatives and follows the meta-gradient by Adam; what stands behind its slash changes "
-        "one of the two, or both. `reml` is PPO that chooses the size of every update on the pool of `maml_rl`, "
-        "`reml/pretrained_pool` on that of `pretrained`; `reml/layers` also picks one of eight layers. "
+        "one of the two, or both. `reml/maml_rl_pool` is PPO that chooses the size of every update on the pool of "
+        "`maml_rl`, `reml/pretrained_pool` on that of `pretrained`; `reml/layers` also picks one of eight layers. In "
+        "`reml` the pool of `maml_rl` goes on learning, by the updates that the agent chooses. "
         "[Policies](../meta_rl.md) tells what the controls do.",
         # Random weights are so far below that there would be nothing else to see.
         curves=(
-            *("maml_rl", "reml", "maml_rl/trpo", "maml_rl/dice", "reml/pretrained_pool", "maml_rl/first_order"),
-            *("pretrained", "reml/layers"),
+            *("maml_rl", "reml", "maml_rl/trpo", "maml_rl/dice", "reml/maml_rl_pool", "maml_rl/first_order"),
+            *("pretrained", "reml/pretrained_pool"),
         ),
         order=tuple(POLICIES),
         unit="update",

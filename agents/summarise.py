@@ -16,10 +16,14 @@ from gym_reml.results import Result
 COMPARED = {
     "reml": (
         *("scratch", "maml_1", "maml_5", "maml_matched", "meta_sgd", "maml_plus_plus", "router"),
-        *("maml_rl", "reml/neutral_steps", "reml/hand_rule", "reml/regression"),
+        *("maml_rl", "reml/neutral_steps", "reml/hand_rule", "reml/regression", "reml/maml_rl_pool"),
     ),
-    "reml/pretrained_pool": ("maml_rl", "reml"),
-    "reml/layers": ("maml_rl", "reml"),
+    "reml/maml_rl_pool": (
+        *("maml_rl", "reml/maml_rl_pool/neutral_steps", "reml/maml_rl_pool/hand_rule"),
+        "reml/maml_rl_pool/regression",
+    ),
+    "reml/pretrained_pool": ("maml_rl", "reml/maml_rl_pool"),
+    "reml/layers": ("maml_rl", "reml/maml_rl_pool"),
     "reml_multipliers": ("scratch", "maml_1", "maml_5", "meta_sgd", "maml_plus_plus", "reml"),
 }
 """Against whom REML's rows hold paired differences."""

@@ -23,7 +23,7 @@ from agents.learners import POLICIES as LEARNERS
 from agents.outer_updates import adapted_outputs
 from agents.policy_gradient import live, meta_learn_policies, policy_family, with_inner_rates
 from agents.problem import Problem, own_shape
-from agents.recipes import POLICY_BATCH, policy_layers
+from agents.recipes import POLICIES, POLICY_BATCH, policy_layers, still_pool
 from agents.reml import IDS
 from agents.step_rules import HandRule, Regression, rule_learner
 from agents.stored_jobs import run_job
@@ -72,6 +72,21 @@ def test_the_same_seed_gives_the_same_pool_and_another_surrogate_another() -> No
     other = meta_learn_policies(problem(), 2, ignore, "first_order")
     assert all(torch.equal(first.parameters[name], second.parameters[name]) for name in first.parameters)
     assert not torch.equal(first.parameters["head"], other.parameters["head"])
+
+
+def test_everyone_draws_as_many_tasks_whether_or_not_the_pool_stays_still() -> None:
+    assert {POLICIES.tasks, still_pool(POLICIES).tasks} == {10_000}
+    assert still_pool(POLICIES).routing_share == policy_layers(POLICIES).routing_share == 1.0
+
+
+def test_the_pool_of_policies_learns_along_with_the_agent_unless_it_is_to_stay(tmp_path: Path) -> None:
+    for name, moves in (("reml", True), ("reml/maml_rl_pool", False)):
+        folder = tmp_path / name
+        learner = LEARNERS[name](problem(recipe=replace(RECIPE, total_steps=1200)), folder)
+        assert isinstance(learner, Learner)
+        before = LayerPool.load(folder / "pool_bootstrapped.pt")
+        same = [torch.equal(before.parameters[key], value) for key, value in learner.pool.parameters.items()]
+        assert not any(same) if moves else all(same), name
 
 
 def test_reml_starts_from_the_policies_of_maml_rl(tmp_path: Path) -> None:

@@ -58,6 +58,8 @@ def section_of(name: str) -> Section:
         ("maml_rl/trpo", None),
         ("maml_rl/first_order", None),
         ("reml/pretrained_pool", None),
+        ("reml/maml_rl_pool", None),
+        ("reml/maml_rl_pool/regression", "reml/maml_rl_pool"),
         ("reml/hand_rule", "reml"),
         ("reml/random_layer", "reml"),
         ("reml/random_pool", "reml"),
