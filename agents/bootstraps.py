@@ -49,6 +49,7 @@ def learning_options(recipe: Recipe, learning_rate: float, seed: int) -> Learnin
     return LearningOptions(
         learning_rate=learning_rate,
         rates_learning_rate=learning_rate,
+        constants_learning_rate=recipe.constants_learning_rate,
         step_weights=recipe.step_weights,
         # Fresh episodes teach more than a second look at old ones, and cost little here.
         passes=1,

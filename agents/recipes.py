@@ -52,6 +52,7 @@ class Recipe:
         step_weights: of the pool's meta-loss.
         reward: what the agent is paid for, as the environment takes it.
         pool_learning_rate: Adam's beside the agent, for weights and rates.
+        constants_learning_rate: Adam's beside the agent for outputs that depend on no input; None: that of the weights.
         agent_learning_rate: Adam's. All learning rates fall to zero in the phases that use them.
         n_envs: environments side by side.
         design: what the agent looks like, of `agents.designs.DESIGNS`.
@@ -80,6 +81,7 @@ class Recipe:
     reward: str
     pool_learning_rate: float
     agent_learning_rate: float
+    constants_learning_rate: float | None = None
     n_envs: int = 128
     design: str = "layers"
 
@@ -197,6 +199,7 @@ POLICIES = Recipe(
     reward="performance",
     pool_learning_rate=3e-3,
     agent_learning_rate=3e-3,
+    constants_learning_rate=3e-2,
     n_envs=40,
     design="steps",
 )

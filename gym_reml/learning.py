@@ -151,6 +151,8 @@ class LearningOptions:
         passes: how often each episode is used (fomaml, maml).
         learning_rate: Adam's, or for reptile the share of the way; None is 2e-3, for reptile 0.5.
         rates_learning_rate: Adam's for the pool's rates.
+        constants_learning_rate: Adam's for outputs that depend on no input, such as a policy's log deviations; None is
+            learning_rate (fomaml, maml).
         step_weights: weight of the query loss after each step, None for equal ones; the last is reused beyond them.
         clip: largest norm of the meta-gradient.
         seed: of the order in which episodes are used.
@@ -160,6 +162,7 @@ class LearningOptions:
     passes: int = 2
     learning_rate: float | None = None
     rates_learning_rate: float = 1e-2
+    constants_learning_rate: float | None = None
     step_weights: Sequence[float] | None = None
     clip: float = 10.0
     seed: int = 0
@@ -169,9 +172,10 @@ class LearningOptions:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
                 raise ValueError(f"learn_kwargs: {name}={value!r} must be an integer from {least}")
-        for name in ("learning_rate", "rates_learning_rate", "clip"):
+        for name in ("learning_rate", "rates_learning_rate", "constants_learning_rate", "clip"):
             value = getattr(self, name)
-            if not (_is_number(value) and value > 0) and not (name == "learning_rate" and value is None):
+            by_default = value is None and name in ("learning_rate", "constants_learning_rate")
+            if not (_is_number(value) and value > 0) and not by_default:
                 raise ValueError(f"learn_kwargs: {name}={value!r} must be a positive number")
         weights = self.step_weights
         if weights is not None and not (
@@ -303,12 +307,22 @@ class PoolLearner:
         scale = min(1.0, self.options.clip / max(float(total), 1e-12))
         for leaf, gradient in zip(leaves, gradients, strict=True):
             leaf.grad = None if gradient is None else gradient * scale
-        self._optimizer.step()
+        self._step()
         self._optimizer.zero_grad(set_to_none=True)
         if seen is not None:
             seen.follow()
         self.updates += 1
         return float(by_row.detach().mean())
+
+    @torch.no_grad()
+    def _step(self) -> None:
+        """A step of Adam, constants going at their own rate: Adam moves by its rate, whatever the gradient's length."""
+        given = self.options.constants_learning_rate
+        factor = 1.0 if given is None else given / self._rate
+        constants = self.pool.constants
+        before = constants.clone()
+        self._optimizer.step()
+        constants.lerp_(before, 1.0 - factor)
 
     def _weighted_losses(
         self, episodes: Episodes, step_weights: Tensor

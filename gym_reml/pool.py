@@ -145,6 +145,11 @@ class LayerPool:
         return None if self.adapt_stem else self.parameters["stem"]
 
     @property
+    def constants(self) -> Tensor:
+        """Outputs that depend on no input, (constant_outputs,): a view of the head's bias."""
+        return self.parameters["head"][-1, self.out_features - self.constant_outputs :]
+
+    @property
     def adapted(self) -> tuple[str, ...]:
         """Names of the parameters that episodes adapt."""
         kept = (*(() if self.adapt_stem else ("stem",)), *(("stem_norm", "layers_norm") if self.norm_steps else ()))

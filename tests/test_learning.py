@@ -285,7 +285,7 @@ def test_state_continues_identically(rule: str, granularity: str | None, tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"lr": 1}, r"unknown 'lr'; choices: batch_size, passes, learning_rate, rates_learning_rate, step_weights, cl"),
+        ({"lr": 1}, r"unknown 'lr'; choices: batch_size, passes, learning_rate, rates_learning_rate, constants_"),
         *[
             ({name: value}, rf"{name}={value!r} must be an integer from {least}")
             for name, least in (("batch_size", 1), ("passes", 1), ("seed", 0))
@@ -293,7 +293,7 @@ def test_state_continues_identically(rule: str, granularity: str | None, tmp_pat
         ],
         *[
             ({name: value}, rf"{name}={value!r} must be a positive number")
-            for name in ("learning_rate", "rates_learning_rate", "clip")
+            for name in ("learning_rate", "rates_learning_rate", "constants_learning_rate", "clip")
             for value in (0, -1.0, float("nan"), float("inf"), "1", True)
         ],
         ({"clip": None}, "clip=None must be"),

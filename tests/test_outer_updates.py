@@ -14,6 +14,7 @@ from agents import outer_updates
 from agents.outer_updates import OUTER_UPDATES, Ascent, Proximal, TrustRegion, adapted_outputs, conjugate_gradients
 from agents.policy_gradient import live
 from agents.problem import Problem, own_shape
+from gym_reml.learning import LearningOptions, PoolLearner
 from gym_reml.pool import LayerPool
 from gym_reml.tasks.policy import PolicyFamily
 
@@ -42,6 +43,25 @@ def test_a_step_of_adam_goes_against_the_policy_gradient() -> None:
         assert torch.equal(moved[clear].sign(), -gradient[clear].sign()), name
         # Adam's first step has the size of its rate wherever there is a gradient.
         assert moved[clear].abs().max() == pytest.approx(outer_updates.LEARNING_RATE, rel=0.05)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.25])
+def test_deviations_may_learn_at_a_rate_of_their_own(scale: float) -> None:
+    """As if all learned at it, while everything else learns as before."""
+    pool, episodes, update = prepared(Ascent)
+    pools = {rates: pool.clone() for rates in ((1e-3, 2e-2), (1e-3, None), (2e-2, None))}
+    for (rate, constants), copy in pools.items():
+        options = LearningOptions(learning_rate=rate, constants_learning_rate=constants)
+        learner = PoolLearner(copy, update.family, "maml", options)
+        learner.scale_rates(scale)
+        learner.update(episodes)
+    both, slow, fast = pools.values()
+    assert pool.constants.tolist() == [0.0, 0.0]
+    torch.testing.assert_close(both.constants, fast.constants)
+    assert (both.constants.abs() > 0.9 * 2e-2 * scale).all()
+    both.constants.copy_(slow.constants)
+    for name, tensor in slow.parameters.items():
+        assert torch.equal(both.parameters[name], tensor), name
 
 
 def test_ppo_goes_on_until_the_ratio_leaves_the_clip_range() -> None:
