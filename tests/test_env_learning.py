@@ -233,10 +233,13 @@ def test_the_pool_changes_between_episodes_only() -> None:
 # -- worker processes ------------------------------------------------------------------------------------------------
 
 
-def warnings_of_a_learning_environment() -> list[str]:
+def warnings_of_a_learning_environment(rows: int = 1) -> list[str]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        gym.make("NetBuild-v0", learn="maml", **SMALL)
+        if rows == 1:
+            gym.make("NetBuild-v0", learn="maml", **SMALL)
+        else:
+            gym.make_vec("NetBuild-v0", num_envs=rows, learn="maml", **SMALL)
     return [str(warning.message) for warning in caught]
 
 
@@ -254,6 +257,7 @@ def test_learning_in_worker_processes_is_warned_of() -> None:
     assert warnings_of_a_learning_environment() == []
     with multiprocessing.get_context("fork").Pool(1) as workers:
         said = workers.apply(warnings_of_a_learning_environment)
+        assert workers.apply(warnings_of_a_learning_environment, (2,)) == [], "rows that share a pool"
     assert len(said) == 1
     assert "every worker would learn a pool of its own" in said[0]
     assert "make_vec_env" in said[0], "the remedy"

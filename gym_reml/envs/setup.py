@@ -99,7 +99,7 @@ def make_setup(
         slots=depth,
         initial_layers=_initial_layers(initial_layers, depth, the_pool),
         step_range=_step_range(the_pool, min_step, max_step),
-        learner=_make_learner(the_pool, the_family, learn, learn_kwargs),
+        learner=_make_learner(the_pool, the_family, learn, learn_kwargs, count),
     )
     return Setup(mdp, make_encoding(action, the_pool.layers, step_bins), _observation_space(mdp, observation), source)
 
@@ -238,7 +238,7 @@ def _step_range(pool: LayerPool, min_step: float | None, max_step: float | None)
 
 
 def _make_learner(
-    pool: LayerPool, family: TaskFamily, learn: str | None, learn_kwargs: Mapping[str, Any] | None
+    pool: LayerPool, family: TaskFamily, learn: str | None, learn_kwargs: Mapping[str, Any] | None, count: int
 ) -> PoolLearner | None:
     arguments = _read_mapping("learn_kwargs", learn_kwargs)
     if learn is None:
@@ -247,7 +247,8 @@ def _make_learner(
                 f"learn_kwargs={learn_kwargs!r}: given without learn, one of {', '.join(map(repr, RULES))}"
             )
         return None
-    if multiprocessing.parent_process() is not None:
+    # Several rows share a pool: they are a whole training, wherever it runs.
+    if count == 1 and multiprocessing.parent_process() is not None:
         warnings.warn(
             "learn: this environment lives in a worker process, so every worker would learn a pool of its own. "
             "Use gym.make_vec(..., vectorization_mode=None) or gym_reml.sb3.make_vec_env, which share one pool.",
