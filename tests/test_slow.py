@@ -99,3 +99,14 @@ def test_one_policy_gradient_step_reaches_far_from_what_maml_rl_learns() -> None
     result = evaluate(learner, family.replace(shots=40, queries=40), steps=(0, 1), tasks=60)
     assert result.values(0, "return").mean() < -30.0
     assert result.values(1, "return").mean() > -14.0
+
+
+def test_an_agent_that_chooses_the_steps_of_policies_beats_fixed_ones(tmp_path: Path) -> None:
+    """After a third of the recipe's budget, on the same pool and tasks."""
+    learner = meta_train(Config(family="navigation", bootstrap_iterations=50, total_steps=5_000), tmp_path / "run")
+    still = plan_learner("x", learner.pool, learner.arguments, (), 0.0)
+    family = make_family("navigation", shots=40, queries=40)
+    agent, fixed = (evaluate(each, family, steps=(0, 1, 2), tasks=100) for each in (learner, still))
+    assert (agent.values(0, "return") == fixed.values(0, "return")).all()
+    assert agent.values(1, "return").mean() > fixed.values(1, "return").mean() + 3.0
+    assert agent.values(2, "return").mean() > -7.0
