@@ -15,7 +15,7 @@ from gym_reml.pool import LayerPool
 from gym_reml.tasks.base import Batch, TaskFamily
 from gym_reml.tasks.policy import PolicyFamily
 
-LEARNING_RATE, EPOCHS, CLIP = 5e-3, 5, 0.2
+EPOCHS, CLIP = 5, 0.2
 LARGEST_NORM = 10.0
 RADIUS, CONJUGATE_STEPS, DAMPING = 0.01, 10, 1e-3
 CURVATURE_EVERY = 5
@@ -48,8 +48,8 @@ def adapted_outputs(pool: LayerPool, family: TaskFamily, episodes: Episodes) -> 
 class _Outer:
     """What all updates share: the pool's parameters."""
 
-    def __init__(self, pool: LayerPool, family: PolicyFamily) -> None:
-        self.pool, self.family = pool, family
+    def __init__(self, pool: LayerPool, family: PolicyFamily, learning_rate: float) -> None:
+        self.pool, self.family, self.learning_rate = pool, family, learning_rate
         self.leaves = list(pool.parameters.values())
 
 
@@ -58,16 +58,16 @@ class Ascent(_Outer):
 
     epochs = 1
 
-    def __init__(self, pool: LayerPool, family: PolicyFamily) -> None:
-        super().__init__(pool, family)
-        self.optimizer = torch.optim.Adam(self.leaves, LEARNING_RATE)
+    def __init__(self, pool: LayerPool, family: PolicyFamily, learning_rate: float) -> None:
+        super().__init__(pool, family, learning_rate)
+        self.optimizer = torch.optim.Adam(self.leaves, learning_rate)
 
     def __call__(self, episodes: Episodes, done: float) -> None:
         """Steps of Adam on the same trajectories, its rate falling along a cosine over the training."""
         batch = episodes.query[-1]
         old: Tensor | None = None
         for group in self.optimizer.param_groups:
-            group["lr"] = LEARNING_RATE * falling(done)
+            group["lr"] = self.learning_rate * falling(done)
         with differentiable(self.leaves):
             for _ in range(self.epochs):
                 new = self.family.log_probability(adapted_outputs(self.pool, self.family, episodes), batch)
@@ -216,9 +216,9 @@ def conjugate_gradients(product: Callable[[Tensor], Tensor], right: Tensor, step
     return solution
 
 
-OUTER_UPDATES: dict[str, Callable[[LayerPool, PolicyFamily], OuterUpdate]] = {
+OUTER_UPDATES: dict[str, Callable[[LayerPool, PolicyFamily, float], OuterUpdate]] = {
     "adam": Ascent,
     "ppo": Proximal,
     "trpo": TrustRegion,
 }
-"""The updates by the name that `agents.maml_rl` takes."""
+"""The updates by the name that `agents.maml_rl` takes; the number is Adam's learning rate, of no use to TRPO."""

@@ -41,7 +41,7 @@ def meta_learn_policies(
     problem = replace(problem, family=family)
     pool = shape.fresh(family, problem.seed)
     mdp = shape.process(problem, pool, POLICY_BATCH, horizon=1, step=INNER_RATES[0])
-    update = OUTER_UPDATES[outer](pool, family)
+    update = OUTER_UPDATES[outer](pool, family, problem.recipe.bootstrap_learning_rate)
     for iteration in range(iterations):
         update(live(mdp, INNER_RATES[0]), iteration / iterations)
         progress(iteration, float(mdp.query_loss.mean()))

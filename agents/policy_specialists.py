@@ -49,7 +49,7 @@ def specialise_policies(problem: Problem, progress: Callable[[int, float], None]
     seed = problem.seed * TASKS_OF_A_PROBLEM + POLICY_BATCH
     mdp.seed(range(POLICY_BATCH), many_streams(seed, POLICY_BATCH, family.split))
     clusters = find_clusters(mdp, recipe.layers - present, tasks=POLICY_CLUSTERING_TASKS, seed=problem.seed)
-    update = Ascent(pool, family)
+    update = Ascent(pool, family, recipe.bootstrap_learning_rate)
     for iteration in range(clustered):
         update(live(mdp, rate, lambda seen: clusters.assign(seen) + present + 1), iteration / clustered)
         progress(iteration, float(mdp.query_loss.mean()))

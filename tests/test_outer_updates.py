@@ -19,11 +19,11 @@ from gym_reml.pool import LayerPool
 from gym_reml.tasks.policy import PolicyFamily
 
 
-def prepared(update: Callable[[LayerPool, PolicyFamily], Any], seed: int = 0) -> tuple[LayerPool, Any, Any]:
+def prepared(update: Callable[[LayerPool, PolicyFamily, float], Any], seed: int = 0) -> tuple[LayerPool, Any, Any]:
     shape, many = own_shape(RECIPE), family(shots=10, queries=10)
     pool = shape.fresh(many, seed)
     mdp = shape.process(Problem(many, RECIPE, 40, seed), pool, 20, horizon=1, step=0.5)
-    return pool, live(mdp, 0.5), update(pool, many)
+    return pool, live(mdp, 0.5), update(pool, many, RECIPE.bootstrap_learning_rate)
 
 
 def test_a_step_of_adam_goes_against_the_policy_gradient() -> None:
@@ -42,7 +42,7 @@ def test_a_step_of_adam_goes_against_the_policy_gradient() -> None:
         clear = gradient.abs() > 1e-4 * gradient.abs().max()
         assert torch.equal(moved[clear].sign(), -gradient[clear].sign()), name
         # Adam's first step has the size of its rate wherever there is a gradient.
-        assert moved[clear].abs().max() == pytest.approx(outer_updates.LEARNING_RATE, rel=0.05)
+        assert moved[clear].abs().max() == pytest.approx(RECIPE.bootstrap_learning_rate, rel=0.05)
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.25])
