@@ -56,6 +56,11 @@ class Benchmark:
     evaluation_tasks: int
     steps: tuple[int, ...] = STEPS
 
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """Who may take part: everyone of the kind of those who do."""
+        return next(tuple(kind) for kind in (SUPERVISED, POLICIES) if set(self.learners) <= set(kind))
+
     def metric(self, shots: int) -> str:
         """What its tables show."""
         return recipe_for(self.train(shots)).metric

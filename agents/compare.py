@@ -62,6 +62,9 @@ def jobs_of(config: Config) -> list[Job]:
     jobs = []
     for name in BENCHMARKS if config.family == "all" else (config.family,):
         benchmark = BENCHMARKS[name]
+        for learner in config.learners:
+            if learner not in benchmark.choices:
+                raise ValueError(f"--learners {learner}: not for {name!r}; choices: {', '.join(benchmark.choices)}")
         seeds = config.seeds or (QUICK_SEEDS if config.quick else benchmark.seeds)
         tasks = config.tasks or (QUICK_TASKS if config.quick else None)
         evaluated = config.evaluation_tasks or (QUICK_EVALUATION_TASKS if config.quick else benchmark.evaluation_tasks)

@@ -220,7 +220,7 @@ def still_pool(recipe: Recipe) -> Recipe:
 def policy_layers(recipe: Recipe) -> Recipe:
     """REML on policies with more to choose from: a residual layer for each of eight kinds of tasks."""
     return replace(
-        still_pool(recipe),
+        recipe,
         depth=2,
         layers=9,
         layer_kind="residual",

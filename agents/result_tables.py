@@ -140,7 +140,9 @@ def _difference(found: dict[str, Any] | None, group: Group) -> str:
 
 def verdict(difference: float, ci95: float | None, *, lower_is_better: bool) -> str:
     """Whether a difference excludes zero, and on which side; one seed decides nothing."""
-    if ci95 is None or abs(difference) <= ci95:
+    if ci95 is None:
+        return "one seed"
+    if abs(difference) <= ci95:
         return "undecided"
     return "better" if (difference < 0) == lower_is_better else "worse"
 

@@ -139,10 +139,23 @@ def read_list(path: Path) -> list[Any]:
 
 
 def merge_rows(path: Path, rows: Iterable[Row]) -> list[Row]:
-    """Writes rows into a file, over those of the same key, and returns all that it holds then."""
-    merged = {key_of(row): row for row in [*read_rows(path), *rows]}
+    """Writes rows into a file, over those of the same key, and returns all that it holds then.
+
+    Rows that stay lose their differences to rows that do not: those were of other trainings.
+    """
+    new = {key_of(row): row for row in rows}
+    merged = {key_of(row): without_pairs(row, new) for row in read_rows(path)} | new
     everything = sorted(merged.values(), key=lambda row: tuple(map(str, (row["family"], row["shots"]))))
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = ",\n".join(json.dumps(row) for row in everything)
     write_text(path, f"[\n{lines}\n]\n")
     return everything
+
+
+def without_pairs(row: Row, others: Iterable[tuple[Any, ...]]) -> Row:
+    """The row without differences to those of these keys."""
+    if "paired" not in row:
+        return row
+    gone = {key[0] for key in others if key[1:] == key_of(row)[1:]}
+    kept = {learner: difference for learner, difference in row["paired"].items() if learner not in gone}
+    return {name: value for name, value in row.items() if name != "paired"} | ({"paired": kept} if kept else {})

@@ -23,7 +23,7 @@ COMPARED = {
         "reml/maml_rl_pool/regression",
     ),
     "reml/pretrained_pool": ("maml_rl", "reml/maml_rl_pool"),
-    "reml/layers": ("maml_rl", "reml/maml_rl_pool"),
+    "reml/layers": ("maml_rl", "reml"),
     "reml_multipliers": ("scratch", "maml_1", "maml_5", "meta_sgd", "maml_plus_plus", "reml"),
 }
 """Against whom REML's rows hold paired differences."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Protocol, runtime_checkable
 
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from gym_reml.checks import check_integer, is_integer
 from gym_reml.envs.base import observe
 from gym_reml.envs.setup import make_setup
 from gym_reml.learner import Ensemble, Learner
@@ -74,14 +75,17 @@ def evaluate(
         blindfold: changes what the learner sees (controls).
 
     Raises:
-        ValueError: steps or tasks that make no sense, a family that the learner's pool does not fit, or an ensemble on
-            a family whose data depends on the network.
+        ValueError: something else than a learner, steps, tasks or a seed that make no sense, a family that the
+            learner's pool does not fit, or an ensemble on a family whose data depends on the network.
     """
-    steps = tuple(sorted(set(steps)))
-    if not steps or steps[0] < 0:
-        raise ValueError(f"steps={steps!r}: must be one or more numbers from 0")
-    if tasks < 1:
-        raise ValueError(f"tasks={tasks!r}: must be a positive integer")
+    if not isinstance(learner, Learner | Ensemble):
+        raise ValueError(f"learner={learner!r}: must be a Learner or an Ensemble, which hold a policy and its pool")
+    wanted = tuple(steps) if isinstance(steps, Iterable) else ()
+    if not wanted or not all(is_integer(step) and step >= 0 for step in wanted):
+        raise ValueError(f"steps={steps!r}: must be one or more integers from 0")
+    steps = tuple(sorted(set(wanted)))
+    check_integer("tasks", tasks)
+    check_integer("seed", seed, least=0)
     changes: dict[str, Any] = {"split": split} | ({} if shots is None else {"shots": shots})
     the_family = make_family(family).replace(**changes)
     parts = []

@@ -116,6 +116,8 @@ class Learner:
             ValueError: another version, or damaged.
         """
         path = Path(folder) / "learner.pt"
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no such file; a training keeps its learner in RUN/learner")
         state = load_safely(path)
         found = state.get("format") if isinstance(state, dict) else type(state).__name__
         if found != FORMAT:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gym_reml.checks import is_number
 from gym_reml.network import Filled, Trace, Weights, backward, descend, forward, gradient_norms, prepare
 from gym_reml.pool import LayerPool
 from gym_reml.running_statistics import SeenStatistics
@@ -99,7 +100,15 @@ def replay(
 
     Returns:
         Query loss after every step (T, B); the final fast weights; the pool numbers in their slots (slots, B).
+
+    Raises:
+        ValueError: data that depends on the network, and not of every step.
     """
+    steps, sets = len(episodes.layers), len(episodes.support)
+    if not family.fixed_data and sets < steps:
+        raise ValueError(
+            f"episodes: {sets} support sets for {steps} steps, of each of which {family.name!r} has its own"
+        )
     contents, depth = episodes.slot_contents()
     weights = pool.instantiate(contents)
     kind, frozen_stem = pool.layer_kind, pool.frozen_stem
@@ -112,7 +121,7 @@ def replay(
             prepared[id(batch)] = prepare(batch.inputs, frozen_stem)
         return prepared[id(batch)]
 
-    for step in range(len(episodes.layers)):
+    for step in range(steps):
         support = episodes.support[min(step, len(episodes.support) - 1)]
         query = episodes.query[min(step, len(episodes.query) - 1)]
         filled = _filled(depth[step + 1], episodes.slots)
@@ -175,13 +184,13 @@ class LearningOptions:
         for name in ("learning_rate", "rates_learning_rate", "constants_learning_rate", "clip"):
             value = getattr(self, name)
             by_default = value is None and name in ("learning_rate", "constants_learning_rate")
-            if not (_is_number(value) and value > 0) and not by_default:
+            if not (is_number(value) and 0 < value < np.inf) and not by_default:
                 raise ValueError(f"learn_kwargs: {name}={value!r} must be a positive number")
         weights = self.step_weights
         if weights is not None and not (
             isinstance(weights, Sequence | np.ndarray)
             and len(weights) > 0
-            and all(_is_number(weight) and weight >= 0 for weight in weights)
+            and all(is_number(weight) and 0 <= weight < np.inf for weight in weights)
             and any(weight > 0 for weight in weights)
         ):
             raise ValueError(
@@ -198,10 +207,6 @@ class LearningOptions:
         return cls(**arguments)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool) and bool(np.isfinite(value))
-
-
 class PoolLearner:
     """Changes a pool, in place, by the episodes that end.
 
@@ -215,8 +220,8 @@ class PoolLearner:
         """Prepares learning by one of `RULES`.
 
         Raises:
-            ValueError: an unknown rule, one that averages fast weights where norms go by the step, or a pool whose
-                inputs or outputs are not the family's.
+            ValueError: an unknown rule, one that averages fast weights where norms go by the step, more than all of
+                Reptile's way, or a pool whose inputs or outputs are not the family's.
         """
         if rule not in RULES:
             raise ValueError(f"learn={rule!r}: must be None or one of {', '.join(map(repr, RULES))}")
@@ -230,6 +235,8 @@ class PoolLearner:
                 f"learn={rule!r}: averages fast weights, which norms that go by the step are not; "
                 f"this pool learns by one of {', '.join(map(repr, GRADIENT_RULES))}"
             )
+        if rule == "reptile" and options is not None and (options.learning_rate or 0.0) > 1.0:
+            raise ValueError(f"learn_kwargs: learning_rate={options.learning_rate!r} must be at most 1, all of the way")
         self.pool, self.family, self.rule = pool, family, rule
         self.options = options or LearningOptions()
         self.updates = self.dropped = 0

@@ -129,6 +129,8 @@ def half_width(values: NDArray[np.float64]) -> float:
 
 def table(results: Sequence[Result], metric: str = "loss", steps: Sequence[int] | None = None) -> str:
     """A Markdown table: a row a learner, a column a step; mean ± 95 % interval (median), and the share diverged."""
+    if isinstance(results, Result) or not results:
+        raise ValueError(f"results={results!r}: must be a sequence of one or more results")
     steps = results[0].steps if steps is None else steps
     rows = [["learner", *(f"{step} step{'s' if step != 1 else ''}" for step in steps), "diverged"]]
     for result in results:

@@ -243,8 +243,15 @@ def test_rows_are_made_of_all_that_is_there(tmp_path: Path) -> None:
 def test_benchmarks_name_learners_that_there_are(name: str) -> None:
     benchmark = BENCHMARKS[name]
     assert set(benchmark.learners) <= set(LEARNERS)
+    assert set(benchmark.learners) <= set(benchmark.choices)
     assert benchmark.file.endswith(".json")
     assert benchmark.shots
+
+
+@pytest.mark.parametrize(("family", "learner"), [("sinusoid", "maml_rl"), ("navigation", "meta_sgd")])
+def test_learners_that_cannot_take_part(family: str, learner: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=rf"^--learners {learner}: not for '{family}'; choices: .*reml"):
+        jobs_of(Config(family=family, learners=("reml", learner), run=tmp_path))
 
 
 def test_tables_have_a_column_a_step() -> None:

@@ -1,5 +1,6 @@
 """The protocol: the same tasks for everyone, and what is said about the results."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -102,11 +103,22 @@ def test_steps_beyond_the_horizon_go_on_adapting() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"), [({"steps": ()}, "steps"), ({"steps": (-1,)}, "steps"), ({"tasks": 0}, "tasks")]
+    ("argument", "value"),
+    [
+        *[("steps", value) for value in ((), (-1,), 5, (1.5,), (True,))],
+        *[("tasks", value) for value in (0, 2.5, True)],
+        *[("seed", value) for value in (-1, 0.5)],
+    ],
 )
-def test_protocols_that_make_no_sense(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        evaluate(plan_learner("a", pool_of(), SMALL, (), 0.0), "sinusoid", **changes)
+def test_protocols_that_make_no_sense(argument: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"{argument}={value!r}: must be")):
+        evaluate(plan_learner("a", pool_of(), SMALL, (), 0.0), "sinusoid", **{argument: value})
+
+
+def test_a_policy_alone_is_no_learner() -> None:
+    policy: Any = plan_learner("a", pool_of(), SMALL, (), 0.0).policy
+    with pytest.raises(ValueError, match=r"^learner=.*: must be a Learner"):
+        evaluate(policy, "sinusoid")
 
 
 def test_a_family_that_does_not_fit_the_pool() -> None:
@@ -138,6 +150,10 @@ def test_results_compare_pairwise_on_the_same_tasks_only() -> None:
         one.values(7)
     with pytest.raises(ValueError, match="'loss', 'mse'"):
         one.values(0, "accuracy")
+    nothings: list[Any] = [[], one]
+    for nothing in nothings:
+        with pytest.raises(ValueError, match=r"^results=.*one or more"):
+            table(nothing)
 
 
 def test_results_survive_json(tmp_path: Path) -> None:
@@ -185,7 +201,7 @@ def test_a_learner_is_saved_and_loaded_as_one(tmp_path: Path) -> None:
 def test_learners_that_cannot_be_saved_or_read(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="only SB3 algorithms"):
         plan_learner("a", pool_of(), SMALL, (), 0.0).save(tmp_path)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match="RUN/learner"):
         Learner.load(tmp_path / "nowhere")
     torch.save({"format": "gym_reml.Learner/99"}, tmp_path / "learner.pt")
     with pytest.raises(ValueError, match="Learner/99"):

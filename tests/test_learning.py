@@ -320,3 +320,5 @@ def test_unknown_rule_and_a_pool_that_does_not_fit() -> None:
     pool = LayerPool.random(in_features=2, out_features=1)
     with pytest.raises(ValueError, match=r"pool: holds .*2 inputs.*; 'linear' tasks have 1 inputs and 1 outputs"):
         PoolLearner(pool, make_family("linear"), "maml")
+    with pytest.raises(ValueError, match=r"^learn_kwargs: learning_rate=1.5 must be at most 1"):
+        learner(small_pool("relu"), "reptile", learning_rate=1.5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from small_policies import RECIPE, family, ignore, problem
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
-from agents import benchmarks, jobs, maml_rl, policy_specialists, step_rules
+from agents import benchmarks, jobs, maml, maml_rl, policy_specialists, reptile, step_rules
 from agents.algorithms import SETTINGS, encoding_of, make_agent, settings_of
 from agents.designs import CAREFUL, DESIGNS
 from agents.jobs import Job
@@ -76,7 +77,9 @@ def test_the_same_seed_gives_the_same_pool_and_another_surrogate_another() -> No
 
 def test_everyone_draws_as_many_tasks_whether_or_not_the_pool_stays_still() -> None:
     assert {POLICIES.tasks, still_pool(POLICIES).tasks} == {10_000}
-    assert still_pool(POLICIES).routing_share == policy_layers(POLICIES).routing_share == 1.0
+    assert still_pool(POLICIES).routing_share == 1.0
+    # Clusters are found on some more.
+    assert policy_layers(POLICIES).tasks == 10_400
 
 
 def test_the_pool_of_policies_learns_along_with_the_agent_unless_it_is_to_stay(tmp_path: Path) -> None:
@@ -96,6 +99,13 @@ def test_reml_starts_from_the_policies_of_maml_rl(tmp_path: Path) -> None:
     expected = with_inner_rates(meta_learn_policies(problem(), RECIPE.bootstrap_iterations, ignore))
     for name, tensor in expected.trainable().items():
         assert torch.equal(tensor, learner.pool.trainable()[name]), name
+
+
+def test_data_that_depends_on_the_network_is_not_replayed_where_it_was_not_drawn() -> None:
+    """Several steps on trajectories of the first policy are no policy gradient."""
+    for train in (partial(maml.train, steps=2, shape=own_shape(RECIPE)), reptile.train):
+        with pytest.raises(ValueError, match=r"episodes: 1 support sets for .* 'navigation' has its own"):
+            train(problem())
 
 
 def test_the_command_trains_on_what_it_names(capsys: pytest.CaptureFixture[str]) -> None:

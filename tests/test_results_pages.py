@@ -91,7 +91,7 @@ def test_rivals_come_first_and_controls_have_their_own_table(tmp_path: Path) -> 
         (-0.1, 0.2, True, "undecided"),
         (0.1, 0.1, False, "undecided"),
         (0.0, 0.0, True, "undecided"),
-        (-9.0, None, True, "undecided"),
+        (-9.0, None, True, "one seed"),
     ],
 )
 def test_words_of_paired_differences(difference: float, ci95: float | None, lower_is_better: bool, word: str) -> None:
@@ -105,7 +105,7 @@ def test_paired_differences(tmp_path: Path) -> None:
     rows = [row("reml", 0, 5.0, paired=versus(0.5, None)), row("reml", 5, 1.0, paired=versus(-3.0, 0.02))]
     write(tmp_path, [row("scratch", 0, 4.5), row("scratch", 5, 4.0), *rows])
     line = line_of(pages(tmp_path)["index.md"], "| `reml` minus `scratch`")
-    assert line == "| `reml` minus `scratch` | +0.500, undecided (25%) | -3.000 ± 0.02, better (25%) |"
+    assert line == "| `reml` minus `scratch` | +0.500, one seed (25%) | -3.000 ± 0.02, better (25%) |"
 
 
 def test_what_is_told_under_a_table(tmp_path: Path) -> None:

@@ -112,6 +112,19 @@ def test_rows_replace_those_of_their_key_and_keep_the_others(tmp_path: Path) -> 
     assert len({key_of(each) for each in expected}) == len(expected)
 
 
+def test_a_row_that_stays_loses_its_differences_to_rows_that_do_not(tmp_path: Path) -> None:
+    """They were of other trainings, maybe of other seeds."""
+    path = tmp_path / "rows.json"
+    found: Row = {"difference": 1.0}
+    first = [row("a", paired={"b": found, "c": found}), row("a", step=0, paired={"b": found}), row("b"), row("c")]
+    merge_rows(path, first)
+    assert merge_rows(path, [row("a", mean=2.0, paired={"b": found}), row("c")])[0]["paired"] == {"b": found}
+    merge_rows(path, first)
+    (kept, other, *_) = merge_rows(path, [row("b")])
+    assert (kept["paired"], other) == ({"c": found}, first[1])
+    assert "paired" not in merge_rows(path, [row("c")])[0]
+
+
 @pytest.mark.parametrize("name", KEY)
 def test_every_part_of_the_key_tells_rows_apart(name: str, tmp_path: Path) -> None:
     other = row() | {name: "heldout" if name == "split" else 77}
