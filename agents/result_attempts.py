@@ -11,6 +11,8 @@ from agents.rows import read_list
 ATTEMPT_FIELDS = ("title", "question", "tried", "found", "figures")
 """What every attempt holds; "command" is its to give."""
 
+INTRODUCTION = "And what did, where it took several tries or is not part of a recipe."
+
 
 def attempts_page(path: Path) -> str:
     """The page's text, but for its first line.
@@ -19,7 +21,7 @@ def attempts_page(path: Path) -> str:
         ValueError: an entry that is not as it should be.
     """
     attempts = [_attempt(attempt) for attempt in read_attempts(path)]
-    return "\n\n".join(["# What did not work", *(attempts or ["No attempts are recorded yet."])])
+    return "\n\n".join(["# What did not work", INTRODUCTION, *(attempts or ["No attempts are recorded yet."])])
 
 
 def read_attempts(path: Path) -> list[dict[str, Any]]:

@@ -80,7 +80,8 @@ SECTIONS = (
     Section(
         "omniglot.json",
         "Omniglot",
-        "Real images, 5-way. `omniglot`: characters never seen; `omniglot-alphabets`: alphabets never seen; "
+        "Real images, 5-way, of the two small background archives: 160 characters to train on, 62 to test on. Papers "
+        "train on 1,200. `omniglot`: characters never seen; `omniglot-alphabets`: alphabets never seen; "
         "`omniglot-domains`: characters as they are, inverted, or with permuted pixels.",
     ),
     Section(
@@ -91,8 +92,8 @@ SECTIONS = (
         "Training takes half as many. `random` and `pretrained` take the step size that validation tasks like best. "
         "`maml_rl` keeps LVC's derivatives and follows the meta-gradient by Adam; what stands behind its slash changes "
         "one of the two, or both. `reml/maml_rl_pool` is PPO that chooses the size of every update on the pool of "
-        "`maml_rl`, `reml/pretrained_pool` on that of `pretrained`; `reml/layers` also picks one of eight layers. In "
-        "`reml` the pool of `maml_rl` goes on learning, by the updates that the agent chooses. "
+        "`maml_rl`, `reml/pretrained_pool` on that of `pretrained`. In `reml` the pool of `maml_rl` learns on by "
+        "the updates that the agent chooses; `reml/layers` is that with eight layers to pick from. "
         "[Policies](../meta_rl.md) tells what the controls do.",
         # Random weights are so far below that there would be nothing else to see.
         curves=(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from rich import print as show
@@ -29,6 +29,9 @@ Train = Callable[[Problem], Learner | Ensemble]
 @dataclass(frozen=True)
 class RivalConfig:
     """What every rival's command asks for."""
+
+    trained: ClassVar[bool] = True
+    """Whether it draws training tasks."""
 
     family: Family = "sinusoid"
     """family of tasks"""
@@ -59,11 +62,12 @@ class RivalConfig:
         learner = train(problem)
         seconds = time.monotonic() - start
         family, metric = problem.family, problem.recipe.metric
+        drawn = problem.tasks if self.trained else 0
         steps = TABLE_STEPS if family.fixed_data else POLICY_STEPS
         result = evaluate(learner, family, tasks=self.evaluation_tasks, steps=steps)
         show(
             f"\n[bold]{family.name}, {family.shots} shots, held-out tasks[/bold]\n{metric} on the query set, mean ± "
-            f"95 % interval over {self.evaluation_tasks} tasks (median); {problem.tasks:,} training tasks in "
+            f"95 % interval over {self.evaluation_tasks} tasks (median); {drawn:,} training tasks in "
             f"{seconds:.0f} s; {count_parameters(learner):,} parameters:\n"
         )
         print(table([result], metric, steps))

@@ -57,7 +57,7 @@ def after_one_step(learner: Learner) -> dict[int, float]:
 
 
 def test_maml_reproduces_the_published_row() -> None:
-    """Trained at 5 shots for one step; published 1.13, .85, .71, recomputed with the authors' code 1.07, .78, .68."""
+    """Trained at 5 shots for one step; published 1.13, .85, .71, recomputed 1.07, .78, .68."""
     family = make_family("sinusoid", shots=5)
     learner = maml.train(Problem(family, recipe_for(family), 600_000, 0), 1, CLASSIC)
     found = after_one_step(learner)
