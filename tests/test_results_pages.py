@@ -17,6 +17,7 @@ from agents.result_groups import read_groups
 from agents.result_sections import SECTIONS
 from agents.result_tables import number, results_table, verdict
 from agents.results import Config, main, pages
+from agents.rows import key_of, read_list
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "results"
 SMALL = 150_000  # bytes of a plot
@@ -25,6 +26,17 @@ SMALL = 150_000  # bytes of a plot
 def test_the_committed_pages_are_those_of_the_committed_rows() -> None:
     made = pages(FOLDER)
     assert {name: (FOLDER / name).read_text() for name in made} == made, "run python -m agents.results"
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.json")), ids=lambda path: path.stem)
+def test_committed_differences_are_those_of_committed_rows(path: Path) -> None:
+    """Where both have all seeds, the mean difference is the difference of the means: none is of older trainings."""
+    rows = {key_of(each): each for each in read_list(path) if "learner" in each}
+    for key, one in rows.items():
+        for name, versus in one.get("paired", {}).items():
+            other = rows[name, *key[1:]]
+            if one["seeds"] == other["seeds"]:
+                assert versus["difference"] == pytest.approx(one["mean"] - other["mean"], abs=1e-5), (key, name)
 
 
 def test_the_committed_plots_are_those_that_the_page_shows() -> None:
