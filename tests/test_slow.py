@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from omniglot_archive import REAL_DATA
 
-from agents import maml, maml_rl, meta_sgd
+from agents import maml, meta_sgd
 from agents.headroom import AGENTS, HORIZON, STEPS, returns
 from agents.problem import CLASSIC, Problem
-from agents.recipes import POLICY_BATCH, recipe_for
+from agents.recipes import recipe_for
 from agents.reml import Reml
 from agents.runs import Run
 from agents.train import Config, problem_of
@@ -89,24 +89,3 @@ def test_plain_agents_close_two_thirds_of_the_gap(name: str) -> None:
     reached = returns(evaluate(learner, "sinusoid", **protocol)).mean()
     assert np.isfinite([blind, best, reached]).all()
     assert reached - blind > 2 / 3 * (best - blind)
-
-
-def test_one_policy_gradient_step_reaches_far_from_what_maml_rl_learns() -> None:
-    """From about -40 to the -12 of the literature, after a fifth of the recipe's meta-updates."""
-    family = make_family("navigation", shots=20, queries=20)
-    recipe = recipe_for(family)
-    learner = maml_rl.train(Problem(family, recipe, 50 * POLICY_BATCH, seed=0))
-    result = evaluate(learner, family.replace(shots=40, queries=40), steps=(0, 1), tasks=60)
-    assert result.values(0, "return").mean() < -30.0
-    assert result.values(1, "return").mean() > -14.0
-
-
-def test_an_agent_that_chooses_the_steps_of_policies_beats_fixed_ones(tmp_path: Path) -> None:
-    """After a third of the recipe's budget, on the same pool and tasks."""
-    learner = meta_train(Config(family="navigation", bootstrap_iterations=50, total_steps=5_000), tmp_path / "run")
-    still = plan_learner("x", learner.pool, learner.arguments, (), 0.0)
-    family = make_family("navigation", shots=40, queries=40)
-    agent, fixed = (evaluate(each, family, steps=(0, 1, 2), tasks=100) for each in (learner, still))
-    assert (agent.values(0, "return") == fixed.values(0, "return")).all()
-    assert agent.values(1, "return").mean() > fixed.values(1, "return").mean() + 3.0
-    assert agent.values(2, "return").mean() > -7.0
