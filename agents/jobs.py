@@ -12,6 +12,7 @@ from agents.benchmarks import BENCHMARKS
 from agents.learners import LEARNERS
 from agents.problem import Problem, count_parameters
 from agents.recipes import recipe_for
+from agents.rival import UNTRAINED
 from agents.step_rules import HandRule, Regression, rule_learner
 from agents.stored_jobs import StoredJob
 from gym_reml import controls
@@ -23,7 +24,6 @@ from gym_reml.tasks.policy import PolicyFamily
 
 CONTROLLED = ("reml", "reml_multipliers", "reml/maml_rl_pool", "reml/pretrained_pool", "reml/layers")
 FEW_TUNING_TASKS = 50
-UNTRAINED = ("scratch", "random")
 
 
 @dataclass(frozen=True)

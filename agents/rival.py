@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from rich import print as show
@@ -22,6 +22,9 @@ from gym_reml.results import table
 
 VALIDATION_TASKS, POLICY_VALIDATION_TASKS = 200, 40
 
+UNTRAINED = ("scratch", "random")
+"""Those who draw no training tasks."""
+
 Train = Callable[[Problem], Learner | Ensemble]
 """A meta-learner: from a problem to a policy and a trained pool."""
 
@@ -29,9 +32,6 @@ Train = Callable[[Problem], Learner | Ensemble]
 @dataclass(frozen=True)
 class RivalConfig:
     """What every rival's command asks for."""
-
-    trained: ClassVar[bool] = True
-    """Whether it draws training tasks."""
 
     family: Family = "sinusoid"
     """family of tasks"""
@@ -62,7 +62,7 @@ class RivalConfig:
         learner = train(problem)
         seconds = time.monotonic() - start
         family, metric = problem.family, problem.recipe.metric
-        drawn = problem.tasks if self.trained else 0
+        drawn = 0 if learner.name in UNTRAINED else problem.tasks
         steps = TABLE_STEPS if family.fixed_data else POLICY_STEPS
         result = evaluate(learner, family, tasks=self.evaluation_tasks, steps=steps)
         show(

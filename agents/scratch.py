@@ -15,8 +15,6 @@ from gym_reml.learner import Learner
 class Config(RivalConfig):
     """Fresh weights for every task: what a meta-learner that learned nothing would do."""
 
-    trained = False
-
 
 def train(problem: Problem) -> Learner:
     """Random weights with the best step size; no training task is drawn."""

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gym_reml.checks import is_number
+from gym_reml.checks import is_integer, is_number
 from gym_reml.network import Filled, Trace, Weights, backward, descend, forward, gradient_norms, prepare
 from gym_reml.pool import LayerPool
 from gym_reml.running_statistics import SeenStatistics
@@ -179,7 +179,7 @@ class LearningOptions:
     def __post_init__(self) -> None:
         for name, least in (("batch_size", 1), ("passes", 1), ("seed", 0)):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+            if not is_integer(value) or value < least:
                 raise ValueError(f"learn_kwargs: {name}={value!r} must be an integer from {least}")
         for name in ("learning_rate", "rates_learning_rate", "constants_learning_rate", "clip"):
             value = getattr(self, name)
@@ -235,8 +235,6 @@ class PoolLearner:
                 f"learn={rule!r}: averages fast weights, which norms that go by the step are not; "
                 f"this pool learns by one of {', '.join(map(repr, GRADIENT_RULES))}"
             )
-        if rule == "reptile" and options is not None and (options.learning_rate or 0.0) > 1.0:
-            raise ValueError(f"learn_kwargs: learning_rate={options.learning_rate!r} must be at most 1, all of the way")
         self.pool, self.family, self.rule = pool, family, rule
         self.options = options or LearningOptions()
         self.updates = self.dropped = 0
@@ -245,6 +243,8 @@ class PoolLearner:
         rate = self.options.learning_rate
         self._scale = 1.0
         self._rate = rate if rate is not None else 0.5 if rule == "reptile" else 2e-3
+        if rule == "reptile" and self._rate > 1.0:
+            raise ValueError(f"learn_kwargs: learning_rate={rate!r} must be at most 1, all of the way")
         groups: list[dict[str, Any]] = [{"params": list(pool.parameters.values()), "lr": self._rate}]
         if pool.rates:
             groups.append({"params": list(pool.rates.values()), "lr": self.options.rates_learning_rate})
