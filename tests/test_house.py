@@ -1,4 +1,4 @@
-"""The house stays as it was drawn: which way imports point, what an import loads, sizes, dependencies, randomness."""
+"""The house stays as it was drawn: which way imports point, what an import loads, dependencies, randomness."""
 
 from __future__ import annotations
 
@@ -40,9 +40,6 @@ README_COMMANDS = [
     SET_UP + '".[agents]" && .venv/bin/python -m agents.train',
     SET_UP + '".[test]" && .venv/bin/pytest',
 ]
-
-MAX_LINES = 400
-
 
 def module_name(path: Path) -> str:
     parts = path.relative_to(ROOT).with_suffix("").parts
@@ -140,11 +137,6 @@ def test_import_loads_nothing_heavy() -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
     assert done.stdout.strip() == "[]", done.stderr
-
-
-@pytest.mark.parametrize("module", SOURCES)
-def test_files_stay_short(module: str) -> None:
-    assert len(SOURCES[module].read_text(encoding="utf-8").splitlines()) <= MAX_LINES
 
 
 def test_core_dependencies() -> None:
