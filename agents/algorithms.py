@@ -7,10 +7,11 @@ from typing import Any
 
 from stable_baselines3.common.vec_env import VecNormalize
 
-from agents.designs import CAREFUL, DESIGNS, HYBRID, Design, ReadParts, places
-from agents.rollouts import native
 from gym_reml.learner import find_algorithm
 from gym_reml.sb3 import HybridPolicy, RecurrentHybridPolicy
+
+from .designs import CAREFUL, DESIGNS, HYBRID, Design, ReadParts, places
+from .rollouts import native
 
 ENCODINGS = {
     **dict.fromkeys(("PPO", "A2C", "TRPO", "RecurrentPPO", "MaskablePPO"), "multidiscrete"),

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import gym_reml
-from agents.command import run_command
-from agents.families import family_of
-from agents.runs import Run
-from agents.train import config_of
 from gym_reml.learner import Learner
+
+from .command import run_command
+from .families import family_of
+from .runs import Run
+from .train import config_of
 
 FRAME_MILLISECONDS = 900
 LAST_FRAME_MILLISECONDS = 2200

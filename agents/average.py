@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from agents.command import run_command
-from agents.families import family_of
-from agents.report import TABLE_STEPS
-from agents.runs import Run
-from agents.train import config_of, recipe_of
 from gym_reml.results import Result
+
+from .command import run_command
+from .families import family_of
+from .report import TABLE_STEPS
+from .runs import Run
+from .train import config_of, recipe_of
 
 
 @dataclass(frozen=True)

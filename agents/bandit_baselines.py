@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.gittins import gittins_indices
-from agents.trial_policies import Rows, Seen, TrialPolicy, nearest
+from .gittins import gittins_indices
+from .trial_policies import Rows, Seen, TrialPolicy, nearest
 
 EXPLORATION = 0.1
 """UCB1's factor; the textbook's 1 explores far too much for rewards of arms that are uniformly good."""

@@ -22,9 +22,10 @@ import torch
 from torch import nn
 
 import gym_reml  # noqa: F401  (registers the environments)
-from agents.command import run_command
 from gym_reml.envs.setup import make_setup
 from gym_reml.streams import many_streams
+
+from .command import run_command
 
 WIDTH, LAYERS, QUERIES, STEP_SIZE, CLIP_NORM = 40, 8, 50, 0.01, 10.0
 ACTIONS = 64  # drawn beforehand for each row, and used in turn

@@ -15,8 +15,9 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import gym_reml
-from agents.benchmark import rate
-from agents.command import run_command
+
+from .benchmark import rate
+from .command import run_command
 
 ACTIONS = 64  # drawn beforehand, and used in turn
 

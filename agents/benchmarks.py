@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from agents.learners import OTHER_SHAPE, POLICIES, SUPERVISED
-from agents.recipes import recipe_for
-from agents.report import POLICY_STEPS
 from gym_reml.tasks import make_family
 from gym_reml.tasks.base import TaskFamily
+
+from .learners import OTHER_SHAPE, POLICIES, SUPERVISED
+from .recipes import recipe_for
+from .report import POLICY_STEPS
 
 TRAINING_MIXTURE = ("sinusoid", "absolute", "bump", "cubic", "network", "ramp", "two_sinusoids")
 HELD_OUT = ("linear", "quadratic", "step", "sawtooth")

@@ -9,11 +9,6 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from agents import pretrained
-from agents.policy_gradient import meta_learn_policies, with_inner_rates
-from agents.policy_specialists import specialise_policies
-from agents.problem import TASKS_OF_A_PROBLEM, Problem, own_shape
-from agents.recipes import CLUSTERING_TASKS, COMPETITION_TASKS, META_BATCH, Recipe
 from gym_reml.bootstrap import HIDDEN_SCALE, greedy_competition
 from gym_reml.clusters import Clusters, copy_layer, falling, find_clusters, meta_train
 from gym_reml.learning import LearningOptions, PoolLearner
@@ -21,6 +16,12 @@ from gym_reml.mdp import TrainingMDP
 from gym_reml.objective import Objective
 from gym_reml.pool import LayerPool
 from gym_reml.streams import many_streams
+
+from . import pretrained
+from .policy_gradient import meta_learn_policies, with_inner_rates
+from .policy_specialists import specialise_policies
+from .problem import TASKS_OF_A_PROBLEM, Problem, own_shape
+from .recipes import CLUSTERING_TASKS, COMPETITION_TASKS, META_BATCH, Recipe
 
 Log = Callable[[int, float], None]
 """Takes the number of a round, and its query loss."""

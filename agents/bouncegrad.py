@@ -11,11 +11,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from agents.bootstraps import fresh_pool, recipe_process
-from agents.command import run_command
-from agents.problem import Problem
-from agents.recipes import META_BATCH
-from agents.rival import RivalConfig
 from gym_reml.clusters import falling
 from gym_reml.learner import Learner
 from gym_reml.learning import Episodes, LearningOptions, PoolLearner, replay
@@ -23,6 +18,12 @@ from gym_reml.mdp import TrainingMDP
 from gym_reml.pool import LayerPool
 from gym_reml.spaces import make_encoding
 from gym_reml.tasks.base import Batch, TaskFamily
+
+from .bootstraps import fresh_pool, recipe_process
+from .command import run_command
+from .problem import Problem
+from .recipes import META_BATCH
+from .rival import RivalConfig
 
 TRAINING_PROPOSALS, TEST_PROPOSALS = 4, 40
 FIRST_TEMPERATURE = 0.5

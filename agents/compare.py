@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rich import print as show
 
-from agents.benchmarks import BENCHMARKS
-from agents.command import check_options, run_command
-from agents.jobs import Job
-from agents.learners import LEARNERS
-from agents.rows import Row, merge_rows
-from agents.stored_jobs import run_job, single_thread
-from agents.summarise import rows_of
+from .benchmarks import BENCHMARKS
+from .command import check_options, run_command
+from .jobs import Job
+from .learners import LEARNERS
+from .rows import Row, merge_rows
+from .stored_jobs import run_job, single_thread
+from .summarise import rows_of
 
 if TYPE_CHECKING:
     Name = str

@@ -10,13 +10,13 @@ from typing import Any, Literal
 import numpy as np
 from rich import print as show
 
-from agents.command import check_options, run_command
-from agents.compare import table_of
-from agents.rl2_recipes import Setting
-from agents.rows import Row, make_row, merge_rows
-from agents.stored_jobs import run_job, single_thread
-from agents.trial_baselines import DETERMINISTIC, baselines
-from agents.trial_jobs import METRIC, RL2, Job
+from .command import check_options, run_command
+from .compare import table_of
+from .rl2_recipes import Setting
+from .rows import Row, make_row, merge_rows
+from .stored_jobs import run_job, single_thread
+from .trial_baselines import DETERMINISTIC, baselines
+from .trial_jobs import METRIC, RL2, Job
 
 SEEDS, TRIALS = 3, 1000
 QUICK_SEEDS, QUICK_TRIALS, QUICK_STEPS = 2, 20, 1

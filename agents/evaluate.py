@@ -9,14 +9,15 @@ from pathlib import Path
 import torch
 import tyro
 
-from agents.command import run_command
-from agents.families import Family, family_of, parse_arguments
-from agents.recipes import recipe_for
-from agents.report import compare_with_controls, plot_examples, write_report
-from agents.runs import Run
-from agents.train import config_of
 from gym_reml.learner import Learner
 from gym_reml.tasks import make_family
+
+from .command import run_command
+from .families import Family, family_of, parse_arguments
+from .recipes import recipe_for
+from .report import compare_with_controls, plot_examples, write_report
+from .runs import Run
+from .train import config_of
 
 
 @dataclass(frozen=True)

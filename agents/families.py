@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from agents.recipes import recipe_for
 from gym_reml.tasks import FAMILIES, make_family
 from gym_reml.tasks.base import TaskFamily
+
+from .recipes import recipe_for
 
 if TYPE_CHECKING:
     Family = str

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from agents.command import run_command
-from agents.maml import settings_for
-from agents.meta_gradient import meta_learn
-from agents.problem import Problem, usual_shape
-from agents.rival import RivalConfig
 from gym_reml.learner import Learner
+
+from .command import run_command
+from .maml import settings_for
+from .meta_gradient import meta_learn
+from .problem import Problem, usual_shape
+from .rival import RivalConfig
 
 STEPS = 5
 

@@ -21,7 +21,6 @@ from stable_baselines3 import DQN, PPO, SAC
 from stable_baselines3.common.policies import ActorCriticPolicy
 
 import gym_reml
-from agents.command import run_command
 from gym_reml.controls import STEP_GRID, best_composition, oracle, plan_learner, random_layer
 from gym_reml.envs.net_build import NetBuildEnv
 from gym_reml.evaluation import evaluate
@@ -29,6 +28,8 @@ from gym_reml.learner import Learner
 from gym_reml.results import Result, half_width
 from gym_reml.sb3 import HybridPolicy, make_vec_env
 from gym_reml.spaces import ActionEncoding
+
+from .command import run_command
 
 HORIZON = 5
 STEPS = tuple(range(1, HORIZON + 1))

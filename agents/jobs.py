@@ -8,19 +8,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from agents.benchmarks import BENCHMARKS
-from agents.learners import LEARNERS
-from agents.problem import Problem, count_parameters
-from agents.recipes import recipe_for
-from agents.rival import UNTRAINED
-from agents.step_rules import HandRule, Regression, rule_learner
-from agents.stored_jobs import StoredJob
 from gym_reml import controls
 from gym_reml.evaluation import evaluate
 from gym_reml.learner import Ensemble, Learner
 from gym_reml.results import Result, write_text
 from gym_reml.tasks.base import TaskFamily
 from gym_reml.tasks.policy import PolicyFamily
+
+from .benchmarks import BENCHMARKS
+from .learners import LEARNERS
+from .problem import Problem, count_parameters
+from .recipes import recipe_for
+from .rival import UNTRAINED
+from .step_rules import HandRule, Regression, rule_learner
+from .stored_jobs import StoredJob
 
 CONTROLLED = ("reml", "reml_multipliers", "reml/maml_rl_pool", "reml/pretrained_pool", "reml/layers")
 FEW_TUNING_TASKS = 50

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from agents import bouncegrad, fomaml, maml, maml_plus_plus, maml_rl, meta_sgd, pretrained, reptile, router, scratch
-from agents.problem import Problem, own_shape, usual_shape
-from agents.recipes import multipliers, policy_layers, still_pool
-from agents.reml import Reml
-from agents.runs import Run
 from gym_reml.learner import Ensemble, Learner
+
+from . import bouncegrad, fomaml, maml, maml_plus_plus, maml_rl, meta_sgd, pretrained, reptile, router, scratch
+from .problem import Problem, own_shape, usual_shape
+from .recipes import multipliers, policy_layers, still_pool
+from .reml import Reml
+from .runs import Run
 
 Train = Callable[[Problem, Path], "Learner | Ensemble"]
 """From a problem and a folder for whatever the training writes to a meta-learner."""

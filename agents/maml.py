@@ -9,16 +9,17 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticPolicy
 
-from agents.algorithms import WIDE
-from agents.bootstraps import fresh_pool
-from agents.command import run_command
-from agents.meta_gradient import Settings, meta_learn
-from agents.problem import Problem, Shape, own_shape, usual_shape
-from agents.rival import RivalConfig
 from gym_reml.learner import Learner
 from gym_reml.mdp import TrainingMDP
 from gym_reml.objective import Objective
 from gym_reml.spaces import make_encoding
+
+from .algorithms import WIDE
+from .bootstraps import fresh_pool
+from .command import run_command
+from .meta_gradient import Settings, meta_learn
+from .problem import Problem, Shape, own_shape, usual_shape
+from .rival import RivalConfig
 
 STEP_BINS = 13
 

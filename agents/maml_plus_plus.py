@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from agents.command import run_command
-from agents.maml import settings_for
-from agents.meta_gradient import meta_learn
-from agents.problem import Problem, Shape, own_shape
-from agents.rival import VALIDATION_TASKS, RivalConfig
 from gym_reml.clusters import falling
 from gym_reml.evaluation import evaluate
 from gym_reml.learner import Ensemble, Learner
 from gym_reml.learning import PoolLearner
 from gym_reml.pool import LayerPool
+
+from .command import run_command
+from .maml import settings_for
+from .meta_gradient import meta_learn
+from .problem import Problem, Shape, own_shape
+from .rival import VALIDATION_TASKS, RivalConfig
 
 STEPS = 5
 EPOCHS = 100

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Literal
 
 from tqdm import tqdm
 
-from agents.command import run_command
-from agents.policy_gradient import meta_learn_policies, with_inner_rates
-from agents.problem import Problem, own_shape
-from agents.recipes import POLICY_BATCH
-from agents.rival import RivalConfig
 from gym_reml.learner import Learner
 from gym_reml.tasks import FAMILIES
 from gym_reml.tasks.policy import PolicyFamily
+
+from .command import run_command
+from .policy_gradient import meta_learn_policies, with_inner_rates
+from .problem import Problem, own_shape
+from .recipes import POLICY_BATCH
+from .rival import RivalConfig
 
 if TYPE_CHECKING:
     PolicyName = str

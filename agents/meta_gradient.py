@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from tqdm import tqdm
 
-from agents.problem import Problem, Shape
 from gym_reml.clusters import Schedule, cosine, meta_train, nothing
 from gym_reml.learning import LearningOptions, PoolLearner
 from gym_reml.pool import LayerPool
+
+from .problem import Problem, Shape
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from agents.command import run_command
-from agents.maml import settings_for
-from agents.meta_gradient import meta_learn
-from agents.problem import Problem, Shape, own_shape, usual_shape
-from agents.recipes import multipliers
-from agents.rival import RivalConfig
 from gym_reml.learner import Learner
+
+from .command import run_command
+from .maml import settings_for
+from .meta_gradient import meta_learn
+from .problem import Problem, Shape, own_shape, usual_shape
+from .recipes import multipliers
+from .rival import RivalConfig
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from agents.bandit_baselines import Gittins
-from agents.command import run_command
-from agents.tabular_baselines import BEB, bonus_for
 from gym_reml.trials import NAMESPACE
+
+from .bandit_baselines import Gittins
+from .command import run_command
+from .tabular_baselines import BEB, bonus_for
 
 ARMS = 5
 

@@ -9,13 +9,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from agents.outer_updates import OUTER_UPDATES
-from agents.problem import Problem, own_shape
-from agents.recipes import POLICY_BATCH
 from gym_reml.learning import Episodes
 from gym_reml.mdp import TrainingMDP
 from gym_reml.pool import LayerPool
 from gym_reml.tasks.policy import PolicyFamily
+
+from .outer_updates import OUTER_UPDATES
+from .problem import Problem, own_shape
+from .recipes import POLICY_BATCH
 
 INNER_RATES = (0.5, 0.25)
 """Of the first update, which is the one that is trained for, and of all that follow: those of MAML's authors."""

@@ -8,15 +8,16 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from agents.outer_updates import Ascent
-from agents.policy_gradient import INNER_RATES, live, meta_learn_policies, policy_family
-from agents.problem import TASKS_OF_A_PROBLEM, Problem
-from agents.recipes import POLICY_BATCH, POLICY_CLUSTERING_TASKS
 from gym_reml.clusters import Clusters, find_clusters
 from gym_reml.mdp import TrainingMDP
 from gym_reml.objective import Objective
 from gym_reml.pool import LayerPool
 from gym_reml.streams import many_streams
+
+from .outer_updates import Ascent
+from .policy_gradient import INNER_RATES, live, meta_learn_policies, policy_family
+from .problem import TASKS_OF_A_PROBLEM, Problem
+from .recipes import POLICY_BATCH, POLICY_CLUSTERING_TASKS
 
 SMALL = 0.1
 """Scale of fresh residual layers: nearly the identity, so that what MAML-RL has learned is what they start from."""

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 import torch
 from tqdm import tqdm
 
-from agents.command import run_command
-from agents.problem import Problem, usual_shape
-from agents.rival import RivalConfig, tuned_learner
 from gym_reml.clusters import cosine
 from gym_reml.learner import Learner
 from gym_reml.learning import Episodes, LearningOptions, PoolLearner
 from gym_reml.pool import LayerPool
+
+from .command import run_command
+from .problem import Problem, usual_shape
+from .rival import RivalConfig, tuned_learner
 
 BATCH = 32
 FINETUNING_STEPS = (1e-4, 1.0)

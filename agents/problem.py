@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from agents.recipes import Recipe
 from gym_reml.controls import plan_learner
 from gym_reml.learner import Ensemble, Learner
 from gym_reml.mdp import TrainingMDP
@@ -15,6 +14,8 @@ from gym_reml.objective import Objective
 from gym_reml.pool import LayerPool
 from gym_reml.streams import many_streams
 from gym_reml.tasks.base import TaskFamily
+
+from .recipes import Recipe
 
 TASKS_OF_A_PROBLEM = 1_000_003
 """Seeds of training tasks that one seed of a problem may use without meeting those of another."""

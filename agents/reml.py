@@ -18,18 +18,19 @@ from stable_baselines3.common.vec_env import VecNormalize
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from agents.algorithms import encoding_of, make_agent, prefer_neutral_steps, settings_of
-from agents.bootstraps import bootstrap, learning_options, recipe_process
-from agents.designs import DESIGNS
-from agents.imitation import ROUNDS, imitate, show_clusters
-from agents.problem import Problem
-from agents.rollouts import native, pool_learner
-from agents.runs import TASKS_OF_A_RUN, Run
 from gym_reml.clusters import Clusters
 from gym_reml.learner import Learner, Normaliser, find_algorithm
 from gym_reml.pool import LayerPool
 from gym_reml.pool_files import load_safely, save_atomically
 from gym_reml.sb3 import make_vec_env
+
+from .algorithms import encoding_of, make_agent, prefer_neutral_steps, settings_of
+from .bootstraps import bootstrap, learning_options, recipe_process
+from .designs import DESIGNS
+from .imitation import ROUNDS, imitate, show_clusters
+from .problem import Problem
+from .rollouts import native, pool_learner
+from .runs import TASKS_OF_A_RUN, Run
 
 IDS = {"box": "NetBuild-v0", "multidiscrete": "NetBuildMultiDiscrete-v0", "discrete": "NetBuildDiscrete-v0"}
 CHECKPOINT_SECONDS = 15.0

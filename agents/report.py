@@ -13,12 +13,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 from rich import print as show
 
-from agents.rows import LOWER_IS_BETTER
 from gym_reml import controls
 from gym_reml.evaluation import evaluate, rollout
 from gym_reml.learner import Learner
 from gym_reml.results import Result, half_width, table, write_text
 from gym_reml.tasks.base import TaskFamily
+
+from .rows import LOWER_IS_BETTER
 
 TABLE_STEPS = (0, 1, 5, 10)
 POLICY_STEPS = (0, 1, 2, 3, 4)

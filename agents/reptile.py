@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from agents.command import run_command
-from agents.meta_gradient import Settings, meta_learn
-from agents.problem import Problem, usual_shape
-from agents.rival import RivalConfig, tuned_learner
 from gym_reml.learner import Learner
+
+from .command import run_command
+from .meta_gradient import Settings, meta_learn
+from .problem import Problem, usual_shape
+from .rival import RivalConfig, tuned_learner
 
 STEPS = 10
 FINETUNING_STEPS = (1e-3, 1.0)

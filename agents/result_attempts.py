@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from agents.result_tables import number, table
-from agents.rows import read_list
+from .result_tables import number, table
+from .rows import read_list
 
 ATTEMPT_FIELDS = ("title", "question", "tried", "found", "figures")
 """What every attempt holds; "command" is its to give."""

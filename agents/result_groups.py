@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agents.learners import POLICIES
-from agents.result_sections import Section
-from agents.rows import KEY, LOWER_IS_BETTER, Row, key_of, read_rows
+from .learners import POLICIES
+from .result_sections import Section
+from .rows import KEY, LOWER_IS_BETTER, Row, key_of, read_rows
 
 SPLITS: dict[str | None, str] = {None: "", "heldout": "never trained on", "train": "trained on"}
 """What tables call the splits, in their order."""

@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 from PIL import Image
 
-from agents.report import COLOURS, LOG_TICKS
-from agents.result_groups import Group
-from agents.result_sections import Section
+from .report import COLOURS, LOG_TICKS
+from .result_groups import Group
+from .result_sections import Section
 
 MARKERS = "osDv^PX*"
 PANELS_IN_A_ROW = 3

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from agents.learners import LEARNERS, POLICIES
-from agents.rows import KEY
+from .learners import LEARNERS, POLICIES
+from .rows import KEY
 
 MAIN = ("maml_5", "reml", "meta_sgd", "maml_plus_plus", "router", "maml_matched", "reml_multipliers", "scratch")
 """Who is drawn unless a section says otherwise, one for each of the colours: they keep theirs in all sections."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from agents.published import REFERENCES
-from agents.result_groups import SECOND_SHAPE, Group
-from agents.rows import Row
+from .published import REFERENCES
+from .result_groups import SECOND_SHAPE, Group
+from .rows import Row
 
 
 def results_table(group: Group, learners: Sequence[str], *, bold: bool) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from agents.command import run_command
-from agents.result_attempts import attempts_page
-from agents.result_groups import Group, read_groups
-from agents.result_plots import alt_text, plot_groups
-from agents.result_sections import SECTIONS, Section
-from agents.result_tables import about, controls_table, differences, references, results_table, summary
 from gym_reml.results import write_text
+
+from .command import run_command
+from .result_attempts import attempts_page
+from .result_groups import Group, read_groups
+from .result_plots import alt_text, plot_groups
+from .result_sections import SECTIONS, Section
+from .result_tables import about, controls_table, differences, references, results_table, summary
 
 MADE = "<!-- Made by `python -m agents.results` from the JSON files beside it: edits are lost. -->"
 ATTEMPTS = "attempts.json"

@@ -10,15 +10,16 @@ from typing import Any
 import torch
 from rich import print as show
 
-from agents.families import Family, family_of
-from agents.problem import Problem, Shape, count_parameters
-from agents.recipes import recipe_for
-from agents.report import POLICY_STEPS, TABLE_STEPS
 from gym_reml.controls import tune_step
 from gym_reml.evaluation import evaluate
 from gym_reml.learner import Ensemble, Learner
 from gym_reml.pool import LayerPool
 from gym_reml.results import table
+
+from .families import Family, family_of
+from .problem import Problem, Shape, count_parameters
+from .recipes import recipe_for
+from .report import POLICY_STEPS, TABLE_STEPS
 
 VALIDATION_TASKS, POLICY_VALIDATION_TASKS = 200, 40
 

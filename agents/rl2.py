@@ -13,14 +13,15 @@ import tyro
 from numpy.typing import NDArray
 from rich import print as show
 
-from agents.command import check_options, run_command
-from agents.rl2_recipes import EnvName, Recipe, Setting, recipe_for
-from agents.rl2_training import train
-from agents.runs import Run
-from agents.trial_baselines import baselines
 from gym_reml.learner import Policy
 from gym_reml.results import half_width
 from gym_reml.trials import TrialReturns, evaluate_trials
+
+from .command import check_options, run_command
+from .rl2_recipes import EnvName, Recipe, Setting, recipe_for
+from .rl2_training import train
+from .runs import Run
+from .trial_baselines import baselines
 
 
 @dataclass(frozen=True)

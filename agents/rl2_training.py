@@ -14,14 +14,15 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize
 from tqdm import tqdm
 
-from agents.algorithms import LinearSchedule
-from agents.rl2_pairs import STACKED, PairFeatures, Stacked
-from agents.rl2_policy import TrialLstmPolicy
-from agents.rl2_recipes import ACTIONS, STATES, Recipe, Setting
-from agents.runs import TASKS_OF_A_RUN, Run
 from gym_reml.learner import Policy
 from gym_reml.results import write_text
 from gym_reml.sb3 import make_vec_env
+
+from .algorithms import LinearSchedule
+from .rl2_pairs import STACKED, PairFeatures, Stacked
+from .rl2_policy import TrialLstmPolicy
+from .rl2_recipes import ACTIONS, STATES, Recipe, Setting
+from .runs import TASKS_OF_A_RUN, Run
 
 CHECKPOINT_SECONDS = 60.0
 CURVE_POINTS = 100

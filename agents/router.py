@@ -17,16 +17,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from agents.bootstraps import bootstrap, learning_options, recipe_process
-from agents.command import run_command
-from agents.problem import TASKS_OF_A_PROBLEM, Problem
-from agents.recipes import META_BATCH
-from agents.rival import RivalConfig
 from gym_reml.clusters import falling
 from gym_reml.learner import Learner
 from gym_reml.learning import Episodes, PoolLearner, replay
 from gym_reml.mdp import TrainingMDP
 from gym_reml.spaces import make_encoding
+
+from .bootstraps import bootstrap, learning_options, recipe_process
+from .command import run_command
+from .problem import TASKS_OF_A_PROBLEM, Problem
+from .recipes import META_BATCH
+from .rival import RivalConfig
 
 LABELLED_SHARE = 0.04
 LABEL_BATCH = 16

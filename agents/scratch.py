@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agents.command import run_command
-from agents.problem import Problem, usual_shape
-from agents.rival import RivalConfig, tuned_learner
 from gym_reml.controls import SCRATCH_STEPS
 from gym_reml.learner import Learner
+
+from .command import run_command
+from .problem import Problem, usual_shape
+from .rival import RivalConfig, tuned_learner
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,11 @@ import torch
 from tqdm import tqdm
 
 import gym_reml
-from agents.command import run_command
 from gym_reml.bootstrap import HIDDEN_SCALE, greedy_competition
 from gym_reml.pool import LayerPool
 from gym_reml.tasks import make_family
+
+from .command import run_command
 
 PACKAGED = Path(gym_reml.__file__).parent / "data" / "sinusoid_specialists.pt"
 

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.problem import TASKS_OF_A_PROBLEM
 from gym_reml.envs.setup import Setup, make_setup
 from gym_reml.learner import Learner
 from gym_reml.streams import row_streams
 from gym_reml.tasks.policy import PolicyFamily
+
+from .problem import TASKS_OF_A_PROBLEM
 
 GRID = (-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75)
 """Where on the logarithmic range the regression looks for the best step."""

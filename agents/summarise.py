@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from agents.benchmarks import BENCHMARKS
-from agents.jobs import Job
-from agents.learners import OTHER_SHAPE
-from agents.rows import Row, make_row, paired
 from gym_reml.results import Result
+
+from .benchmarks import BENCHMARKS
+from .jobs import Job
+from .learners import OTHER_SHAPE
+from .rows import Row, make_row, paired
 
 COMPARED = {
     "reml": (

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.finite_planning import action_values
-from agents.tabular_belief import Belief
-from agents.trial_policies import Rows, Seen, TrialPolicy, nearest
+from .finite_planning import action_values
+from .tabular_belief import Belief
+from .trial_policies import Rows, Seen, TrialPolicy, nearest
 
 BONUSES = {"beb": {10: 0.4, 25: 0.6, 50: 1.0}, "myopic": {10: 0.5, 25: 0.75, 50: 1.0}}
 """By the episodes of a trial: the best on 1,000 training tasks, of numbers from .25 to 1.5."""

@@ -11,15 +11,16 @@ import torch
 import tyro
 from rich import print as show
 
-from agents.algorithms import ENCODINGS
-from agents.command import check_options, run_command
-from agents.families import Family, family_of
-from agents.problem import Problem
-from agents.recipes import Recipe, recipe_for
-from agents.reml import Reml
-from agents.report import compare_with_controls, plot_examples, write_report
-from agents.runs import Run
 from gym_reml.tasks.base import TaskFamily
+
+from .algorithms import ENCODINGS
+from .command import check_options, run_command
+from .families import Family, family_of
+from .problem import Problem
+from .recipes import Recipe, recipe_for
+from .reml import Reml
+from .report import compare_with_controls, plot_examples, write_report
+from .runs import Run
 
 if TYPE_CHECKING:
     Algorithm = str

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from agents.bandit_baselines import UCB1, BanditPolicy, EpsilonGreedy, Gittins, RandomArm, Thompson, epsilon_for
-from agents.rl2_recipes import ACTIONS, INNER_STEPS, STATES, Setting
-from agents.tabular_baselines import BEB, PSRL, Greedy, Myopic, Oracle, RandomAction, TabularPolicy, bonus_for
+from .bandit_baselines import UCB1, BanditPolicy, EpsilonGreedy, Gittins, RandomArm, Thompson, epsilon_for
+from .rl2_recipes import ACTIONS, INNER_STEPS, STATES, Setting
+from .tabular_baselines import BEB, PSRL, Greedy, Myopic, Oracle, RandomAction, TabularPolicy, bonus_for
 
 DETERMINISTIC = ("gittins", "ucb1", "greedy", "beb", "myopic", "oracle")
 """Baselines that draw nothing: every seed gives the same."""

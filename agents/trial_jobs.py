@@ -9,14 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from agents.rl2 import play
-from agents.rl2_recipes import Setting, recipe_for
-from agents.rl2_training import train
-from agents.runs import Run
-from agents.stored_jobs import StoredJob
-from agents.trial_baselines import baselines
 from gym_reml.learner import Policy
 from gym_reml.results import Result, write_text
+
+from .rl2 import play
+from .rl2_recipes import Setting, recipe_for
+from .rl2_training import train
+from .runs import Run
+from .stored_jobs import StoredJob
+from .trial_baselines import baselines
 
 RL2 = "rl2"
 METRIC = "return"

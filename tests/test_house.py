@@ -41,6 +41,7 @@ README_COMMANDS = [
     SET_UP + '".[test]" && .venv/bin/pytest',
 ]
 
+
 def module_name(path: Path) -> str:
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
