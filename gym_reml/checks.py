@@ -22,3 +22,20 @@ def check_integer(argument: str, value: Any, least: int = 1) -> None:
     if not is_integer(value) or value < least:
         wanted = {0: "an integer that is not negative", 1: "a positive integer"}
         raise ValueError(f"{argument}={value!r}: must be {wanted.get(least, f'an integer of at least {least}')}")
+
+
+def read_number(name: str, value: Any) -> float:
+    """The one number that an environment gave as `name`: a number, or an array or tensor that holds exactly one.
+
+    Raises:
+        ValueError: anything else; the message names it.
+    """
+    # Tensors that need a gradient, or lie elsewhere, are no arrays before this.
+    held = value.detach().cpu() if hasattr(value, "detach") else value
+    try:
+        array = np.asarray(held)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}={value!r}: must be one number") from error
+    if array.shape not in ((), (1,)) or array.dtype.kind not in "biuf":
+        raise ValueError(f"{name}={value!r}: must be one number, found {array.dtype} of shape {array.shape}")
+    return float(array.reshape(()))
