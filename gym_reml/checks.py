@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+NUMBERS = "biuf"
+"""Kinds of numpy types that are numbers."""
+
+Arrays = dict[str, NDArray[Any]]
 
 
 def is_integer(value: Any) -> bool:
@@ -36,6 +43,45 @@ def read_number(name: str, value: Any) -> float:
         array = np.asarray(held)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name}={value!r}: must be one number") from error
-    if array.shape not in ((), (1,)) or array.dtype.kind not in "biuf":
+    if array.shape not in ((), (1,)) or array.dtype.kind not in NUMBERS:
         raise ValueError(f"{name}={value!r}: must be one number, found {array.dtype} of shape {array.shape}")
     return float(array.reshape(()))
+
+
+def read_parameters(given: Any, like: Arrays, rows: NDArray[np.int64], count: int) -> Arrays:
+    """Parameters of tasks that a user gave, with names, shapes and types of `like`, (1, ...) each; see `read_task`."""
+    if not isinstance(given, Mapping):
+        raise ValueError(f"options: task={given!r}: must be a dict of {_names(like)}")
+    # Infos of vector environments have a mask beside every name: handed back, they are passed over.
+    values = {name: value for name, value in given.items() if name in like or str(name)[:1] != "_"}
+    if set(values) != set(like):
+        raise ValueError(f"options: task: has {_names(values)}, must have {_names(like)}")
+    return {name: _read_parameter(name, values[name], blank, rows, count) for name, blank in like.items()}
+
+
+def check_places(name: str, places: NDArray[Any], length: int) -> None:
+    """Raises a ValueError where a parameter that says a place in a list lies outside of it."""
+    outside = places[(places < 0) | (places >= length)]
+    if len(outside):
+        raise ValueError(f"options: task: {name}={outside.tolist()}: must be from 0 to {length - 1}")
+
+
+def _names(names: Iterable[Any]) -> str:
+    return ", ".join(map(repr, names)) or "nothing"
+
+
+def _read_parameter(name: str, value: Any, blank: NDArray[Any], rows: NDArray[np.int64], count: int) -> NDArray[Any]:
+    wrong = f"options: task: {name}={value!r}: must be"
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{wrong} numbers of shape {blank.shape[1:]}") from error
+    if array.dtype.kind not in NUMBERS or not np.isfinite(array).all():
+        raise ValueError(f"{wrong} finite numbers")
+    if blank.dtype.kind in "biu" and (array != np.rint(array)).any():
+        raise ValueError(f"{wrong} integers")
+    if array.shape == (count, *blank.shape[1:]):
+        return array[rows].astype(blank.dtype)
+    if array.shape == blank.shape[1:]:
+        return np.repeat(array[None].astype(blank.dtype), len(rows), axis=0)
+    raise ValueError(f"{wrong} of shape {blank.shape[1:]}, or for all rows {(count, *blank.shape[1:])}")

@@ -68,6 +68,7 @@ class TrainingMDP:
         self.support_loss, self.query_loss = self._losses
         self._metrics: dict[str, Array] = {}
         self.tasks: Tasks = {}
+        self._parameters: Tasks = {}
         self.support: Batch
         self.query: Batch
         self.streams: list[RowStreams] = []
@@ -143,15 +144,25 @@ class TrainingMDP:
         for row, stream in zip(rows, streams, strict=True):
             self.streams[row] = stream
 
+    def read_task(self, given: Any, rows: Rows) -> Tasks:
+        """The tasks that a user asks for in these rows; see `TaskFamily.read_task`."""
+        return self.family.read_task(given, rows, self.count)
+
     @torch.inference_mode()
-    def reset(self, rows: Rows | None = None) -> dict[str, Any]:
+    def reset(self, rows: Rows | None = None, given: Tasks | None = None) -> dict[str, Any]:
         """Draws new tasks and starts new episodes in these rows (None: all).
 
+        Args:
+            rows: which.
+            given: what `TaskFamily.read_task` made of the tasks that a user asks for in these rows, or None.
+
         Returns:
-            info, arrays of n by name ("task" an object array that is None in other rows).
+            info of all rows, arrays (n, ...) by name and dicts of such: the same names as after a step, where what a
+            step says is 0.
         """
         rows = self._every_row if rows is None else rows
-        tasks = self.family.draw([self.streams[row].task for row in rows])
+        generators = [self.streams[row].task for row in rows]
+        tasks = self.family.draw(generators) if given is None else self.family.draw_given(given, generators)
         if len(rows) == self.count:
             self.tasks = tasks
         else:
@@ -167,10 +178,15 @@ class TrainingMDP:
         self._past_scores[chosen] = self._scores[0, chosen, None]
         for name in ("gradient_norms", "last_action"):
             self._observation[chosen, self.parts[name]] = 0.0
-        info = self._info() | {"task": np.full(self.count, None, dtype=object)}
-        for position, row in enumerate(rows):
-            info["task"][row] = self.family.describe(tasks, position)
-        return info
+        # Copies, which infos share until the next reset: nothing writes into them.
+        self._parameters = {name: values.copy() for name, values in self.family.task_parameters(self.tasks).items()}
+        idle, zeros = np.zeros(self.count, dtype=np.bool_), np.zeros(self.count)
+        return self._info(
+            np.zeros(self.count, dtype=np.int64),
+            zeros,
+            idle,
+            {self.objective.reward: zeros.copy(), "divergence": zeros.copy()},
+        )
 
     @torch.inference_mode()
     def step(self, layers: NDArray[np.int64], steps: NDArray[np.float32]) -> Outcome:
@@ -183,12 +199,7 @@ class TrainingMDP:
         self._remember(norms, layers, steps)
         judged = FEEDBACKS.index(self.objective.feedback)
         terms = self.objective.terms(scores[judged], self._scores[judged], self.clock, diverged)
-        info = self._info() | {
-            "layer": appended,
-            "step_size": step_sizes.astype(np.float64),
-            "diverged": diverged,
-            "reward_terms": terms,
-        }
+        info = self._info(appended, step_sizes.astype(np.float64), diverged, terms)
         reward = terms[self.objective.reward] + terms["divergence"]
         outcome = Outcome(self._observe(), reward, self.clock >= self.objective.horizon, info)
         if self.learning:
@@ -350,12 +361,17 @@ class TrainingMDP:
         self._observation[self._every_row, action + layers] = 1.0
         self._observation[:, -1] = steps
 
-    def _info(self) -> dict[str, Any]:
+    def _info(self, layer: Rows, step_size: Array, diverged: Array, terms: dict[str, Array]) -> dict[str, Any]:
         return {
             "support_loss": self.support_loss.copy(),
             "query_loss": self.query_loss.copy(),
             "depth": self.networks.depth.copy(),
             **{f"query_{name}": values.copy() for name, values in self._metrics.items()},
+            "layer": layer,
+            "step_size": step_size,
+            "diverged": diverged,
+            "reward_terms": terms,
+            "task": dict(self._parameters),
         }
 
     def _record(self, data: tuple[Batch, Batch], layers: Rows, step_sizes: NDArray[np.float32]) -> None:

@@ -6,11 +6,15 @@ RecurrentPPO. The latter needs sb3-contrib, which is loaded when it is asked for
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.envs.registration import EnvSpec
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
@@ -21,6 +25,19 @@ from gym_reml.sb3_hybrid import HybridPolicy as HybridPolicy
 
 if TYPE_CHECKING:
     from gym_reml.sb3_recurrent import RecurrentHybridPolicy as RecurrentHybridPolicy
+
+
+VECTOR_ARGUMENTS = ("num_envs", "autoreset_mode", "vectorization_mode")
+"""Arguments of vector environments that single ones do not have."""
+
+FIXED = ("action_space", "observation_space", "metadata", "spec", "render_mode")
+"""Attributes that are not to be set."""
+
+TOGETHER = (
+    *("num_envs", "single_action_space", "single_observation_space", "autoreset_mode"),
+    *("closed", "unwrapped", "np_random", "np_random_seed"),
+)
+"""Attributes of the vector environment that are no row's."""
 
 
 class RowsVecEnv(VecEnv):
@@ -49,10 +66,10 @@ class RowsVecEnv(VecEnv):
     def reset(self) -> Any:
         """Resets all rows, with the seeds of `seed()` if it was called since the last time."""
         seeds = None if all(seed is None for seed in self._seeds) else self._seeds
-        observation, info = self.env.reset(seed=seeds, options=self._options[0] or None)
+        observation, info = self.env.reset(seed=seeds, options=_joined(self._options))
         self._reset_seeds()
         self._reset_options()
-        self.reset_infos = _rows(info, self.num_envs)
+        self.reset_infos = self._rows(info)
         return observation
 
     def step_async(self, actions: NDArray[Any]) -> None:
@@ -62,9 +79,9 @@ class RowsVecEnv(VecEnv):
     def step_wait(self) -> VecEnvStepReturn:
         """Steps all rows; ended ones start anew, their last observation is in `info["terminal_observation"]`."""
         observation, reward, terminated, _, info = self.env.step(self._actions)
-        infos = _rows(info, self.num_envs)
+        infos = self._rows(info)
         if terminated.any():
-            finals = _rows(info["final_info"], self.num_envs)
+            finals = self._rows(info["final_info"])
             for row in np.flatnonzero(terminated).tolist():
                 self.reset_infos[row] = infos[row]
                 infos[row] = finals[row] | {
@@ -72,6 +89,9 @@ class RowsVecEnv(VecEnv):
                     "TimeLimit.truncated": False,
                 }
         return observation, reward.astype(np.float32), terminated, infos
+
+    def _rows(self, info: dict[str, Any]) -> list[dict[str, Any]]:
+        return [self.env._plain_info(row) for row in _rows(info, self.num_envs)]
 
     def close(self) -> None:
         """Closes the environment."""
@@ -82,29 +102,73 @@ class RowsVecEnv(VecEnv):
         return self.env.render() or [None] * self.num_envs
 
     def has_attr(self, attr_name: str) -> bool:
-        """Whether the environment has an attribute of that name."""
-        return hasattr(self.env, attr_name)
+        """Whether `get_attr` has an answer."""
+        try:
+            self.get_attr(attr_name)
+        except AttributeError:
+            return False
+        return True
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """The attribute, which all rows share, once for each row."""
-        value = getattr(self.env, attr_name)
-        return [value for _ in self._get_indices(indices)]
+        """What the single environment's attribute would be, once for each row: its own, or one that all rows share.
+
+        Raises:
+            AttributeError: there is none, or the rows have it together only.
+        """
+        return [self._attribute(attr_name, row) for row in self._get_indices(indices)]
+
+    def _attribute(self, name: str, row: int) -> Any:
+        env = self.env
+        if name in ("action_space", "observation_space"):
+            return getattr(env, f"single_{name}")
+        if name == "metadata":
+            return {key: value for key, value in env.metadata.items() if key != "autoreset_mode"}
+        if name == "spec":
+            return _single_spec(env.spec)
+        if name in TOGETHER or name.startswith("_"):
+            raise AttributeError(f"{name!r}: is the vector environment's, no row has one of its own; see `env.{name}`")
+        value = getattr(env, name)
+        return partial(self._call_one, name, row) if inspect.ismethod(value) else value
+
+    def _call_one(self, name: str, row: int, *args: Any, **kwargs: Any) -> Any:
+        return self._call(name, [row], *args, **kwargs)[0]
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
         """Sets the attribute, which all rows share.
 
         Raises:
-            ValueError: if asked to set it in some rows only.
+            ValueError: if asked to set it in some rows only, or to set what is not to be set.
         """
         if len(list(self._get_indices(indices))) != self.num_envs:
             raise ValueError(f"indices={indices!r}: all rows share their attributes; leave indices out")
+        if attr_name in FIXED or attr_name in TOGETHER or inspect.ismethod(getattr(self.env, attr_name, None)):
+            raise ValueError(f"attr_name={attr_name!r}: cannot be set")
         setattr(self.env, attr_name, value)
 
     def env_method(self, method_name: str, *args: Any, indices: VecEnvIndices = None, **kwargs: Any) -> list[Any]:
-        """Calls a method of the vector environment once; an array or list over the rows is dealt out to them."""
-        result = getattr(self.env, method_name)(*args, **kwargs)
-        shared = not isinstance(result, np.ndarray | list | tuple) or len(result) != self.num_envs
-        return [result if shared else result[row] for row in self._get_indices(indices)]
+        """Calls a method that says what it gives each row (see `gym_reml.envs.face.for_rows`).
+
+        Raises:
+            AttributeError: there is no such method.
+            ValueError: it says nothing of rows: what it does, it does to all of them at once.
+        """
+        return self._call(method_name, list(self._get_indices(indices)), *args, **kwargs)
+
+    def _call(self, name: str, rows: Sequence[int], *args: Any, **kwargs: Any) -> list[Any]:
+        method = getattr(self.env, name)
+        takes_row = getattr(method, "takes_row", None)
+        if takes_row is None:
+            choices = [
+                repr(other) for other in dir(type(self.env)) if hasattr(getattr(type(self.env), other), "takes_row")
+            ]
+            raise ValueError(
+                f"method_name={name!r}: cannot be called for single rows, which are computed together; "
+                f"choices: {', '.join(choices)}"
+            )
+        if takes_row:
+            return [method(*args, row=row, **kwargs) for row in rows]
+        results = method(*args, **kwargs)
+        return [None if results is None else results[row] for row in rows]
 
     def env_is_wrapped(
         self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None
@@ -157,8 +221,34 @@ def _rows(info: dict[str, Any], count: int) -> list[dict[str, Any]]:
     for name, values in info.items():
         if name.startswith(("_", "final_")):
             continue
-        column = _rows(values, count) if isinstance(values, dict) else values.tolist()
+        if isinstance(values, dict):
+            column: Any = _rows(values, count)
+        else:
+            column = values.tolist() if values.ndim == 1 else values
         for row, value, present in zip(rows, column, info[f"_{name}"].tolist(), strict=True):
             if present:
                 row[name] = value
     return rows
+
+
+def _joined(options: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The rows' options of `reset` as the vector environment's: each may have a task of its own, the rest is shared.
+
+    Raises:
+        ValueError: rows that want other things than a task, and not the same.
+    """
+    first = options[0]
+    if all(one is first for one in options) or not any(options):
+        return first or None
+    tasks: list[Any] = [one.get("task") if set(one) == {"task"} else None for one in options]
+    if not all(isinstance(task, dict) and set(task) == set(tasks[0]) for task in tasks):
+        raise ValueError(f"options={options!r}: rows share a pool; of their own they may have a 'task', all or none")
+    return {"task": {name: np.stack([task[name] for task in tasks]) for name in tasks[0]}}
+
+
+def _single_spec(spec: EnvSpec | None) -> EnvSpec | None:
+    """The specification of a single environment like each row of this vector environment."""
+    if spec is None:
+        return None
+    kwargs = {name: value for name, value in spec.kwargs.items() if name not in VECTOR_ARGUMENTS}
+    return dataclasses.replace(spec, kwargs=kwargs)

@@ -36,6 +36,13 @@ class Bandits(InnerProcess):
     def tasks(self) -> dict[str, NDArray[Any]]:
         return {"means": self._means.copy()}
 
+    def assign(self, rows: Rows, tasks: dict[str, NDArray[Any]]) -> None:
+        self._means[rows] = tasks["means"]
+
+    def check_tasks(self, tasks: dict[str, NDArray[Any]]) -> None:
+        if ((tasks["means"] < 0.0) | (tasks["means"] > 1.0)).any():
+            raise ValueError(f"options: task: means={tasks['means'].tolist()}: must be probabilities, from 0 to 1")
+
     def draw(self, rows: Rows, streams: Sequence[RowStreams]) -> None:
         for row, stream in zip(rows.tolist(), streams, strict=True):
             stream.task.random(out=self._means[row])

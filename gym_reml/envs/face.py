@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Protocol, TypeVar
 
+import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,8 +28,15 @@ class Process(Protocol):
     def seed(self, rows: Sequence[int], streams: Sequence[RowStreams]) -> None:
         """Gives rows their random streams; everything these rows do follows from them."""
 
-    def reset(self, rows: NDArray[np.int64] | None = None) -> dict[str, Any]:
-        """Starts new episodes in these rows (None: all), and informs about all of them."""
+    def reset(self, rows: NDArray[np.int64] | None = None, given: Any = None) -> dict[str, Any]:
+        """Starts new episodes in these rows (None: all), on new tasks or on those that `read_task` made out.
+
+        Returns:
+            info about all rows, arrays (n, ...) by name and dicts of such: the names that a step's info has.
+        """
+
+    def read_task(self, given: Any, rows: NDArray[np.int64]) -> Any:
+        """The tasks that a user asks for in these rows; a ValueError where they are none. Nothing changes."""
 
     def observe(self) -> NDArray[np.float32]:
         """The observations of all rows (n, size)."""
@@ -47,10 +55,37 @@ class Recorder(Protocol):
         """Forgets the last episode."""
 
 
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def for_rows(*, takes_row: bool) -> Callable[[Method], Method]:
+    """Marks a method of a vector environment that has something for each row.
+
+    Adapters that treat rows as environments of their own, as `gym_reml.sb3.RowsVecEnv`, call no others.
+
+    Args:
+        takes_row: whether the method is called with `row=...` and answers for that row, or once, and gives a sequence
+            with an entry for each row.
+    """
+
+    def mark(method: Method) -> Method:
+        method.takes_row = takes_row  # type: ignore[attr-defined]
+        return method
+
+    return mark
+
+
 class Face(ABC):
     """A view of a process: what differs from process to process, for faces that need not know which it is."""
 
     _recorders: Sequence[Recorder] = ()
+    _options: ClassVar[tuple[str, ...]] = ("task",)
+    """The options of `reset` that single and vector environments have."""
+    _started = False
+
+    @property
+    def _known_options(self) -> tuple[str, ...]:
+        return self._options
 
     @property
     @abstractmethod
@@ -74,15 +109,35 @@ class Face(ABC):
         """The same where what the rows `idle` do is thrown away, and must leave nothing behind."""
         return self._act(actions)
 
-    def _obey(self, options: dict[str, Any] | None) -> None:  # noqa: B027  (there may be no options)
-        """Does what options of `reset` ask for."""
+    def _read_options(self, options: Any) -> dict[str, Any]:
+        """The options of `reset`, or a ValueError that lists the choices."""
+        if options is not None and not isinstance(options, Mapping):
+            raise ValueError(f"options={options!r}: must be a dict, or None")
+        for name in options or ():
+            if name not in self._known_options:
+                choices = ", ".join(map(repr, self._known_options))
+                raise ValueError(f"options: {name!r} is no option of reset(); choices: {choices}")
+        return dict(options or {})
 
-    def _restart(self, rows: NDArray[np.int64] | None) -> dict[str, Any]:
+    def _obey(self, options: dict[str, Any]) -> None:  # noqa: B027  (there may be no options)
+        """Does what options of `reset` ask for, but for the task."""
+
+    def _restart(self, rows: NDArray[np.int64] | None, given: Any = None) -> dict[str, Any]:
         """Starts new episodes in these rows (None: all)."""
-        info = self.process.reset(rows)
+        info = self.process.reset(rows, given)
+        self._started = True
         for recorder in self._recorders:
             if rows is None or recorder.row in rows:
                 recorder.restart(self.process)
+        return info
+
+    def _check_started(self, method: str) -> None:
+        """Raises Gymnasium's `ResetNeeded` before the first reset."""
+        if not self._started:
+            raise gym.error.ResetNeeded(f"call reset() before {method}()")
+
+    def _plain_info(self, info: dict[str, Any]) -> dict[str, Any]:
+        """One row's info as the single environment gives it."""
         return info
 
     def _shape(self, flat: NDArray[np.float32], row: int | None) -> Any:

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 
 def only_row(info: dict[str, Any]) -> dict[str, Any]:
-    """The info of the only row: plain Python values, and arrays where a row has several numbers."""
+    """The info of the only row: plain Python values, and arrays, the caller's own, where a row has several numbers."""
     plain: dict[str, Any] = {}
     for name, values in info.items():
         if isinstance(values, dict):
             plain[name] = only_row(values)
         else:
-            plain[name] = values.item() if values.ndim == 1 else values[0]
+            plain[name] = values.item() if values.ndim == 1 else values[0].copy()
     return plain
 
 
@@ -37,7 +37,7 @@ def _blank(values: NDArray[Any], mask: NDArray[np.bool_]) -> NDArray[Any]:
     if mask.all():
         return values
     blanked = values.copy()
-    blanked[~mask] = None if values.dtype == object else 0
+    blanked[~mask] = 0
     return blanked
 
 

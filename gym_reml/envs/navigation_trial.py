@@ -38,6 +38,9 @@ class Points(InnerProcess):
     def tasks(self) -> dict[str, NDArray[Any]]:
         return {"goal": self._goal.copy()}
 
+    def assign(self, rows: Rows, tasks: dict[str, NDArray[Any]]) -> None:
+        self._goal[rows] = tasks["goal"]
+
     def draw(self, rows: Rows, streams: Sequence[RowStreams]) -> None:
         self._goal[rows] = Navigation().draw([stream.task for stream in streams])["goal"]
 

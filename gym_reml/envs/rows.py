@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from gym_reml.checks import is_integer
 from gym_reml.envs.arguments import RENDER_MODES, check_render_mode
-from gym_reml.envs.face import Face
+from gym_reml.envs.face import Face, for_rows
 from gym_reml.envs.infos import merged, with_masks
 from gym_reml.streams import row_streams
 
@@ -59,6 +59,10 @@ class RowsVectorEnv(Face, VectorEnv[Any, Any, Any]):
         self.render_mode = render_mode
         self._ended = np.zeros(self.num_envs, dtype=np.bool_)
 
+    @property
+    def _known_options(self) -> tuple[str, ...]:
+        return "reset_mask", *self._options
+
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
@@ -66,22 +70,27 @@ class RowsVectorEnv(Face, VectorEnv[Any, Any, Any]):
 
         Args:
             seed: a number s (row i gets s + i), or a list of one seed, or None, for each row.
-            options: {"reset_mask": (num_envs,) bool} resets only those rows; beside it, those of the environment.
+            options: {"reset_mask": (num_envs,) bool} resets only those rows; {"task": parameters by name, as
+                `info["task"]` has them} starts their episodes on those tasks, each parameter being one for all rows, or
+                (num_envs, ...); beside these, those of the environment.
 
         Raises:
             TypeError: a reset mask that is not a bool array.
-            ValueError: a list of seeds or a mask of another length, or a mask without a True.
+            ValueError: a list of seeds or a mask of another length, a mask without a True, options that there are not,
+                or a task that is none.
         """
-        rows = np.flatnonzero(self._reset_mask(options))
-        if len(rows) < self.num_envs and not self.process.streams:
+        options = self._read_options(options)
+        rows = np.flatnonzero(self._reset_mask(options.get("reset_mask")))
+        if len(rows) < self.num_envs and not self._started:
             raise gym.error.ResetNeeded("call reset() for all environments before resetting some of them")
+        wanted = options.get("task")
+        given = None if wanted is None else self.process.read_task(wanted, rows)
         self._seed(rows, seed)
         self._obey(options)
-        info = self._restart_masked(rows)
+        info = self._restart_masked(rows, given)
         return self._shape(self.process.observe(), None), info
 
-    def _reset_mask(self, options: dict[str, Any] | None) -> NDArray[np.bool_]:
-        mask = (options or {}).get("reset_mask")
+    def _reset_mask(self, mask: Any) -> NDArray[np.bool_]:
         if mask is None:
             return np.ones(self.num_envs, dtype=np.bool_)
         if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
@@ -118,8 +127,7 @@ class RowsVectorEnv(Face, VectorEnv[Any, Any, Any]):
         self, actions: Any
     ) -> tuple[Any, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
         """Steps all rows; what happens to rows that end is what `autoreset_mode` says."""
-        if not self.process.streams:
-            raise gym.error.ResetNeeded("call reset() before step()")
+        self._check_started("step")
         if self.autoreset_mode == AutoresetMode.NEXT_STEP and self._ended.any():
             return self._step_and_restart(actions)
         outcome = self._act(actions)
@@ -155,16 +163,18 @@ class RowsVectorEnv(Face, VectorEnv[Any, Any, Any]):
         observation = self._shape(self.process.observe(), None)
         return observation, np.where(ended, 0.0, outcome.reward), terminated, nothing, info
 
-    def _restart_masked(self, rows: NDArray[np.int64]) -> dict[str, Any]:
-        info = self._restart(rows)
+    def _restart_masked(self, rows: NDArray[np.int64], given: Any = None) -> dict[str, Any]:
+        info = self._restart(rows, given)
         self._ended = self._ended.copy()
         self._ended[rows] = False
         mask = np.zeros(self.num_envs, dtype=np.bool_)
         mask[rows] = True
         return with_masks(info, mask)
 
+    @for_rows(takes_row=False)
     def render(self) -> tuple[Any, ...] | None:
         """Every row's frame."""
+        self._check_started("render")
         if self.render_mode is None:
             return None
         return tuple(self._draw(recorder) for recorder in self._recorders)

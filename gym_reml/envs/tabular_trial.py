@@ -45,10 +45,21 @@ class TabularProcesses(InnerProcess):
             stream.task.standard_normal(out=self._rewards[row])
             stream.support.random(out=self._luck[row])
             stream.support.standard_normal(out=self._noise[row])
-        self._transitions[rows] /= self._transitions[rows].sum(axis=-1, keepdims=True)
-        self._bounds[rows] = self._transitions[rows].cumsum(axis=-1)
-        self._rewards[rows] += 1.0
+        drawn = self._transitions[rows]
+        self.assign(
+            rows,
+            {"transitions": drawn / drawn.sum(axis=-1, keepdims=True), "rewards": self._rewards[rows] + 1.0},
+        )
         self._taken[rows] = 0
+
+    def assign(self, rows: Rows, tasks: dict[str, NDArray[Any]]) -> None:
+        self._transitions[rows], self._rewards[rows] = tasks["transitions"], tasks["rewards"]
+        self._bounds[rows] = tasks["transitions"].cumsum(axis=-1)
+
+    def check_tasks(self, tasks: dict[str, NDArray[Any]]) -> None:
+        transitions = tasks["transitions"]
+        if (transitions < 0.0).any() or not np.allclose(transitions.sum(axis=-1), 1.0, rtol=0.0, atol=1e-6):
+            raise ValueError("options: task: transitions: must be probabilities that sum to 1 over the next state")
 
     def begin(self, rows: Rows) -> None:
         self._state[rows], self._clock[rows] = 0, 0

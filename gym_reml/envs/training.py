@@ -8,10 +8,13 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
-from gym_reml.envs.face import Face
+from gym_reml.checks import is_integer
+from gym_reml.envs.face import Face, for_rows
 from gym_reml.envs.recorder import Recorder
 from gym_reml.envs.setup import Setup
+from gym_reml.export import export_network
 from gym_reml.mdp import TrainingMDP
 from gym_reml.outcome import Outcome
 from gym_reml.pool import LayerPool
@@ -27,17 +30,21 @@ class TrainingFace(Face):
     Attributes:
         mdp: the process.
         action_encoding: how actions are written, with `decode`, `encode` and `mask`.
+        pool_source: where the pool came from: "packaged", "random", "given" or a path.
     """
 
     mdp: TrainingMDP
     action_encoding: ActionEncoding
     render_mode: str | None
+    pool_source: str
+    _options = ("task", "pool")
     _recorders: Sequence[Recorder] = ()
 
     def _open(self, setup: Setup, render_mode: str | None) -> None:
         """Takes the process over; a pool that learns is remembered as it was."""
         self.mdp, self.action_encoding = setup.mdp, setup.encoding
-        self._space, self._pool_source = setup.space, setup.pool_source
+        self._space, self.pool_source = setup.space, setup.pool_source
+        self._masked = self.action_encoding.info_mask(self.mdp.allowed()) is not None
         self._initial_pool = setup.mdp.pool.clone() if setup.mdp.learner is not None else None
         self._recorders = [Recorder(row) for row in range(setup.mdp.count)] if render_mode is not None else []
         # What rows draw from that step only because all rows step together: nothing they do then is kept.
@@ -74,19 +81,56 @@ class TrainingFace(Face):
             raise ValueError("learning=True: this environment was made with learn=None")
         self.mdp.learning = value
 
-    def _obey(self, options: dict[str, Any] | None) -> None:
-        """Writes the pool's initial weights back if {"pool": "initial"} is asked for (only where it learns)."""
-        wanted = (options or {}).get("pool")
-        if wanted is None:
-            return
-        if wanted != "initial":
+    @for_rows(takes_row=True)
+    def describe_task(self, row: int = 0) -> dict[str, Any]:
+        """The row's present task in words and numbers; `info["task"]` has the numbers alone.
+
+        Raises:
+            ValueError: no such row.
+        """
+        self._check_started("describe_task")
+        return self.family.describe(self.mdp.tasks, self._read_row(row))
+
+    @for_rows(takes_row=True)
+    def export(self, row: int = 0) -> nn.Module:
+        """The row's present network as a module of its own, see `gym_reml.export`.
+
+        Raises:
+            ValueError: no such row.
+        """
+        self._check_started("export")
+        return export_network(self.mdp, self._read_row(row))
+
+    def _read_row(self, row: Any) -> int:
+        if not is_integer(row) or not 0 <= row < self.mdp.count:
+            raise ValueError(f"row={row!r}: must be an integer from 0 to {self.mdp.count - 1}")
+        return int(row)
+
+    def _read_options(self, options: Any) -> dict[str, Any]:
+        read = super()._read_options(options)
+        wanted = read.get("pool")
+        if wanted is not None and not (isinstance(wanted, str) and wanted == "initial"):
             raise ValueError(f"options: pool={wanted!r}: must be 'initial'")
-        if self._initial_pool is not None:
+        return read
+
+    def _obey(self, options: dict[str, Any]) -> None:
+        """Writes the pool's initial weights back if {"pool": "initial"} is asked for (only where it learns)."""
+        if options.get("pool") is not None and self._initial_pool is not None:
             self.pool.assign(self._initial_pool)
 
-    def _restart(self, rows: NDArray[np.int64] | None) -> dict[str, Any]:
-        source = np.full(self.mdp.count, self._pool_source, dtype=object)
-        return {"pool": source, **super()._restart(rows)}
+    def _restart(self, rows: NDArray[np.int64] | None, given: Any = None) -> dict[str, Any]:
+        return self._with_mask(super()._restart(rows, given))
+
+    def _with_mask(self, info: dict[str, Any]) -> dict[str, Any]:
+        """The info with the choices that are open, where actions can be masked."""
+        if self._masked:
+            info["action_mask"] = self.action_encoding.info_mask(self.mdp.allowed())
+        return info
+
+    def _plain_info(self, info: dict[str, Any]) -> dict[str, Any]:
+        if self._masked:
+            info["action_mask"] = self.action_encoding.sample_mask(info["action_mask"])
+        return info
 
     def _act(self, actions: Any) -> Outcome:
         generators = [stream.ties for stream in self.mdp.streams]
@@ -94,6 +138,7 @@ class TrainingFace(Face):
         outcome = self.mdp.step(layers, steps)
         for recorder in self._recorders:
             recorder.record(self.mdp, int(layers[recorder.row]), outcome.info)
+        self._with_mask(outcome.info)
         return outcome
 
     def _act_in_part(self, actions: Any, idle: NDArray[np.int64]) -> Outcome:

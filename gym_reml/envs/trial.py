@@ -14,6 +14,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from gym_reml.checks import read_parameters
 from gym_reml.objective import TrialBudget
 from gym_reml.outcome import Outcome
 from gym_reml.spaces.base import read_integers, read_numbers
@@ -51,6 +52,13 @@ class InnerProcess(ABC):
     @abstractmethod
     def tasks(self) -> dict[str, NDArray[Any]]:
         """Copies of the tasks' parameters by name, each (n, ...)."""
+
+    @abstractmethod
+    def assign(self, rows: Rows, tasks: dict[str, NDArray[Any]]) -> None:
+        """Gives these rows these tasks, in the form of `tasks`; what was drawn for their trials stays."""
+
+    def check_tasks(self, tasks: dict[str, NDArray[Any]]) -> None:  # noqa: B027  (any numbers may do)
+        """Raises a ValueError where finite numbers of the right shape are no task, such as no probabilities."""
 
     @abstractmethod
     def begin(self, rows: Rows) -> None:
@@ -96,6 +104,7 @@ class TrialProcess:
         self._ended = np.ones(self.count, dtype=np.bool_)
         self._episode = np.zeros(self.count, dtype=np.int64)
         self._every = np.arange(self.count)
+        self._tasks: dict[str, NDArray[Any]] = {}
 
     def seed(self, rows: Sequence[int], streams: Sequence[RowStreams]) -> None:
         """Gives rows their random streams; everything these rows do follows from them."""
@@ -105,13 +114,39 @@ class TrialProcess:
         for row, stream in zip(rows, streams, strict=True):
             self.streams[row] = stream
 
-    def reset(self, rows: Rows | None = None) -> dict[str, Any]:
-        """Starts new trials on new tasks in these rows (None: all); the info holds the tasks of all."""
+    def read_task(self, given: Any, rows: Rows) -> dict[str, NDArray[Any]]:
+        """The tasks that a user asks for in these rows, as `checks.read_parameters` reads them.
+
+        Raises:
+            ValueError: they are none.
+        """
+        like = {name: values[:1] for name, values in self.inner.tasks.items()}
+        tasks = read_parameters(given, like, rows, self.count)
+        self.inner.check_tasks(tasks)
+        return tasks
+
+    def reset(self, rows: Rows | None = None, given: dict[str, NDArray[Any]] | None = None) -> dict[str, Any]:
+        """Starts new trials in these rows (None: all).
+
+        Args:
+            rows: which.
+            given: their tasks, as `read_task` gives them, or None for new ones.
+
+        Returns:
+            info with the names that a step's has; what a step says is 0.
+        """
         rows = self._every if rows is None else rows
         self.inner.draw(rows, [self.streams[row] for row in rows])
+        if given is not None:
+            self.inner.assign(rows, given)
         self.inner.begin(rows)
         self._actions[rows], self._rewards[rows], self._ended[rows], self._episode[rows] = 0.0, 0.0, True, 0
-        return {"task": self.inner.tasks}
+        # Copies, which infos share until the next reset: nothing writes into them.
+        self._tasks = self.inner.tasks
+        return self._info(np.zeros(self.count, dtype=np.int64), np.zeros(self.count))
+
+    def _info(self, episode: NDArray[np.int64], reward: NDArray[np.float64]) -> dict[str, Any]:
+        return {"task": dict(self._tasks), "inner_episode": episode, "inner_reward": reward}
 
     def observe(self) -> NDArray[np.float32]:
         """The observations of all rows (n, size)."""
@@ -138,8 +173,8 @@ class TrialProcess:
         A trial that is over must be reset: until then its steps earn nothing.
 
         Returns:
-            The info holds "inner_episode" (n,) int64, the number of the inner episode that the step was in, and
-            "inner_reward" (n,) float64, what it paid whether or not that counts.
+            The info holds "inner_episode" (n,) int64, the number of the inner episode that the step was in,
+            "inner_reward" (n,) float64, what it paid whether or not that counts, and "task", parameters by name.
         """
         over = self._episode >= self.budget.horizon
         reward, ended = self.inner.step(actions)
@@ -156,7 +191,7 @@ class TrialProcess:
         if ended.any():
             self.inner.begin(np.flatnonzero(ended))
         terminated = self._episode >= self.budget.horizon
-        return Outcome(self.observe(), earned, terminated, {"inner_episode": episode, "inner_reward": reward.copy()})
+        return Outcome(self.observe(), earned, terminated, self._info(episode, reward.copy()))
 
 
 def trial_space(inner: spaces.Box, action: spaces.Space[Any], reward_limits: tuple[float, float]) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from gym_reml.checks import check_integer
+from gym_reml.checks import NUMBERS, check_integer, read_number
 from gym_reml.envs.trial import trial_space
 from gym_reml.objective import TrialBudget
 from gym_reml.streams import RowStreams, check_split, row_streams
@@ -31,9 +31,14 @@ class Trial(gym.Wrapper[NDArray[np.float32], Any, Any, Any], gym.utils.RecordCon
     the action space where it is a box), the previous reward and 1 where an inner episode has just ended. At the start
     of a trial the previous action and reward are 0, and the last number is 1.
 
-    `info` holds the inner environment's, `task` after a reset, and after a step `inner_episode` (the number of the one
-    that the step was in) and `inner_reward` (what it paid, whether or not it counts).
+    `info` holds the inner environment's, and `task`, the numbers of the task by name, `inner_episode` (the number of
+    the one that the step was in) and `inner_reward` (what it paid, whether or not it counts), both 0 after a reset.
+
+    Attributes:
+        task: the present task as `draw_task` gave it, words and all; None before the first reset.
     """
+
+    task: Task | None = None
 
     def __init__(
         self,
@@ -70,6 +75,7 @@ class Trial(gym.Wrapper[NDArray[np.float32], Any, Any, Any], gym.utils.RecordCon
         self.split = check_split(split)
         self._draw_task, self._set_task = draw_task, set_task
         self._streams: RowStreams | None = None
+        self._numbers: dict[str, Any] = {}
         self._episode = 0
         known = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
         inner = spaces.flatten_space(env.observation_space)
@@ -81,6 +87,7 @@ class Trial(gym.Wrapper[NDArray[np.float32], Any, Any, Any], gym.utils.RecordCon
         action = spaces.flatten_space(env.action_space)
         assert isinstance(action, spaces.Box)
         self._action_limits = action.low, action.high
+        self._inner_size = inner.shape[0]
         self.observation_space = trial_space(inner, env.action_space, (-np.inf, np.inf))
 
     def reset(
@@ -93,8 +100,11 @@ class Trial(gym.Wrapper[NDArray[np.float32], Any, Any, Any], gym.utils.RecordCon
             options: those of the inner environment.
 
         Raises:
-            ValueError: a seed that is no integer, or negative.
+            ValueError: a seed that is no integer, or negative, options that are no dict, or an observation that does
+                not have the size of its space.
         """
+        if options is not None and not isinstance(options, Mapping):
+            raise ValueError(f"options={options!r}: must be a dict, or None")
         if seed is None and self._streams is None:
             seed = int(self.np_random.integers(2**31))
         if seed is not None:
@@ -102,25 +112,29 @@ class Trial(gym.Wrapper[NDArray[np.float32], Any, Any, Any], gym.utils.RecordCon
             self._streams = row_streams(seed, self.split)
         assert self._streams is not None
         task = self._draw_task(self._streams.task)
+        self._numbers = _numbers(task)
         self._set_task(self.env, task)
-        self._episode = 0
+        self.task, self._episode = task, 0
         observation, info = self._begin(options)
         nothing = np.zeros(len(self._action_limits[0]))
         if not isinstance(self.action_space, spaces.Box):
             first = np.zeros(self.action_space.shape or (), dtype=np.int64)
             nothing = self._flat_action(first + getattr(self.action_space, "start", 0))
-        return self._join(observation, nothing, 0.0, True), {**info, "task": task}
+        return self._join(observation, nothing, 0.0, True), self._inform(info, 0, 0.0)
 
     def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """One step of the inner episode; where that is over, the next one begins.
 
         A trial that is over must be reset: until then its steps earn nothing.
+
+        Raises:
+            ValueError: the environment gave a reward that is not one number, or an observation of another size.
         """
-        if self._streams is None:
+        if self.task is None:
             raise gym.error.ResetNeeded("call reset() before step()")
-        observation, reward, terminated, truncated, info = self.env.step(action)
-        reward, ended = float(reward), terminated or truncated
-        info = {**info, "inner_episode": self._episode, "inner_reward": reward}
+        observation, paid, terminated, truncated, info = self.env.step(action)
+        reward, ended = read_number("reward", paid), bool(terminated or truncated)
+        info = self._inform(info, self._episode, reward)
         over = self._episode >= self.budget.horizon
         earned = 0.0 if over else float(self.budget.counted(np.array(reward), np.array(self._episode + 1)))
         if ended:
@@ -128,6 +142,15 @@ class Trial(gym.Wrapper[NDArray[np.float32], Any, Any, Any], gym.utils.RecordCon
             observation, _ = self._begin(None)
         joined = self._join(observation, self._flat_action(action), reward, ended)
         return joined, earned, self._episode >= self.budget.horizon, False, info
+
+    def render(self) -> Any:
+        """The inner environment's picture."""
+        if self.task is None:
+            raise gym.error.ResetNeeded("call reset() before render()")
+        return super().render()
+
+    def _inform(self, info: dict[str, Any], episode: int, reward: float) -> dict[str, Any]:
+        return {**info, "task": dict(self._numbers), "inner_episode": episode, "inner_reward": reward}
 
     def _begin(self, options: dict[str, Any] | None) -> tuple[Any, dict[str, Any]]:
         assert self._streams is not None
@@ -139,4 +162,25 @@ class Trial(gym.Wrapper[NDArray[np.float32], Any, Any, Any], gym.utils.RecordCon
 
     def _join(self, observation: Any, action: NDArray[Any], reward: float, ended: bool) -> NDArray[np.float32]:
         inner = np.asarray(spaces.flatten(self.env.observation_space, observation))
+        size = self._inner_size
+        if inner.shape != (size,):
+            raise ValueError(f"observation={observation!r}: has {inner.size} numbers, its space has {size}")
         return np.concatenate([inner, action, [reward, float(ended)]]).astype(np.float32)
+
+
+def _numbers(task: Any) -> dict[str, Any]:
+    """What of a task is numbers, by name: infos hold nothing else."""
+    if not isinstance(task, Mapping):
+        raise ValueError(f"draw_task: gave {task!r}, must give a dict of parameters by name")
+    numbers: dict[str, Any] = {}
+    for name, value in task.items():
+        if isinstance(value, Mapping):
+            numbers[name] = _numbers(value)
+            continue
+        try:
+            array = np.array(value)
+        except (TypeError, ValueError):  # lists of unequal lengths, for one
+            continue
+        if array.dtype.kind in NUMBERS:
+            numbers[name] = array if array.ndim else array.item()
+    return numbers

@@ -6,6 +6,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
+from gym_reml.envs.face import for_rows
 from gym_reml.envs.rows import RowsVectorEnv
 from gym_reml.envs.setup import Setup
 from gym_reml.envs.training import TrainingFace
@@ -32,6 +33,7 @@ class TrainingVectorEnv(TrainingFace, RowsVectorEnv):
         self._open(setup, render_mode)
         self._configure(setup.encoding.space, setup.space, autoreset_mode, render_mode)
 
+    @for_rows(takes_row=False)
     def action_masks(self) -> NDArray[np.bool_]:
         """Which choices are open, for MaskablePPO: (num_envs, choices) bool."""
         return self.action_encoding.mask(self.mdp.allowed())

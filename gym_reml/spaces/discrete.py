@@ -29,3 +29,6 @@ class DiscreteEncoding(ActionEncoding):
 
     def mask(self, allowed: Allowed) -> NDArray[np.bool_]:
         return np.repeat(allowed, self.step_bins, axis=1)
+
+    def info_mask(self, allowed: Allowed) -> NDArray[np.int8]:
+        return self.mask(allowed).view(np.int8)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from gym_reml.spaces.base import (
     ActionEncoding,
+    ActionError,
     Allowed,
     Generators,
     Layers,
@@ -32,11 +33,22 @@ class HybridEncoding(ActionEncoding):
 
     def decode(self, actions: Any, allowed: Allowed, generators: Generators) -> tuple[Layers, Steps]:
         if not isinstance(actions, Mapping) or set(actions) != {"layer", "step_size"}:
-            raise ValueError(f"action={actions!r}: must be a dict of 'layer' and 'step_size'")
-        layers = read_integers(actions["layer"], (len(generators),), self.layers + 1)
-        steps = read_numbers(actions["step_size"], (len(generators), 1))
+            raise ActionError("action", actions, "must be a dict of 'layer' and 'step_size'")
+        layers = read_integers(actions["layer"], (len(generators),), self.layers + 1, "action['layer']")
+        steps = read_numbers(actions["step_size"], (len(generators), 1), "action['step_size']")
         return only_allowed(layers, allowed), steps[:, 0]
 
     def encode(self, layers: Layers, steps: Steps) -> dict[str, NDArray[Any]]:
         column = np.clip(steps, -1.0, 1.0).astype(np.float32)[:, None]
         return {"layer": np.asarray(layers, dtype=np.int64), "step_size": column}
+
+    def mask(self, allowed: Allowed) -> NDArray[np.bool_]:
+        """Which layers are open, (n, L + 1); steps always are."""
+        return allowed
+
+    def info_mask(self, allowed: Allowed) -> dict[str, NDArray[np.int8]]:
+        return {"layer": allowed.astype(np.int8)}
+
+    def sample_mask(self, mask: dict[str, NDArray[np.int8]]) -> dict[str, NDArray[np.int8] | None]:
+        # A Box is not masked, and must be told so.
+        return {"layer": mask["layer"], "step_size": None}

@@ -28,3 +28,10 @@ class MultiDiscreteEncoding(ActionEncoding):
 
     def mask(self, allowed: Allowed) -> NDArray[np.bool_]:
         return np.concatenate([allowed, np.ones((len(allowed), self.step_bins), dtype=np.bool_)], axis=1)
+
+    def info_mask(self, allowed: Allowed) -> dict[str, NDArray[np.int8]]:
+        bins = np.ones((len(allowed), self.step_bins), dtype=np.int8)
+        return {"layer": allowed.astype(np.int8), "step_size": bins}
+
+    def sample_mask(self, mask: dict[str, NDArray[np.int8]]) -> tuple[NDArray[np.int8], ...]:
+        return tuple(mask.values())

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gym_reml.checks import check_integer
+from gym_reml.checks import NUMBERS, check_integer, read_parameters
 from gym_reml.streams import SPLITS as SPLITS
 from gym_reml.streams import check_split
 
@@ -186,8 +186,42 @@ class TaskFamily(ABC):
         return None
 
     def describe(self, tasks: Tasks, row: int) -> dict[str, Any]:
-        """The task of one row in words and numbers, for `info["task"]`; agents never see it."""
+        """The task of one row in words and numbers, for people; agents never see it."""
         return {"family": self.name} | {name: values[row].tolist() for name, values in tasks.items()}
+
+    def task_parameters(self, tasks: Tasks) -> Tasks:
+        """What tells tasks apart, in numbers, each (n, ...): `info["task"]`, and what `read_task` takes.
+
+        All numbers that a task holds, unless a family says otherwise: which points were picked is no part of a task.
+        """
+        return {name: values for name, values in tasks.items() if values.dtype.kind in NUMBERS}
+
+    def read_task(self, given: Any, rows: NDArray[np.int64], count: int) -> Tasks:
+        """The tasks that a user asks for, in the form of `task_parameters`.
+
+        Args:
+            given: parameters by name, each one task's or, (count, ...), those of all rows.
+            rows: whose tasks are wanted.
+            count: how many rows there are.
+
+        Returns:
+            The parameters, each (len(rows), ...).
+
+        Raises:
+            ValueError: other names, shapes or types, numbers that are not finite, or a task that does not exist.
+        """
+        # A task nobody uses gives names, shapes and types.
+        like = self.task_parameters(self.draw([np.random.default_rng(0)]))
+        parameters = read_parameters(given, like, rows, count)
+        self.check_parameters(parameters)
+        return parameters
+
+    def check_parameters(self, parameters: Tasks) -> None:  # noqa: B027  (any numbers may do)
+        """Raises a ValueError where numbers of the right shape are no task, such as a place in a list that ends."""
+
+    def draw_given(self, parameters: Tasks, generators: Generators) -> Tasks:
+        """Tasks with these parameters, one per generator; what else there is to a task is drawn."""
+        return self.draw(generators) | parameters
 
 
 def uniforms(generators: Generators, count: int) -> NDArray[np.float64]:

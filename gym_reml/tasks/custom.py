@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from gym_reml.checks import check_places
 from gym_reml.tasks.base import SPLITS, Batch, Forward, Generators, TaskFamily, Tasks
 from gym_reml.tasks.regression1d import Regression1d, checked_range
 from gym_reml.tasks.supervised import Classification, Regression
@@ -121,6 +122,12 @@ class _Arrays(TaskFamily):
 
     def describe(self, tasks: Tasks, row: int) -> dict[str, Any]:
         return {"family": self.name, "task": int(tasks["task"][row])}
+
+    def task_parameters(self, tasks: Tasks) -> Tasks:
+        return {"task": tasks["task"]}
+
+    def check_parameters(self, parameters: Tasks) -> None:
+        check_places("task", parameters["task"], len(self.x))
 
 
 @dataclass(frozen=True, eq=False)

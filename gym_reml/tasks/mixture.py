@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gym_reml.checks import check_places, is_integer
 from gym_reml.tasks.base import Batch, Forward, Generators, TaskFamily, Tasks
 
 
@@ -60,13 +61,28 @@ class Mixture(TaskFamily):
 
     def draw(self, generators: Generators) -> Tasks:
         member = np.array([generator.integers(len(self.members)) for generator in generators])
+        return self._join(member, generators, lambda number, rows, chosen: self.members[number].draw(chosen))
+
+    def draw_given(self, parameters: Tasks, generators: Generators) -> Tasks:
+        def draw(number: int, rows: NDArray[np.int64], chosen: Generators) -> Tasks:
+            return self.members[number].draw_given(self._own(parameters, number, rows), chosen)
+
+        return self._join(parameters["member"], generators, draw)
+
+    def _join(
+        self,
+        member: NDArray[np.int64],
+        generators: Generators,
+        draw: Callable[[int, NDArray[np.int64], Generators], Tasks],
+    ) -> Tasks:
+        """Tasks of which each member drew its own; `draw` takes the member's number, rows and generators."""
         tasks: Tasks = {"member": member}
         for number, family in enumerate(self.members):
             rows = np.flatnonzero(member == number)
             # Columns of absent members must exist all the same, so that any two batches of tasks can be joined;
             # a throw-away generator gives their shapes without touching the rows' streams.
             shapes = family.draw([np.random.default_rng(0)])
-            drawn = family.draw([generators[int(row)] for row in rows]) if len(rows) else {}
+            drawn = draw(number, rows, [generators[int(row)] for row in rows]) if len(rows) else {}
             for name, values in shapes.items():
                 column = np.zeros((len(generators), *values.shape[1:]), dtype=values.dtype)
                 if len(rows):
@@ -92,7 +108,7 @@ class Mixture(TaskFamily):
         return Batch.concatenate(parts).rows(torch.from_numpy(np.argsort(np.concatenate(order))))
 
     @staticmethod
-    def _own(tasks: Tasks, number: int, rows: Sequence[int] | NDArray[np.int64]) -> Tasks:
+    def _own(tasks: Tasks, number: int, rows: Any) -> Tasks:
         prefix = f"{number}."
         return {key.removeprefix(prefix): values[rows] for key, values in tasks.items() if key.startswith(prefix)}
 
@@ -126,3 +142,29 @@ class Mixture(TaskFamily):
     def describe(self, tasks: Tasks, row: int) -> dict[str, Any]:
         number = int(tasks["member"][row])
         return self.members[number].describe(self._own(tasks, number, [row]), 0)
+
+    def task_parameters(self, tasks: Tasks) -> Tasks:
+        """The member's number, and behind it every member's parameters, "0.amplitude": 0 where it is another's task."""
+        chosen = {"member": tasks["member"]}
+        for number, family in enumerate(self.members):
+            own = family.task_parameters(self._own(tasks, number, slice(None)))
+            chosen |= {f"{number}.{name}": values for name, values in own.items()}
+        return chosen
+
+    def read_task(self, given: Any, rows: NDArray[np.int64], count: int) -> Tasks:
+        """As every family's; `member` with that member's own names will do, where it is one for all rows."""
+        own = dict(given) if isinstance(given, Mapping) else {}
+        member = own.pop("member", None)
+        if not is_integer(member) or any("." in str(name) for name in own):
+            return super().read_task(given, rows, count)
+        check_places("member", np.array([member]), len(self.members))
+        read = self.members[member].read_task(own, rows, count)
+        like = self.task_parameters(self.draw([np.random.default_rng(0)]))
+        nothing = {name: np.zeros((len(rows), *blank.shape[1:]), blank.dtype) for name, blank in like.items()}
+        return nothing | {"member": np.full(len(rows), member)} | {f"{member}.{name}": read[name] for name in read}
+
+    def check_parameters(self, parameters: Tasks) -> None:
+        member = parameters["member"]
+        check_places("member", member, len(self.members))
+        for number, family in enumerate(self.members):
+            family.check_parameters(self._own(parameters, number, member == number))

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gym_reml.checks import check_places
 from gym_reml.tasks.base import Batch, Forward, Generators, Tasks
 from gym_reml.tasks.omniglot_data import (
     DRAWINGS,
@@ -193,6 +194,17 @@ class Omniglot(Classification):
             for index, turns in zip(tasks["character"][row], tasks["turns"][row], strict=True)
         ]
         return {"family": self.name, "characters": characters, "domain": self.domains[tasks["domain"][row]]}
+
+    def task_parameters(self, tasks: Tasks) -> Tasks:
+        return {name: tasks[name] for name in ("character", "turns", "domain")}
+
+    def check_parameters(self, parameters: Tasks) -> None:
+        check_places("character", parameters["character"], len(self.characters.names))
+        check_places("turns", parameters["turns"], 4 if self.rotations else 1)
+        check_places("domain", parameters["domain"], len(self.domains))
+        classes = np.sort(4 * parameters["character"] + parameters["turns"], axis=1)
+        if (classes[:, 1:] == classes[:, :-1]).any():
+            raise ValueError("options: task: a character is there twice, in the same orientation")
 
     def _images(self, tasks: Tasks, drawings: NDArray[np.int64], generators: Generators) -> Images:
         """The drawings numbered `drawings` (n, ways, k) as the tasks show them, (n, ways * k, SIDE, SIDE)."""
