@@ -122,7 +122,8 @@ class TrainingMDP:
             shown.append(self.family.support_signal(trace.outputs, self.support))
         # These come first in the observation, in this order.
         observation[:, : parts["task"].stop] = torch.cat(shown, dim=1).cpu().numpy()
-        observation[:, parts["loss"]] = self._past_scores.dot(LOSS_PART)
+        with np.errstate(under="ignore", over="ignore"):  # clipped below
+            observation[:, parts["loss"]] = self._past_scores.dot(LOSS_PART)
         progress = parts["progress"].start
         observation[:, progress] = self.networks.depth / self.slots
         # Past the horizon the clock stands at its last step, so that a policy keeps acting as it did there.
@@ -253,7 +254,8 @@ class TrainingMDP:
     def step_sizes(self, steps: NDArray[np.float32]) -> NDArray[np.float32]:
         """Step sizes at these places, in [-1, 1], of the logarithmic range."""
         low, high = self._log_range
-        return np.exp(low + (steps.astype(np.float64) + 1.0) * ((high - low) / 2.0)).astype(np.float32)
+        with np.errstate(under="ignore"):  # what is too small for float32 becomes 0, here and in observations
+            return np.exp(low + (steps.astype(np.float64) + 1.0) * ((high - low) / 2.0)).astype(np.float32)
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
@@ -354,7 +356,8 @@ class TrainingMDP:
         self._past_scores[:, 3] = self._past_scores[:, 2]
         self._past_scores[:, 2] = self._past_scores[:, 0]
         self._past_scores[:, 0] = self._scores[0]
-        self._observation[:, self.parts["gradient_norms"]] = np.log1p(norms.cpu().numpy().T)
+        with np.errstate(under="ignore"):
+            self._observation[:, self.parts["gradient_norms"]] = np.log1p(norms.cpu().numpy().T)
         # The last part; the step comes last in it.
         action = self.parts["last_action"].start
         self._observation[:, action:] = 0.0

@@ -11,7 +11,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -20,7 +20,12 @@ from torch import Tensor
 
 from gym_reml.checks import NUMBERS, check_integer, read_parameters
 from gym_reml.streams import SPLITS as SPLITS
-from gym_reml.streams import check_split
+from gym_reml.streams import NumberedGenerator, check_split
+from gym_reml.tasks.fingerprint import Fingerprinted
+
+if TYPE_CHECKING:
+    # Python 3.10 has none.
+    from typing import Self
 
 Tasks = dict[str, NDArray[Any]]
 """A batch of tasks: named arrays whose first dimension is the row."""
@@ -76,8 +81,10 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class TaskFamily(ABC):
+class TaskFamily(Fingerprinted, ABC):
     """A distribution of tasks. Subclasses are frozen dataclasses; see `docs/extending.md` for a worked example.
+
+    Its `fingerprint` is equal where families draw the same tasks from the same seeds, in whatever process.
 
     Attributes:
         shots: support points of a task (per class where there are classes).
@@ -101,11 +108,17 @@ class TaskFamily(ABC):
     def __post_init__(self) -> None:
         for argument in ("shots", "queries"):
             check_integer(argument, getattr(self, argument))
+            object.__setattr__(self, argument, int(getattr(self, argument)))
         check_split(self.split)
 
     def replace(self, **changes: Any) -> Self:
         """The same family with other arguments, as `dataclasses.replace`."""
         return dataclasses.replace(self, **changes)
+
+    @property
+    def task_count(self) -> int | None:
+        """How many tasks the split holds; None where they never run out."""
+        return None
 
     @property
     @abstractmethod
@@ -230,3 +243,10 @@ def uniforms(generators: Generators, count: int) -> NDArray[np.float64]:
     for row, generator in zip(numbers, generators, strict=True):
         generator.random(out=row)
     return numbers
+
+
+def pick(generator: np.random.Generator, count: int) -> int:
+    """Which of `count` tasks a generator draws: any, or the one that a `NumberedGenerator` means."""
+    # Drawn in either case: what the generator gives next must not depend on it.
+    drawn = int(generator.integers(count))
+    return generator.number % count if isinstance(generator, NumberedGenerator) else drawn

@@ -79,14 +79,15 @@ class Regression1d(Regression):
     def _points(self, tasks: Tasks, generators: Generators, count: int) -> Batch:
         low, high = INPUT_RANGE
         x = low + (high - low) * uniforms(generators, count)
-        y = self.evaluate(tasks, x)
-        return Batch(
-            torch.from_numpy(x.astype(np.float32)).unsqueeze(2), torch.from_numpy(y.astype(np.float32)).unsqueeze(2)
-        )
+        with np.errstate(under="ignore"):  # what is too small for float32 becomes 0
+            y = self.evaluate(tasks, x).astype(np.float32)
+            x = x.astype(np.float32)
+        return Batch(torch.from_numpy(x).unsqueeze(2), torch.from_numpy(y).unsqueeze(2))
 
     def curve(self, tasks: Tasks, row: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         x = np.linspace(*INPUT_RANGE, 201)
-        return x, self.evaluate({name: values[[row]] for name, values in tasks.items()}, x[None])[0]
+        with np.errstate(under="ignore"):
+            return x, self.evaluate({name: values[[row]] for name, values in tasks.items()}, x[None])[0]
 
     @property
     def signal_size(self) -> int:
@@ -124,6 +125,7 @@ def smoothing(inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
     x, y = inputs.numpy()[:, None, :, 0].astype(np.float64), targets.numpy()
     weights = np.exp(np.square(GRID[:, None] - x) * (-0.5 / BANDWIDTH**2)) / inputs.shape[1]
     density = np.add.reduce(weights, axis=2)
-    smoother = (weights / (density + PRIOR_DENSITY)[:, :, None]).astype(np.float32)
-    static_signal = np.concatenate([(smoother @ y)[:, :, 0], density], axis=1, dtype=np.float32)
+    with np.errstate(under="ignore"):  # on the way to float32 far points' weights become 0, as they should
+        smoother = (weights / (density + PRIOR_DENSITY)[:, :, None]).astype(np.float32)
+        static_signal = np.concatenate([(smoother @ y)[:, :, 0], density], axis=1, dtype=np.float32)
     return {"smoother": torch.from_numpy(smoother), "static_signal": torch.from_numpy(static_signal)}
