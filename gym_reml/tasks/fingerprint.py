@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium import spaces
 
 DIGITS = 16
 """Of a fingerprint, hexadecimal."""
@@ -112,6 +113,12 @@ class _Reader:
             case dict() | types.MappingProxyType():
                 # In order: it is that in which parameters are drawn.
                 return self._all("mapping", *value.keys(), *value.values())
+            case np.random.Generator() | np.random.RandomState() | torch.Generator():
+                # Not by their states, which use changes.
+                return _digest("generator", _name(type(value)))
+            case spaces.Space():
+                held = {name: vars(value)[name] for name in sorted(vars(value)) if name != "_np_random"}
+                return self._all("space", type(value), held)
             case types.ModuleType():
                 return _digest("module", value.__name__)
             case types.FunctionType():
@@ -180,11 +187,11 @@ class _Reader:
             value.__self__, types.ModuleType | type(None)
         ):
             return self._all("method", value.__name__, value.__self__)
+        if hasattr(value, "__wrapped__"):
+            # Such as `functools.cache`'s, which would count by name.
+            return self._all("wrapped", type(value), value.__wrapped__)
         if inspect.isroutine(value) or isinstance(value, np.ufunc):
             return _digest("function", _name(value))
-        if hasattr(value, "__wrapped__"):
-            # Such as `functools.cache`'s, which pickle by name.
-            return self._all("wrapped", type(value), value.__wrapped__)
         try:
             how = value.__reduce_ex__(2)
             if isinstance(how, str):
@@ -216,7 +223,9 @@ def _name(value: Any) -> str:
 def _installed(module: str) -> bool:
     """Whether a module is gym-reml's, Python's or another package's that is installed, and no code of the user's."""
     if module.partition(".")[0] in ("gym_reml", *sys.stdlib_module_names):
-        return module != "__main__"
+        return True
+    if module == "__main__":  # whatever file started the process
+        return False
     file = getattr(sys.modules.get(module), "__file__", None)
     return file is not None and not {"site-packages", "dist-packages"}.isdisjoint(Path(file).parts)
 
