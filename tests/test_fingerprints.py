@@ -115,7 +115,7 @@ class Scaled:
     [
         (Scaled(1.0), Scaled(1.0), Scaled(2.0)),
         (Scaled(1.0).__call__, Scaled(1.0).__call__, Scaled(2.0).__call__),
-        (functools.partial(wave, a=1), functools.partial(wave, a=1), functools.partial(wave, a=2)),
+        (functools.partial(np.add, 1), functools.partial(np.add, 1), functools.partial(np.add, 2)),
         (np.multiply, np.multiply, np.add),
         (np.vectorize(lambda x: x + 1), np.vectorize(lambda x: x + 1), np.vectorize(lambda x: x + 2)),
         (np.zeros(3), np.zeros(3), np.zeros(4)),
@@ -198,11 +198,11 @@ def user_class(ranges: dict[str, tuple[float, float]], factor: float = 1.0) -> t
 
 def cart_pole(pay: float = 1.0) -> gym.Env:
     env = gym.make("CartPole-v1")
-    return env if pay == 1.0 else gym.wrappers.TransformReward(env, lambda reward: pay * reward)
+    return env if pay == 1.0 else gym.wrappers.TransformReward(env, lambda reward: pay * float(reward))
 
 
 X = np.random.default_rng(0).normal(size=(9, 30, 2))
-FEW = {"shots": 3, "queries": 6}
+FEW: dict[str, Any] = {"shots": 3, "queries": 6}
 PAIRS: dict[str, tuple[Callable[[], TaskFamily], Callable[[], TaskFamily]]] = {
     "formula": (lambda: from_function(wave, {"a": (1, 2)}), lambda: from_function(other_wave, {"a": (1, 2)})),
     "range": (lambda: from_function(wave, {"a": (1, 2)}), lambda: from_function(wave, {"a": (1, 3)})),

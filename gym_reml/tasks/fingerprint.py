@@ -113,8 +113,8 @@ class _Reader:
             case dict() | types.MappingProxyType():
                 # In order: it is that in which parameters are drawn.
                 return self._all("mapping", *value.keys(), *value.values())
-            case np.random.Generator() | np.random.RandomState() | torch.Generator():
-                # Not by their states, which use changes.
+            case _ if type(value).__name__ in ("Generator", "RandomState") and _installed(type(value).__module__):
+                # Sources of randomness: not by their states, which use changes.
                 return _digest("generator", _name(type(value)))
             case spaces.Space():
                 held = {name: vars(value)[name] for name in sorted(vars(value)) if name != "_np_random"}
