@@ -202,7 +202,7 @@ class ArrayClassification(_Arrays, Classification):
                 f"y: classes are numbered from 0, found {classes.max()} among {classes.size} labels; "
                 "np.unique(y, return_inverse=True)[1] numbers them so"
             )
-        return immutable(classes.astype(np.int64))
+        return immutable(classes.astype(np.int64, copy=False))
 
     @property
     def out_features(self) -> int:

@@ -183,7 +183,7 @@ def _read_labels(values: Any) -> NDArray[Any]:
             f"labels {given.shape} {given.dtype}: must be (examples,) integers or text; of one-hot rows take "
             "labels.argmax(axis=1)"
         )
-    return immutable(given if given.dtype.kind == "U" else given.astype(np.int64))
+    return immutable(given if given.dtype.kind == "U" else given.astype(np.int64, copy=False))
 
 
 def _split_classes(names: Sequence[Any], ways: int) -> dict[str, list[Any]]:
