@@ -50,7 +50,8 @@ def standardised(values: NDArray[Any], known: NDArray[Any]) -> NDArray[np.float3
     What never varies in `known` is shifted only.
     """
     axes = tuple(range(known.ndim - 1))
-    mean = known.mean(axis=axes, dtype=np.float64)
-    deviation = known.std(axis=axes, dtype=np.float64)
-    shifted = (values - mean) / np.where(deviation > 0.0, deviation, 1.0)
-    return shifted.astype(np.float32)
+    with np.errstate(under="ignore"):
+        mean = known.mean(axis=axes, dtype=np.float64)
+        deviation = known.std(axis=axes, dtype=np.float64)
+        shifted = (values - mean) / np.where(deviation > 0.0, deviation, 1.0)
+        return shifted.astype(np.float32)
