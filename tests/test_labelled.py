@@ -140,6 +140,21 @@ def test_the_signal_of_images_is_the_mean_image_and_its_roughness() -> None:
     assert draw(from_classes(*data(), ways=3), 2)[1].extras == {}
 
 
+def test_a_task_that_is_asked_for() -> None:
+    family = from_classes(*data(), ways=3, shots=2, queries=9)
+    env = gym.make("NetBuild-v0", family=family, width=6, layers=2)
+    sizes = family.class_sizes
+    # The largest and the smallest classes: examples are drawn from these.
+    wanted = np.argsort(sizes)[[0, -1, 5]]
+    env.reset(seed=0, options={"task": {"class": wanted}})
+    mdp = env.unwrapped.mdp  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(mdp.tasks["class"], [wanted])
+    assert (mdp.tasks["support"] < sizes[wanted][:, None]).all()
+    for wrong in ([0, 0, 1], [0, 1, 12], [-1, 0, 1]):
+        with pytest.raises(ValueError, match="options: task"):
+            env.reset(options={"task": {"class": wrong}})
+
+
 @pytest.mark.parametrize("shape", [(3,), (6, 5), (40, 33), (8, 8, 3), (1, 1)])
 def test_environments_play_and_draw_them(shape: tuple[int, ...]) -> None:
     generator = np.random.default_rng(0)

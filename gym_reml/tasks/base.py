@@ -229,7 +229,7 @@ class TaskFamily(Fingerprinted, ABC):
         self.check_parameters(parameters)
         return parameters
 
-    def check_parameters(self, parameters: Tasks) -> None:  # noqa: B027  (any numbers may do)
+    def check_parameters(self, parameters: Tasks) -> None:
         """Raises a ValueError where numbers of the right shape are no task, such as a place in a list that ends."""
 
     def draw_given(self, parameters: Tasks, generators: Generators) -> Tasks:

@@ -89,12 +89,18 @@ class ClassFamily(Classification):
         sizes = self.class_sizes
         if self.ways > len(sizes):
             raise ValueError(f"ways={self.ways}: the {self.split!r} split has {len(sizes)} classes")
-        each, rows = self.queries // self.ways, len(generators)
-        chosen = np.empty((rows, self.ways), dtype=np.int64)
+        choices = [generator.choice(len(sizes), self.ways, replace=False) for generator in generators]
+        return self._of_classes(np.stack(choices), generators)
+
+    def draw_given(self, parameters: Tasks, generators: Generators) -> Tasks:
+        return self._of_classes(parameters["class"], generators)
+
+    def _of_classes(self, chosen: NDArray[np.int64], generators: Generators) -> Tasks:
+        """Draws the examples of tasks with these classes (n, ways)."""
+        sizes, each, rows = self.class_sizes, self.queries // self.ways, len(generators)
         support = np.empty((rows, self.ways, self.shots), dtype=np.int64)
         query = np.empty((rows, self.ways, each), dtype=np.int64)
         for row, generator in enumerate(generators):
-            chosen[row] = generator.choice(len(sizes), self.ways, replace=False)
             for way, number in enumerate(chosen[row]):
                 order = generator.permuted(np.arange(sizes[number]))
                 # From both ends, so that neither changes with the size of the other.

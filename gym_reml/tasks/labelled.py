@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gym_reml.checks import is_integer
+from gym_reml.checks import check_places, is_integer
 from gym_reml.tasks.arrays import immutable, read_array, read_finite, standardised
 from gym_reml.tasks.base import SPLITS, Generators, Tasks
 from gym_reml.tasks.classes import ClassFamily
@@ -83,6 +83,15 @@ class LabelledClasses(ClassFamily):
     def pick(self, tasks: Tasks, numbers: NDArray[np.int64], generators: Generators) -> NDArray[Any]:
         index = self.__dict__["_first"][tasks["class"]][..., None] + numbers
         return self.examples[index.reshape(len(index), -1)]
+
+    def task_parameters(self, tasks: Tasks) -> Tasks:
+        return {"class": tasks["class"]}
+
+    def check_parameters(self, parameters: Tasks) -> None:
+        check_places("class", parameters["class"], len(self.class_sizes))
+        classes = np.sort(parameters["class"], axis=1)
+        if (classes[:, 1:] == classes[:, :-1]).any():
+            raise ValueError("options: task: a class is there twice")
 
     def describe(self, tasks: Tasks, row: int) -> dict[str, Any]:
         first = self.__dict__["_first"][tasks["class"][row]]

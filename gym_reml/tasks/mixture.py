@@ -75,9 +75,7 @@ class Mixture(TaskFamily):
                 if isinstance(generator, NumberedGenerator):
                     chosen[row], number = places[generator.number % len(places)]
                     generators[row] = NumberedGenerator(generator.bit_generator, number)
-        return self._join(
-            np.array(chosen), generators, lambda number, rows, chosen: self.members[number].draw(chosen)
-        )
+        return self._join(np.array(chosen), generators, lambda number, rows, chosen: self.members[number].draw(chosen))
 
     def draw_given(self, parameters: Tasks, generators: Generators) -> Tasks:
         def draw(number: int, rows: NDArray[np.int64], chosen: Generators) -> Tasks:

@@ -174,6 +174,10 @@ class Omniglot(ClassFamily):
         if (classes[:, 1:] == classes[:, :-1]).any():
             raise ValueError("options: task: a character is there twice, in the same orientation")
 
+    def draw_given(self, parameters: Tasks, generators: Generators) -> Tasks:
+        # All characters have as many drawings, so those of other characters will do.
+        return self.draw(generators) | parameters
+
     def pick(self, tasks: Tasks, numbers: NDArray[np.int64], generators: Generators) -> Images:
         """The drawings of these numbers (n, ways, k) as the tasks show them, (n, ways * k, SIDE, SIDE)."""
         rows, ways, count = numbers.shape
