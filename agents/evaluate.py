@@ -64,7 +64,7 @@ def main(config: Config) -> None:
     learner = Learner.load(run.folder / "learner")
     results = compare_with_controls(learner, family, config.tasks, config.seed, full=config.full)
     folder = unused(run.folder / "evaluations" / f"{family.name}-{family.shots}-shot")
-    title = f"{family.name}, {family.shots} shot{'s' if family.shots > 1 else ''}, trained on {trained_on.name}"
+    title = f"{family.name}, {family.shots_in_words}, trained on {trained_on.name}"
     write_report(results, recipe_for(family).metric, folder, title=title)
     plot_examples(learner, family, folder / "examples.png", seed=config.seed)
     print(f"table, curves and examples: {folder}")

@@ -68,7 +68,7 @@ class RivalConfig:
         tasks = at_most(self.evaluation_tasks, family, "test")
         result = evaluate(learner, family, tasks=tasks, steps=steps)
         show(
-            f"\n[bold]{family.name}, {family.shots} shots, held-out tasks[/bold]\n{metric} on the query set, mean ± "
+            f"\n[bold]{family.name}, {family.shots_in_words}, held-out tasks[/bold]\n{metric} on the query set, mean ± "
             f"95 % interval over {tasks} tasks (median); {drawn:,} training tasks in "
             f"{seconds:.0f} s; {count_parameters(learner):,} parameters:\n"
         )

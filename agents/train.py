@@ -101,7 +101,7 @@ def main(config: Config) -> None:
     show(f"trained in {time.monotonic() - start:.0f} s; evaluating on {config.evaluation_tasks} held-out tasks")
     family = problem.family
     results = compare_with_controls(learner, family, config.evaluation_tasks, seed=0, full=True)
-    title = f"{family.name}, {family.shots} shot{'s' if family.shots > 1 else ''}, held-out tasks"
+    title = f"{family.name}, {family.shots_in_words}, held-out tasks"
     write_report(results, problem.recipe.metric, run.folder / "results", title=title)
     plot_examples(learner, family, run.folder / "results" / "examples.png", seed=0)
     show(f"table, curves and examples: {run.folder / 'results'}; done in {time.monotonic() - start:.0f} s")

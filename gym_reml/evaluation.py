@@ -51,7 +51,7 @@ class Planner(Protocol):
 def evaluate(
     learner: Learner | Ensemble,
     family: str | TaskFamily,
-    shots: int | None = None,
+    shots: int | tuple[int, int] | None = None,
     steps: Sequence[int] = (0, 1, 5, 10),
     tasks: int | None = None,
     seed: int = 0,
@@ -69,7 +69,7 @@ def evaluate(
     Args:
         learner: who; of an ensemble's networks the mean output is judged.
         family: on what: a name, or a `TaskFamily`.
-        shots: support points, None for the family's own number.
+        shots: support points, or (low, high); None for the family's own number.
         steps: after how many steps the networks are judged.
         tasks: how many; None for 600, or for all that there are where a family holds fewer.
         seed: of the first task.

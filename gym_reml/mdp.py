@@ -19,7 +19,7 @@ from gym_reml.outcome import Outcome
 from gym_reml.pool import LayerPool
 from gym_reml.streams import RowStreams
 from gym_reml.subnetworks import SubNetworks
-from gym_reml.tasks.base import Batch, TaskFamily, Tasks
+from gym_reml.tasks.base import WEIGHTS, Batch, TaskFamily, Tasks
 
 OBSERVATION_LIMIT = 20.0
 # Scores now, at first, before the last step and before that one, to what is shown: now and three falls.
@@ -55,6 +55,11 @@ class TrainingMDP:
         learner: PoolLearner | None = None,
     ) -> None:
         """Sets the rows up; `reset` must come before the first step."""
+        if pool.layer_kind.across_points and not isinstance(family.shots, int):
+            raise ValueError(
+                f"shots={family.shots!r}: layers of kind {pool.kind!r} look across the points of a task, of which there "
+                "must be as many in each; give one number of shots, or another layer_kind"
+            )
         self.count, self.family, self.pool, self.objective = count, family, pool, objective
         self.slots, self.initial_layers = slots, tuple(initial_layers)
         self.step_range = step_range or pool.step_range
@@ -115,8 +120,9 @@ class TrainingMDP:
             gradient = torch.linalg.vector_norm(gradient, dim=2)
         # Not by var or vector_norm, which are tens of times slower over this dimension.
         features = trace.features
-        mean = mean_over_points(features)
-        deviation = mean_over_points((features - mean).square_()).sqrt_()
+        weights = self.support.extras.get(WEIGHTS)
+        mean = mean_over_points(features, weights)
+        deviation = mean_over_points((features - mean).square_(), weights).sqrt_()
         shown = [gradient.flatten(1), mean.squeeze(1), deviation.squeeze(1)]
         if self.family.signal_size:
             shown.append(self.family.support_signal(trace.outputs, self.support))

@@ -52,7 +52,7 @@ class Result:
 
     learner: str
     family: str
-    shots: int
+    shots: int | tuple[int, int]
     seed: int
     steps: tuple[int, ...]
     metrics: dict[str, NDArray[np.float64]]
@@ -132,6 +132,7 @@ class Result:
         """Reads what `save` wrote."""
         content = json.loads(Path(path).read_text())
         content["steps"] = tuple(content["steps"])
+        content["shots"] = tuple(content["shots"]) if isinstance(content["shots"], list) else content["shots"]
         content["metrics"] = {name: np.array(values) for name, values in content["metrics"].items()}
         content["diverged"] = np.array(content["diverged"], dtype=np.bool_)
         return cls(**content)

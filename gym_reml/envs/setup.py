@@ -57,7 +57,7 @@ def make_setup(
     *,
     family: str | TaskFamily = "sinusoid",
     family_kwargs: Mapping[str, Any] | None = None,
-    shots: int | None = None,
+    shots: int | tuple[int, int] | None = None,
     queries: int | None = None,
     depth: int = 2,
     width: int | None = None,
@@ -130,7 +130,10 @@ def _initial_layers(layers: Any, depth: int, pool: LayerPool) -> tuple[int, ...]
 
 
 def _make_family(
-    family: str | TaskFamily, family_kwargs: Mapping[str, Any] | None, shots: int | None, queries: int | None
+    family: str | TaskFamily,
+    family_kwargs: Mapping[str, Any] | None,
+    shots: int | tuple[int, int] | None,
+    queries: int | None,
 ) -> TaskFamily:
     arguments = _read_mapping("family_kwargs", family_kwargs)
     for argument, value in (("shots", shots), ("queries", queries)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gym_reml.checks import is_integer
-from gym_reml.tasks.base import Batch, Forward, Generators, Tasks
+from gym_reml.tasks.base import WEIGHTS, Batch, Forward, Generators, Tasks, counted
 from gym_reml.tasks.supervised import Classification
 
 PATCHES = 7
@@ -36,6 +36,8 @@ class ClassFamily(Classification):
     Raises:
         ValueError: an argument is out of range.
     """
+
+    varying_shots: ClassVar[bool] = True
 
     ways: int = 5
 
@@ -98,13 +100,13 @@ class ClassFamily(Classification):
     def _of_classes(self, chosen: NDArray[np.int64], generators: Generators) -> Tasks:
         """Draws the examples of tasks with these classes (n, ways)."""
         sizes, each, rows = self.class_sizes, self.queries // self.ways, len(generators)
-        support = np.empty((rows, self.ways, self.shots), dtype=np.int64)
+        support = np.empty((rows, self.ways, self.most_shots), dtype=np.int64)
         query = np.empty((rows, self.ways, each), dtype=np.int64)
         for row, generator in enumerate(generators):
             for way, number in enumerate(chosen[row]):
                 order = generator.permuted(np.arange(sizes[number]))
                 # From both ends, so that neither changes with the size of the other.
-                support[row, way], query[row, way] = order[: self.shots], order[::-1][:each]
+                support[row, way], query[row, way] = order[: self.most_shots], order[::-1][:each]
         return {"class": chosen, "support": support, "query": query}
 
     def support(self, tasks: Tasks, forward: Forward, generators: Generators) -> Batch:
@@ -114,8 +116,17 @@ class ClassFamily(Classification):
             Inputs (n, ways * shots, in_features) float32, targets (n, ways * shots) int64; of images,
             `extras["signal"]` (n, signal_size) float32, what `support_signal` shows.
         """
-        examples = self.pick(tasks, tasks["support"], generators)
-        extras = {"signal": torch.from_numpy(summary(examples))} if self.signal_size else {}
+        numbers, extras = tasks["support"], {}
+        examples = self.pick(tasks, numbers, generators)
+        counts = self.draw_counts(generators)
+        if counts is not None:
+            # Each class's examples, the first `counts` of which count.
+            within = np.tile(np.arange(self.most_shots), self.ways)
+            places, extras[WEIGHTS] = counted(within, counts)
+            places += np.arange(examples.shape[1]) - within
+            examples = examples[np.arange(len(examples))[:, None], places]
+        if self.signal_size:
+            extras["signal"] = torch.from_numpy(summary(examples, None if counts is None else extras[WEIGHTS].numpy()))
         return self._batch(examples, extras)
 
     def query(self, tasks: Tasks, forward: Forward, generators: Generators) -> Batch:
@@ -142,18 +153,23 @@ class ClassFamily(Classification):
         return batch.extras["signal"] if self.signal_size else super().support_signal(outputs, batch)
 
 
-def summary(images: NDArray[Any]) -> NDArray[np.float32]:
+def summary(images: NDArray[Any], weights: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
     """The mean image in 7 x 7 patches, and how much neighbouring pixels differ, which tells permuted images.
 
     Args:
         images: (n, points, height, width) or (n, points, height, width, channels): uint8, or floats.
+        weights: (n, points), 0 for images that do not count and the same for all others; None if all count.
 
     Returns:
         (n, patches + 1) float32, in [0, 1] for uint8, whose sums are of integers: their order changes no bit.
     """
     whole = images.dtype == np.uint8
     exact: Any = np.int64 if whole else np.float64
-    rows, points, height, width = images.shape[:4]
+    rows, _, height, width = images.shape[:4]
+    points: Any = images.shape[1]
+    if weights is not None:
+        images = images * (weights > 0).reshape(*weights.shape, *[1] * (images.ndim - 2)).astype(images.dtype)
+        points = np.count_nonzero(weights, axis=1)[:, None]
     channels = math.prod(images.shape[4:])
     total = images.sum(axis=1, dtype=exact).reshape(rows, height, width, channels).sum(axis=3)
     down, across = (np.linspace(0, size, min(PATCHES, size) + 1).round().astype(int) for size in (height, width))
@@ -162,6 +178,8 @@ def summary(images: NDArray[Any]) -> NDArray[np.float32]:
     signed = images.astype(np.int16) if whole else images
     steps = [np.abs(np.diff(signed, axis=axis)).reshape(rows, -1) for axis in (2, 3)]
     rough = sum(step.sum(axis=1, dtype=exact) for step in steps)
-    differences = max(1, sum(step.shape[1] for step in steps))
-    scaled = np.concatenate([(patches / (points * areas)).reshape(rows, -1), (rough / differences)[:, None]], axis=1)
+    # Of a single image.
+    differences = max(1, sum(step.shape[1] for step in steps) // images.shape[1])
+    bright = patches.reshape(rows, -1) / (points * areas.ravel())
+    scaled = np.concatenate([bright, rough[:, None] / (points * differences)], axis=1)
     return (scaled / 255 if whole else scaled).astype(np.float32)

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from gym_reml.checks import check_places
 from gym_reml.streams import many_streams
 from gym_reml.tasks.arrays import immutable, read_array, read_finite, standardised
-from gym_reml.tasks.base import SPLITS, Batch, Forward, Generators, TaskFamily, Tasks, pick
+from gym_reml.tasks.base import SPLITS, WEIGHTS, Batch, Forward, Generators, TaskFamily, Tasks, counted, pick
 from gym_reml.tasks.regression1d import INPUT_RANGE, Regression1d, checked_range
 from gym_reml.tasks.supervised import Classification, Regression
 
@@ -113,7 +113,7 @@ class _Arrays(TaskFamily):
             )
         if len(self.x) < len(SPLITS):
             raise ValueError(f"x holds {len(self.x)} tasks: at least {len(SPLITS)} are needed, one for each split")
-        if self.shots + self.queries > self.x.shape[1]:
+        if self.most_shots + self.queries > self.x.shape[1]:
             raise ValueError(
                 f"shots={self.shots}, queries={self.queries}: together more than the {self.x.shape[1]} points of a task"
             )
@@ -146,12 +146,20 @@ class _Arrays(TaskFamily):
         # From both ends, so that neither changes with the size of the other.
         return {
             "task": task,
-            "support": points[:, : self.shots].copy(),
+            "support": points[:, : self.most_shots].copy(),
             "query": points[:, ::-1][:, : self.queries].copy(),
         }
 
     def support(self, tasks: Tasks, forward: Forward, generators: Generators) -> Batch:
-        return self._pick(tasks, "support")
+        counts = self.draw_counts(generators)
+        if counts is None:
+            return self._pick(tasks, "support")
+        places, weights = counted(np.arange(self.most_shots), counts)
+        batch = self._pick(
+            {"task": tasks["task"], "support": np.take_along_axis(tasks["support"], places, 1)}, "support"
+        )
+        batch.extras[WEIGHTS] = weights
+        return batch
 
     def query(self, tasks: Tasks, forward: Forward, generators: Generators) -> Batch:
         return self._pick(tasks, "query")
@@ -175,6 +183,7 @@ class ArrayRegression(_Arrays, Regression):
     """Regression tasks stored as arrays; y (tasks, points, out_features). Made by `from_arrays`."""
 
     name: ClassVar[str] = "array-regression"
+    varying_shots: ClassVar[bool] = True
 
     @staticmethod
     def read_targets(values: ArrayLike) -> NDArray[Any]:
@@ -191,6 +200,7 @@ class ArrayClassification(_Arrays, Classification):
     """Classification tasks stored as arrays; y (tasks, points) class numbers. Made by `from_arrays`."""
 
     name: ClassVar[str] = "array-classification"
+    varying_shots: ClassVar[bool] = True
 
     @staticmethod
     def read_targets(values: ArrayLike) -> NDArray[Any]:

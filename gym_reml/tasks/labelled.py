@@ -57,12 +57,13 @@ class LabelledClasses(ClassFamily):
             examples, labels = immutable(examples[order]), immutable(labels[order])
         given = _split_classes(names.tolist(), self.ways) if self.classes is None else self.classes
         classes = _check_classes(given, names.tolist(), self.ways, self.split)
-        needed = self.shots + self.queries // self.ways
+        needed = self.most_shots + self.queries // self.ways
         for name, size in zip(names.tolist(), sizes, strict=True):
             if size < needed and any(name in members for members in classes.values()):
                 raise ValueError(
-                    f"shots={self.shots} and queries={self.queries} need {self.shots} + {self.queries // self.ways} "
-                    f"different examples of each class (ways={self.ways}): class {name!r} has {size}"
+                    f"shots={self.shots} and queries={self.queries} need {self.most_shots} + "
+                    f"{self.queries // self.ways} different examples of each class (ways={self.ways}): class {name!r} "
+                    f"has {size}"
                 )
         for name, value in (("examples", examples), ("labels", labels), ("classes", classes)):
             object.__setattr__(self, name, value)
@@ -103,7 +104,7 @@ def from_classes(
     labels: ArrayLike | None = None,
     *,
     ways: int = 5,
-    shots: int = 1,
+    shots: int | tuple[int, int] = 1,
     queries: int | None = None,
     split: str = "train",
     classes: Mapping[str, Sequence[Any]] | None = None,
@@ -121,7 +122,7 @@ def from_classes(
             pictures for every class (needs Pillow).
         labels: (examples,) integers or text; not for a folder.
         ways: classes of a task.
-        shots: support examples of each class.
+        shots: support examples of each class, or (low, high).
         queries: query examples of a task, all together, a multiple of `ways`; None for 15 of each class, or as many as
             the smallest class leaves.
         split: "train", "validation" or "test".
@@ -144,9 +145,10 @@ def from_classes(
         raise ValueError(f"size={size!r}: for folders of pictures only; arrays have their size")
     if labels is None:
         raise ValueError("labels=None: must be the class of every example")
-    if queries is None and is_integer(ways) and is_integer(shots):
+    if queries is None and is_integer(ways):
         smallest = min(Counter(_read_labels(labels).tolist()).values())
-        queries = ways * max(1, min(QUERIES, smallest - shots))
+        most = shots if isinstance(shots, int | np.integer) else max(shots, default=1)
+        queries = ways * max(1, min(QUERIES, smallest - most))
     family = LabelledClasses(
         examples=read_array("examples", examples),
         labels=read_array("labels", labels),

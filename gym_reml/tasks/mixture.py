@@ -28,6 +28,7 @@ class Mixture(TaskFamily):
     """
 
     name: ClassVar[str] = "mixture"
+    varying_shots: ClassVar[bool] = True
 
     members: tuple[TaskFamily, ...] = ()
 

@@ -90,9 +90,9 @@ class Omniglot(ClassFamily):
         unknown = [domain for domain in domains if domain not in DOMAINS]
         if unknown or not domains:
             raise ValueError(f"domains={domains!r}: must be one or more of {', '.join(map(repr, DOMAINS))}")
-        if self.shots + self.queries // self.ways > DRAWINGS:
+        if self.most_shots + self.queries // self.ways > DRAWINGS:
             raise ValueError(
-                f"shots={self.shots} and queries={self.queries} need {self.shots} + {self.queries // self.ways} "
+                f"shots={self.shots} and queries={self.queries} need {self.most_shots} + {self.queries // self.ways} "
                 f"different drawings of each character (ways={self.ways}): there are {DRAWINGS}"
             )
         folder = data_root(self.root)
