@@ -1,4 +1,4 @@
-"""`shots=(low, high)`: every task has a number of support points of its own, and is what it would be with them alone."""
+"""`shots=(low, high)`: every task has a number of support points of its own, and is what it would be with these."""
 
 from __future__ import annotations
 
