@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from functools import partial
+from importlib.metadata import requires
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -391,6 +393,58 @@ def test_rays_workers_are_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(said) == 1
     assert "worker process" in said[0]
     assert said_by(lambda: gym.make_vec("NetBuild-v0", num_envs=2, **LEARN)) == []
+
+
+# -- older Gymnasium -------------------------------------------------------------------------------------------------
+
+EVERYTHING = """
+import gymnasium as gym, gym_reml, numpy as np
+from gym_reml.sb3 import make_vec_env
+from gym_reml.trials import evaluate_trials
+
+class FirstArm:
+    def predict(self, observation, state=None, episode_start=None, deterministic=False):
+        return np.zeros(len(observation), dtype=int), state
+
+for env_id in (*gym_reml.ENVIRONMENTS, *gym_reml.TRIALS):
+    env = gym.make(env_id)
+    env.reset(seed=0), env.step(env.action_space.sample())
+    envs = gym.make_vec(env_id, num_envs=2)
+    envs.reset(seed=0), envs.step(envs.action_space.sample()), envs.close()
+    if env_id != "NetBuildHybrid-v0":
+        envs = make_vec_env(env_id, n_envs=2, seed=0, max_episode_steps=2)
+        envs.reset()
+        for done in (False, True, False, True):
+            actions = np.stack([envs.action_space.sample() for _ in range(2)])
+            assert envs.step(actions)[2].tolist() == [done] * 2
+print(evaluate_trials(FirstArm(), "BanditTrial-v0", trials=3).total.tolist())
+"""
+
+
+def run_everything(head: str, *folders: Path) -> list[float]:
+    """Every id in every form, in a process whose imports begin as `head` says."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (*folders, ROOT)))}
+    command = [sys.executable, "-W", "ignore", "-c", head + EVERYTHING]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    totals: list[float] = json.loads(done.stdout.splitlines()[-1])
+    return totals
+
+
+def test_everything_runs_where_gymnasium_has_no_autoreset_modes() -> None:
+    expected = evaluate_trials(FirstArm(), "BanditTrial-v0", trials=3).total.tolist()
+    assert run_everything("import gymnasium.vector\ndel gymnasium.vector.AutoresetMode\n") == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", ["0.29.1", "1.0.0", "1.1.1"])
+def test_everything_runs_on_every_gymnasium_from_the_floor_on(version: str, tmp_path: Path) -> None:
+    requirement = next(line for line in requires("gym-reml") or [] if line.startswith("gymnasium"))
+    assert version == "0.29.1" or requirement == "gymnasium>=0.29.1"
+    install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(tmp_path)]
+    subprocess.run([*install, f"gymnasium=={version}"], check=True)
+    head = f"import gymnasium; assert gymnasium.__version__ == {version!r}\n"
+    assert run_everything(head, tmp_path) == evaluate_trials(FirstArm(), "BanditTrial-v0", trials=3).total.tolist()
 
 
 # -- forks -----------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -21,6 +21,9 @@ from torch import Tensor
 from gym_reml.checks import NUMBERS, check_integer, read_parameters
 from gym_reml.streams import SPLITS as SPLITS
 from gym_reml.streams import check_split
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # in typing since Python 3.11
 
 Tasks = dict[str, NDArray[Any]]
 """A batch of tasks: named arrays whose first dimension is the row."""
