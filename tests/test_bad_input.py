@@ -169,7 +169,7 @@ def pool(**changes: Any) -> LayerPool:
     [
         ({}, {"width": 7}, "width=7"),
         ({}, {"layers": 4}, "layers=4"),
-        ({}, {"layer_kind": "tanh"}, "kind='tanh'"),
+        ({}, {"layer_kind": "tanh"}, "layer_kind='tanh'"),
         ({"in_features": 2}, {}, "in_features=1"),
         ({"out_features": 3}, {}, "out_features=1"),
     ],

@@ -8,6 +8,7 @@ import pickle
 import random
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -275,10 +276,8 @@ packaged = pytest.mark.skipif(not PACKAGED.is_file(), reason=f"{PACKAGED.name} h
         ({"pool": str(PACKAGED)}, str(PACKAGED)),
         ({"pool": PACKAGED}, str(PACKAGED)),
         ({"pool": "random"}, "random"),
-        ({"width": 12}, "random"),
-        ({"layers": 3}, "random"),
-        ({"layer_kind": "tanh"}, "random"),
-        ({"family": "linear"}, "random"),
+        ({"pool": "random", "width": 12}, "random"),
+        ({"family": "linear", "width": 12}, "random"),
         (MIXTURE, "random"),
     ],
 )
@@ -286,6 +285,33 @@ def test_where_the_pool_comes_from(arguments: dict[str, Any], source: str) -> No
     assert gym.make("NetBuild-v0", **arguments).reset(seed=0)[1]["pool"] == source
     _, info = gym.make_vec("NetBuild-v0", num_envs=2, **arguments).reset(seed=0)
     assert info["pool"].tolist() == [source] * 2
+
+
+class TwoInputs(Sinusoid):
+    """Of the packaged pool's family by name, but not by its inputs."""
+
+    @property
+    def in_features(self) -> int:
+        return 2
+
+
+@packaged
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"width": 12}, "width=12"),
+        ({"layers": 3}, "layers=3"),
+        ({"layer_kind": "tanh"}, "layer_kind='tanh'"),
+        ({"width": 12, "layers": 3}, "width=12 was asked for, layers=3"),
+        ({"family": Sinusoid(shots=2), "layer_kind": "relu"}, "layer_kind='relu'"),
+        ({"family": TwoInputs()}, "in_features=2"),
+    ],
+)
+def test_random_layers_in_the_place_of_specialists_are_warned_of(arguments: dict[str, Any], named: str) -> None:
+    for make in (gym.make, partial(gym.make_vec, num_envs=2)):
+        with pytest.warns(UserWarning, match=rf"pool: .*width 40.*{named} was asked for.*pool='random'"):
+            env: Any = make("NetBuild-v0", **arguments)
+        assert env.unwrapped._pool_source == "random"
 
 
 @packaged

@@ -202,7 +202,9 @@ def test_a_bad_value_is_named(env_id: str, arguments: dict[str, Any], message: s
 @every_id
 def test_an_unknown_argument_is_named_with_the_choices(env_id: str) -> None:
     for make in (gym.make, gym.make_vec):
-        with pytest.raises(TypeError, match=r"pulls=3: no such argument; choices: .*episodes, burn_in, split"):
+        with pytest.raises(
+            TypeError, match=r"unexpected keyword argument 'pulls'.*choices: .*episodes, burn_in, split"
+        ):
             make(env_id, pulls=3)
     single: Any = type(gym.make(env_id).unwrapped)
     with pytest.raises(ValueError, match=r"render_mode='pdf'.*'ansi'"):

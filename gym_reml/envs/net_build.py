@@ -109,7 +109,8 @@ class NetBuildEnv(TrainingEnv):
     | `device` | `"cpu"` | any torch device |
     | `render_mode` | `None` | `"rgb_array"`, `"ansi"` (and `"human"` through Gymnasium's wrapper) |
 
-    `pool=None` takes the packaged specialists where there are any for the family and they fit, else random layers.
+    `pool=None` takes the packaged specialists where there are any for the family, else random layers; these also, with
+    a warning, where `width`, `layers` or `layer_kind` ask for others than the packaged.
     `"packaged"`, a `LayerPool` or a path to one takes that, or is an error where it does not fit; `"random"` starts
     from nothing. The pool in use is `env.unwrapped.pool`: the very object that was given, if one was.
 

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     # Python 3.10 has none.
     from typing import Self
 
+if TYPE_CHECKING:
+    from typing_extensions import Self  # in typing since Python 3.11
+
 Tasks = dict[str, NDArray[Any]]
 """A batch of tasks: named arrays whose first dimension is the row."""
 
