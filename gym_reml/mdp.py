@@ -57,8 +57,8 @@ class TrainingMDP:
         """Sets the rows up; `reset` must come before the first step."""
         if pool.layer_kind.across_points and not isinstance(family.shots, int):
             raise ValueError(
-                f"shots={family.shots!r}: layers of kind {pool.kind!r} look across the points of a task, of which there "
-                "must be as many in each; give one number of shots, or another layer_kind"
+                f"shots={family.shots!r}: layers of kind {pool.kind!r} look across the points of a task, "
+                "of which there must be as many in each; give one number of shots, or another layer_kind"
             )
         self.count, self.family, self.pool, self.objective = count, family, pool, objective
         self.slots, self.initial_layers = slots, tuple(initial_layers)

@@ -24,10 +24,6 @@ from gym_reml.streams import NumberedGenerator, check_split
 from gym_reml.tasks.fingerprint import Fingerprinted
 
 if TYPE_CHECKING:
-    # Python 3.10 has none.
-    from typing import Self
-
-if TYPE_CHECKING:
     from typing_extensions import Self  # in typing since Python 3.11
 
 Tasks = dict[str, NDArray[Any]]
