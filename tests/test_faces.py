@@ -16,7 +16,7 @@ from vectors import assert_infos_agree, singles
 
 import gym_reml
 from gym_reml.envs import Trial
-from gym_reml.tasks import FAMILIES, from_arrays, from_gymnasium
+from gym_reml.tasks import FAMILIES, from_arrays, from_classes, from_gymnasium
 
 pytestmark = pytest.mark.filterwarnings("error")
 STEPS = {"NextStep": 4, "SameStep": 4, "Disabled": 2}
@@ -56,6 +56,10 @@ def arguments_of(name: str, folder: Path) -> dict[str, Any]:
         "nested": lambda: {"family": "mixture", "family_kwargs": {"members": NESTED}},
         "arrays": lambda: {"family": from_arrays(numbers, numbers[..., :1], shots=3, queries=4)},
         "classes": lambda: {"family": make_classes()},
+        "labelled": lambda: {
+            "family": from_classes(numbers.reshape(-1, 2), np.repeat(np.arange(27), 4), ways=2, shots=2, queries=2)
+        },
+        "many shots": lambda: {"family": "sinusoid", "shots": (2, 4)},
         "formula": lambda: {"family": HILLS},
         "fresh data": lambda: {"family": Restless()},
         "cart": lambda: {"family": from_gymnasium(make_cart, draw_wage, set_wage, steps=3, shots=1, queries=1)},
@@ -66,7 +70,7 @@ def arguments_of(name: str, folder: Path) -> dict[str, Any]:
     return {"family": name} | ({} if fixed else POLICY)
 
 
-EVERY_FAMILY = [*FAMILIES, "nested", "arrays", "classes", "formula", "fresh data", "cart"]
+EVERY_FAMILY = [*FAMILIES, "nested", "arrays", "classes", "labelled", "many shots", "formula", "fresh data", "cart"]
 every_family = pytest.mark.parametrize("name", EVERY_FAMILY)
 every_id = pytest.mark.parametrize("env_id", [*gym_reml.ENVIRONMENTS, *gym_reml.TRIALS])
 TINY = SMALL | {"horizon": 2}

@@ -89,5 +89,5 @@ def _learn_alike(one: TrainingEnv, other: TrainingEnv) -> bool:
     """Whether they share a pool, or each made one although they learn the same: what is meant to be a vector."""
     if one.pool is other.pool:
         return True
-    found = ((env._pool_source, env.mdp.learner and env.mdp.learner.rule, type(env.family)) for env in (one, other))
-    return one._pool_source != "given" and len(set(found)) == 1
+    found = ((env.pool_source, env.mdp.learner and env.mdp.learner.rule, type(env.family)) for env in (one, other))
+    return one.pool_source != "given" and len(set(found)) == 1
