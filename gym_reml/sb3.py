@@ -154,6 +154,9 @@ class RowsVecEnv(VecEnv):
             AttributeError: there is no such method.
             ValueError: it says nothing of rows: what it does, it does to all of them at once.
         """
+        # What wrapped environments are asked in this way.
+        if method_name == "get_wrapper_attr":
+            return self.get_attr(args[0], indices)
         return self._call(method_name, list(self._get_indices(indices)), *args, **kwargs)
 
     def _call(self, name: str, rows: Sequence[int], *args: Any, **kwargs: Any) -> list[Any]:

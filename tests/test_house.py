@@ -31,7 +31,7 @@ FLOORS = (
     {"subnetworks", "learner", "running_statistics"},
     {"learning"},
     {"mdp"},
-    {"bootstrap", "clusters"},
+    {"bootstrap", "clusters", "export"},
     {"envs", "sb3_hybrid"},
     {"sb3_recurrent"},
     {"evaluation", "sb3", "trials"},

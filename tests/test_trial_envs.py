@@ -72,10 +72,9 @@ def test_everything_returned_is_what_the_spaces_say(env_id: str, arguments: dict
         if len(rest) > 1:
             reward, terminated, truncated, info = rest
             assert (type(reward), type(terminated), truncated) == (float, bool, False)
-            assert set(info) == {"inner_episode", "inner_reward"}
-            assert (type(info["inner_episode"]), type(info["inner_reward"])) == (int, float)
-        else:
-            assert set(rest[0]) == {"task"}
+        info = rest[-1]
+        assert set(info) == {"task", "inner_episode", "inner_reward"}
+        assert (type(info["inner_episode"]), type(info["inner_reward"])) == (int, float)
 
 
 # -- chance, rows and copies -----------------------------------------------------------------------------------------

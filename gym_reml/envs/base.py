@@ -22,7 +22,8 @@ ENOUGH_CUTS = 5
 class TrainingEnv(TrainingFace, RowEnv):
     """One episode at a time.
 
-    `reset(options={"pool": "initial"})` writes the pool's initial weights back (only where it learns).
+    `reset(options={"pool": "initial"})` writes the pool's initial weights back (only where it learns),
+    `reset(options={"task": ...})` starts on a given task.
 
     Attributes:
         mdp: the process, of one row.

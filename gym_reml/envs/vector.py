@@ -15,7 +15,8 @@ from gym_reml.envs.versions import AutoresetMode
 class TrainingVectorEnv(TrainingFace, RowsVectorEnv):
     """n episodes side by side; reset with seed s it equals n single environments reset with s, s + 1, ...
 
-    `reset(options={"pool": "initial"})` writes the pool's initial weights back (only where it learns).
+    `reset(options={"pool": "initial"})` writes the pool's initial weights back (only where it learns),
+    `reset(options={"task": ...})` starts on a given task.
 
     Attributes:
         mdp: the process, of `num_envs` rows.

@@ -88,14 +88,20 @@ class ClassFamily(Classification):
         Raises:
             ValueError: the split has fewer classes than `ways`.
         """
+        return self._of_classes(self._choose(generators), generators)
+
+    def draw_given(self, parameters: Tasks, generators: Generators) -> Tasks:
+        # Chosen and dropped, so that a task which is given with the seed that drew it has the same examples.
+        self._choose(generators)
+        return self._of_classes(parameters["class"], generators)
+
+    def _choose(self, generators: Generators) -> NDArray[np.int64]:
+        """Classes (n, ways) of the split."""
         sizes = self.class_sizes
         if self.ways > len(sizes):
             raise ValueError(f"ways={self.ways}: the {self.split!r} split has {len(sizes)} classes")
         choices = [generator.choice(len(sizes), self.ways, replace=False) for generator in generators]
-        return self._of_classes(np.stack(choices), generators)
-
-    def draw_given(self, parameters: Tasks, generators: Generators) -> Tasks:
-        return self._of_classes(parameters["class"], generators)
+        return np.stack(choices)
 
     def _of_classes(self, chosen: NDArray[np.int64], generators: Generators) -> Tasks:
         """Draws the examples of tasks with these classes (n, ways)."""
