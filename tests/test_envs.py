@@ -311,7 +311,7 @@ def test_random_layers_in_the_place_of_specialists_are_warned_of(arguments: dict
     for make in (gym.make, partial(gym.make_vec, num_envs=2)):
         with pytest.warns(UserWarning, match=rf"pool: .*width 40.*{named} was asked for.*pool='random'"):
             env: Any = make("NetBuild-v0", **arguments)
-        assert env.unwrapped._pool_source == "random"
+        assert env.unwrapped.pool_source == "random"
 
 
 @packaged
