@@ -193,6 +193,7 @@ def _named_pool(pool: Any, family: TaskFamily) -> tuple[LayerPool, str]:
     """A pool of somebody's choice, whether or not it fits."""
     choices = "must be None, 'packaged', 'random', a LayerPool or a path to one"
     if isinstance(pool, LayerPool):
+        pool.check()
         return pool, "given"
     if not isinstance(pool, str | os.PathLike):
         raise ValueError(f"pool={pool!r}: {choices}")
