@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from env_helpers import SMALL, Absolute, Restless, assert_same, make_classes, play_vector, sample_actions
+from family_arguments import family_arguments
 from small_policies import RECIPE
 from torch import Tensor
 
@@ -32,7 +33,6 @@ from gym_reml.pool import LayerPool
 from gym_reml.streams import many_streams
 from gym_reml.tasks import FAMILIES, TaskFamily, make_family
 from gym_reml.tasks.base import Batch, Forward, Generators, Tasks
-from gym_reml.tasks.policy import PolicyFamily
 from gym_reml.tasks.sinusoid import Sinusoid
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -109,27 +109,6 @@ every_rule = pytest.mark.parametrize("rule", RULES)
 HORIZON = 3
 
 
-@pytest.fixture(scope="module")
-def arguments(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[str, Any]]:
-    """Small arguments of the environment for every family of the registry."""
-
-    def of(name: str) -> dict[str, Any]:
-        kind = FAMILIES[name]
-        family: dict[str, Any] = {}
-        if name == "mixture":
-            family = {"members": ["sinusoid", "linear"]}
-        elif name == "omniglot":
-            pytest.importorskip("PIL")
-            from omniglot_archive import write_archives
-
-            family = {"root": str(write_archives(tmp_path_factory.mktemp("omniglot"))), "ways": 2}
-        elif issubclass(kind, PolicyFamily):
-            family = {"steps": 3}
-        return SMALL | {"family": name, "family_kwargs": family, "horizon": HORIZON}
-
-    return of
-
-
 def play(arguments: dict[str, Any], steps: int = 2 * HORIZON) -> list[Any]:
     """All that happens in three rows, and the pool at the end."""
     try:
@@ -142,8 +121,8 @@ def play(arguments: dict[str, Any], steps: int = 2 * HORIZON) -> list[Any]:
 
 @pytest.mark.parametrize("state", ["float16", "all at once"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_family_plays_as_ever(family: str, state: str, arguments: Callable[[str], dict[str, Any]]) -> None:
-    given = arguments(family)
+def test_every_family_plays_as_ever(family: str, state: str, tmp_path: Path) -> None:
+    given = family_arguments(family, tmp_path) | {"horizon": HORIZON}
     expected = play(given)
     with STATES[state]():
         found = play(given)
