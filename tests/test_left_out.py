@@ -224,7 +224,12 @@ def told(work: Callable[[], Any]) -> list[str]:
 
 
 def learning(rule: str, size: int = 4, **arguments: Any) -> Any:
-    given = {"num_envs": 4, "horizon": 2, "learn": rule, "learn_kwargs": {"batch_size": size}} | arguments
+    given: dict[str, Any] = {
+        "num_envs": 4,
+        "horizon": 2,
+        "learn": rule,
+        "learn_kwargs": {"batch_size": size},
+    } | arguments
     return gym.make_vec("NetBuild-v0", **given)
 
 
@@ -368,7 +373,12 @@ def test_what_is_replayed_was_lived_under_the_present_pool(rule: str, rows: int)
     mdp.seed(range(rows), many_streams(0, rows, "train"))
     generator = np.random.default_rng(0)
     original = mdp._learn
-    mdp._learn = lambda ended: (losses.append(mdp.query_loss[None].copy()), original(ended))  # type: ignore[method-assign,assign,func-returns-value]
+
+    def learn(ended: np.ndarray) -> None:
+        losses.append(mdp.query_loss[None].copy())
+        original(ended)
+
+    mdp._learn = learn  # type: ignore[method-assign]
     for _ in range(6):
         mdp.reset()
         for _ in range(2):
