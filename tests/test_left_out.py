@@ -374,9 +374,9 @@ def test_what_is_replayed_was_lived_under_the_present_pool(rule: str, rows: int)
     generator = np.random.default_rng(0)
     original = mdp._learn
 
-    def learn(ended: np.ndarray) -> None:
+    def learn(rows: np.ndarray) -> None:
         losses.append(mdp.query_loss[None].copy())
-        original(ended)
+        original(rows)
 
     mdp._learn = learn  # type: ignore[method-assign]
     for _ in range(6):
