@@ -16,6 +16,7 @@ from gym_reml.mdp import TrainingMDP
 from gym_reml.objective import Objective
 from gym_reml.pool import LayerPool
 from gym_reml.streams import many_streams
+from gym_reml.torch_state import own_state
 
 from . import pretrained
 from .policy_gradient import meta_learn_policies, with_inner_rates
@@ -31,6 +32,7 @@ Specialists = tuple[LayerPool, Clusters | None]
 """A pool, and the clusters of tasks that its layers but the initial ones belong to, if they were made so."""
 
 
+@own_state
 def bootstrap(problem: Problem, log: Log | None = None) -> Specialists:
     """A pool of specialists for the problem's tasks, as its recipe says."""
     recipe = problem.recipe

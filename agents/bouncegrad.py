@@ -18,6 +18,7 @@ from gym_reml.mdp import TrainingMDP
 from gym_reml.pool import LayerPool
 from gym_reml.spaces import make_encoding
 from gym_reml.tasks.base import Batch, TaskFamily
+from gym_reml.torch_state import own_state
 
 from .bootstraps import fresh_pool, recipe_process
 from .command import run_command
@@ -80,7 +81,7 @@ class Annealing:
         It starts from random ones, and its temperature falls to zero.
         """
         count = len(support.inputs)
-        sizes = torch.full((self.free, count), step_size)
+        sizes = torch.full((self.free, count), step_size, dtype=torch.float32)
         judged = [False] * (self.free - 1) + [True]
 
         def losses(structures: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -107,6 +108,7 @@ class Annealing:
         return best
 
 
+@own_state
 def train(problem: Problem) -> Learner:
     """The pool learns by the meta-gradient through structures found with few proposals, from hot to cold."""
     recipe, family = problem.recipe, problem.training_family
@@ -119,7 +121,7 @@ def train(problem: Problem) -> Learner:
     learner = PoolLearner(pool, family, "maml", LearningOptions(learning_rate=3e-3, step_weights=weights))
     generator = np.random.default_rng(problem.seed)
     iterations = max(1, problem.tasks // META_BATCH)
-    sizes = torch.ones((steps, META_BATCH))
+    sizes = torch.ones((steps, META_BATCH), dtype=torch.float32)
     for iteration in tqdm(range(iterations), desc="bouncegrad", unit="update", disable=None):
         share = falling(iteration / iterations)
         learner.scale_rates(share)

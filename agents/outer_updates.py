@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -10,13 +12,15 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from gym_reml.clusters import falling
-from gym_reml.learning import Episodes, replay
+from gym_reml.learning import Episodes, differentiable, finite_rows, replay, total_norm
 from gym_reml.pool import LayerPool
 from gym_reml.tasks.base import Batch, TaskFamily
 from gym_reml.tasks.policy import PolicyFamily
 
 EPOCHS, CLIP = 5, 0.2
 LARGEST_NORM = 10.0
+LONGEST_GRADIENT = 1e6
+"""Far above what any update looks at the length of: longer ones are shortened, before their squares overflow."""
 RADIUS, CONJUGATE_STEPS, DAMPING = 0.01, 10, 1e-3
 CURVATURE_EVERY = 5
 """One task in so many says how the divergence curves; gradient and line search hear all."""
@@ -32,8 +36,13 @@ class OuterUpdate(Protocol):
         ...
 
 
-def adapted_outputs(pool: LayerPool, family: TaskFamily, episodes: Episodes) -> Tensor:
-    """Outputs of the adapted policies on the last query trajectories, (B, points, out), differentiable in the pool."""
+def adapted_outputs(
+    pool: LayerPool, family: TaskFamily, episodes: Episodes, drawn: list[Tensor] | None = None
+) -> Tensor:
+    """Outputs of the adapted policies on the last query trajectories, (B, points, out), differentiable in the pool.
+
+    `drawn` is what `replay` takes.
+    """
     found: list[Tensor] = []
 
     def keep(outputs: Tensor, batch: Batch) -> Tensor:
@@ -41,16 +50,64 @@ def adapted_outputs(pool: LayerPool, family: TaskFamily, episodes: Episodes) -> 
         return outputs[:, 0, 0]
 
     last = len(episodes.layers) - 1
-    replay(pool, family, episodes, judged=[step == last for step in range(last + 1)], judge=keep)
+    replay(pool, family, episodes, judged=[step == last for step in range(last + 1)], judge=keep, drawn=drawn)
     return found[-1]
 
 
 class _Outer:
-    """What all updates share: the pool's parameters."""
+    """What all updates share: the pool's parameters, and their gradient.
+
+    Attributes:
+        used, dropped: episodes that were learned from, and that were left out because their gradient was not finite.
+    """
 
     def __init__(self, pool: LayerPool, family: PolicyFamily, learning_rate: float) -> None:
+        pool.become_leaves()
         self.pool, self.family, self.learning_rate = pool, family, learning_rate
         self.leaves = list(pool.parameters.values())
+        self.used = self.dropped = 0
+
+    def gradient(self, episodes: Episodes, old: Tensor | None = None) -> tuple[Episodes, Tensor, list[Tensor]] | None:
+        """The gradient over all episodes that have a finite one.
+
+        Args:
+            episodes: to learn from.
+            old: what `_now` gave for them before the first change; None if this is before it.
+
+        Returns:
+            The episodes, their `old` and the parameters' gradients; None if no episode is left.
+        """
+        while len(episodes):
+            drawn: list[Tensor] = []
+            batch = episodes.query[-1]
+            now = self._now(adapted_outputs(self.pool, self.family, episodes, drawn), batch)
+            old = now.detach() if old is None else old
+            loss = self._loss(now, old, batch)
+            gradients = torch.autograd.grad(loss, self.leaves, retain_graph=True)
+            length = total_norm(gradients)
+            if math.isfinite(length):
+                self.used += len(episodes)
+                shortened = min(1.0, LONGEST_GRADIENT / max(length, 1e-12))
+                return episodes, old, [gradient * shortened for gradient in gradients]
+            fit = finite_rows(loss, drawn)
+            # None of them alone, all together: too large to be added up.
+            kept = torch.arange(0) if fit.all() else fit.nonzero().squeeze(1)
+            self.dropped += len(episodes) - len(kept)
+            episodes, old = episodes.take(kept), old[kept]
+        if not self.used:
+            warnings.warn(
+                f"all {self.dropped} episodes so far were dropped, so the pool learns nothing: "
+                "their gradients are not finite",
+                stacklevel=2,
+            )
+        return None
+
+    def _now(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """What `_loss` compares the adapted policies by."""
+        raise NotImplementedError
+
+    def _loss(self, new: Tensor, old: Tensor, batch: Batch) -> Tensor:
+        raise NotImplementedError
 
 
 class Ascent(_Outer):
@@ -64,21 +121,23 @@ class Ascent(_Outer):
 
     def __call__(self, episodes: Episodes, done: float) -> None:
         """Steps of Adam on the same trajectories, its rate falling along a cosine over the training."""
-        batch = episodes.query[-1]
         old: Tensor | None = None
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate * falling(done)
         with differentiable(self.leaves):
             for _ in range(self.epochs):
-                new = self.family.log_probability(adapted_outputs(self.pool, self.family, episodes), batch)
-                old = new.detach() if old is None else old
-                loss = self._loss(new, old, batch)
+                found = self.gradient(episodes, old)
+                if found is None:
+                    return
+                episodes, old, gradients = found
+                for leaf, gradient in zip(self.leaves, gradients, strict=True):
+                    leaf.grad = gradient
+                torch.nn.utils.clip_grad_norm_(self.leaves, LARGEST_NORM)
+                self.optimizer.step()
                 self.optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                length = torch.nn.utils.clip_grad_norm_(self.leaves, LARGEST_NORM)
-                if torch.isfinite(length):
-                    self.optimizer.step()
-            self.optimizer.zero_grad(set_to_none=True)
+
+    def _now(self, outputs: Tensor, batch: Batch) -> Tensor:
+        return self.family.log_probability(outputs, batch)
 
     @staticmethod
     def _loss(new: Tensor, old: Tensor, batch: Batch) -> Tensor:
@@ -102,11 +161,12 @@ class TrustRegion(_Outer):
 
     def __call__(self, episodes: Episodes, done: float) -> None:
         """One step of conjugate gradients and a line search."""
-        batch = episodes.query[-1]
         with differentiable(self.leaves):
-            outputs = adapted_outputs(self.pool, self.family, episodes)
-            old = outputs.detach()
-            gradient = flat(torch.autograd.grad(self._loss(outputs, old, batch), self.leaves))
+            found = self.gradient(episodes)
+            if found is None:
+                return
+            episodes, old, gradients = found
+            gradient = flat(gradients)
             curvature = self.curvature(episodes.take(torch.arange(0, len(episodes), CURVATURE_EVERY)))
             direction = conjugate_gradients(curvature, -gradient, CONJUGATE_STEPS)
             length = float((direction * curvature(direction)).sum())
@@ -163,28 +223,16 @@ class TrustRegion(_Outer):
                 return
         move(self.leaves, start, torch.zeros_like(step))
 
-    def _loss(self, outputs: Tensor, old: Tensor, batch: Batch) -> Tensor:
-        ratio = (self.family.log_probability(outputs, batch) - self.family.log_probability(old, batch)).exp()
+    def _now(self, outputs: Tensor, batch: Batch) -> Tensor:
+        return outputs
+
+    def _loss(self, new: Tensor, old: Tensor, batch: Batch) -> Tensor:
+        ratio = (self.family.log_probability(new, batch) - self.family.log_probability(old, batch)).exp()
         return -(ratio * batch.extras["weighted_advantage"]).sum(dim=(1, 2)).mean()
 
     def _divergence(self, outputs: Tensor, old: Tensor, batch: Batch) -> Tensor:
         by_point = self.family.distribution.divergence(old, outputs)
         return (by_point * batch.extras["weight"].flatten(1)).sum(dim=1).mean()
-
-
-class differentiable:
-    """While it lasts, these tensors are leaves that gradients reach."""
-
-    def __init__(self, leaves: Sequence[Tensor]) -> None:
-        self.leaves = leaves
-
-    def __enter__(self) -> None:
-        for leaf in self.leaves:
-            leaf.requires_grad_(True)
-
-    def __exit__(self, *problem: object) -> None:
-        for leaf in self.leaves:
-            leaf.requires_grad_(False)
 
 
 def flat(tensors: Sequence[Tensor]) -> Tensor:

@@ -13,6 +13,7 @@ from gym_reml.learning import Episodes
 from gym_reml.mdp import TrainingMDP
 from gym_reml.pool import LayerPool
 from gym_reml.tasks.policy import PolicyFamily
+from gym_reml.torch_state import own_state
 
 from .outer_updates import OUTER_UPDATES
 from .problem import Problem, own_shape
@@ -22,6 +23,7 @@ INNER_RATES = (0.5, 0.25)
 """Of the first update, which is the one that is trained for, and of all that follow: those of MAML's authors."""
 
 
+@own_state
 def meta_learn_policies(
     problem: Problem,
     iterations: int,

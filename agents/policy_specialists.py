@@ -62,6 +62,7 @@ def with_fresh_layers(pool: LayerPool, layers: int, seed: int) -> LayerPool:
     copy, generator = pool.clone(), torch.Generator().manual_seed(seed)
     present = copy.parameters["layers"]
     bound = SMALL / np.sqrt(pool.width)
-    fresh = torch.empty(layers - pool.layers, *present.shape[1:]).uniform_(-bound, bound, generator=generator)
+    fresh = torch.empty((layers - pool.layers, *present.shape[1:]), dtype=torch.float32)
+    fresh.uniform_(-bound, bound, generator=generator)
     copy.parameters["layers"] = torch.cat([present, fresh.to(present)])
     return copy

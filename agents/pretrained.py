@@ -11,6 +11,7 @@ from gym_reml.clusters import cosine
 from gym_reml.learner import Learner
 from gym_reml.learning import Episodes, LearningOptions, PoolLearner
 from gym_reml.pool import LayerPool
+from gym_reml.torch_state import own_state
 
 from .command import run_command
 from .problem import Problem, usual_shape
@@ -31,13 +32,14 @@ def train(problem: Problem) -> Learner:
     return tuned_learner("pretrained", pool, problem, shape, FINETUNING_STEPS)
 
 
+@own_state
 def weights(problem: Problem) -> LayerPool:
     """Weights with the least query loss after no step."""
     shape = usual_shape(problem)
     pool = shape.fresh(problem.training_family, problem.seed, adapt_stem=True)
     mdp = shape.process(problem, pool, BATCH, horizon=1)
     learner = PoolLearner(pool, problem.training_family, "maml", LearningOptions(learning_rate=3e-3, seed=problem.seed))
-    layers, stay = torch.zeros((1, BATCH), dtype=torch.int64), torch.zeros((1, BATCH))
+    layers, stay = torch.zeros((1, BATCH), dtype=torch.int64), torch.zeros((1, BATCH), dtype=torch.float32)
     iterations = max(1, problem.tasks // BATCH)
     for iteration in tqdm(range(iterations), desc="pretrained", unit="update", disable=None):
         cosine(learner, iteration / iterations)

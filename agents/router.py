@@ -22,6 +22,7 @@ from gym_reml.learner import Learner
 from gym_reml.learning import Episodes, PoolLearner, replay
 from gym_reml.mdp import TrainingMDP
 from gym_reml.spaces import make_encoding
+from gym_reml.torch_state import own_state
 
 from .bootstraps import bootstrap, learning_options, recipe_process
 from .command import run_command
@@ -76,6 +77,7 @@ class Router(nn.Module):
         return self.encoding.encode(layers, np.zeros(count, dtype=np.float32)), (chosen, moment + 1)
 
 
+@own_state
 def train(problem: Problem) -> Learner:
     """Bootstrap, routing on the frozen pool, the pool on what the router picks, routing once more on the result."""
     recipe, family = problem.recipe, problem.training_family
@@ -90,12 +92,12 @@ def train(problem: Problem) -> Learner:
     mdp = recipe_process(problem, pool, skipped=TASKS_OF_A_PROBLEM // 2)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(problem.seed)
-        router = Router(mdp.observation_size, compositions, pool.layers)
+        router = Router(mdp.observation_size, compositions, pool.layers).float()
     teach(router, mdp, labelled, problem.seed)
     options = learning_options(recipe, recipe.pool_learning_rate, problem.seed)
     learner = PoolLearner(pool, family, "maml", options)
     iterations = max(1, remaining // META_BATCH)
-    sizes = torch.ones((steps, META_BATCH))
+    sizes = torch.ones((steps, META_BATCH), dtype=torch.float32)
     for iteration in tqdm(range(iterations), desc="router: pool", unit="update", disable=None):
         learner.scale_rates(falling(iteration / iterations))
         mdp.reset()
@@ -106,6 +108,7 @@ def train(problem: Problem) -> Learner:
     return Learner("router", router, pool, recipe.arguments("box"))
 
 
+@torch.enable_grad()
 def teach(router: Router, mdp: TrainingMDP, tasks: int, seed: int) -> None:
     """Fits the router to how every composition does on so many tasks: least expected score over the horizon.
 
@@ -144,7 +147,8 @@ def label(compositions: NDArray[np.int64], mdp: TrainingMDP, tasks: int) -> tupl
                 batch.map(lambda tensor, index=index: tensor[index].repeat_interleave(count, dim=0))  # type: ignore[misc]
                 for batch in (mdp.support, mdp.query)
             )
-            trial = Episodes([support], [query], layers, torch.ones(layers.shape), mdp.initial_layers, mdp.slots)
+            sizes = torch.ones(layers.shape, dtype=torch.float32)
+            trial = Episodes([support], [query], layers, sizes, mdp.initial_layers, mdp.slots)
             losses = replay(mdp.pool, mdp.family, trial)[0].nan_to_num(nan=mdp.family.cap).clamp_max(mdp.family.cap)
             scores.append(mdp.family.score(losses).mean(dim=0).reshape(len(index), count))
     return torch.cat(observations), torch.cat(scores)

@@ -11,11 +11,13 @@ from gym_reml.learning import Episodes, LearningOptions, PoolLearner
 from gym_reml.pool import LayerPool
 from gym_reml.streams import many_streams
 from gym_reml.tasks.base import Batch, TaskFamily
+from gym_reml.torch_state import own_state
 
 TEMPERATURE = 0.1
 HIDDEN_SCALE = 0.5
 
 
+@own_state
 def greedy_competition(
     pool: LayerPool,
     family: TaskFamily,
@@ -55,8 +57,8 @@ def greedy_competition(
     streams = many_streams(seed, tasks, family.split)
     layers, device = pool.layers, pool.device
     candidates = torch.arange(1, layers + 1, device=device).repeat(tasks)
-    sizes = torch.full((steps, tasks * layers), step_size, device=device)
-    weights = torch.full((steps,), 1.0 / steps, device=device)
+    sizes = torch.full((steps, tasks * layers), step_size, dtype=torch.float32, device=device)
+    weights = torch.full((steps,), 1.0 / steps, dtype=torch.float32, device=device)
     for iteration in range(iterations):
         drawn = family.draw([stream.task for stream in streams])
         support = _repeat(family.support(drawn, _no_network, [stream.support for stream in streams]), layers, device)
@@ -79,7 +81,7 @@ class _Competition:
 
     def __init__(self, tasks: int, layers: int) -> None:
         self.shape = (tasks, layers)
-        self.losses = torch.full(self.shape, torch.inf)
+        self.losses = torch.full(self.shape, torch.inf, dtype=torch.float32)
 
     def __call__(self, losses: Tensor) -> Tensor:
         self.losses = losses.nan_to_num(nan=torch.inf, posinf=torch.inf).reshape(self.shape)
@@ -91,7 +93,7 @@ class _Competition:
 
 def _repeat(batch: Batch, times: int, device: torch.device) -> Batch:
     """Every row `times` times in a row."""
-    return batch.map(lambda tensor: tensor.to(device).repeat_interleave(times, dim=0))
+    return batch.to(device, torch.float32).map(lambda tensor: tensor.repeat_interleave(times, dim=0))
 
 
 def _no_network(inputs: Tensor) -> Tensor:

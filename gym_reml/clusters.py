@@ -15,6 +15,7 @@ from torch import Tensor
 from gym_reml.learning import Episodes, PoolLearner
 from gym_reml.mdp import TrainingMDP
 from gym_reml.pool import LayerPool
+from gym_reml.torch_state import own_state
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing since Python 3.11
@@ -43,6 +44,7 @@ def nothing(observations: NDArray[np.float32]) -> NDArray[np.int64]:
     return np.zeros(len(observations), dtype=np.int64)
 
 
+@own_state
 def meta_train(
     mdp: TrainingMDP,
     learner: PoolLearner,
@@ -66,7 +68,7 @@ def meta_train(
     """
     horizon, device = mdp.objective.horizon, mdp.pool.device
     neutral = float(mdp.step_sizes(np.zeros(1, dtype=np.float32))[0])
-    sizes = torch.full((horizon, mdp.count), neutral, device=device)
+    sizes = torch.full((horizon, mdp.count), neutral, dtype=torch.float32, device=device)
     for iteration in range(iterations):
         schedule(learner, iteration / iterations)
         mdp.reset()
@@ -150,6 +152,7 @@ def _lloyd(
     return centres, float(_squared_distances(points, centres).min(axis=1).sum())
 
 
+@torch.inference_mode()
 def copy_layer(pool: LayerPool, source: int, targets: Iterable[int]) -> None:
     """Writes pool layer `source` and its rates over the layers `targets`, so that specialists start as equals."""
     for name, tensor in pool.trainable().items():

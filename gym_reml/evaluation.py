@@ -169,7 +169,7 @@ class Moment:
         step: how many steps were taken.
         mdp: the process; it goes on, so look now.
         info: what it says of this step.
-        diverged: (tasks,) bool, whether any step up to now was refused.
+        diverged: (tasks,) bool, whether any step up to now was refused, or took the query loss above what counts.
     """
 
     step: int
@@ -213,7 +213,7 @@ def rollout(
         if intervene is not None:
             layers, sizes = intervene(layers, sizes, generators)
         outcome = mdp.step(layers, sizes)
-        diverged = diverged | outcome.info["diverged"]
+        diverged = diverged | outcome.info["diverged"] | mdp.query_diverged
         yield Moment(step, mdp, outcome.info, diverged)
 
 

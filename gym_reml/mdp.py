@@ -20,6 +20,7 @@ from gym_reml.pool import LayerPool
 from gym_reml.streams import RowStreams
 from gym_reml.subnetworks import SubNetworks
 from gym_reml.tasks.base import WEIGHTS, Batch, TaskFamily, Tasks
+from gym_reml.torch_state import own_state
 
 OBSERVATION_LIMIT = 20.0
 # Scores now, at first, before the last step and before that one, to what is shown: now and three falls.
@@ -36,12 +37,14 @@ class TrainingMDP:
         family, pool, objective, step_range: as given.
         networks: the sub-networks.
         clock: (n,) int64, steps taken in the present episode.
-        support_loss, query_loss: (n,) float64, of the present networks.
+        support_loss, query_loss: (n,) float64, of the present networks; the query loss as far as it counts, see `step`.
+        query_diverged: (n,) bool, whose query loss is not finite or above the most that counts.
         learner: changes the pool by the episodes that end, or None.
         learning: whether it does so at present.
         parts: the observation's parts, each a slice of the flat observation.
     """
 
+    @own_state
     def __init__(
         self,
         count: int,
@@ -54,7 +57,16 @@ class TrainingMDP:
         step_range: tuple[float, float] | None = None,
         learner: PoolLearner | None = None,
     ) -> None:
-        """Sets the rows up; `reset` must come before the first step."""
+        """Sets the rows up; `reset` must come before the first step.
+
+        Raises:
+            ValueError: a pool that was put together wrongly, whose numbers are not float32, or whose layers look across
+                points of which tasks have different numbers.
+        """
+        pool.check()
+        if pool.parameters["stem"].dtype != torch.float32:
+            dtype = pool.parameters["stem"].dtype
+            raise ValueError(f"pool: its numbers are {dtype}, must be torch.float32 (tensor.float() makes them so)")
         if pool.layer_kind.across_points and not isinstance(family.shots, int):
             raise ValueError(
                 f"shots={family.shots!r}: layers of kind {pool.kind!r} look across the points of a task, "
@@ -71,6 +83,8 @@ class TrainingMDP:
         # Losses on support and query set, (2, n), and what rewards make of them.
         self._losses = self._scores = np.zeros((2, count))
         self.support_loss, self.query_loss = self._losses
+        self.query_diverged = np.zeros(count, dtype=np.bool_)
+        self._query_limit = np.full(count, np.inf)
         self._metrics: dict[str, Array] = {}
         self.tasks: Tasks = {}
         self._parameters: Tasks = {}
@@ -82,6 +96,8 @@ class TrainingMDP:
         self._workspaces = (Workspace(), Workspace(), Workspace())
         self._trace: Trace | None = None
         self._history: list[list[_Step]] = [[] for _ in range(count)]
+        # How often the pool had been changed when the rows' episodes began.
+        self._began = np.zeros(count, dtype=np.int64)
         self._make_parts()
 
     # -- what agents see ---------------------------------------------------------------------------------------------
@@ -107,6 +123,7 @@ class TrainingMDP:
         self._every_row = np.arange(self.count)
         self._nothing = np.arange(self.pool.layers + 1) == 0
 
+    @own_state
     @torch.inference_mode()
     def observe(self) -> NDArray[np.float32]:
         """The observations of all rows, (n, observation_size), as a copy."""
@@ -155,6 +172,7 @@ class TrainingMDP:
         """The tasks that a user asks for in these rows; see `TaskFamily.read_task`."""
         return self.family.read_task(given, rows, self.count)
 
+    @own_state
     @torch.inference_mode()
     def reset(self, rows: Rows | None = None, given: Tasks | None = None) -> dict[str, Any]:
         """Draws new tasks and starts new episodes in these rows (None: all).
@@ -179,9 +197,11 @@ class TrainingMDP:
         self.clock[rows] = 0
         for row in rows:
             self._history[row] = []
+        if self.learner is not None:
+            self._began[rows] = self.learner.updates
         self._collect(rows, tasks)
-        self._measure(finite=True)
         chosen = rows if len(rows) < self.count else slice(None)
+        self._measure(finite=True, fresh=chosen)
         self._past_scores[chosen] = self._scores[0, chosen, None]
         for name in ("gradient_norms", "last_action"):
             self._observation[chosen, self.parts[name]] = 0.0
@@ -195,9 +215,16 @@ class TrainingMDP:
             {self.objective.reward: zeros.copy(), "divergence": zeros.copy()},
         )
 
+    @own_state
     @torch.inference_mode()
     def step(self, layers: NDArray[np.int64], steps: NDArray[np.float32]) -> Outcome:
         """Appends `layers` (n,), then takes gradient steps whose sizes lie at `steps` (n,) in [-1, 1] on the log range.
+
+        A step is refused by what the agent may know: if the support loss after it is not finite, or above both the
+        family's cap and what it was before, or if a weight is not finite. The query set has no say in it, so
+        observations never depend on held-out data. In rewards and infos the query loss counts at most as much as the
+        family's cap, or as it was at the episode's start if that is more; if it is not finite, so much. Rewards for
+        the query loss have the term for divergence where that limit is passed, too.
 
         Rows past their horizon go on all the same, and stay terminated.
         """
@@ -205,7 +232,8 @@ class TrainingMDP:
         appended, diverged, norms = self._train(layers, step_sizes)
         self._remember(norms, layers, steps)
         judged = FEEDBACKS.index(self.objective.feedback)
-        terms = self.objective.terms(scores[judged], self._scores[judged], self.clock, diverged)
+        lost = diverged | self.query_diverged if self.objective.feedback == "query" else diverged
+        terms = self.objective.terms(scores[judged], self._scores[judged], self.clock, lost)
         info = self._info(appended, step_sizes.astype(np.float64), diverged, terms)
         reward = terms[self.objective.reward] + terms["divergence"]
         outcome = Outcome(self._observe(), reward, self.clock >= self.objective.horizon, info)
@@ -214,6 +242,7 @@ class TrainingMDP:
                 self._learn(np.flatnonzero(self.clock == self.objective.horizon))
         return outcome
 
+    @own_state
     @torch.inference_mode()
     def train(
         self, layers: NDArray[np.int64], step_sizes: NDArray[np.float32]
@@ -221,14 +250,14 @@ class TrainingMDP:
         """What a step does to the networks: append, descend, measure; take back what diverged.
 
         Returns:
-            The layers that were appended (n,), which rows diverged (n,), and the gradients' norms (slots + 2, n).
+            The layers that were appended (n,), whose step was refused (n,), and the gradients' norms (slots + 2, n).
         """
         return self._train(layers, step_sizes)
 
     def _train(
         self, layers: NDArray[np.int64], step_sizes: NDArray[np.float32]
     ) -> tuple[NDArray[np.int64], NDArray[np.bool_], Tensor]:
-        networks, before = self.networks, (self.support, self.query)
+        networks, before, support_loss = self.networks, (self.support, self.query), self.support_loss
         depth = networks.depth.copy()
         trace, by_output = self._present()
         appended, changed = networks.append(layers)
@@ -239,11 +268,11 @@ class TrainingMDP:
         self.clock += 1
         if not self.family.fixed_data:
             self._collect(self._every_row, self.tasks)
-        losses = self._losses
         self._measure()
         # Whatever is not a number fails this comparison too.
-        limit = np.maximum(np.maximum.reduce(losses), self.family.cap)
-        diverged = ~(np.maximum.reduce(self._losses) <= limit)
+        diverged = ~(self.support_loss <= np.maximum(support_loss, self.family.cap))
+        if networks.broken is not None:
+            diverged |= networks.broken
         if np.count_nonzero(diverged):
             # These steps are taken back: networks, and so losses (but for norms of the next step), are what they were.
             rows = np.flatnonzero(diverged)
@@ -270,11 +299,11 @@ class TrainingMDP:
         with torch.inference_mode(False), torch.no_grad():
             batches: list[Batch] = []
             everyone, index = len(rows) == self.count, torch.from_numpy(rows).to(self.pool.device)
-            forward = self.outputs if everyone else partial(self._outputs_of, index)
+            forward = self._outputs if everyone else partial(self._outputs_of, index)
             for part in ("support", "query"):
                 generators = [getattr(self.streams[row], part) for row in rows]
                 batch: Batch = getattr(self.family, part)(tasks, forward, generators)
-                batches.append(batch.to(self.pool.device))
+                batches.append(batch.to(self.pool.device, torch.float32))
             if everyone:
                 self.support, self.query = batches
             self._replace(index, () if everyone else batches)
@@ -294,12 +323,16 @@ class TrainingMDP:
         """The query metrics of one row's present network."""
         return {name: float(values[row]) for name, values in self._metrics.items()}
 
+    @own_state
     @torch.no_grad()
     def outputs(self, inputs: Tensor) -> Tensor:
         """The present networks' outputs at any inputs (n, points, in_features).
 
         Kinds that look across points take these for all the points there are, unless the pool has running statistics.
         """
+        return self._outputs(inputs)
+
+    def _outputs(self, inputs: Tensor) -> Tensor:
         prepared = self.networks.prepare(inputs.to(self.pool.device))
         return self.networks.forward(prepared, None, norms=self.networks.norms(self.clock - 1)).outputs
 
@@ -307,7 +340,7 @@ class TrainingMDP:
         """Those of some networks (int64) at inputs of their own, (rows, points, in_features)."""
         everyones = inputs.new_zeros(self.count, *inputs.shape[1:])
         everyones[rows.to(inputs.device)] = inputs
-        return self.outputs(everyones)[rows]
+        return self._outputs(everyones)[rows]
 
     def _present(self) -> tuple[Trace, Tensor]:
         """The support set's pass through the present networks, and the derivatives of the losses by its outputs."""
@@ -316,10 +349,12 @@ class TrainingMDP:
         assert self._trace is not None
         return self._trace, self._by_output
 
-    def _measure(self, finite: bool = False) -> None:
+    def _measure(self, finite: bool = False, fresh: Rows | slice | None = None) -> None:
         """Runs the present networks: trace, losses, scores and metrics.
 
-        Losses are as they are, or `finite`: what is not, although nothing is left to be refused, becomes the cap.
+        Args:
+            finite: whether support losses that are not finite, although nothing is left to be refused, become the cap.
+            fresh: rows whose episode begins: their query losses say how much counts from now on.
         """
         networks, workspace, points = self.networks, self._workspaces[0], self.support.inputs.shape[1]
         if self.pool.layer_kind.across_points:
@@ -335,13 +370,19 @@ class TrainingMDP:
         losses = torch.stack(
             [self.family.loss(self._trace.outputs, self.support), self.family.loss(query_outputs, self.query)]
         )
-        if finite:
-            cap = self.family.cap
-            losses = losses.nan_to_num(cap, cap, -cap)
-        query_loss = losses[1]
-        metrics = self.family.metrics(query_outputs, self.query, query_loss)
+        cap, query_loss = self.family.cap, losses[1]
         self._losses = losses.cpu().numpy().astype(np.float64)
         self.support_loss, self.query_loss = self._losses
+        if finite:
+            np.nan_to_num(self.support_loss, copy=False, nan=cap, posinf=cap, neginf=-cap)
+        if fresh is not None:
+            start = np.nan_to_num(self.query_loss[fresh], nan=cap, posinf=cap, neginf=cap)
+            self._query_limit[fresh] = np.maximum(start, cap)
+        self.query_diverged = ~((self.query_loss <= self._query_limit) & (self.query_loss > -np.inf))
+        if np.count_nonzero(self.query_diverged):
+            self.query_loss[self.query_diverged] = self._query_limit[self.query_diverged]
+            query_loss = torch.from_numpy(self.query_loss).to(losses)
+        metrics = self.family.metrics(query_outputs, self.query, query_loss)
         self._scores = self.family.score(torch.from_numpy(self._losses)).numpy()
         self._metrics = {
             # Where it is the loss itself, as in regression, that is here already.
@@ -350,12 +391,7 @@ class TrainingMDP:
         }
 
     def _output_gradient(self, trace: Trace) -> Tensor:
-        try:
-            return self.family.output_gradient(trace.outputs, self.support)
-        except RuntimeError:
-            # A family without a closed form takes the derivative by autograd, which inference mode forbids.
-            with torch.inference_mode(False):
-                return self.family.output_gradient(trace.outputs.clone(), self.support)
+        return self.family.output_gradient(trace.outputs, self.support).to(trace.outputs.dtype)
 
     def _remember(self, norms: Tensor, layers: Rows, steps: NDArray[np.float32]) -> None:
         """Moves the parts of the observation that look back."""
@@ -388,9 +424,21 @@ class TrainingMDP:
             if self.clock[row] <= self.objective.horizon:
                 self._history[row].append(_Step(data, int(layers[row]), float(step_sizes[row])))
 
+    def restart_learning(self) -> None:
+        """The learner starts over, with the pool that it was made with; running episodes are not learned from."""
+        if self.learner is not None:
+            self.learner.restart()
+            self._history = [[] for _ in range(self.count)]
+
     def _learn(self, rows: Rows) -> None:
         """Hands the episodes that ended in these rows to the learner."""
+        assert self.learner is not None
         rows = np.array([row for row in rows if len(self._history[row]) == self.objective.horizon], dtype=np.int64)
+        if not self.family.fixed_data:
+            # Their data were collected by networks of the pool as it was then.
+            present = self._began[rows] == self.learner.updates
+            self.learner.leave_out(int(np.count_nonzero(~present)))
+            rows = rows[present]
         if not len(rows):
             return
         device = self.pool.device
@@ -406,10 +454,10 @@ class TrainingMDP:
                 ]
                 for part in (0, 1)
             )
-        layers = torch.tensor([[step.layer for step in steps] for steps in history], device=device).T
-        step_sizes = torch.tensor([[step.step_size for step in steps] for steps in history], device=device).T
-        assert self.learner is not None
-        self.learner.add(Episodes(support, query, layers, step_sizes, self.initial_layers, self.slots))
+        layers = torch.tensor([[step.layer for step in steps] for steps in history], dtype=torch.int64).T
+        step_sizes = torch.tensor([[step.step_size for step in steps] for steps in history], dtype=torch.float32).T
+        shown = layers.to(device), step_sizes.to(device)
+        self.learner.add(Episodes(support, query, *shown, self.initial_layers, self.slots))
 
     def __getstate__(self) -> dict[str, Any]:
         # The trace points into workspaces, which copies do not take along; it is computed again when it is missing.

@@ -258,6 +258,8 @@ def mean_over_points(values: Tensor, weights: Tensor | None = None) -> Tensor:
 
 
 CLIP_NORM = 10.0
+LONGEST = 1e18
+"""Gradients up to this norm have a length that float32 can hold: squares must stay below 3e38."""
 
 
 def gradient_norms(gradient: Weights) -> Tensor:
@@ -271,6 +273,27 @@ def gradient_norms(gradient: Weights) -> Tensor:
         # Not hypot, whose derivative at (0, 0), an empty slot, is not a number.
         lengths[position] = vector_norm(both, dim=0)
     return torch.stack(lengths)
+
+
+def without_overflow(gradient: Weights, norms: Tensor) -> tuple[Weights, Tensor]:
+    """The gradient and its norms, scaled down in the rows whose length may be infinite although their numbers are not.
+
+    What clipping makes of such a gradient does not depend on its length, so it may be any that is far above the clip.
+    Rows with infinities or NaN keep a norm that is not finite.
+
+    Args:
+        gradient: of n networks.
+        norms: `gradient_norms(gradient)`.
+    """
+    short = norms <= LONGEST
+    if short.all():
+        return gradient, norms
+    slopes = gradient.tensors()
+    largest = torch.stack([slope.detach().abs().amax(dim=(1, 2)) for slope in slopes]).amax(dim=0)
+    long = ~short.all(dim=0) & largest.isfinite()
+    factor = (1e10 / largest).where(long, torch.ones_like(largest)).reshape(-1, 1, 1)
+    scaled = gradient.like([slope * factor for slope in slopes])
+    return scaled, gradient_norms(scaled)
 
 
 def descend(

@@ -14,6 +14,7 @@ from gym_reml.kinds import LAYER_KINDS, LayerKind, find_kind
 from gym_reml.network import Weights, without_inputs
 from gym_reml.pool_files import load_safely, save_atomically
 from gym_reml.pool_parts import RATES, find_problem, rate_shapes, statistics_shapes
+from gym_reml.torch_state import own_state
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing since Python 3.11
@@ -51,6 +52,7 @@ class LayerPool:
     constant_outputs: int = 0
 
     @classmethod
+    @own_state
     def random(
         cls,
         *,
@@ -91,7 +93,7 @@ class LayerPool:
 
         def uniform(*shape: int) -> Tensor:
             bound = (shape[-2] - 1) ** -0.5
-            return torch.empty(shape).uniform_(-bound, bound, generator=generator)
+            return torch.empty(shape, dtype=torch.float32).uniform_(-bound, bound, generator=generator)
 
         parameters = {
             "stem": uniform(in_features + 1, width),
@@ -101,7 +103,7 @@ class LayerPool:
         if constant_outputs:
             parameters["head"][:, out_features - constant_outputs :] = 0.0
         if layer_kind.normalised:
-            unit = torch.stack([torch.ones(width), torch.zeros(width)])
+            unit = torch.tensor([[1.0], [0.0]], dtype=torch.float32).repeat(1, width)
             parameters["stem_norm"] = unit.clone()
             parameters["layers_norm"] = unit.repeat(layers, 1, 1)
         adapt_stem = not layer_kind.normalised if adapt_stem is None else adapt_stem
@@ -164,6 +166,7 @@ class LayerPool:
         norm = self.parameters.get("stem_norm")
         return None if norm is None or norm.ndim == 2 else len(norm)
 
+    @own_state
     def with_rates(self, granularity: str, initial: float, steps: int | None = None) -> LayerPool:
         """A copy with step sizes to learn, all `initial` at first.
 
@@ -188,6 +191,7 @@ class LayerPool:
         copy.granularity = granularity
         return copy
 
+    @own_state
     def with_step_norms(self, steps: int, statistics: bool = False) -> LayerPool:
         """A copy whose norms, gain and shift, are kept for each step, learned but not adapted (MAML++'s BNWB).
 
@@ -295,6 +299,7 @@ class LayerPool:
         """Everything a meta-learner may learn by gradient, by name: parameters, and rates under "rate." names."""
         return self.parameters | {f"rate.{name}": rate for name, rate in self.rates.items()}
 
+    @own_state
     def clone(self) -> LayerPool:
         """A copy that shares nothing."""
         parameters, rates, statistics = (
@@ -305,33 +310,71 @@ class LayerPool:
             self.kind, parameters, rates, self.granularity, self.adapt_stem, statistics, self.constant_outputs
         )
 
+    @own_state
     def to(self, device: torch.device | str) -> LayerPool:
-        """This pool if it is on that device already, else a copy there."""
+        """This pool if it is on that device already, else a copy there.
+
+        Raises:
+            ValueError: the pool is on the device "meta", which holds no numbers that could be copied.
+        """
         # "cuda" names the present one of several devices; a tensor there knows its number.
-        if self.device == torch.empty(0, device=device).device:
+        if {tensor.device for tensor in self._tensors().values()} == {torch.empty(0, device=device).device}:
             return self
+        self._check_numbers()
         copy = self.clone()
         for part in (copy.parameters, copy.rates, copy.statistics):
             part |= {name: tensor.to(device) for name, tensor in part.items()}
         return copy
 
     def assign(self, other: LayerPool) -> None:
-        """Writes another pool's numbers over this one's, in place.
+        """Writes another pool's numbers over this one's, in place. They may come from another device.
 
         Raises:
-            ValueError: if their kinds or shapes differ.
+            ValueError: they differ in more than that: kind, granularity of rates, what episodes adapt, constant
+                outputs, shapes or dtype.
         """
-        own, theirs = (
-            pool.trainable() | {f"statistics.{name}": tensor for name, tensor in pool.statistics.items()}
-            for pool in (self, other)
-        )
-        kinds = [(pool.kind, pool.granularity, pool.constant_outputs) for pool in (self, other)]
-        same_kind = kinds[0] == kinds[1]
-        if not same_kind or {n: t.shape for n, t in own.items()} != {n: t.shape for n, t in theirs.items()}:
-            raise ValueError(f"other: a pool of another shape ({other.describe()}) than this one ({self.describe()})")
-        with torch.no_grad():
+        own, theirs = self._tensors(), other._tensors()
+        self._check_numbers()
+        other._check_numbers()
+        traits = ("kind", "granularity", "adapt_stem", "constant_outputs")
+        differing = [name for name in traits if getattr(self, name) != getattr(other, name)]
+        kinds = [{name: (tensor.shape, tensor.dtype) for name, tensor in part.items()} for part in (own, theirs)]
+        differing += [name for name in own | theirs if kinds[0].get(name) != kinds[1].get(name)]
+        if differing:
+            raise ValueError(
+                f"other: a pool of another shape ({other.describe()}) than this one ({self.describe()}); "
+                f"they differ in {', '.join(differing)}"
+            )
+        # Tensors that were made in inference mode may only be written to there; others may be, too.
+        with torch.inference_mode():
             for name, tensor in own.items():
                 tensor.copy_(theirs[name])
+
+    def check(self) -> None:
+        """Raises a ValueError if this is no sound pool, which can only be if it was put together by hand."""
+        problem = find_problem(**{part.name: getattr(self, part.name) for part in fields(self)})
+        if problem:
+            raise ValueError(f"pool: {problem}")
+
+    def _check_numbers(self) -> None:
+        if any(tensor.is_meta for tensor in self._tensors().values()):
+            raise ValueError("pool: is on the device 'meta', which holds no numbers")
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """All tensors by name."""
+        return self.trainable() | {f"statistics.{name}": tensor for name, tensor in self.statistics.items()}
+
+    @own_state
+    def become_leaves(self) -> None:
+        """Replaces tensors that autograd or an optimizer would refuse to change, by copies.
+
+        These are tensors that were made in inference mode or computed from others, and such whose numbers overlap.
+        """
+        for part in (self.parameters, self.rates, self.statistics):
+            for name, tensor in part.items():
+                if tensor.is_inference() or not tensor.is_leaf or not tensor.is_contiguous():
+                    part[name] = tensor.detach().clone(memory_format=torch.contiguous_format)
+                part[name].requires_grad_(False)
 
     def describe(self) -> str:
         """The pool in a line."""
@@ -350,6 +393,7 @@ class LayerPool:
         return {"format": FORMAT, **{part.name: getattr(copy, part.name) for part in fields(copy)}}
 
     @classmethod
+    @own_state
     def from_state(cls, state: Any, source: str = "state") -> Self:
         """The pool that `state` describes.
 
@@ -374,6 +418,7 @@ class LayerPool:
         save_atomically(self.state(), path)
 
     @classmethod
+    @own_state
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Reads a pool from a file, executing nothing that the file holds.
 

@@ -12,6 +12,9 @@ from gym_reml.kinds import LAYER_KINDS
 
 RATES = ("scalar", "tensor", "step", "weight")
 
+LARGEST = 1e30
+"""No number of a pool is larger: so far below the end of float32 that what grows from it in steps stays below."""
+
 Shapes = dict[str, tuple[int, ...]]
 
 
@@ -40,7 +43,7 @@ def find_problem(
     statistics: Any,
     constant_outputs: Any,
 ) -> str | None:
-    """What is wrong with a pool read from outside: types, names, shapes, numbers; None if nothing is."""
+    """What is wrong with a pool from outside: types, names, shapes, devices, numbers; None if nothing is."""
     if not isinstance(kind, str) or kind not in LAYER_KINDS:
         return f"layer kind {kind!r} is none of {', '.join(map(repr, LAYER_KINDS))}"
     if not isinstance(adapt_stem, bool):
@@ -89,8 +92,14 @@ def find_problem(
         return f"constant_outputs is {constant_outputs!r} of {outputs} outputs"
     if {tensor.dtype for tensor in tensors.values()} not in ({torch.float32}, {torch.float64}):
         return "numbers are not of one floating type"
+    devices = sorted({str(tensor.device) for tensor in tensors.values()})
+    if len(devices) > 1 or "meta" in devices:
+        return f"numbers are on {', '.join(devices)}: must be on one device, which holds them"
     broken = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
     if broken:
         return f"{', '.join(broken)}: not finite"
+    large = [name for name, tensor in tensors.items() if tensor.abs().max() > LARGEST]
+    if large:
+        return f"{', '.join(large)}: numbers above {LARGEST:g}"
     negative = [name for name, tensor in statistics.items() if (tensor[..., 1, :] < 0).any()]
     return f"statistics of {', '.join(negative)}: a variance below 0" if negative else None

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gym_reml.network import (
+    LONGEST,
     Activations,
     Filled,
     Trace,
@@ -20,8 +21,12 @@ from gym_reml.network import (
     forward,
     gradient_norms,
     prepare,
+    without_overflow,
 )
 from gym_reml.pool import LayerPool
+
+LARGE_STEP = 1e4
+"""A step of a clipped gradient up to this size cannot take finite weights to infinity, see `pool_parts.LARGEST`."""
 
 
 class SubNetworks:
@@ -31,6 +36,7 @@ class SubNetworks:
         pool: where weights are copied from.
         depth: (n,) int64, layers appended so far.
         layers: (slots, n) int64, pool numbers of the layers, 0 for an empty slot.
+        broken: (n,) bool, whose weights the last step made infinite or NaN; None where it can be nobody's.
     """
 
     def __init__(self, count: int, slots: int, pool: LayerPool) -> None:
@@ -38,6 +44,7 @@ class SubNetworks:
         self.slots = slots
         self.depth = np.zeros(count, dtype=np.int64)
         self.layers = np.zeros((slots, count), dtype=np.int64)
+        self.broken: NDArray[np.bool_] | None = None
         blank = pool.instantiate(torch.zeros((slots, count), dtype=torch.int64, device=pool.device))
         # Two sets of weights: a step writes into the other one, so a refused step is taken back by a copy.
         self._weights = blank.like([tensor.detach().clone() for tensor in blank.tensors()])
@@ -141,7 +148,10 @@ class SubNetworks:
         """
         kind, device = self.pool.layer_kind, self.pool.device
         gradient = backward(kind, self._weights, trace, output_gradient, self._filled, self._workspace)
-        norms = gradient_norms(gradient)
+        shown = norms = gradient_norms(gradient)
+        short = np.add.reduce(norms.cpu().numpy(), axis=None) <= LONGEST
+        if not short:
+            gradient, norms = without_overflow(gradient, norms)
         rates = None
         if self.pool.rates:
             layers = torch.from_numpy(self.layers).to(device)
@@ -149,7 +159,11 @@ class SubNetworks:
         steps = torch.from_numpy(step_sizes).to(device)
         new = descend(self._weights, gradient, norms, steps, rates, out=self._other)
         self._weights, self._other = new, self._weights
-        return norms
+        self.broken = None
+        if not short or np.maximum.reduce(step_sizes) > LARGE_STEP:
+            sound = torch.stack([tensor.isfinite().flatten(1).all(dim=1) for tensor in new.tensors()]).all(dim=0)
+            self.broken = ~sound.cpu().numpy()
+        return shown
 
     def take_back(self, rows: NDArray[np.int64], depth: NDArray[np.int64]) -> None:
         """Undoes the last `append` and `descend` of these rows; `depth` is what theirs was before."""

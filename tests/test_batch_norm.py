@@ -224,7 +224,8 @@ def test_statistics_stay_where_an_update_fails() -> None:
     pool, whole = small_pool("batch_norm", norm_steps=2, statistics=True), episodes()
     before = pool.clone()
     whole.step_sizes[:] = torch.inf
-    assert np.isnan(PoolLearner(pool, FAMILY, "maml", LearningOptions()).update(whole))
+    with pytest.warns(UserWarning, match="all 5 episodes so far were dropped"):
+        assert np.isnan(PoolLearner(pool, FAMILY, "maml", LearningOptions()).update(whole))
     assert_same_pool(pool, before)
 
 

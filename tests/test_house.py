@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # A name is the first one below `gym_reml`; "gym_reml" is the package's own __init__, "agents" all of agents/,
 # "rendering" every rendering*.
 FLOORS = (
-    {"gym_reml", "checks", "rendering"},
+    {"gym_reml", "checks", "rendering", "torch_state"},
     {"streams", "objective", "outcome", "results", "workspace", "kinds"},
     {"spaces", "tasks", "network", "pool_parts", "pool_files"},
     {"pool"},

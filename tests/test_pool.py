@@ -273,6 +273,46 @@ def test_assign_refuses_another_kind_or_shape(other: LayerPool) -> None:
     assert equal(pool, before)
 
 
+def step_norms(statistics: bool) -> LayerPool:
+    return make("batch_norm").with_step_norms(2, statistics)
+
+
+def doubled(pool: LayerPool) -> LayerPool:
+    pool.parameters = {name: tensor.double() for name, tensor in pool.parameters.items()}
+    return pool
+
+
+@pytest.mark.parametrize(
+    ("pool", "other", "message"),
+    [
+        (make(adapt_stem=True), make(adapt_stem=False), "adapt_stem"),
+        (make("layer_norm", adapt_stem=True), make("layer_norm", adapt_stem=False), "adapt_stem"),
+        (make(), make(constant_outputs=1), "constant_outputs"),
+        (make("relu"), make("tanh"), "kind"),
+        (make().with_rates("scalar", 0.1), make().with_rates("tensor", 0.1), "granularity"),
+        (make().with_rates("step", 0.1, 2), make().with_rates("step", 0.1, 3), "rate.layers"),
+        (step_norms(False), step_norms(True), "statistics.stem"),
+        (step_norms(True), step_norms(False), "statistics.stem"),
+        (make("batch_norm"), step_norms(False), "stem_norm"),
+        (make(), doubled(make()), "stem, layers, head"),
+    ],
+)
+def test_assign_refuses_whatever_else_differs(pool: LayerPool, other: LayerPool, message: str) -> None:
+    before = pool.clone()
+    with pytest.raises(ValueError, match=rf"^other: .*they differ in .*{message}"):
+        pool.assign(other)
+    assert equal(pool, before)
+
+
+def test_numbers_that_are_not_there_are_neither_copied_nor_overwritten() -> None:
+    pool, nowhere = make(), make().to("meta")
+    before = pool.clone()
+    for work in (lambda: pool.assign(nowhere), lambda: nowhere.assign(pool), lambda: nowhere.to("cpu")):
+        with pytest.raises(ValueError, match="'meta', which holds no numbers"):
+            work()
+    assert equal(pool, before)
+
+
 def test_to_is_the_pool_itself_where_it_is_already() -> None:
     pool = make().with_rates("scalar", 0.1)
     assert pool.to("cpu") is pool

@@ -63,7 +63,9 @@ class NetBuildEnv(TrainingEnv):
       where the network ends counts.
 
     The first `burn_in` steps earn nothing. `feedback="support"` uses the support loss instead. A *refused* step (see
-    below) costs 1 / horizon on top. `info["reward_terms"]` has the terms by name.
+    below) costs 1 / horizon on top. So does one after which q is not finite, or above both the family's cap (1e4 for
+    regression) and what it was at the start of the episode: q then counts as much as the larger of these two.
+    `info["reward_terms"]` has the terms by name.
 
     ## Starting state
 
@@ -72,13 +74,14 @@ class NetBuildEnv(TrainingEnv):
     ## Episode end
 
     `terminated` after `horizon` steps; never truncated. Stepping on is allowed: the network trains on, the clock in
-    the observation stands still. A step whose losses would be non-finite, or above the family's cap (1e4 for
-    regression) and above what they were, is refused: the network stays as it was, without the new layer, and
-    `info["diverged"]` is True.
+    the observation stands still. A step after which the support loss would be non-finite, or above both the family's
+    cap and what it was before, or a weight non-finite, is refused: the network stays as it was, without the new layer,
+    and `info["diverged"]` is True. The query set has no say in this.
 
     ## Information
 
-    Numbers by name, the same names after resets and steps: `support_loss`, `query_loss`, the family's metrics
+    Numbers by name, the same names after resets and steps: `support_loss`, `query_loss` (at most
+    as much as counts in rewards), the family's metrics
     (`query_mse`, `query_accuracy`, `query_return`), `depth`; of the step `layer`, `step_size`, `diverged` and
     `reward_terms`, which are 0 after a reset; `task`, a dict of its true parameters, for evaluation; and where choices
     can be masked `action_mask`, int8 as `env.action_space.sample(mask=...)` takes it (`action_masks()` is the same for
@@ -93,7 +96,7 @@ class NetBuildEnv(TrainingEnv):
     | Option | Meaning |
     |---|---|
     | `{"task": {...}}` | the episode is on this task: parameters by name, as `info["task"]` has them; data are new |
-    | `{"pool": "initial"}` | the pool's initial weights are written back, where it learns |
+    | `{"pool": "initial"}` | where the pool learns, it starts over: weights, optimizer, waiting episodes, counters |
     | `{"reset_mask": mask}` | vector environments: only these rows are reset, (num_envs,) bool |
 
     In a vector environment each parameter of a task is one for all rows, or an array with one for each. Tasks of any

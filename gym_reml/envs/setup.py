@@ -150,7 +150,7 @@ def _find_device(device: str | torch.device) -> torch.device:
         raise ValueError(f"device={device!r}: must be the name of a torch device, or one")
     try:
         # Copied from memory, because that fails for "meta", a device without any.
-        return torch.zeros(1).to(device).cpu().to(device).device
+        return torch.zeros(1, device="cpu").to(device).cpu().to(device).device
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"device={device!r}: not to be had here ({str(error).splitlines()[0]})") from error
 
@@ -193,6 +193,7 @@ def _named_pool(pool: Any, family: TaskFamily) -> tuple[LayerPool, str]:
     """A pool of somebody's choice, whether or not it fits."""
     choices = "must be None, 'packaged', 'random', a LayerPool or a path to one"
     if isinstance(pool, LayerPool):
+        pool.check()
         return pool, "given"
     if not isinstance(pool, str | os.PathLike):
         raise ValueError(f"pool={pool!r}: {choices}")

@@ -43,11 +43,10 @@ class TrainingFace(Face):
     _recorders: Sequence[Recorder] = ()
 
     def _open(self, setup: Setup, render_mode: str | None) -> None:
-        """Takes the process over; a pool that learns is remembered as it was."""
+        """Takes the process over."""
         self.mdp, self.action_encoding = setup.mdp, setup.encoding
         self._space, self.pool_source = setup.space, setup.pool_source
         self._masked = self.action_encoding.info_mask(self.mdp.allowed()) is not None
-        self._initial_pool = setup.mdp.pool.clone() if setup.mdp.learner is not None else None
         self._recorders = [Recorder(row) for row in range(setup.mdp.count)] if render_mode is not None else []
         # What rows draw from that step only because all rows step together: nothing they do then is kept.
         self._idle = row_streams(0, self.split)
@@ -116,9 +115,9 @@ class TrainingFace(Face):
         return read
 
     def _obey(self, options: dict[str, Any]) -> None:
-        """Writes the pool's initial weights back if {"pool": "initial"} is asked for (only where it learns)."""
-        if options.get("pool") is not None and self._initial_pool is not None:
-            self.pool.assign(self._initial_pool)
+        """Starts learning over, from the pool's initial weights, if {"pool": "initial"} is asked for."""
+        if options.get("pool") is not None:
+            self.mdp.restart_learning()
 
     def _restart(self, rows: NDArray[np.int64] | None, given: Any = None) -> dict[str, Any]:
         return self._with_mask(super()._restart(rows, given))

@@ -57,9 +57,9 @@ class Batch:
         extras = {name: function(tensor) for name, tensor in self.extras.items()}
         return Batch(function(self.inputs), function(self.targets), extras)
 
-    def to(self, device: torch.device) -> Batch:
-        """This batch if it is there already (families make theirs on the CPU), else a copy there."""
-        return self if device == self.inputs.device else self.map(lambda tensor: tensor.to(device))
+    def to(self, device: torch.device, dtype: torch.dtype) -> Batch:
+        """This batch on that device, its floating-point numbers of that dtype; itself where all are so already."""
+        return self.map(lambda tensor: tensor.to(device, dtype if tensor.is_floating_point() else None))
 
     def rows(self, index: Tensor) -> Batch:
         """The rows at `index` (int64 or bool), as a copy."""
@@ -105,7 +105,7 @@ class TaskFamily(Fingerprinted, ABC):
     """True where `shots` may be (low, high): this class and its bases weigh points by WEIGHTS wherever it matters. A
     subclass that overrides one of WEIGHING says so itself."""
     cap: ClassVar[float] = 1e4
-    """A step that takes the support or query loss above this is refused as diverged."""
+    """A step that takes the support loss above this is refused; query losses above it count as much as it does."""
 
     shots: int | tuple[int, int] = 5
     queries: int = 50
@@ -193,11 +193,14 @@ class TaskFamily(Fingerprinted, ABC):
     def output_gradient(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Derivative of each row's loss by its outputs, (n, points, out_features).
 
-        Differentiable itself. Override it with a closed form where there is one: stepping then needs no autograd.
+        Differentiable itself. Override it with a closed form where there is one: stepping then needs no autograd, which
+        is off when it calls this.
         """
         differentiable = torch.is_grad_enabled() and outputs.requires_grad
-        with torch.enable_grad():
-            outputs = outputs if outputs.requires_grad else outputs.detach().requires_grad_()
+        with torch.inference_mode(False), torch.enable_grad():
+            if not outputs.requires_grad:
+                # What was computed in inference mode, as when environments step, is for autograd only as a copy.
+                outputs = (outputs.clone() if outputs.is_inference() else outputs.detach()).requires_grad_()
             total = self.loss(outputs, batch).sum()
             return torch.autograd.grad(total, outputs, create_graph=differentiable)[0]
 

@@ -144,7 +144,7 @@ class ClassFamily(Classification):
         inputs = examples.reshape(rows, points, -1)
         if inputs.dtype == np.uint8:
             inputs = np.divide(inputs, np.float32(255), dtype=np.float32)
-        targets = torch.arange(self.ways).repeat_interleave(points // self.ways).repeat(rows, 1)
+        targets = torch.arange(self.ways, device="cpu").repeat_interleave(points // self.ways).repeat(rows, 1)
         return Batch(torch.from_numpy(inputs), targets, extras)
 
     @property

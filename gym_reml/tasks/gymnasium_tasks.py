@@ -106,7 +106,7 @@ class GymnasiumFamily(PolicyFamily):
             self.set_task(env.env, _one(tasks, number // count))
         shape = (len(generators), count)
         observation, _ = _sound(vector.reset(seed=seeds)[0], shape)
-        alive = torch.ones(shape, dtype=torch.bool)
+        alive = torch.ones(shape, dtype=torch.bool, device="cpu")
         observations, actions, rewards, lived = [], [], [], []
         for step in range(self.steps):
             outputs = forward(observation).cpu()
@@ -114,7 +114,7 @@ class GymnasiumFamily(PolicyFamily):
             observations.append(observation)
             actions.append(action)
             lived.append(alive)
-            reward = torch.zeros(shape)
+            reward = torch.zeros(shape, dtype=torch.float32, device="cpu")
             if alive.any():
                 seen, paid, _, _, _ = vector.step(executable(made[0].action_space, action.flatten(0, 1)))
                 observation, sound = _sound(seen, shape)
@@ -122,7 +122,7 @@ class GymnasiumFamily(PolicyFamily):
                 sound &= outputs.isfinite().all(dim=2) | ~alive
                 reward = torch.from_numpy(paid.astype(np.float32)).reshape(shape)
                 reward = torch.where(sound, reward, torch.nan)
-                alive = torch.tensor([not env.over for env in made]).reshape(shape)
+                alive = torch.tensor([not env.over for env in made], device="cpu").reshape(shape)
             rewards.append(reward)
         return Trajectories(
             torch.stack(observations, 2), torch.stack(actions, 2), torch.stack(rewards, 2), torch.stack(lived, 2)

@@ -44,7 +44,7 @@ class Navigation(PolicyFamily):
         goal = torch.from_numpy(tasks["goal"].astype(np.float32)).unsqueeze(1)
         noise = self.noise(generators, count)
         position = noise.new_zeros(len(goal), count, 2)
-        alive = torch.ones(len(goal), count, dtype=torch.bool)
+        alive = torch.ones(len(goal), count, dtype=torch.bool, device="cpu")
         positions, actions, rewards, lived = [], [], [], []
         for step in range(self.steps):
             action = self.distribution.sample(forward(position).cpu(), noise[:, :, step])

@@ -18,7 +18,7 @@ from gym_reml.tasks.distributions import Distribution
 from gym_reml.tasks.surrogates import SURROGATES
 
 CAP_IN_SCALES = 250.0
-"""A step after which returns are worse than minus so many times their scale is refused."""
+"""A step after which the support set's returns are worse than minus so many times their scale is refused."""
 
 
 @dataclass
@@ -113,7 +113,7 @@ class PolicyFamily(TaskFamily):
         """Trajectories as data: points are all their steps; those after the end weigh nothing."""
         sums = returns_to_go(lived.rewards, self.discount)
         advantage = sums - linear_baseline(lived.observations, sums, lived.lived)
-        weight = lived.lived / lived.lived.sum(dim=(1, 2), keepdim=True).clamp_min(1)
+        weight = lived.lived.to(sums.dtype) / lived.lived.sum(dim=(1, 2), keepdim=True).clamp_min(1)
         extras = {
             "weighted_advantage": normalised(advantage, lived.lived) * weight,
             "weight": weight,
