@@ -24,6 +24,7 @@ import gym_reml
 from gym_reml.controls import STEP_GRID, best_composition, oracle, plan_learner, random_layer
 from gym_reml.envs.net_build import NetBuildEnv
 from gym_reml.evaluation import evaluate
+from gym_reml.files import write_text
 from gym_reml.learner import Learner
 from gym_reml.results import Result, half_width
 from gym_reml.sb3 import HybridPolicy, make_vec_env
@@ -131,7 +132,7 @@ def main(config: Config) -> None:
         rows[name]["share of the gap"] = (rows[name]["return"] - low) / (high - low)
         show(f"{'':28s} {rows[name]['share of the gap']:.0%} of the gap")
     if config.out is not None:
-        config.out.write_text(json.dumps(rows, indent=1))
+        write_text(config.out, json.dumps(rows, indent=1))
 
 
 if __name__ == "__main__":

@@ -14,9 +14,9 @@ import pytest
 import torch
 from test_pool import KINDS, equal, make, shares, with_rates
 
-from gym_reml import pool_files
+from gym_reml import files
+from gym_reml.files import load_safely, save_atomically
 from gym_reml.pool import LayerPool
-from gym_reml.pool_files import load_safely, save_atomically
 from gym_reml.pool_parts import RATES
 
 
@@ -72,7 +72,7 @@ def test_the_new_file_is_whole_before_it_has_the_name(tmp_path: Path, monkeypatc
         seen.append(LayerPool.load(source))
         replace(source, target)
 
-    monkeypatch.setattr(pool_files.os, "replace", watch)
+    monkeypatch.setattr(files.os, "replace", watch)
     pool = make()
     pool.save(tmp_path / "pool.pt")
     assert len(seen) == 1
