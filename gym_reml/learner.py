@@ -286,7 +286,7 @@ class Learner:
             about = json.loads(state["about"])
             normaliser = None if about["normaliser"] is None else Normaliser(**about["normaliser"])
             policy = policy_from_state(about["policy"], state["policy"], classes)
-            return cls(str(about["name"]), policy, pool, about["arguments"], normaliser, about["policy"]["algorithm"])
+            return cls(about["name"], policy, pool, about["arguments"], normaliser, about["policy"]["algorithm"])
         except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError) as error:
             raise ValueError(f"{path}: damaged learner, {type(error).__name__}: {error}") from error
 
