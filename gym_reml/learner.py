@@ -413,6 +413,8 @@ def _wrappers(env: Any) -> list[tuple[str, Any]]:
     while hasattr(env, "venv"):
         found.append((type(env).__name__, env))
         env = env.venv
+    if isinstance(getattr(env, "env", None), gym.vector.VectorEnv):
+        env = env.env
     # Workers may be other processes, and what they hold need not pickle; but everyone can say what it is.
     shown = env.env_method("__str__")[0] if hasattr(env, "env_method") else str(env)
     inside = re.search(r"<\w+(<[^<>]*>| instance)>", shown)
