@@ -20,7 +20,6 @@ from rich import print as show
 from stable_baselines3 import DQN, PPO, SAC
 from stable_baselines3.common.policies import ActorCriticPolicy
 
-import gym_reml
 from gym_reml.controls import STEP_GRID, best_composition, oracle, plan_learner, random_layer
 from gym_reml.envs.net_build import NetBuildEnv
 from gym_reml.evaluation import evaluate
@@ -127,7 +126,7 @@ def main(config: Config) -> None:
         start = time.perf_counter()
         agent = train(env_id, config.seed)
         seconds = time.perf_counter() - start
-        learner = Learner(name, agent, env.pool, {"action": gym_reml.ENVIRONMENTS[env_id]})
+        learner = Learner.from_sb3(agent, name=name)
         note(name, evaluate(learner, "sinusoid", **protocol), seconds)
         rows[name]["share of the gap"] = (rows[name]["return"] - low) / (high - low)
         show(f"{'':28s} {rows[name]['share of the gap']:.0%} of the gap")

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -91,6 +92,11 @@ class Normaliser:
         if not is_number(self.epsilon) or not self.epsilon >= 0:
             raise ValueError(f"epsilon={self.epsilon!r}: must be a number that is not negative")
 
+    @property
+    def shapes(self) -> Any:
+        """The shape of an observation, or of each part."""
+        return _shapes(self.mean)
+
     def __call__(self, observation: Any) -> Any:
         """The observation, (n, size) or a dict of such parts, normalised, float32."""
         if not isinstance(self.mean, dict):
@@ -105,7 +111,7 @@ class Normaliser:
 
     def __repr__(self) -> str:
         """One line."""
-        return f"Normaliser(of {_shapes(self.mean)}, clip={self.clip:g}, epsilon={self.epsilon:g})"
+        return f"Normaliser(of {self.shapes}, clip={self.clip:g}, epsilon={self.epsilon:g})"
 
 
 @dataclass(frozen=True, repr=False)
@@ -248,8 +254,10 @@ class Learner:
             "version": gym_reml.__version__,
         }
         if self.normaliser is not None:
+            # JSON has no infinity, and no number lies between it and the largest one.
+            finite = replace(self.normaliser, clip=min(self.normaliser.clip, sys.float_info.max))
             about["normaliser"] = {
-                name: to_plain(name, getattr(self.normaliser, name)) for name in ("mean", "variance", "clip", "epsilon")
+                name: to_plain(name, getattr(finite, name)) for name in ("mean", "variance", "clip", "epsilon")
             }
         text = json.dumps(about, allow_nan=False)
         state = {"format": FORMAT, "about": text, "policy": weights, "pool": self.pool.state()}
@@ -362,7 +370,7 @@ def _check_spaces(learner: Learner) -> None:
             f"actions are {space}, but the policy's are {policy.action_space}; {REMEDY}"
         )
     if learner.normaliser is not None:
-        normalised: Any = _shapes(learner.normaliser.mean)
+        normalised: Any = learner.normaliser.shapes
         shapes = {part: space.shape for part, space in shown.items()} if is_dict else shown.shape
         named = {part: shapes.get(part) for part in normalised} if is_dict and isinstance(normalised, dict) else shapes
         if normalised != named:
@@ -372,11 +380,14 @@ def _check_spaces(learner: Learner) -> None:
 def _check_training(learner: Learner) -> None:
     """Raises a ValueError if the SB3 model still has its environment, and that is not what the learner says."""
     model: Any = learner.policy
-    if learner.normaliser is None and _normaliser_of(model.get_vec_normalize_env()) is not None:
+    given, own = learner.normaliser, _normaliser_of(model.get_vec_normalize_env())
+    if own is not None and given is None:
         raise ValueError(
             "normaliser=None: the policy was trained under VecNormalize, and would not know what it is shown without; "
             f"{REMEDY}"
         )
+    if own and given and any(getattr(given, name) != getattr(own, name) for name in ("shapes", "clip", "epsilon")):
+        raise ValueError(f"normaliser: is {given}, but the policy was trained under {own}; {REMEDY}")
     found = _look(model.get_env(), "arguments")
     if not found:
         return

@@ -72,10 +72,10 @@ def policy_state(model: Any, classes: Mapping[str, type] | None = None) -> tuple
     algorithm = algorithm_of(model)
     if algorithm is None:
         raise ValueError(f"policy={type(model).__name__}: only SB3 algorithms can be saved")
-    known = dict(classes or {})
+    known, policy = dict(classes or {}), _policy_of(model)
     about = {
         "algorithm": algorithm,
-        "class": _class_name("policy", type(model.policy), algorithm, known),
+        "class": _class_name("policy", type(policy), algorithm, known),
         "arguments": {
             str(name): _encode(f"policy_kwargs[{name!r}]", value, algorithm, known)
             for name, value in policy_arguments(model).items()
@@ -83,7 +83,7 @@ def policy_state(model: Any, classes: Mapping[str, type] | None = None) -> tuple
         "observation_space": encode_space(model.observation_space),
         "action_space": encode_space(model.action_space),
     }
-    return about, {name: tensor.detach().cpu().clone() for name, tensor in model.policy.state_dict().items()}
+    return about, {name: tensor.detach().cpu().clone() for name, tensor in policy.state_dict().items()}
 
 
 def policy_from_state(about: Any, weights: Any, classes: Mapping[str, type] | None = None) -> Any:
@@ -112,9 +112,15 @@ def copy_policy(model: Any) -> Any:
     """The algorithm with a copy of its policy, on the CPU and without an environment: it predicts the same."""
     algorithm = algorithm_of(model)
     assert algorithm is not None
-    weights = {name: tensor.detach().cpu() for name, tensor in model.policy.state_dict().items()}
+    policy = _policy_of(model)
+    weights = {name: tensor.detach().cpu() for name, tensor in policy.state_dict().items()}
     both = model.observation_space, model.action_space
-    return build(algorithm, type(model.policy), policy_arguments(model), both, weights)
+    return build(algorithm, type(policy), policy_arguments(model), both, weights)
+
+
+def _policy_of(model: Any) -> Any:
+    """The policy, without `torch.compile` around it."""
+    return getattr(model.policy, "_orig_mod", model.policy)
 
 
 def policy_arguments(model: Any) -> dict[str, Any]:

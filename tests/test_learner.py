@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,14 @@ def test_policies_of_many_kinds_are_saved(kind: str, tmp_path: Path) -> None:
     loaded = Learner.load(tmp_path)
     assert equal(loaded, learner)
     assert type(loaded.policy.policy) is type(learner.policy.policy)  # type: ignore[attr-defined]
+
+
+def test_a_compiled_policy_is_saved_as_what_it_is(tmp_path: Path) -> None:
+    agent = PPO("MlpPolicy", envs())
+    expected = shown(Learner.from_sb3(agent))
+    agent.policy = torch.compile(agent.policy)  # type: ignore[assignment]
+    Learner.from_sb3(agent).save(tmp_path)
+    assert all(np.array_equal(a, b) for a, b in zip(shown(Learner.load(tmp_path)), expected, strict=True))
 
 
 def test_own_classes_are_named_when_saving_and_loading(tmp_path: Path) -> None:
@@ -488,6 +497,13 @@ def test_dict_observations_are_normalised_as_vecnormalize_does(keys: Any, dtype:
     assert np.isfinite(evaluate(Learner.load(tmp_path), "sinusoid", tasks=3, steps=(1,)).summary(1).mean)
 
 
+def test_no_clipping_is_saved_too(tmp_path: Path) -> None:
+    env = VecNormalize(envs(), clip_obs=np.inf)
+    learner = Learner.from_sb3(PPO("MlpPolicy", env, n_steps=8, batch_size=8).learn(16))
+    learner.save(tmp_path)
+    assert equal(Learner.load(tmp_path), learner)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -668,6 +684,8 @@ def wrong(message: str, **parts: Any) -> Any:
     ("parts", "message"),
     [
         wrong(r"^normaliser=None: .*VecNormalize.*from_sb3", normaliser=None),
+        wrong(r"^normaliser: is Normaliser.*clip=5.*trained under .*clip=10", clip=5.0),
+        wrong(r"^normaliser: is Normaliser.*epsilon=0.1.*trained under .*epsilon=1e-08", epsilon=0.1),
         wrong(r"^normaliser: is of \(2,\)", normaliser=Normaliser(np.zeros(2), np.ones(2))),
         wrong(r"^normaliser: is of \{'task'", normaliser=Normaliser({"task": np.zeros(2)}, {"task": np.ones(2)})),
         wrong("^normaliser=", normaliser=lambda observation: observation),
@@ -701,6 +719,8 @@ def test_learners_that_cannot_be_right(parts: dict[str, Any], message: str) -> N
         "normaliser": normaliser,
     }
     assert Learner(**fine).algorithm == "PPO"
+    if parts.keys() & {"clip", "epsilon"}:
+        parts = {"normaliser": replace(normaliser, **parts)}
     with pytest.raises(ValueError, match=message):
         Learner(**(fine | parts))
 
