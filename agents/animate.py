@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import gym_reml
+from gym_reml.files import write_file
 from gym_reml.learner import Learner
 
 from .command import run_command
@@ -67,7 +70,8 @@ def main(config: Config) -> None:
             durations.append(LAST_FRAME_MILLISECONDS if ended else FRAME_MILLISECONDS)
     out = config.out or run.folder / "episode.gif"
     first, *others = (Image.fromarray(np.asarray(frame)).quantize(64) for frame in frames)
-    first.save(out, save_all=True, append_images=others, duration=durations, loop=0, optimize=True)
+    shown: dict[str, Any] = {"save_all": True, "append_images": others, "duration": durations, "loop": 0}
+    write_file(out, partial(first.save, format="gif", optimize=True, **shown))
     print(f"wrote {len(frames)} frames to {out}")
 
 

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from gym_reml.sb3_hybrid import ReadParts as ReadParts
 
 HYBRID = ("PPO", "A2C", "TRPO", "RecurrentPPO")
 """Algorithms that the exact hybrid policies are for."""
@@ -41,19 +40,6 @@ DESIGNS = {
 
 CAREFUL = -1.0
 """Log deviation of an untrained step: less than a fifth of its range, around the neutral step."""
-
-
-class ReadParts(BaseFeaturesExtractor):
-    """Some numbers of flat observations (n, size), as they are."""
-
-    def __init__(self, observation_space: Any, index: tuple[int, ...]) -> None:
-        """Takes the numbers' places."""
-        super().__init__(observation_space, len(index))
-        self.index = list(index)
-
-    def forward(self, observations: torch.Tensor) -> torch.Tensor:
-        """(n, len(index)) of (n, size)."""
-        return observations[:, self.index]
 
 
 def places(parts: Mapping[str, slice], names: tuple[str, ...]) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 import tyro
 
+from gym_reml.files import file_name, write_folder
 from gym_reml.learner import Learner
 from gym_reml.tasks import make_family
 
@@ -63,10 +64,11 @@ def main(config: Config) -> None:
         family = family.replace(shots=config.shots)
     learner = Learner.load(run.folder / "learner")
     results = compare_with_controls(learner, family, config.tasks, config.seed, full=config.full)
-    folder = unused(run.folder / "evaluations" / f"{family.name}-{family.shots}-shot")
+    folder = unused(run.folder / "evaluations" / file_name(f"{family.name}-{family.shots}-shot"))
     title = f"{family.name}, {family.shots_in_words}, trained on {trained_on.name}"
-    write_report(results, recipe_for(family).metric, folder, title=title)
-    plot_examples(learner, family, folder / "examples.png", seed=config.seed)
+    with write_folder(folder) as part:
+        write_report(results, recipe_for(family).metric, part, title=title)
+        plot_examples(learner, family, part / "examples.png", seed=config.seed)
     print(f"table, curves and examples: {folder}")
 
 

@@ -20,10 +20,10 @@ from rich import print as show
 from stable_baselines3 import DQN, PPO, SAC
 from stable_baselines3.common.policies import ActorCriticPolicy
 
-import gym_reml
 from gym_reml.controls import STEP_GRID, best_composition, oracle, plan_learner, random_layer
 from gym_reml.envs.net_build import NetBuildEnv
 from gym_reml.evaluation import evaluate
+from gym_reml.files import write_text
 from gym_reml.learner import Learner
 from gym_reml.results import Result, half_width
 from gym_reml.sb3 import HybridPolicy, make_vec_env
@@ -126,12 +126,12 @@ def main(config: Config) -> None:
         start = time.perf_counter()
         agent = train(env_id, config.seed)
         seconds = time.perf_counter() - start
-        learner = Learner(name, agent, env.pool, {"action": gym_reml.ENVIRONMENTS[env_id]})
+        learner = Learner.from_sb3(agent, name=name)
         note(name, evaluate(learner, "sinusoid", **protocol), seconds)
         rows[name]["share of the gap"] = (rows[name]["return"] - low) / (high - low)
         show(f"{'':28s} {rows[name]['share of the gap']:.0%} of the gap")
     if config.out is not None:
-        config.out.write_text(json.dumps(rows, indent=1))
+        write_text(config.out, json.dumps(rows, indent=1))
 
 
 if __name__ == "__main__":

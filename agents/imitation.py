@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import VecNormalize
 
 from gym_reml.clusters import Clusters
@@ -48,12 +48,28 @@ def show_clusters(mdp: TrainingMDP, clusters: Clusters, encoding: ActionEncoding
     return np.concatenate(observations), encoding.encode(flat, np.zeros(len(flat), dtype=np.float32))
 
 
-def imitate(agent: Any, env: VecNormalize, examples: Examples) -> None:
-    """Fits an untrained on-policy agent's policy to examples; the observations' normaliser is set by them, for good.
+def can_imitate(agent: Any) -> bool:
+    """Whether the agent's policy can be taught by examples; warns once if it cannot.
 
-    Agents without a policy that can be taught so (off-policy ones, recurrent ones) are left as they are.
+    Off-policy agents and ARS have no likelihood of actions, and recurrent ones take whole episodes, which examples are
+    not.
     """
-    if not isinstance(agent.policy, ActorCriticPolicy) or hasattr(agent.policy, "lstm_actor"):
+    if hasattr(agent.policy, "evaluate_actions") and not hasattr(agent.policy, "lstm_actor"):
+        return True
+    warnings.warn(
+        f"{type(agent).__name__} starts without imitating the clusters of tasks, because its policy cannot be taught "
+        "by examples; PPO, A2C, TRPO and MaskablePPO can",
+        stacklevel=2,
+    )
+    return False
+
+
+def imitate(agent: Any, env: VecNormalize, examples: Examples) -> None:
+    """Fits an untrained agent's policy to examples; the observations' normaliser is set by them, for good.
+
+    Agents that cannot be taught so are left as they are, with a warning; see `can_imitate`.
+    """
+    if not can_imitate(agent):
         return
     env.obs_rms.update(examples[0])
     # Were it to move on, what was learned here would be undone.

@@ -10,8 +10,9 @@ from typing import Any
 
 from gym_reml import controls
 from gym_reml.evaluation import evaluate
+from gym_reml.files import file_name, write_text
 from gym_reml.learner import Ensemble, Learner
-from gym_reml.results import Result, write_text
+from gym_reml.results import Result
 from gym_reml.tasks.base import TaskFamily
 from gym_reml.tasks.policy import PolicyFamily
 
@@ -51,7 +52,7 @@ class Job(StoredJob):
     def folder(self) -> Path:
         """Where it writes: beside others, but budgets of other sizes have folders of their own."""
         budget = "default" if self.tasks is None else str(self.tasks)
-        name = self.learner.replace("/", "-")
+        name = file_name(self.learner)
         return self.root / self.benchmark / f"{self.shots}-shot" / f"{budget}-tasks" / name / f"seed-{self.seed}"
 
     @property
@@ -91,7 +92,7 @@ class Job(StoredJob):
         return Result.load(self._result_path(learner, test))
 
     def _result_path(self, learner: str, test: str) -> Path:
-        return self.folder / f"{learner.replace('/', '-')}-{test}-{self.evaluation_tasks}.json"
+        return self.folder / f"{file_name(learner)}-{test}-{self.evaluation_tasks}.json"
 
 
 def _run(job: Job) -> float:

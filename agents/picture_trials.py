@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,6 +11,8 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from gym_reml.files import write_file
 
 from .bandit_baselines import Gittins
 from .command import run_command
@@ -121,7 +124,6 @@ def picture(env_id: str, player: Player, seed: int, **arguments: Any) -> Image.I
 
 def main(config: Config) -> None:
     """Plays and writes."""
-    config.out.mkdir(parents=True, exist_ok=True)
     bandit, navigation, tabular = config.seeds
     gittins, beb = Gittins(ARMS, config.pulls), BEB(bonus_for("beb", config.episodes))
     search = {"episodes": config.searches, "steps": config.search_steps}
@@ -132,7 +134,7 @@ def main(config: Config) -> None:
     }
     for name, image in pictures.items():
         path = config.out / f"{name}.png"
-        image.save(path, optimize=True)
+        write_file(path, partial(image.save, format="png", optimize=True))
         print(f"wrote {path}")
 
 

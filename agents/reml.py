@@ -13,21 +13,21 @@ from typing import Any
 
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecNormalize
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from gym_reml.clusters import Clusters
-from gym_reml.learner import Learner, Normaliser, find_algorithm
+from gym_reml.files import load_safely, save_atomically
+from gym_reml.learner import Learner
 from gym_reml.pool import LayerPool
-from gym_reml.pool_files import load_safely, save_atomically
 from gym_reml.sb3 import make_vec_env
 
 from .algorithms import encoding_of, make_agent, prefer_neutral_steps, settings_of
 from .bootstraps import bootstrap, learning_options, recipe_process
+from .checkpoints import restore_agent, save_agent
 from .designs import DESIGNS
-from .imitation import ROUNDS, imitate, show_clusters
+from .imitation import ROUNDS, can_imitate, imitate, show_clusters
 from .problem import Problem
 from .rollouts import native, pool_learner
 from .runs import TASKS_OF_A_RUN, Run
@@ -97,26 +97,25 @@ class Reml:
         )
         total = recipe.total_steps
         log_folder = str(self.run.folder / "tensorboard")
-        if found is None:
-            env = VecNormalize(vec_env, norm_reward=False)
-            rate = recipe.agent_learning_rate
-            agent = make_agent(self.algorithm, env, seed=seed, learning_rate=rate, log_folder=log_folder, design=design)
+        env = VecNormalize(vec_env, norm_reward=False)
+        rate = recipe.agent_learning_rate
+        agent = make_agent(self.algorithm, env, seed=seed, learning_rate=rate, log_folder=log_folder, design=design)
+        if found is not None:
+            restore_agent(agent, env, found[1])
+            pool_learner(env).load_state(load_safely(found[1] / "learner.pt"))
+            if hasattr(agent, "learning_starts"):
+                # The replay buffer is not kept: it fills again before the agent learns from it.
+                agent.learning_starts += agent.num_timesteps
+        else:
             if pool.rates:
                 prefer_neutral_steps(agent, pool.layers, native(env).action_encoding.step_bins)
-            if self._clusters_path.is_file():
+            if self._clusters_path.is_file() and can_imitate(agent):
                 clusters = Clusters.from_state(load_safely(self._clusters_path))
                 process, encoding = recipe_process(self.problem, pool), native(env).action_encoding
                 # Tasks that the bootstrap has drawn already, and no others.
                 rounds = min(ROUNDS, recipe.first_rounds)
                 shown = show_clusters(process, clusters, encoding, rounds)
                 imitate(agent, env, shown)
-        else:
-            env = VecNormalize.load(str(found[1] / "normaliser.pkl"), vec_env)
-            agent = find_algorithm(self.algorithm).load(found[1] / "agent.zip", env=env, device="cpu")
-            pool_learner(env).load_state(load_safely(found[1] / "learner.pt"))
-            if hasattr(agent, "learning_starts"):
-                # The replay buffer is not kept: it fills again before the agent learns from it.
-                agent.learning_starts += agent.num_timesteps
         # SB3 has just seeded the environment as it seeds itself. No two runs shall meet in their tasks, and a resumed
         # run goes on with others than it began with.
         env.seed((seed + 1) * TASKS_OF_A_RUN + agent.num_timesteps)
@@ -128,17 +127,14 @@ class Reml:
                     reset_num_timesteps=False,
                     tb_log_name="agent",
                 )
-        assert isinstance(env.obs_rms, RunningMeanStd)
-        normaliser = Normaliser(env.obs_rms.mean, env.obs_rms.var, env.clip_obs, env.epsilon)
-        return Learner(self.name, agent, pool, {"action": action} | arguments, normaliser, self.algorithm)
+        return Learner.from_sb3(agent, env, self.name)
 
     def save_checkpoint(self, agent: Any, env: VecNormalize) -> None:
         """Keeps all that the run needs to go on from here."""
         learner = pool_learner(env)
 
         def write(folder: Path) -> None:
-            agent.save(folder / "agent.zip")
-            env.save(str(folder / "normaliser.pkl"))
+            save_agent(agent, env, folder)
             learner.pool.save(folder / "pool.pt")
             save_atomically(learner.state(), folder / "learner.pt")
 

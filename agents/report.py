@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from rich import print as show
 
 from gym_reml import controls
 from gym_reml.evaluation import at_most, evaluate, rollout
+from gym_reml.files import file_name, write_file, write_text
 from gym_reml.learner import Learner
-from gym_reml.results import Result, half_width, table, write_text
+from gym_reml.results import Result, half_width, table
 from gym_reml.tasks.base import TaskFamily
 
 from .rows import LOWER_IS_BETTER
@@ -57,13 +59,12 @@ def compare_with_controls(learner: Learner, family: TaskFamily, tasks: int, seed
 
 def write_report(results: Sequence[Result], metric: str, folder: Path, *, title: str) -> None:
     """Prints the table, and writes it, every task's losses and the curves to the folder."""
-    folder.mkdir(parents=True, exist_ok=True)
     text = table(results, metric, TABLE_STEPS if max(TABLE_STEPS) in results[0].steps else POLICY_STEPS)
     show(f"\n[bold]{title}[/bold]\n{metric} on the query set, mean ± 95 % interval over tasks (median):\n")
     print(text + "\n")
     write_text(folder / "table.md", f"{title}: {metric} on the query set, mean ± 95 % interval (median)\n\n{text}\n")
     for result in results:
-        result.save(folder / f"{result.learner.replace('/', '-')}.json")
+        result.save(folder / f"{file_name(result.learner)}.json")
     plot_curves(results, metric, folder / "curves.png", title)
 
 
@@ -88,7 +89,7 @@ def plot_curves(results: Sequence[Result], metric: str, path: Path, title: str) 
         axes.set_yticks([tick for tick in LOG_TICKS if low <= tick <= high])
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", fontsize=8, ncols=4)
-    figure.savefig(path, dpi=130)
+    write_file(path, partial(figure.savefig, format="png", dpi=130))
 
 
 def plot_examples(learner: Learner, family: TaskFamily, path: Path, *, seed: int, tasks: int = 4) -> None:
@@ -98,7 +99,7 @@ def plot_examples(learner: Learner, family: TaskFamily, path: Path, *, seed: int
     draw = _plot_images if family.image_shape is not None else _plot_fits
     figure = draw(moments, tasks, family)
     if figure is not None:
-        figure.savefig(path, dpi=130)
+        write_file(path, partial(figure.savefig, format="png", dpi=130))
 
 
 def _plot_fits(moments: Any, tasks: int, family: TaskFamily) -> Figure | None:

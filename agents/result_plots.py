@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 from PIL import Image
+
+from gym_reml.files import write_file
 
 from .report import COLOURS, LOG_TICKS
 from .result_groups import Group
@@ -147,4 +150,5 @@ def _save(figure: Figure, path: Path) -> None:
     full = io.BytesIO()
     figure.savefig(full, dpi=DPI)
     with Image.open(full) as image:
-        image.convert("RGB").quantize(PALETTE, dither=Image.Dither.NONE).save(path, optimize=True)
+        small = image.convert("RGB").quantize(PALETTE, dither=Image.Dither.NONE)
+        write_file(path, partial(small.save, format="png", optimize=True))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from gym_reml.results import write_text
+from gym_reml.files import write_text
 
 from .command import run_command
 from .result_attempts import attempts_page

@@ -14,15 +14,21 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize
 from tqdm import tqdm
 
+from gym_reml.files import load_safely, save_atomically, write_text
 from gym_reml.learner import Policy
-from gym_reml.results import write_text
+from gym_reml.saved_policy import policy_from_state, policy_state
 from gym_reml.sb3 import make_vec_env
 
 from .algorithms import LinearSchedule
+from .checkpoints import restore_agent, save_agent
 from .rl2_pairs import STACKED, PairFeatures, Stacked
 from .rl2_policy import TrialLstmPolicy
 from .rl2_recipes import ACTIONS, STATES, Recipe, Setting
 from .runs import TASKS_OF_A_RUN, Run
+
+FORMAT = "gym_reml.TrialAgent/1"
+CLASSES = {"TrialLstmPolicy": TrialLstmPolicy, "PairFeatures": PairFeatures}
+"""What agents are made of that is neither PyTorch's, Stable-Baselines3's nor gym_reml's."""
 
 CHECKPOINT_SECONDS = 60.0
 CURVE_POINTS = 100
@@ -54,13 +60,19 @@ class Trained:
 
 def train(run: Run, setting: Setting, recipe: Recipe, seed: int) -> Trained:
     """Trains, goes on training, or loads what was trained before: whatever is left to do in the run directory."""
-    final = run.folder / "agent.zip"
+    final = run.folder / "agent.pt"
+    if (run.folder / "agent.zip").is_file():
+        raise ValueError(f"{run.folder}: trained by an earlier version, into a pickle, which this one does not read")
     if not final.is_file():
         _train(run, setting, recipe, seed)
-    told = json.loads((run.folder / "training.json").read_text())
-    curve = [(int(steps), float(value)) for steps, value in told["curve"]]
-    agent = RecurrentPPO.load(final, device="cpu")
-    return Trained(agent, Stacked(agent) if recipe.pairs else agent, told["steps"], told["seconds"], curve)
+    state = load_safely(final)
+    found = state.get("format") if isinstance(state, dict) else type(state).__name__
+    if found != FORMAT:
+        raise ValueError(f"{final}: not an agent this version reads (found {found!r}, expected {FORMAT!r})")
+    about = json.loads(state["about"])
+    agent = policy_from_state(about["policy"], state["policy"], CLASSES)
+    curve = [(int(steps), float(value)) for steps, value in about["curve"]]
+    return Trained(agent, Stacked(agent) if recipe.pairs else agent, about["steps"], about["seconds"], curve)
 
 
 def _train(run: Run, setting: Setting, recipe: Recipe, seed: int) -> None:
@@ -69,14 +81,12 @@ def _train(run: Run, setting: Setting, recipe: Recipe, seed: int) -> None:
         vec_env = VecFrameStack(vec_env, STACKED)
     found = run.latest_checkpoint()
     progress = Progress(run, recipe)
-    if found is None:
-        # Observations stay as they are; returns have a size that the critic can learn.
-        env = VecNormalize(vec_env, norm_obs=False, gamma=recipe.gamma)
-        agent = make_agent(env, setting, recipe, seed)
-    else:
-        env = VecNormalize.load(str(found[1] / "normaliser.pkl"), vec_env)
-        agent = RecurrentPPO.load(found[1] / "agent.zip", env=env, device="cpu")
-        told = json.loads((found[1] / "progress.json").read_text())
+    # Observations stay as they are; returns have a size that the critic can learn.
+    env = VecNormalize(vec_env, norm_obs=False, gamma=recipe.gamma)
+    agent = make_agent(env, setting, recipe, seed)
+    if found is not None:
+        restore_agent(agent, env, found[1])
+        told = json.loads((found[1] / "progress.json").read_text(encoding="utf-8"))
         progress.seconds, progress.curve = told["seconds"], told["curve"]
     # SB3 has just seeded the environment as it seeds itself. No two runs shall meet in their tasks, and a resumed run
     # goes on with others than it began with.
@@ -84,11 +94,14 @@ def _train(run: Run, setting: Setting, recipe: Recipe, seed: int) -> None:
     if agent.num_timesteps < recipe.total_steps:
         agent.learn(recipe.total_steps - agent.num_timesteps, callback=progress, reset_num_timesteps=False)
     vec_env.close()
-    told = {"steps": agent.num_timesteps, "seconds": progress.seconds, "curve": progress.curve}
-    write_text(run.folder / "training.json", json.dumps(told))
-    part = run.folder / "part.zip"
-    agent.save(part)
-    part.replace(run.folder / "agent.zip")
+    policy, weights = policy_state(agent, CLASSES)
+    about = {
+        "policy": policy,
+        "steps": agent.num_timesteps,
+        "seconds": progress.seconds,
+        "curve": progress.curve,
+    }
+    save_atomically({"format": FORMAT, "about": json.dumps(about), "policy": weights}, run.folder / "agent.pt")
 
 
 def make_agent(env: VecNormalize, setting: Setting, recipe: Recipe, seed: int) -> RecurrentPPO:
@@ -168,6 +181,5 @@ class Progress(BaseCallback):
     def _write(self, folder: Path) -> None:
         env = self.model.get_vec_normalize_env()
         assert env is not None
-        self.model.save(folder / "agent.zip")
-        env.save(str(folder / "normaliser.pkl"))
+        save_agent(self.model, env, folder)
         write_text(folder / "progress.json", json.dumps({"seconds": self.seconds, "curve": self.curve}))

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
-from gym_reml.results import Result, half_width, write_text
+from gym_reml.files import write_text
+from gym_reml.results import Result, half_width
 
 Row = dict[str, Any]
 
@@ -129,7 +130,7 @@ def read_list(path: Path) -> list[Any]:
     if not path.is_file():
         return []
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}: damaged ({error})") from error
     if not isinstance(found, list):
@@ -145,7 +146,6 @@ def merge_rows(path: Path, rows: Iterable[Row]) -> list[Row]:
     new = {key_of(row): row for row in rows}
     merged = {key_of(row): without_pairs(row, new) for row in read_rows(path)} | new
     everything = sorted(merged.values(), key=lambda row: tuple(map(str, (row["family"], row["shots"]))))
-    path.parent.mkdir(parents=True, exist_ok=True)
     lines = ",\n".join(json.dumps(row) for row in everything)
     write_text(path, f"[\n{lines}\n]\n")
     return everything

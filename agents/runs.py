@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from gym_reml.results import write_text
+from gym_reml.files import as_path, file_name, write_folder, write_text
 
 FORMAT = "gym_reml.Run/1"
 CHECKPOINTS = "checkpoints"
@@ -32,12 +30,12 @@ class Run:
             FileNotFoundError: no such run.
             ValueError: a run of another version, or a damaged config.json.
         """
-        self.folder = folder
+        self.folder = folder = as_path(folder)
         path = folder / "config.json"
         if not path.is_file():
             raise FileNotFoundError(f"{folder}: no run directory (it has no config.json)")
         try:
-            content = json.loads(path.read_text())
+            content = json.loads(path.read_text(encoding="utf-8"))
         except json.JSONDecodeError as error:
             raise ValueError(f"{path}: damaged ({error})") from error
         found = content.pop("format", None)
@@ -53,12 +51,12 @@ class Run:
             FileExistsError: there is something already.
         """
         if folder is None:
-            folder = Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{label}"
+            folder = Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{file_name(label)}"
+        folder = as_path(folder)
         if folder.exists() and any(folder.iterdir()):
             raise FileExistsError(
                 f"{folder}: exists already; choose another --run, or go on with it by --resume {folder}"
             )
-        folder.mkdir(parents=True, exist_ok=True)
         assert is_dataclass(config)
         assert not isinstance(config, type)
         write_text(folder / "config.json", json.dumps({"format": FORMAT, **asdict(config)}, indent=1, default=str))
@@ -71,6 +69,7 @@ class Run:
         Raises:
             ValueError: what is there was begun by another configuration.
         """
+        folder = as_path(folder)
         if not (folder / "config.json").is_file():
             return cls.create(folder, config, label)
         run = cls(folder)
@@ -80,17 +79,10 @@ class Run:
 
     def checkpoint(self, number: int, write: Callable[[Path], None]) -> None:
         """Keeps a checkpoint: `write` fills a folder, which then gets its name in one step; older ones go."""
-        parent = self.folder / CHECKPOINTS
-        parent.mkdir(exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=parent, prefix=".part-"))
-        write(temporary)
-        for path in temporary.rglob("*"):
-            _flush(path)
-        target = parent / f"{number:012d}"
-        shutil.rmtree(target, ignore_errors=True)
-        os.rename(temporary, target)
-        _flush(parent)
-        for path in parent.iterdir():
+        target = self.folder / CHECKPOINTS / f"{number:012d}"
+        with write_folder(target) as part:
+            write(part)
+        for path in target.parent.iterdir():
             if path.name != target.name:
                 shutil.rmtree(path, ignore_errors=True)
 
@@ -99,12 +91,3 @@ class Run:
         parent = self.folder / CHECKPOINTS
         whole = sorted(path for path in parent.glob("*") if path.name.isdigit()) if parent.is_dir() else []
         return (int(whole[-1].name), whole[-1]) if whole else None
-
-
-def _flush(path: Path) -> None:
-    """Makes sure that a file or folder has reached the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

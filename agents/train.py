@@ -11,6 +11,7 @@ import torch
 import tyro
 from rich import print as show
 
+from gym_reml.files import write_folder
 from gym_reml.tasks.base import TaskFamily
 
 from .algorithms import ENCODINGS
@@ -102,8 +103,9 @@ def main(config: Config) -> None:
     family = problem.family
     results = compare_with_controls(learner, family, config.evaluation_tasks, seed=0, full=True)
     title = f"{family.name}, {family.shots_in_words}, held-out tasks"
-    write_report(results, problem.recipe.metric, run.folder / "results", title=title)
-    plot_examples(learner, family, run.folder / "results" / "examples.png", seed=0)
+    with write_folder(run.folder / "results") as folder:
+        write_report(results, problem.recipe.metric, folder, title=title)
+        plot_examples(learner, family, folder / "examples.png", seed=0)
     show(f"table, curves and examples: {run.folder / 'results'}; done in {time.monotonic() - start:.0f} s")
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from gym_reml.files import write_text
 from gym_reml.learner import Policy
-from gym_reml.results import Result, write_text
+from gym_reml.results import Result
 
 from .rl2 import play
 from .rl2_recipes import Setting, recipe_for

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
@@ -21,6 +22,9 @@ from gym_reml.tasks.base import TaskFamily
 
 STEP_GRID = (-0.5, 0.0, 0.25, 0.5, 0.75)
 """Where on the logarithmic range constant steps are looked for."""
+
+PROTOCOL = inspect.signature(evaluate)
+"""What controls take beside the learner and the family, and in which order."""
 
 SCRATCH_STEPS = (1e-3, 3.0)
 """Range in which the step of training from scratch is looked for."""
@@ -51,8 +55,9 @@ def plan_learner(name: str, pool: LayerPool, arguments: dict[str, Any], layers: 
     return Learner(name, Plan(make_encoding("box", pool.layers, 1), layers, step), pool, arguments)
 
 
-def random_layer(learner: Learner, family: TaskFamily | str, **protocol: Any) -> Result:
+def random_layer(learner: Learner, family: TaskFamily | str, *arguments: Any, **named: Any) -> Result:
     """The learner's own decisions when to append and how far to step, but a random layer: any but the initial ones."""
+    protocol = _protocol(arguments, named)
     choices = np.array(candidates(learner))
 
     def intervene(
@@ -65,8 +70,11 @@ def random_layer(learner: Learner, family: TaskFamily | str, **protocol: Any) ->
     return replace(result, learner=f"{learner.name}/random_layer")
 
 
-def constant_step(learner: Learner, family: TaskFamily | str, *, tuning_tasks: int = 200, **protocol: Any) -> Result:
+def constant_step(
+    learner: Learner, family: TaskFamily | str, *arguments: Any, tuning_tasks: int = 200, **named: Any
+) -> Result:
     """The learner's own layers, but one step size throughout: the best on validation tasks."""
+    protocol = _protocol(arguments, named)
 
     def with_step(size: float, **changes: Any) -> Result:
         return evaluate(
@@ -84,12 +92,13 @@ def constant_step(learner: Learner, family: TaskFamily | str, *, tuning_tasks: i
     return replace(with_step(best), learner=f"{learner.name}/constant_step", notes={"step": best})
 
 
-def shuffled_observation(learner: Learner, family: TaskFamily | str, **protocol: Any) -> Result:
+def shuffled_observation(learner: Learner, family: TaskFamily | str, *arguments: Any, **named: Any) -> Result:
     """The learner sees another task's observation: that of the task before.
 
     Raises:
         ValueError: fewer than two tasks.
     """
+    protocol = _protocol(arguments, named)
     tasks = protocol.get("tasks")
     tasks = at_most(TASKS, family, protocol.get("split", "test")) if tasks is None else tasks
     if tasks < 2:
@@ -98,10 +107,17 @@ def shuffled_observation(learner: Learner, family: TaskFamily | str, **protocol:
     return replace(result, learner=f"{learner.name}/shuffled_observation")
 
 
-def zeroed_observation(learner: Learner, family: TaskFamily | str, **protocol: Any) -> Result:
+def zeroed_observation(learner: Learner, family: TaskFamily | str, *arguments: Any, **named: Any) -> Result:
     """The learner sees nothing."""
+    protocol = _protocol(arguments, named)
     result = evaluate(learner, family, blindfold=np.zeros_like, **protocol)
     return replace(result, learner=f"{learner.name}/zeroed_observation")
+
+
+def _protocol(arguments: Sequence[Any], named: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of `evaluate` behind learner and family by name, in its order where they have none."""
+    bound = PROTOCOL.bind(None, None, *arguments, **named).arguments
+    return {name: value for name, value in bound.items() if name not in ("learner", "family")}
 
 
 def candidates(learner: Learner) -> list[int]:
@@ -117,8 +133,11 @@ def compositions(learner: Learner) -> list[tuple[int, ...]]:
     return list(product(candidates(learner), repeat=free))
 
 
-def best_composition(learner: Learner, family: TaskFamily | str, *, tuning_tasks: int = 100, **protocol: Any) -> Result:
+def best_composition(
+    learner: Learner, family: TaskFamily | str, *arguments: Any, tuning_tasks: int = 100, **named: Any
+) -> Result:
     """The one composition and constant step that do best on validation tasks, used for every task."""
+    protocol = _protocol(arguments, named)
     name = f"{learner.name}/best_composition"
 
     def validation_score(layers: Sequence[int], step: float) -> float:
@@ -132,11 +151,12 @@ def best_composition(learner: Learner, family: TaskFamily | str, *, tuning_tasks
     return replace(evaluate(plan, family, **protocol), notes={"layers": list(layers), "step": step})
 
 
-def oracle(learner: Learner, family: TaskFamily | str, **protocol: Any) -> Result:
+def oracle(learner: Learner, family: TaskFamily | str, *arguments: Any, **named: Any) -> Result:
     """For every task the composition and constant step with the best mean query score over the horizon.
 
     It looks at the query set, so no learner can be expected to reach it.
     """
+    protocol = _protocol(arguments, named)
     name, length = f"{learner.name}/oracle", horizon(learner)
     wanted = tuple(sorted({*protocol.get("steps", (0, 1, 5, 10)), *range(1, length + 1)}))
     best: Result | None = None
@@ -165,9 +185,15 @@ def oracle(learner: Learner, family: TaskFamily | str, **protocol: Any) -> Resul
 
 
 def from_scratch(
-    learner: Learner, family: TaskFamily | str, *, tuning_tasks: int = 200, pool_seed: int = 0, **protocol: Any
+    learner: Learner,
+    family: TaskFamily | str,
+    *arguments: Any,
+    tuning_tasks: int = 200,
+    pool_seed: int = 0,
+    **named: Any,
 ) -> Result:
     """Fresh weights of the learner's shape, all present from the start, all trained, the step tuned on validation."""
+    protocol = _protocol(arguments, named)
     fresh = LayerPool.random(
         in_features=learner.pool.in_features,
         out_features=learner.pool.out_features,

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from gym_reml.checks import check_integer, is_integer
+from gym_reml.files import load_safely, save_atomically
 from gym_reml.kinds import LAYER_KINDS, LayerKind, find_kind
 from gym_reml.network import Weights, without_inputs
-from gym_reml.pool_files import load_safely, save_atomically
 from gym_reml.pool_parts import RATES, find_problem, rate_shapes, statistics_shapes
 from gym_reml.torch_state import own_state
 
@@ -386,6 +386,10 @@ class LayerPool:
             f"{self.layers} {self.kind} layers of width {self.width}, "
             f"{self.in_features} inputs, {self.out_features} outputs{constant}{rates}{norms}"
         )
+
+    def __repr__(self) -> str:
+        """One line."""
+        return f"LayerPool({self.describe()})"
 
     def state(self) -> dict[str, Any]:
         """The pool as plain data that `torch.load(weights_only=True)` accepts."""

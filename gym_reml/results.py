@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from gym_reml.files import as_path, write_text
 
 NORMAL_95 = 1.96
 
@@ -126,8 +126,7 @@ class Result:
             raise ValueError(f"other: has {count} tasks, not {wanted}")
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the result as JSON, in one piece."""
-        path = Path(path)
+        """Writes the result as JSON, in one piece, into a folder that is made if it is not there."""
         content = self.__dict__ | {
             "metrics": {name: values.tolist() for name, values in self.metrics.items()},
             "diverged": self.diverged.tolist(),
@@ -137,23 +136,12 @@ class Result:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Result:
         """Reads what `save` wrote."""
-        content = json.loads(Path(path).read_text())
+        content = json.loads(as_path(path).read_text(encoding="utf-8"))
         content["steps"] = tuple(content["steps"])
         content["shots"] = tuple(content["shots"]) if isinstance(content["shots"], list) else content["shots"]
         content["metrics"] = {name: np.array(values) for name, values in content["metrics"].items()}
         content["diverged"] = np.array(content["diverged"], dtype=np.bool_)
         return cls(**content)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file in one piece: whoever reads it finds the old text or the new one, never a part."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        temporary.write_text(text)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def half_width(values: NDArray[np.float64]) -> float:

@@ -15,6 +15,7 @@ shared by all of them. The density of layer l and step u, counted over layers an
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.distributions import DiagGaussianDistribution
 from stable_baselines3.common.policies import ActorCriticPolicy
-from stable_baselines3.common.torch_layers import CombinedExtractor
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution, Normal, constraints, kl_divergence, register_kl
@@ -140,6 +141,26 @@ class HybridPolicy(ActorCriticPolicy):
         # SB3 picks a distribution for a Box just before this, and makes head and parameter of it in the next line.
         self.action_dist = HybridDistribution(self.action_space.shape[0])  # type: ignore[index]
         super()._build(lr_schedule)
+
+
+class ReadParts(BaseFeaturesExtractor):
+    """A features extractor for policies that read some numbers of flat observations (n, size), as they are."""
+
+    def __init__(self, observation_space: spaces.Space[Any], index: Sequence[int]) -> None:
+        """Takes the numbers' places.
+
+        Raises:
+            ValueError: places that the observations do not have.
+        """
+        size = spaces.flatdim(observation_space)
+        if not all(isinstance(place, int) and 0 <= place < size for place in index):
+            raise ValueError(f"index={index!r}: must be places of observations of {size} numbers")
+        super().__init__(observation_space, len(index))
+        self.index = list(index)
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """(n, len(index)) of (n, size)."""
+        return observations[:, self.index]
 
 
 def _check_actions(space: spaces.Space[Any]) -> None:

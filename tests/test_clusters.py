@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from gym_reml.clusters import Clusters, copy_layer, find_clusters, meta_train
+from gym_reml.files import load_safely, save_atomically
 from gym_reml.learning import LearningOptions, PoolLearner
 from gym_reml.mdp import TrainingMDP
 from gym_reml.objective import Objective
 from gym_reml.pool import LayerPool
-from gym_reml.pool_files import load_safely, save_atomically
 from gym_reml.pool_parts import RATES
 from gym_reml.streams import many_streams
 from gym_reml.tasks import make_family

@@ -24,7 +24,7 @@ def environment(algorithm: str) -> VecNormalize:
     return VecNormalize(make_vec_env(IDS[ENCODINGS[algorithm]], n_envs=64, seed=0, **arguments), norm_reward=False)
 
 
-@pytest.mark.parametrize("algorithm", ["PPO", "A2C"])
+@pytest.mark.parametrize("algorithm", ["PPO", "A2C", "MaskablePPO"])
 def test_agents_pick_the_cluster_of_tasks_they_never_met(algorithm: str) -> None:
     env = environment(algorithm)
     agent = make_agent(algorithm, env, seed=0, learning_rate=1e-3, log_folder=None)
@@ -45,12 +45,13 @@ def test_agents_pick_the_cluster_of_tasks_they_never_met(algorithm: str) -> None
     assert (actions[:, 0] == 0).mean() > 0.9
 
 
-@pytest.mark.parametrize("algorithm", ["DQN", "RecurrentPPO"])
-def test_agents_without_such_a_policy_are_left_alone(algorithm: str) -> None:
+@pytest.mark.parametrize("algorithm", ["DQN", "SAC", "ARS", "RecurrentPPO"])
+def test_agents_without_such_a_policy_are_left_alone_with_a_warning(algorithm: str) -> None:
     env = environment(algorithm)
     agent = make_agent(algorithm, env, seed=0, learning_rate=1e-3, log_folder=None)
     env.reset()
     clusters = find_clusters(native(env).mdp, LAYERS - 1, tasks=64)
     before = [tensor.clone() for tensor in agent.policy.parameters()]
-    imitate(agent, env, show_clusters(native(env).mdp, clusters, native(env).action_encoding, rounds=2))
+    with pytest.warns(UserWarning, match=f"^{algorithm} starts without imitating"):
+        imitate(agent, env, show_clusters(native(env).mdp, clusters, native(env).action_encoding, rounds=2))
     assert all(map(torch.equal, before, agent.policy.parameters()))

@@ -12,10 +12,10 @@ import torch
 from replays import FAMILY, PLAN, SLOTS, STEPS, Recording, episodes, live, small_pool, uses
 from torch import Tensor
 
+from gym_reml.files import load_safely, save_atomically
 from gym_reml.kinds import LAYER_KINDS
 from gym_reml.learning import RULES, Episodes, LearningOptions, PoolLearner, replay
 from gym_reml.pool import LayerPool
-from gym_reml.pool_files import load_safely, save_atomically
 from gym_reml.pool_parts import RATES
 from gym_reml.tasks import TaskFamily, from_function, make_family
 

@@ -1,4 +1,4 @@
-"""The pool: its numbers by seed, the fast weights and rates it gives out, its copies. Files are in test_pool_files."""
+"""The pool: its numbers by seed, the fast weights and rates it gives out, its copies. Files are in test_files."""
 
 from __future__ import annotations
 

@@ -21,7 +21,6 @@ from stable_baselines3.common.vec_env import VecEnv
 
 import gym_reml.sb3
 from gym_reml.learner import Learner, find_algorithm
-from gym_reml.pool import LayerPool
 from gym_reml.sb3 import HybridPolicy, RecurrentHybridPolicy, make_vec_env
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -196,8 +195,7 @@ def test_trpo_keeps_its_trust_region() -> None:
 def test_a_learner_with_the_policy_is_saved(tmp_path: Path) -> None:
     env = envs()
     agent = make_agent("PPO", env)
-    pool: LayerPool = env.get_attr("pool")[0]
-    Learner("hybrid", agent, pool, {}, None, "PPO").save(tmp_path)
+    Learner.from_sb3(agent).save(tmp_path)
     observation, start = env.reset(), np.ones(4, dtype=bool)
     expected, _ = agent.predict(observation, deterministic=True)
     np.testing.assert_array_equal(Learner.load(tmp_path).act(observation, None, start, None)[0], expected)

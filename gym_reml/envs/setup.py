@@ -20,6 +20,7 @@ from gymnasium import spaces
 
 from gym_reml.checks import check_integer
 from gym_reml.envs.arguments import check_known
+from gym_reml.files import as_path
 from gym_reml.kinds import find_kind
 from gym_reml.learning import RULES, LearningOptions, PoolLearner
 from gym_reml.mdp import OBSERVATION_LIMIT, TrainingMDP
@@ -45,12 +46,15 @@ class Setup:
         encoding: how actions are written.
         space: observation space of one row.
         pool_source: where the pool comes from: "packaged", "random", "given" or a path.
+        arguments: those that a `Learner` holds, as they were resolved: all but what says on which tasks, from which
+            pool and where.
     """
 
     mdp: TrainingMDP
     encoding: ActionEncoding
     space: spaces.Space[Any]
     pool_source: str
+    arguments: dict[str, Any]
 
 
 def make_setup(
@@ -102,7 +106,21 @@ def make_setup(
         step_range=_step_range(the_pool, min_step, max_step),
         learner=_make_learner(the_pool, the_family, learn, learn_kwargs, count),
     )
-    return Setup(mdp, make_encoding(action, the_pool.layers, step_bins), _observation_space(mdp, observation), source)
+    space = _observation_space(mdp, observation)
+    arguments = {
+        "depth": depth,
+        "initial_layers": list(mdp.initial_layers),
+        "horizon": horizon,
+        "burn_in": burn_in,
+        "reward": reward,
+        "feedback": feedback,
+        "action": action,
+        "step_bins": step_bins,
+        "min_step": mdp.step_range[0],
+        "max_step": mdp.step_range[1],
+        "observation": observation,
+    }
+    return Setup(mdp, make_encoding(action, the_pool.layers, step_bins), space, source, arguments)
 
 
 def known_arguments() -> tuple[str, ...]:
@@ -203,7 +221,7 @@ def _named_pool(pool: Any, family: TaskFamily) -> tuple[LayerPool, str]:
             names = ", ".join(map(repr, PACKAGED_POOLS))
             raise ValueError(f"pool='packaged': there is none for family={family.name!r}, only for {names}")
         return packaged, "packaged"
-    if not Path(pool).is_file():
+    if not as_path(pool).is_file():
         raise ValueError(f"pool={pool!r}: no such file; {choices}")
     return LayerPool.load(pool), str(pool)
 

@@ -33,10 +33,12 @@ class TrainingFace(Face):
         mdp: the process.
         action_encoding: how actions are written, with `decode`, `encode` and `mask`.
         pool_source: where the pool came from: "packaged", "random", "given" or a path.
+        arguments: those that a `Learner` holds, as they were resolved.
     """
 
     mdp: TrainingMDP
     action_encoding: ActionEncoding
+    arguments: dict[str, Any]
     render_mode: str | None
     pool_source: str
     _options = ("task", "pool")
@@ -45,6 +47,7 @@ class TrainingFace(Face):
     def _open(self, setup: Setup, render_mode: str | None) -> None:
         """Takes the process over."""
         self.mdp, self.action_encoding = setup.mdp, setup.encoding
+        self.arguments = setup.arguments
         self._space, self.pool_source = setup.space, setup.pool_source
         self._masked = self.action_encoding.info_mask(self.mdp.allowed()) is not None
         self._recorders = [Recorder(row) for row in range(setup.mdp.count)] if render_mode is not None else []

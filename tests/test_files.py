@@ -1,23 +1,36 @@
-"""Files of pools: whole, harmless and of this version, or refused."""
+"""Files and folders: whole, harmless and of this version, or refused; on Windows, and at home, too."""
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import pickle
 import stat
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from stable_baselines3 import PPO
 from test_pool import KINDS, equal, make, shares, with_rates
 
-from gym_reml import pool_files
+from agents.report import plot_curves, write_report
+from agents.runs import Run
+from gym_reml import files
+from gym_reml.controls import plan_learner
+from gym_reml.envs.setup import make_setup
+from gym_reml.evaluation import evaluate
+from gym_reml.files import file_name, load_safely, save_atomically, write_file, write_folder, write_text
+from gym_reml.learner import Learner
 from gym_reml.pool import LayerPool
-from gym_reml.pool_files import load_safely, save_atomically
 from gym_reml.pool_parts import RATES
+from gym_reml.results import Result
+from gym_reml.sb3 import make_vec_env
 
 
 @KINDS
@@ -72,7 +85,7 @@ def test_the_new_file_is_whole_before_it_has_the_name(tmp_path: Path, monkeypatc
         seen.append(LayerPool.load(source))
         replace(source, target)
 
-    monkeypatch.setattr(pool_files.os, "replace", watch)
+    monkeypatch.setattr(files.os, "replace", watch)
     pool = make()
     pool.save(tmp_path / "pool.pt")
     assert len(seen) == 1
@@ -196,3 +209,192 @@ def test_states_that_do_not_fit_together(damage: Callable[[dict[str, Any]], Any]
     damage(state)
     with pytest.raises(ValueError, match=r"^here: damaged layer pool, "):
         LayerPool.from_state(state, "here")
+
+
+# -- folders, texts, names ------------------------------------------------------------------------------------------
+
+
+def content(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+def fill(folder: Path, text: str) -> None:
+    with write_folder(folder) as part:
+        (part / "a").write_text(text)
+        (part / "inner").mkdir()
+        (part / "inner" / text).write_text(text)
+
+
+def test_a_folder_is_written_whole_and_in_place_of_the_old_one(tmp_path: Path) -> None:
+    folder = tmp_path / "not" / "there" / "yet"
+    fill(folder, "one")
+    assert content(folder) == {"a": "one", os.path.join("inner", "one"): "one"}
+    fill(folder, "two")
+    assert content(folder) == {"a": "two", os.path.join("inner", "two"): "two"}
+    assert os.listdir(folder.parent) == ["yet"]
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+@pytest.mark.parametrize("place", ["block", "fsync", "first rename", "second rename"])
+def test_a_crash_while_a_folder_is_written_leaves_the_old_one(
+    place: str, error: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "folder"
+    fill(folder, "one")
+    rename, renamed = os.rename, []
+
+    def crash(*arguments: Any) -> None:
+        renamed.append(arguments)
+        if place in ("fsync", "first rename") or (place == "second rename" and len(renamed) == 2):
+            raise error
+        rename(*arguments)
+
+    def attempt() -> None:
+        with write_folder(folder) as part:
+            (part / "a").write_text("two")
+            if place == "block":
+                raise error
+
+    with monkeypatch.context() as patch:
+        if place != "block":
+            patch.setattr(os, "fsync" if place == "fsync" else "rename", crash)
+        with pytest.raises(error):
+            attempt()
+    assert content(folder) == {"a": "one", os.path.join("inner", "one"): "one"}
+    assert os.listdir(tmp_path) == ["folder"]
+
+
+def test_a_file_that_cannot_be_written_leaves_no_trace(tmp_path: Path) -> None:
+    def fail(file: Any) -> None:
+        file.write(b"half a")
+        raise ValueError("no more")
+
+    with pytest.raises(ValueError, match="no more"):
+        write_file(tmp_path / "folder" / "file", fail)
+    assert not list(tmp_path.iterdir())
+
+
+def test_texts_are_utf_8_with_newlines_as_they_are(tmp_path: Path) -> None:
+    write_text(tmp_path / "a" / "text", "± 95 %\nβ\r\n")
+    assert (tmp_path / "a" / "text").read_bytes() == "± 95 %\nβ\r\n".encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("reml/random_layer", "reml-random_layer"),
+        ("my_module:my_family", "my_module-my_family"),
+        ('a<b>c"d\\e|f?g*h\ti', "a-b-c-d-e-f-g-h-i"),
+        ("ends. ", "ends"),
+        ("...", "-"),
+        ("maml_1 ± β", "maml_1 ± β"),
+    ],
+)
+def test_names_become_those_of_files_anywhere(name: str, wanted: str) -> None:
+    assert file_name(name) == wanted
+
+
+# -- everything that is written, under the rules of Windows, and at home ----------------------------------------------
+
+
+@dataclass
+class Something:
+    number: int = 3
+
+
+def learner_of(seed: int = 0) -> Learner:
+    return Learner.from_sb3(PPO("MlpPolicy", make_vec_env(n_envs=1, horizon=2), seed=seed), name=f"a/b:{seed}")
+
+
+def result_of(seed: int = 0) -> Result:
+    plan = plan_learner(f"a/b:{seed}", make("residual", in_features=1, out_features=1), {"horizon": 2}, (1,), 0.0)
+    return evaluate(plan, "sinusoid", steps=range(5), tasks=3)
+
+
+def write_run(folder: Path) -> None:
+    run = Run.create(folder / "run", Something(), "x")
+    for number in (1, 2, 2):
+        run.checkpoint(number, lambda part: make().save(part / "inner" / "pool.pt"))
+    found = run.latest_checkpoint()
+    assert found is not None
+    assert found[0] == 2
+    LayerPool.load(found[1] / "inner" / "pool.pt")
+
+
+def write_picture(folder: Path) -> None:
+    plot_curves([result_of()], "mse", folder / "curves.png", "x")
+    with Image.open((folder / "curves.png").expanduser()) as image:
+        image.load()
+
+
+def write_results(folder: Path) -> None:
+    with write_folder(folder / "report") as part:
+        write_report([result_of()], "mse", part, title="a/b: 1")
+    assert {"a-b-0.json", "curves.png", "table.md"} <= set(os.listdir((folder / "report").expanduser()))
+
+
+def write_learner(folder: Path) -> None:
+    for seed in (0, 1):
+        learner_of(seed).save(folder / "learner")
+    assert Learner.load(folder / "learner").name == "a/b:1"
+
+
+def write_result(folder: Path) -> None:
+    result_of().save(folder / "new" / "result.json")
+    assert Result.load(folder / "new" / "result.json").learner == "a/b:0"
+
+
+def write_pool(folder: Path) -> None:
+    pool = make("residual", in_features=1, out_features=1)
+    pool.save(folder / "pool.pt")
+    assert equal(LayerPool.load(folder / "pool.pt"), pool)
+    setup = make_setup(1, pool=folder / "pool.pt")
+    assert equal(setup.mdp.pool, pool)
+
+
+EVERYTHING = [write_run, write_picture, write_results, write_learner, write_result, write_pool]
+
+
+@pytest.mark.parametrize("write", EVERYTHING)
+def test_windows_writes_everything(
+    write: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has no descriptors of folders, flushes no read-only ones, puts no folder over another, and forbids names."""
+    real_open, real_fsync, real_rename = os.open, os.fsync, os.rename
+
+    def windows_open(path: Any, flags: int, *rest: Any, **more: Any) -> int:
+        if os.path.isdir(path):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real_open(path, flags, *rest, **more)
+
+    def windows_fsync(descriptor: int) -> None:
+        if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        real_fsync(descriptor)
+
+    def windows_rename(source: Any, target: Any) -> None:
+        if os.path.exists(target):
+            raise FileExistsError(errno.EEXIST, "Cannot create a file when that file already exists", str(target))
+        real_rename(source, target)
+
+    monkeypatch.setattr(os, "open", windows_open)
+    monkeypatch.setattr(os, "fsync", windows_fsync)
+    monkeypatch.setattr(os, "rename", windows_rename)
+    write(tmp_path)
+    names = [path.name for path in tmp_path.rglob("*")]
+    assert names
+    assert not [name for name in names if set(name) & set('<>:"/\\|?*')]
+
+
+@pytest.mark.parametrize("write", EVERYTHING)
+def test_home_is_a_tilde_everywhere(
+    write: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("USERPROFILE", str(home))
+    monkeypatch.chdir(elsewhere)
+    write(Path("~"))
+    assert list(home.iterdir())
+    assert not list(elsewhere.iterdir())
