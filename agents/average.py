@@ -22,7 +22,9 @@ from .train import config_of, recipe_of
 class Config:
     """Averages the final tables of runs that differ in their seed alone."""
 
-    runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN [RUN ...]")]
+    runs: Annotated[
+        tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN [RUN ...]", help_behavior_hint="(required)")
+    ]
     """run directories of finished trainings"""
 
 

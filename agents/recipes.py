@@ -106,6 +106,11 @@ class Recipe:
         return self.bootstrap_iterations * each + once
 
     @property
+    def whole(self) -> bool:
+        """Whether networks have all their layers from the start, so that none is left to choose."""
+        return self.depth == len(self.initial_layers)
+
+    @property
     def first_rounds(self) -> int:
         """Rounds of the bootstrap on the problem's first streams of tasks."""
         clustered = round(self.clustered_share * self.bootstrap_iterations)
@@ -326,6 +331,17 @@ class RecipeOptions:
     settled_share: float | None = None
     """share of the agent's steps at the end, when the pool is frozen again"""
 
+    @staticmethod
+    def of(recipe: Recipe) -> dict[str, Any]:
+        """The options that make any recipe of the kind this one, by name; None where it has no use for one."""
+        found = {field.name: getattr(recipe, field.name) for field in fields(RecipeOptions)}
+        found["rates"] = recipe.rates or "none"
+        if recipe.rates is None:
+            found["initial_rate"] = None
+        if recipe.whole:
+            found["layers"] = None
+        return found
+
     def applied(self, recipe: Recipe) -> Recipe:
         """The recipe with these settings, and with what follows from them.
 
@@ -336,7 +352,7 @@ class RecipeOptions:
         given = {name: value for name, value in given.items() if value is not None}
         for name, value in given.items():
             _check(f"--{name.replace('_', '-')}", name, value)
-        whole = recipe.depth == len(recipe.initial_layers)
+        whole = recipe.whole
         if whole and "layers" in given:
             raise ValueError(f"--layers {self.layers}: these networks are whole from the start; use --depth")
         if "rates" in given:

@@ -53,11 +53,10 @@ class Config(RecipeOptions, FamilyChoice):
         """What the family implies, for `--help`."""
         recipe, shots = implied_by_family(self)
         recipe = RecipeOptions(rates=self.rates).applied(recipe)
-        found: dict[str, Any] = {field.name: getattr(recipe, field.name) for field in fields(RecipeOptions)}
-        found["rates"] = found["rates"] or "none"
-        if found["rates"] == "none":
-            found["initial_rate"] = "none"
-        return {name: f"{value}, by the family {self.family}" for name, value in (found | {"shots": shots}).items()}
+        found = RecipeOptions.of(recipe) | {"shots": shots}
+        return {
+            name: f"{'none' if value is None else value}, by the family {self.family}" for name, value in found.items()
+        }
 
 
 def recipe_of(config: Config, family: TaskFamily) -> Recipe:
@@ -103,7 +102,9 @@ def main(config: Config) -> None:
         config = config_of(resumed)
     problem = problem_of(config)
     label = f"{problem.family.name}-{config.algorithm}"
-    run = resumed or Run.create(config.run, config, label, settings_used(config, problem))
+    # As they came out, so that a run goes on by them whatever a later version's recipes are.
+    used = replace(config, **RecipeOptions.of(problem.recipe))
+    run = resumed or Run.create(config.run, used, label, settings_used(config, problem))
     show(f"run directory: {run.folder} (after an interruption: {program('train')} --resume {run.folder})")
     learner = Reml(run, problem, config.algorithm).train()
     show(f"trained in {time.monotonic() - start:.0f} s; evaluating on {config.evaluation_tasks} held-out tasks")
