@@ -37,7 +37,8 @@ def main(config: Config) -> None:
     """Plays the episodes and writes the animation."""
     torch.set_num_threads(1)
     check_options(config, episodes=1, seed=0)
-    learner, family = config.learner(), config.chosen_family().replace(split="test")
+    learner, family = config.learner_and_family()
+    family = family.replace(split="test")
     arguments = dict(learner.arguments)
     action = arguments.pop("action", "box")
     env_id = next(env_id for env_id, encoding in gym_reml.ENVIRONMENTS.items() if encoding == action)

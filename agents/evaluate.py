@@ -10,11 +10,12 @@ from typing import Annotated
 import torch
 import tyro
 
+from gym_reml.envs.setup import make_setup
 from gym_reml.learner import Learner
 from gym_reml.tasks.base import TaskFamily
 
 from .command import check_options, default_is, run_command
-from .families import Family, FamilyChoice, family_of, named_family, parse_arguments, shots_of, title_of
+from .families import FamilyChoice, FamilyOrNone, family_of, named_family, parse_arguments, shots_of, title_of
 from .recipes import recipe_for
 from .report import compare_with_controls, plot_examples, write_report
 from .runs import Run, file_name
@@ -27,7 +28,7 @@ class LearnerChoice:
 
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """run directory of a finished training, or the folder of a saved learner"""
-    family: Annotated[Family | None, default_is("the one it was trained on, which RUN must tell")] = None
+    family: Annotated[FamilyOrNone, default_is("the one it was trained on, which RUN must tell")] = None
     """family of tasks, or MODULE:FAMILY"""
     family_kwargs: str = "{}"
     """further arguments of the family, as JSON"""
@@ -74,6 +75,22 @@ class LearnerChoice:
             family = named_family(self.family, arguments)
         return family.replace(shots=family_of(trained).shots if self.shots is None else self.shots)
 
+    def learner_and_family(self) -> tuple[Learner, TaskFamily]:
+        """Both, which fit each other.
+
+        Raises:
+            ValueError: the learner was trained on other observations.
+        """
+        learner, family = self.learner(), self.chosen_family()
+        process = make_setup(1, family=family, pool=learner.pool, **learner.arguments).mdp
+        known = None if learner.normaliser is None else learner.normaliser.mean.size
+        if known not in (None, process.observation_size):
+            raise ValueError(
+                f"--family {self.family}: {family.name} shows an agent {process.observation_size} numbers, and this "
+                f"one was trained on {known}; it can play families of the kind that it was trained on"
+            )
+        return learner, family
+
 
 @dataclass(frozen=True)
 class Config(LearnerChoice):
@@ -99,7 +116,7 @@ def main(config: Config) -> None:
     """Evaluates and reports."""
     torch.set_num_threads(1)
     check_options(config, tasks=2, seed=0)
-    learner, family, trained = config.learner(), config.chosen_family(), config.trained_on()
+    (learner, family), trained = config.learner_and_family(), config.trained_on()
     results = compare_with_controls(learner, family, config.tasks, config.seed, full=config.full)
     folder = config.out or unused(config.run / "evaluations" / file_name(f"{family.name}-{shots_of(family)}-shot"))
     title = title_of(family) + (f", trained on {trained.family}" if trained is not None else "")

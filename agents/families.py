@@ -30,22 +30,23 @@ def family_option(names: Iterable[str]) -> Any:
         return words[0]
 
     return Annotated[
-        str,
+        str | None,
         PrimitiveConstructorSpec(
             nargs=1,
             metavar=f"{{{','.join(names)}}}|MODULE:FAMILY",
             instance_from_str=read,
-            is_instance=lambda value: isinstance(value, str),
-            str_from_instance=lambda value: [value],
+            is_instance=lambda value: value is None or isinstance(value, str),
+            str_from_instance=lambda value: [str(value)],
         ),
     ]
 
 
 if TYPE_CHECKING:
     Family = str
+    FamilyOrNone = str | None
 else:
     # The command line lists the choices, whatever they are by now.
-    Family = family_option(FAMILIES)
+    Family = FamilyOrNone = family_option(FAMILIES)
 
 
 @dataclass(frozen=True)

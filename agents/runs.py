@@ -72,7 +72,7 @@ class Run:
         known = {option.name for option in fields(kind)}  # type: ignore[arg-type]
         unknown = [name for name in self.config if name not in known]
         if unknown:
-            raise ValueError(f"{self.folder}: a run of another command (its config.json holds {', '.join(unknown)})")
+            raise ValueError(f"{self.folder}: a run of another command (its config.json holds {unknown[0]!r})")
         return kind(**self.config)
 
     @classmethod

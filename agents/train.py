@@ -11,6 +11,7 @@ import torch
 import tyro
 from rich import print as show
 
+from gym_reml.checks import is_integer
 from gym_reml.tasks.base import TaskFamily
 
 from .algorithms import ENCODINGS, WITH_LEARNING_RATE, encoding_of, full_settings
@@ -103,7 +104,8 @@ def main(config: Config) -> None:
     problem = problem_of(config)
     label = f"{problem.family.name}-{config.algorithm}"
     # As they came out, so that a run goes on by them whatever a later version's recipes are.
-    used = replace(config, **RecipeOptions.of(problem.recipe))
+    shots = problem.family.shots if is_integer(problem.family.shots) else config.shots
+    used = replace(config, **RecipeOptions.of(problem.recipe), shots=shots)
     run = resumed or Run.create(config.run, used, label, settings_used(config, problem))
     show(f"run directory: {run.folder} (after an interruption: {program('train')} --resume {run.folder})")
     learner = Reml(run, problem, config.algorithm).train()
