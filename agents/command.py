@@ -60,7 +60,10 @@ def main(arguments: Sequence[str]) -> None:
         try:
             module = importlib.import_module(f".{name}", __package__)
         except ModuleNotFoundError as error:
-            sys.exit(f"error: {spelled(name)} needs {error.name}: pip install '{EXTRA}'")
+            missing = (error.name or "").partition(".")[0]
+            if missing in ("gym_reml", __package__):
+                raise
+            sys.exit(f"error: {spelled(name)} needs {missing}: pip install '{EXTRA}'")
         run_command(module.main, module.Config, others)
 
 

@@ -83,7 +83,7 @@ def main(config: Config) -> None:
     label = f"rl2-{setting.family}-{setting.episodes}"
     used = {"environment": {"id": setting.env_id, **setting.arguments}, "recipe": asdict(recipe)}
     run = resumed or Run.create(config.run, config, label, used)
-    show(f"run directory: {run.folder} (after an interruption: {program('rl2')} --resume {run.folder})")
+    print(f"run directory: {run.folder} (after an interruption: {program('rl2')} --resume {run.folder})")
     trained = train(run, setting, recipe, config.seed)
     players: dict[str, Policy] = {"rl2": trained.policy, **baselines(setting, config.seed)}
     found = {name: play(policy, setting, config.evaluation_trials) for name, policy in players.items()}

@@ -107,7 +107,7 @@ def main(config: Config) -> None:
     shots = problem.family.shots if is_integer(problem.family.shots) else config.shots
     used = replace(config, **RecipeOptions.of(problem.recipe), shots=shots)
     run = resumed or Run.create(config.run, used, label, settings_used(config, problem))
-    show(f"run directory: {run.folder} (after an interruption: {program('train')} --resume {run.folder})")
+    print(f"run directory: {run.folder} (after an interruption: {program('train')} --resume {run.folder})")
     learner = Reml(run, problem, config.algorithm).train()
     show(f"trained in {time.monotonic() - start:.0f} s; evaluating on {config.evaluation_tasks} held-out tasks")
     family = problem.family
