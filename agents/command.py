@@ -138,7 +138,8 @@ def _without_none(hint: Any) -> tuple[Any, Any]:
     if get_origin(hint) is Annotated:
         inner, *extras = get_args(hint)
         annotated, kind = _without_none(inner)
-        return Annotated[(annotated, *extras)], kind
+        parts = (annotated, *extras)
+        return Annotated[parts], kind
     kinds = [kind for kind in get_args(hint) if kind is not type(None)]
     if get_origin(hint) is Literal or not kinds:
         return hint, hint

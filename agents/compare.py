@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     Name = str
     LearnerName = str
 else:
-    Name, LearnerName = Literal[("all", *BENCHMARKS)], Literal[tuple(LEARNERS)]
+    NAMES = ("all", *BENCHMARKS)
+    Name, LearnerName = Literal[NAMES], Literal[tuple(LEARNERS)]
 
 QUICK_TASKS, QUICK_EVALUATION_TASKS, QUICK_SEEDS = 640, 20, 2
 

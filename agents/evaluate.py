@@ -15,7 +15,7 @@ from gym_reml.learner import Learner
 from gym_reml.tasks.base import TaskFamily
 
 from .command import check_options, default_is, run_command
-from .families import FamilyChoice, FamilyOrNone, family_of, named_family, parse_arguments, shots_of, title_of
+from .families import FamilyChoice, FamilyOrNone, family_of, named_family, parse_arguments
 from .recipes import recipe_for
 from .report import compare_with_controls, plot_examples, write_report
 from .runs import Run, file_name
@@ -118,8 +118,9 @@ def main(config: Config) -> None:
     check_options(config, tasks=2, seed=0)
     (learner, family), trained = config.learner_and_family(), config.trained_on()
     results = compare_with_controls(learner, family, config.tasks, config.seed, full=config.full)
-    folder = config.out or unused(config.run / "evaluations" / file_name(f"{family.name}-{shots_of(family)}-shot"))
-    title = title_of(family) + (f", trained on {trained.family}" if trained is not None else "")
+    name = file_name(f"{family.name}-{family.shots_in_words.removesuffix('s')}")
+    folder = config.out or unused(config.run / "evaluations" / name)
+    title = f"{family.name}, {family.shots_in_words}" + ("" if trained is None else f", trained on {trained.family}")
     write_report(results, recipe_for(family).metric, folder, title=title)
     plot_examples(learner, family, folder / "examples.png", seed=config.seed)
     print(f"table, curves and examples: {folder}")

@@ -72,7 +72,7 @@ def family_of(choice: FamilyChoice) -> TaskFamily:
     return family if is_own(choice.family) else family.replace(shots=recipe_for(family).shots)
 
 
-def implied_by_family(choice: FamilyChoice) -> tuple[Recipe, int]:
+def implied_by_family(choice: FamilyChoice) -> tuple[Recipe, int | tuple[int, int]]:
     """The recipe of the family that a configuration names, and the shots where no number is asked for.
 
     Of a family of the package whose data is not there, or whose arguments are wrong, what its class implies.
@@ -85,18 +85,6 @@ def implied_by_family(choice: FamilyChoice) -> tuple[Recipe, int]:
         recipe = recipe_for(FAMILIES[choice.family])
         return recipe, recipe.shots
     return recipe_for(family), family.shots
-
-
-def title_of(family: TaskFamily) -> str:
-    """What tables say of a family: its name and its shots."""
-    count = shots_of(family)
-    return f"{family.name}, {count} shot{'' if count == '1' else 's'}"
-
-
-def shots_of(family: TaskFamily) -> str:
-    """The number of its shots, or from how many to how many."""
-    shots: Any = family.shots
-    return " to ".join(map(str, shots)) if isinstance(shots, tuple) else f"{shots}"
 
 
 def is_own(name: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from gym_reml.clusters import falling
-from gym_reml.evaluation import evaluate
+from gym_reml.evaluation import at_most, evaluate
 from gym_reml.learner import Ensemble, Learner
 from gym_reml.learning import PoolLearner
 from gym_reml.pool import LayerPool
@@ -75,7 +75,8 @@ def with_better_statistics(learner: Learner | Ensemble, problem: Problem) -> Lea
     """
 
     def loss(candidate: Learner | Ensemble) -> float:
-        found = evaluate(candidate, problem.family, steps=(STEPS,), tasks=VALIDATION_TASKS, split="validation")
+        tasks = at_most(VALIDATION_TASKS, problem.family, "validation")
+        found = evaluate(candidate, problem.family, steps=(STEPS,), tasks=tasks, split="validation")
         return float(found.values(STEPS).mean())
 
     members = learner.members if isinstance(learner, Ensemble) else (learner,)
@@ -141,7 +142,8 @@ class Training:
 
     def consider(self, learner: Learner) -> None:
         """Keeps the learner if it is among the best."""
-        found = evaluate(learner, self.problem.family, steps=(STEPS,), tasks=VALIDATION_TASKS, split="validation")
+        tasks = at_most(VALIDATION_TASKS, self.problem.family, "validation")
+        found = evaluate(learner, self.problem.family, steps=(STEPS,), tasks=tasks, split="validation")
         loss = float(found.values(STEPS).mean())
         self.best = sorted([*self.best, (loss, learner)], key=lambda entry: entry[0])[:MEMBERS]
 

@@ -11,8 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gym_reml.trials import NAMESPACE
-
 from .bandit_baselines import Gittins
 from .command import run_command
 from .tabular_baselines import BEB, bonus_for
@@ -108,7 +106,7 @@ class Searcher:
 
 def picture(env_id: str, player: Player, seed: int, **arguments: Any) -> Image.Image:
     """The end of a trial."""
-    envs = gym.make_vec(NAMESPACE + env_id, num_envs=1, split="test", render_mode="rgb_array", **arguments)
+    envs = gym.make_vec(f"gym_reml:{env_id}", num_envs=1, split="test", render_mode="rgb_array", **arguments)
     observation, _ = envs.reset(seed=seed)
     state, start, ended = None, np.array([True]), False
     while not ended:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     Rates = str
 else:
     # The command line lists the choices, whatever they are by now.
-    LayerKind, Rates = Literal[tuple(LAYER_KINDS)], Literal[("none", *RATES)]
+    RATES_OR_NONE = ("none", *RATES)
+    LayerKind, Rates = Literal[tuple(LAYER_KINDS)], Literal[RATES_OR_NONE]
 
 COMPETITION_TASKS, META_BATCH = 12, 32
 """Tasks of a round of the competition, and of a meta-update."""

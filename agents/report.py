@@ -14,7 +14,7 @@ from matplotlib.ticker import NullFormatter, ScalarFormatter
 from rich import print as show
 
 from gym_reml import controls
-from gym_reml.evaluation import evaluate, rollout
+from gym_reml.evaluation import at_most, evaluate, rollout
 from gym_reml.learner import Learner
 from gym_reml.results import Result, half_width, table, write_text
 from gym_reml.tasks.base import TaskFamily
@@ -35,8 +35,10 @@ matplotlib.use("Agg")
 def compare_with_controls(learner: Learner, family: TaskFamily, tasks: int, seed: int, *, full: bool) -> list[Result]:
     """The learner, from scratch, and the controls on the same tasks; `full` adds those that try every composition.
 
-    They are not added for policies, whose every try is another set of trajectories.
+    They are not added for policies, whose every try is another set of trajectories. A family that holds fewer tasks is
+    judged on all of them.
     """
+    tasks = at_most(tasks, family, "test")
     steps = CURVE_STEPS if family.fixed_data else POLICY_STEPS
     protocol: dict[str, Any] = {"steps": steps, "tasks": tasks, "seed": seed}
     results = [

@@ -11,13 +11,13 @@ import torch
 from rich import print as show
 
 from gym_reml.controls import tune_step
-from gym_reml.evaluation import evaluate
+from gym_reml.evaluation import at_most, evaluate
 from gym_reml.learner import Ensemble, Learner
 from gym_reml.pool import LayerPool
 from gym_reml.results import table
 
 from .command import check_options
-from .families import FamilyChoice, family_of, implied_by_family, title_of
+from .families import FamilyChoice, family_of, implied_by_family
 from .problem import Problem, Shape, count_parameters
 from .recipes import recipe_for
 from .report import POLICY_STEPS, TABLE_STEPS
@@ -67,10 +67,11 @@ class RivalConfig(FamilyChoice):
         family, metric = problem.family, problem.recipe.metric
         drawn = 0 if learner.name in UNTRAINED else problem.tasks
         steps = TABLE_STEPS if family.fixed_data else POLICY_STEPS
-        result = evaluate(learner, family, tasks=self.evaluation_tasks, steps=steps)
+        tasks = at_most(self.evaluation_tasks, family, "test")
+        result = evaluate(learner, family, tasks=tasks, steps=steps)
         show(
-            f"\n[bold]{title_of(family)}, held-out tasks[/bold]\n{metric} on the query set, mean ± "
-            f"95 % interval over {self.evaluation_tasks} tasks (median); {drawn:,} training tasks in "
+            f"\n[bold]{family.name}, {family.shots_in_words}, held-out tasks[/bold]\n{metric} on the query set, mean ± "
+            f"95 % interval over {tasks} tasks (median); {drawn:,} training tasks in "
             f"{seconds:.0f} s; {count_parameters(learner):,} parameters:\n"
         )
         print(table([result], metric, steps))

@@ -88,11 +88,10 @@ def paired(own: Sequence[Result], others: Sequence[Result], step: int, metric: s
         mean may rest on a few tasks.
 
     Raises:
-        ValueError: as many seeds, but not as many tasks.
+        ValueError: as many seeds, but not the same tasks.
     """
     for mine, theirs in zip(own, others, strict=True):
-        if len(mine.values(step, metric)) != len(theirs.values(step, metric)):
-            raise ValueError(f"others: {theirs.learner!r} has other tasks than {mine.learner!r}")
+        mine.check_same_tasks(theirs)
     differences = np.stack(
         [mine.values(step, metric) - theirs.values(step, metric) for mine, theirs in zip(own, others, strict=True)]
     )

@@ -11,14 +11,13 @@ import torch
 import tyro
 from rich import print as show
 
-from gym_reml.checks import is_integer
 from gym_reml.tasks.base import TaskFamily
 
 from .algorithms import ENCODINGS, WITH_LEARNING_RATE, encoding_of, full_settings
 from .bootstraps import learning_options
 from .command import check_options, default_is, program, run_command
 from .designs import DESIGNS
-from .families import FamilyChoice, family_of, implied_by_family, title_of
+from .families import FamilyChoice, family_of, implied_by_family
 from .problem import Problem
 from .recipes import Recipe, RecipeOptions, recipe_for
 from .reml import Reml
@@ -86,6 +85,7 @@ def settings_used(config: Config, problem: Problem) -> dict[str, Any]:
     design = DESIGNS[recipe.design]
     return {
         "family": {"name": family.name, "class": f"{type(family).__module__}.{type(family).__qualname__}"}
+        | {"fingerprint": family.fingerprint}
         | {field.name: getattr(family, field.name) for field in fields(family)},
         "recipe": asdict(recipe),
         "environment": recipe.arguments(encoding_of(config.algorithm, design)) | {"reward": recipe.reward},
@@ -104,7 +104,7 @@ def main(config: Config) -> None:
     problem = problem_of(config)
     label = f"{problem.family.name}-{config.algorithm}"
     # As they came out, so that a run goes on by them whatever a later version's recipes are.
-    shots = problem.family.shots if is_integer(problem.family.shots) else config.shots
+    shots = problem.family.shots if isinstance(problem.family.shots, int) else config.shots
     used = replace(config, **RecipeOptions.of(problem.recipe), shots=shots)
     run = resumed or Run.create(config.run, used, label, settings_used(config, problem))
     print(f"run directory: {run.folder} (after an interruption: {program('train')} --resume {run.folder})")
@@ -112,7 +112,8 @@ def main(config: Config) -> None:
     show(f"trained in {time.monotonic() - start:.0f} s; evaluating on {config.evaluation_tasks} held-out tasks")
     family = problem.family
     results = compare_with_controls(learner, family, config.evaluation_tasks, seed=0, full=True)
-    write_report(results, problem.recipe.metric, run.folder / "results", title=f"{title_of(family)}, held-out tasks")
+    title = f"{family.name}, {family.shots_in_words}, held-out tasks"
+    write_report(results, problem.recipe.metric, run.folder / "results", title=title)
     plot_examples(learner, family, run.folder / "results" / "examples.png", seed=0)
     show(f"table, curves and examples: {run.folder / 'results'}; done in {time.monotonic() - start:.0f} s")
 

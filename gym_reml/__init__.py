@@ -1,7 +1,12 @@
 """gym-reml: training a neural network as a reinforcement-learning environment.
 
-Importing this package registers its environments with Gymnasium and loads nothing else.
+Importing this package registers its environments with Gymnasium and loads nothing else. From then on, processes that
+are forked from this one compute with one torch thread.
 """
+
+import multiprocessing
+import os
+import sys
 
 from gymnasium.envs.registration import register
 
@@ -38,3 +43,30 @@ for _id, _place in TRIALS.items():
         entry_point=f"gym_reml.envs.{_place}Env",
         vector_entry_point=f"gym_reml.envs.trial_vector:{_place.partition(':')[2]}VectorEnv",
     )
+
+
+def _compute_alone() -> None:
+    """In a forked child, leaves torch one thread to compute with.
+
+    A fork copies the thread that forks and none of those that the parent had computed with. OpenMP counts on them all
+    the same and waits for ever. torch's own DataLoader workers compute with one thread too.
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(1)
+
+
+def _was_forked() -> bool:
+    """Whether multiprocessing forked this process from another one."""
+    if multiprocessing.parent_process() is None:
+        return False
+    # None stands for the default, which spawned children are told too.
+    method = getattr(multiprocessing.current_process(), "_start_method", None)
+    return (method or multiprocessing.get_start_method(allow_none=True)) == "fork"
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
+    os.register_at_fork(after_in_child=_compute_alone)
+    if _was_forked():
+        # The parent did not know this package yet, but may have computed.
+        _compute_alone()

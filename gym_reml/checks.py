@@ -61,7 +61,7 @@ def read_parameters(given: Any, like: Arrays, rows: NDArray[np.int64], count: in
 
 def check_places(name: str, places: NDArray[Any], length: int) -> None:
     """Raises a ValueError where a parameter that says a place in a list lies outside of it."""
-    outside = places[(places < 0) | (places >= length)]
+    outside = np.unique(places[(places < 0) | (places >= length)])
     if len(outside):
         raise ValueError(f"options: task: {name}={outside.tolist()}: must be from 0 to {length - 1}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,6 +15,9 @@ from torch import Tensor
 from gym_reml.learning import Episodes, PoolLearner
 from gym_reml.mdp import TrainingMDP
 from gym_reml.pool import LayerPool
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # in typing since Python 3.11
 
 Choice = Callable[[NDArray[np.float32]], NDArray[np.int64]]
 """From first observations (n, size) to the pool layers to append in the first step (n,)."""

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gym_reml.evaluation import evaluate
+from gym_reml.evaluation import TASKS, at_most, evaluate
 from gym_reml.learner import Learner
 from gym_reml.pool import LayerPool
 from gym_reml.results import Result
@@ -77,7 +77,7 @@ def constant_step(learner: Learner, family: TaskFamily | str, *, tuning_tasks: i
         )
 
     def validation_score(size: float) -> float:
-        tuning = with_step(size, **tuning_protocol(learner, tuning_tasks))
+        tuning = with_step(size, **tuning_protocol(learner, family, tuning_tasks))
         return float(scores(tuning, learner, family).mean())
 
     best = min(STEP_GRID, key=validation_score)
@@ -90,8 +90,10 @@ def shuffled_observation(learner: Learner, family: TaskFamily | str, **protocol:
     Raises:
         ValueError: fewer than two tasks.
     """
-    if protocol.get("tasks", 2) < 2:
-        raise ValueError(f"tasks={protocol['tasks']!r}: to see another task's observation takes at least two")
+    tasks = protocol.get("tasks")
+    tasks = at_most(TASKS, family, protocol.get("split", "test")) if tasks is None else tasks
+    if tasks < 2:
+        raise ValueError(f"tasks={tasks!r}: to see another task's observation takes at least two")
     result = evaluate(learner, family, blindfold=lambda flat: np.roll(flat, 1, axis=0), **protocol)
     return replace(result, learner=f"{learner.name}/shuffled_observation")
 
@@ -121,7 +123,7 @@ def best_composition(learner: Learner, family: TaskFamily | str, *, tuning_tasks
 
     def validation_score(layers: Sequence[int], step: float) -> float:
         plan = plan_learner(name, learner.pool, learner.arguments, layers, step)
-        tuning = evaluate(plan, family, **(protocol | tuning_protocol(learner, tuning_tasks)))
+        tuning = evaluate(plan, family, **(protocol | tuning_protocol(learner, family, tuning_tasks)))
         return float(scores(tuning, learner, family).mean())
 
     everything = product(compositions(learner), STEP_GRID)
@@ -196,15 +198,16 @@ def tune_step(
 
     def validation_score(step: float) -> float:
         learner = learner_with(step)
-        tuning = evaluate(learner, family, **(protocol | tuning_protocol(learner, tuning_tasks)))
+        tuning = evaluate(learner, family, **(protocol | tuning_protocol(learner, family, tuning_tasks)))
         return float(scores(tuning, learner, family).mean())
 
     best = min(np.linspace(-1.0, 1.0, 13).tolist(), key=validation_score)
     return learner_with(best), best
 
 
-def tuning_protocol(learner: Learner, tasks: int) -> dict[str, Any]:
-    """How controls are tuned: on validation tasks, by every step of the horizon, as the learner is paid."""
+def tuning_protocol(learner: Learner, family: TaskFamily | str, tasks: int) -> dict[str, Any]:
+    """How controls are tuned: on validation tasks, all of them where there are fewer, by every step of the horizon."""
+    tasks = at_most(tasks, family, "validation")
     return {"split": "validation", "tasks": tasks, "steps": tuple(range(1, horizon(learner) + 1))}
 
 

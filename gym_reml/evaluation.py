@@ -16,10 +16,12 @@ from gym_reml.envs.setup import make_setup
 from gym_reml.learner import Ensemble, Learner
 from gym_reml.mdp import TrainingMDP
 from gym_reml.results import Result
-from gym_reml.streams import row_streams
+from gym_reml.streams import numbered_streams
 from gym_reml.tasks import make_family
 from gym_reml.tasks.base import TaskFamily
 
+TASKS = 600
+"""Evaluated where nobody says how many."""
 CHUNK, POLICY_CHUNK = 250, 25
 """Tasks side by side; trajectories take more memory."""
 
@@ -49,9 +51,9 @@ class Planner(Protocol):
 def evaluate(
     learner: Learner | Ensemble,
     family: str | TaskFamily,
-    shots: int | None = None,
+    shots: int | tuple[int, int] | None = None,
     steps: Sequence[int] = (0, 1, 5, 10),
-    tasks: int = 600,
+    tasks: int | None = None,
     seed: int = 0,
     split: str = "test",
     *,
@@ -60,34 +62,36 @@ def evaluate(
 ) -> Result:
     """Lets the learner build and train a network for each of `tasks` tasks.
 
-    Task i is drawn from seed + i of the split, whoever is evaluated: results compare pairwise. Policies act
-    deterministically. Steps beyond the horizon are allowed: the policy keeps acting.
+    Task i is drawn from seed + i of the split, whoever is evaluated: results compare pairwise. Where a split holds but
+    so many tasks (`TaskFamily.task_count`), none is drawn twice. Policies act deterministically. Steps beyond the
+    horizon are allowed: the policy keeps acting.
 
     Args:
         learner: who; of an ensemble's networks the mean output is judged.
         family: on what: a name, or a `TaskFamily`.
-        shots: support points, None for the family's own number.
+        shots: support points, or (low, high); None for the family's own number.
         steps: after how many steps the networks are judged.
-        tasks: how many.
+        tasks: how many; None for 600, or for all that there are where a family holds fewer.
         seed: of the first task.
         split: "train", "validation" or "test".
         intervene: changes the learner's choices (controls).
         blindfold: changes what the learner sees (controls).
 
     Raises:
-        ValueError: something else than a learner, steps, tasks or a seed that make no sense, a family that the
-            learner's pool does not fit, or an ensemble on a family whose data depends on the network.
+        ValueError: something else than a learner, steps, tasks or a seed that make no sense, more tasks than the split
+            holds, a family that the learner's pool does not fit, or an ensemble on a family whose data depends on the
+            network.
     """
     if not isinstance(learner, Learner | Ensemble):
         raise ValueError(f"learner={learner!r}: must be a Learner or an Ensemble, which hold a policy and its pool")
     wanted = tuple(steps) if isinstance(steps, Iterable) else ()
     if not wanted or not all(is_integer(step) and step >= 0 for step in wanted):
         raise ValueError(f"steps={steps!r}: must be one or more integers from 0")
-    steps = tuple(sorted(set(wanted)))
-    check_integer("tasks", tasks)
+    steps = tuple(sorted({int(step) for step in wanted}))
     check_integer("seed", seed, least=0)
     changes: dict[str, Any] = {"split": split} | ({} if shots is None else {"shots": shots})
     the_family = make_family(family).replace(**changes)
+    tasks = _count(tasks, the_family)
     parts = []
     chunk = CHUNK if the_family.fixed_data else POLICY_CHUNK
     for rows in np.array_split(np.arange(tasks), -(-tasks // chunk)):
@@ -101,19 +105,60 @@ def evaluate(
         for name in names
     }
     diverged = np.stack([np.concatenate([part[step].diverged for part in parts]) for step in steps])
-    arguments = _plain_arguments(the_family)
-    return Result(learner.name, the_family.name, the_family.shots, seed, steps, metrics, diverged, arguments)
+    return Result(
+        learner.name,
+        the_family.name,
+        the_family.shots,
+        int(seed),
+        steps,
+        metrics,
+        diverged,
+        _plain_arguments(the_family),
+        fingerprint=the_family.fingerprint,
+    )
+
+
+def at_most(tasks: int, family: str | TaskFamily, split: str) -> int:
+    """So many tasks, or all that the split holds if they are fewer."""
+    known = make_family(family).replace(split=split).task_count
+    return tasks if known is None else min(tasks, known)
+
+
+def _count(tasks: int | None, family: TaskFamily) -> int:
+    """How many tasks are evaluated."""
+    if tasks is None:
+        return at_most(TASKS, family, family.split)
+    check_integer("tasks", tasks)
+    known = family.task_count
+    if known is not None and tasks > known:
+        raise ValueError(
+            f"tasks={tasks}: the {family.split!r} split of {family.name!r} holds {known}, and the same ones again "
+            "would only make intervals look narrow; ask for as many at most, or leave tasks out"
+        )
+    return int(tasks)
 
 
 def _plain_arguments(family: TaskFamily) -> dict[str, Any]:
     """The family's arguments that JSON can hold, but for shots and for where data lies."""
-    members = {
-        field.name: getattr(family, field.name) for field in fields(family) if field.name not in ("shots", "root")
-    }
-    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in members.items()}
-    if "members" in plain:
-        plain["members"] = [{"name": member.name} | _plain_arguments(member) for member in plain["members"]]
-    return {name: value for name, value in plain.items() if isinstance(value, bool | int | float | str | list | None)}
+    names = [field.name for field in fields(family) if field.name not in ("shots", "root", "download")]
+    values = {name: getattr(family, name) for name in names}
+    return {name: _plain(value) for name, value in values.items() if _is_plain(value)}
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(
+        value, bool | int | float | str | np.bool_ | np.integer | np.floating | TaskFamily
+    )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, TaskFamily):
+        return {"name": value.name} | _plain_arguments(value)
+    return value.item() if isinstance(value, np.generic) else value
 
 
 @dataclass(frozen=True)
@@ -152,7 +197,7 @@ def rollout(
     count = len(seeds)
     setup = make_setup(count, family=family, pool=learner.pool, **learner.arguments)
     mdp, encoding = setup.mdp, setup.encoding
-    mdp.seed(range(count), [row_streams(seed, family.split) for seed in seeds])
+    mdp.seed(range(count), [numbered_streams(seed, family.split) for seed in seeds])
     generators = [stream.ties for stream in mdp.streams]
     diverged = np.zeros(count, dtype=np.bool_)
     yield Moment(0, mdp, mdp.reset(), diverged)

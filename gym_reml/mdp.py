@@ -19,7 +19,7 @@ from gym_reml.outcome import Outcome
 from gym_reml.pool import LayerPool
 from gym_reml.streams import RowStreams
 from gym_reml.subnetworks import SubNetworks
-from gym_reml.tasks.base import Batch, TaskFamily, Tasks
+from gym_reml.tasks.base import WEIGHTS, Batch, TaskFamily, Tasks
 
 OBSERVATION_LIMIT = 20.0
 # Scores now, at first, before the last step and before that one, to what is shown: now and three falls.
@@ -55,6 +55,11 @@ class TrainingMDP:
         learner: PoolLearner | None = None,
     ) -> None:
         """Sets the rows up; `reset` must come before the first step."""
+        if pool.layer_kind.across_points and not isinstance(family.shots, int):
+            raise ValueError(
+                f"shots={family.shots!r}: layers of kind {pool.kind!r} look across the points of a task, "
+                "of which there must be as many in each; give one number of shots, or another layer_kind"
+            )
         self.count, self.family, self.pool, self.objective = count, family, pool, objective
         self.slots, self.initial_layers = slots, tuple(initial_layers)
         self.step_range = step_range or pool.step_range
@@ -115,14 +120,16 @@ class TrainingMDP:
             gradient = torch.linalg.vector_norm(gradient, dim=2)
         # Not by var or vector_norm, which are tens of times slower over this dimension.
         features = trace.features
-        mean = mean_over_points(features)
-        deviation = mean_over_points((features - mean).square_()).sqrt_()
+        weights = self.support.extras.get(WEIGHTS)
+        mean = mean_over_points(features, weights)
+        deviation = mean_over_points((features - mean).square_(), weights).sqrt_()
         shown = [gradient.flatten(1), mean.squeeze(1), deviation.squeeze(1)]
         if self.family.signal_size:
             shown.append(self.family.support_signal(trace.outputs, self.support))
         # These come first in the observation, in this order.
         observation[:, : parts["task"].stop] = torch.cat(shown, dim=1).cpu().numpy()
-        observation[:, parts["loss"]] = self._past_scores.dot(LOSS_PART)
+        with np.errstate(under="ignore", over="ignore"):  # clipped below
+            observation[:, parts["loss"]] = self._past_scores.dot(LOSS_PART)
         progress = parts["progress"].start
         observation[:, progress] = self.networks.depth / self.slots
         # Past the horizon the clock stands at its last step, so that a policy keeps acting as it did there.
@@ -253,7 +260,8 @@ class TrainingMDP:
     def step_sizes(self, steps: NDArray[np.float32]) -> NDArray[np.float32]:
         """Step sizes at these places, in [-1, 1], of the logarithmic range."""
         low, high = self._log_range
-        return np.exp(low + (steps.astype(np.float64) + 1.0) * ((high - low) / 2.0)).astype(np.float32)
+        with np.errstate(under="ignore"):  # what is too small for float32 becomes 0, here and in observations
+            return np.exp(low + (steps.astype(np.float64) + 1.0) * ((high - low) / 2.0)).astype(np.float32)
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
@@ -354,7 +362,8 @@ class TrainingMDP:
         self._past_scores[:, 3] = self._past_scores[:, 2]
         self._past_scores[:, 2] = self._past_scores[:, 0]
         self._past_scores[:, 0] = self._scores[0]
-        self._observation[:, self.parts["gradient_norms"]] = np.log1p(norms.cpu().numpy().T)
+        with np.errstate(under="ignore"):
+            self._observation[:, self.parts["gradient_norms"]] = np.log1p(norms.cpu().numpy().T)
         # The last part; the step comes last in it.
         action = self.parts["last_action"].start
         self._observation[:, action:] = 0.0

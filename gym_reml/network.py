@@ -247,8 +247,10 @@ def without_inputs(head: Tensor, constant_outputs: int) -> Tensor:
     return head * mask
 
 
-def mean_over_points(values: Tensor) -> Tensor:
-    """Means of (n, points, width) over the points, (n, 1, width)."""
+def mean_over_points(values: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Means of (n, points, width) over the points, (n, 1, width), or with these weights (n, points) that sum to 1."""
+    if weights is not None:
+        return torch.bmm(weights.unsqueeze(1), values)
     count, points, _ = values.shape
     if count <= FEW_ROWS:
         return torch.bmm(constant(1.0 / points, values, (count, 1, points)), values)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field, fields
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -14,6 +14,9 @@ from gym_reml.kinds import LAYER_KINDS, LayerKind, find_kind
 from gym_reml.network import Weights, without_inputs
 from gym_reml.pool_files import load_safely, save_atomically
 from gym_reml.pool_parts import RATES, find_problem, rate_shapes, statistics_shapes
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # in typing since Python 3.11
 
 FORMAT = "gym_reml.LayerPool/1"
 PLAIN_STEP_RANGE = (1e-3, 0.3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +43,8 @@ class Result:
         learner: its name.
         family, shots, seed, arguments: of the tasks; results with equal ones compare pairwise. The arguments are the
             family's further ones, split and queries among them.
+        fingerprint: of the family: of all else that its tasks depend on, such as formulas, arrays and archives; "" in
+            results saved before there was one.
         steps: (S,) the steps evaluated, in order.
         metrics: by name, (S, tasks): the query loss as "loss", and what the family reports.
         diverged: (S, tasks) bool, whether a step was refused up to then.
@@ -49,13 +52,14 @@ class Result:
 
     learner: str
     family: str
-    shots: int
+    shots: int | tuple[int, int]
     seed: int
     steps: tuple[int, ...]
     metrics: dict[str, NDArray[np.float64]]
     diverged: NDArray[np.bool_]
     arguments: dict[str, Any] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
+    fingerprint: str = ""
 
     def values(self, step: int, metric: str = "loss") -> NDArray[np.float64]:
         """The metric of every task after that step.
@@ -81,16 +85,38 @@ class Result:
         Raises:
             ValueError: if the tasks are not the same.
         """
+        self.check_same_tasks(other)
+        own, theirs = self.values(step, metric), other.values(step, metric)
+        return float((own - theirs).mean()), half_width(own - theirs)
+
+    def check_same_tasks(self, other: Result) -> None:
+        """Raises a ValueError unless the other result is on the same tasks, so that differences can be taken.
+
+        A warning says so where one of them has no fingerprint to tell: then only the family's name and plain arguments
+        are compared. Where both have none, that is all that there is.
+        """
         for trait in ("family", "shots", "seed", "arguments"):
             if getattr(self, trait) != getattr(other, trait):
                 raise ValueError(
                     f"other: its {trait} is {getattr(other, trait)!r}, not {getattr(self, trait)!r}; "
                     "only results on the same tasks compare pairwise"
                 )
-        own, theirs = self.values(step, metric), other.values(step, metric)
-        if len(own) != len(theirs):
-            raise ValueError(f"other: has {len(theirs)} tasks, not {len(own)}")
-        return float((own - theirs).mean()), half_width(own - theirs)
+        if bool(self.fingerprint) != bool(other.fingerprint):
+            unknown = other if self.fingerprint else self
+            warnings.warn(
+                f"{unknown.learner!r} on {self.family!r} was saved without its family's fingerprint: whether its data "
+                "and formulas are the same is not known. Evaluate it anew to be sure.",
+                stacklevel=3,
+            )
+        elif self.fingerprint != other.fingerprint:
+            raise ValueError(
+                f"other: its {self.family!r} tasks are others, although name and plain arguments are the same: they "
+                f"differ in formulas, ranges, data, environments or classes (fingerprint {other.fingerprint}, not "
+                f"{self.fingerprint}); only results on the same tasks compare pairwise"
+            )
+        own, theirs = self.diverged.shape[1], other.diverged.shape[1]
+        if own != theirs:
+            raise ValueError(f"other: has {theirs} tasks, not {own}")
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the result as JSON, in one piece."""
@@ -106,6 +132,7 @@ class Result:
         """Reads what `save` wrote."""
         content = json.loads(Path(path).read_text())
         content["steps"] = tuple(content["steps"])
+        content["shots"] = tuple(content["shots"]) if isinstance(content["shots"], list) else content["shots"]
         content["metrics"] = {name: np.array(values) for name, values in content["metrics"].items()}
         content["diverged"] = np.array(content["diverged"], dtype=np.bool_)
         return cls(**content)

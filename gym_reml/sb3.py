@@ -20,7 +20,8 @@ from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 
 import gym_reml
-from gym_reml.envs.rows import RowsVectorEnv
+from gym_reml.checks import check_integer
+from gym_reml.envs.rows import RowsVectorEnv, make_rows
 from gym_reml.sb3_hybrid import HybridPolicy as HybridPolicy
 
 if TYPE_CHECKING:
@@ -78,17 +79,18 @@ class RowsVecEnv(VecEnv):
 
     def step_wait(self) -> VecEnvStepReturn:
         """Steps all rows; ended ones start anew, their last observation is in `info["terminal_observation"]`."""
-        observation, reward, terminated, _, info = self.env.step(self._actions)
+        observation, reward, terminated, truncated, info = self.env.step(self._actions)
         infos = self._rows(info)
-        if terminated.any():
+        done = terminated | truncated
+        if done.any():
             finals = self._rows(info["final_info"])
-            for row in np.flatnonzero(terminated).tolist():
+            for row in np.flatnonzero(done).tolist():
                 self.reset_infos[row] = infos[row]
                 infos[row] = finals[row] | {
                     "terminal_observation": info["final_obs"][row],
-                    "TimeLimit.truncated": False,
+                    "TimeLimit.truncated": bool(truncated[row] and not terminated[row]),
                 }
-        return observation, reward.astype(np.float32), terminated, infos
+        return observation, reward.astype(np.float32), done, infos
 
     def _rows(self, info: dict[str, Any]) -> list[dict[str, Any]]:
         return [self.env._plain_info(row) for row in _rows(info, self.num_envs)]
@@ -152,6 +154,9 @@ class RowsVecEnv(VecEnv):
             AttributeError: there is no such method.
             ValueError: it says nothing of rows: what it does, it does to all of them at once.
         """
+        # What wrapped environments are asked in this way.
+        if method_name == "get_wrapper_attr":
+            return self.get_attr(args[0], indices)
         return self._call(method_name, list(self._get_indices(indices)), *args, **kwargs)
 
     def _call(self, name: str, rows: Sequence[int], *args: Any, **kwargs: Any) -> list[Any]:
@@ -177,11 +182,14 @@ class RowsVecEnv(VecEnv):
         return [False for _ in self._get_indices(indices)]
 
 
-def make_vec_env(env_id: str = "NetBuild-v0", n_envs: int = 1, seed: int | None = None, **arguments: Any) -> VecMonitor:
+def make_vec_env(
+    env_id: str | EnvSpec = "NetBuild-v0", n_envs: int = 1, seed: int | None = None, **arguments: Any
+) -> VecMonitor:
     """`n_envs` environments, computed together, for any SB3 algorithm.
 
     Args:
-        env_id: a registered id of this package.
+        env_id: an id of this package, or one of your own whose vector entry point is a `RowsVectorEnv`; an `EnvSpec` of
+            such an id.
         n_envs: how many run side by side.
         seed: row i is seeded with seed + i at the first reset.
         **arguments: those of the environment.
@@ -190,14 +198,15 @@ def make_vec_env(env_id: str = "NetBuild-v0", n_envs: int = 1, seed: int | None 
         A monitored `VecEnv` (episode returns and lengths are in `info["episode"]`).
 
     Raises:
-        ValueError: an id that is not one of this package's, or an argument that makes no sense.
+        ValueError: an id that has no such vector entry point, or an argument that makes no sense.
+        TypeError: a function instead of an id, or an argument that does not exist.
     """
-    known = [*gym_reml.ENVIRONMENTS, *gym_reml.TRIALS]
-    if env_id.removeprefix("gym_reml:") not in known:
-        raise ValueError(f"env_id={env_id!r}: must be one of {', '.join(map(repr, known))}")
-    env = gym.make_vec(env_id, num_envs=n_envs, autoreset_mode="SameStep", **arguments).unwrapped
-    assert isinstance(env, RowsVectorEnv)
-    vec_env = RowsVecEnv(env)
+    check_integer("n_envs", n_envs)
+    if seed is not None:
+        check_integer("seed", seed, least=0)
+    known = (*gym_reml.ENVIRONMENTS, *gym_reml.TRIALS)
+    instead = "For any other id, or a function, use stable_baselines3.common.env_util.make_vec_env"
+    vec_env = RowsVecEnv(make_rows(env_id, n_envs, RowsVectorEnv, known, instead, **arguments))
     if seed is not None:
         vec_env.seed(seed)
     return VecMonitor(vec_env)
@@ -251,4 +260,6 @@ def _single_spec(spec: EnvSpec | None) -> EnvSpec | None:
     if spec is None:
         return None
     kwargs = {name: value for name, value in spec.kwargs.items() if name not in VECTOR_ARGUMENTS}
-    return dataclasses.replace(spec, kwargs=kwargs)
+    # gym.make has it in a wrapper of its own.
+    limit = kwargs.pop("max_episode_steps", spec.max_episode_steps)
+    return dataclasses.replace(spec, kwargs=kwargs, max_episode_steps=limit)

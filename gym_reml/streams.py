@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,22 @@ class RowStreams(NamedTuple):
     support: np.random.Generator
     query: np.random.Generator
     ties: np.random.Generator
+
+
+class NumberedGenerator(np.random.Generator):
+    """A row's generator of tasks that also says which one is meant, for families that hold but so many.
+
+    Attributes:
+        number: of the task, from 0; families take it modulo how many there are.
+    """
+
+    def __init__(self, bit_generator: np.random.BitGenerator, number: int) -> None:
+        """Draws what a Generator of this bit generator draws."""
+        super().__init__(bit_generator)
+        self.number = number
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return NumberedGenerator, (self.bit_generator, self.number)
 
 
 def check_split(split: str) -> str:
@@ -32,6 +48,12 @@ def row_streams(seed: int, split: str) -> RowStreams:
     """
     root = np.random.SeedSequence(seed, spawn_key=(SPLITS.index(check_split(split)),))
     return RowStreams(*(np.random.default_rng(child) for child in root.spawn(len(RowStreams._fields))))
+
+
+def numbered_streams(seed: int, split: str) -> RowStreams:
+    """The streams of the row with this seed; of a finite family, successive seeds draw each task once."""
+    streams = row_streams(seed, split)
+    return streams._replace(task=NumberedGenerator(streams.task.bit_generator, seed))
 
 
 def many_streams(seed: int, count: int, split: str) -> list[RowStreams]:

@@ -7,14 +7,15 @@ from typing import Any, Protocol, runtime_checkable
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.envs.registration import EnvSpec
 from numpy.typing import NDArray
 
 import gym_reml
 from gym_reml.checks import check_integer
+from gym_reml.envs.rows import make_rows
+from gym_reml.envs.trial_envs import TrialFace
 from gym_reml.learner import Normaliser, Policy
 from gym_reml.streams import check_split
-
-NAMESPACE = f"{gym_reml.__name__}:"
 
 
 @runtime_checkable
@@ -41,7 +42,7 @@ class TrialReturns:
 
 def evaluate_trials(
     policy: Policy,
-    env_id: str,
+    env_id: str | EnvSpec,
     trials: int = 1000,
     seed: int = 0,
     split: str = "test",
@@ -56,7 +57,8 @@ def evaluate_trials(
 
     Args:
         policy: who; its state is reset at the start of a trial and nowhere else.
-        env_id: a registered trial environment.
+        env_id: trials of this package, or of your own whose vector entry point is a `TrialVectorEnv`: a registered id,
+            or an `EnvSpec`.
         trials: how many.
         seed: of the first task.
         split: "train", "validation" or "test".
@@ -65,21 +67,15 @@ def evaluate_trials(
         **env_kwargs: of the environment, such as `arms`, or `episodes` of a trial.
 
     Raises:
-        ValueError: trials or seed that make no sense, or an id or split that is none.
+        ValueError: trials or seed that make no sense, a split that is none, or an id that has no such vector entry
+            point.
+        TypeError: an argument that does not exist, or something that is neither an id nor an `EnvSpec`.
     """
     check_integer("trials", trials)
     check_integer("seed", seed, least=0)
     check_split(split)
-    name = env_id.removeprefix(NAMESPACE)
-    if name not in gym_reml.TRIALS:
-        raise ValueError(f"env_id={env_id!r}: must be one of {', '.join(map(repr, gym_reml.TRIALS))}")
-    env = gym.make_vec(
-        NAMESPACE + name,
-        num_envs=trials,
-        autoreset_mode="SameStep",
-        split=split,
-        **env_kwargs,
-    )
+    instead = "Other environments have no rows that are played side by side"
+    env = make_rows(env_id, trials, TrialFace, gym_reml.TRIALS, instead, split=split, **env_kwargs)
     try:
         return _play(env, policy, seed, deterministic, normaliser)
     finally:

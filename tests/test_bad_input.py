@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -169,7 +170,7 @@ def pool(**changes: Any) -> LayerPool:
     [
         ({}, {"width": 7}, "width=7"),
         ({}, {"layers": 4}, "layers=4"),
-        ({}, {"layer_kind": "tanh"}, "kind='tanh'"),
+        ({}, {"layer_kind": "tanh"}, "layer_kind='tanh'"),
         ({"in_features": 2}, {}, "in_features=1"),
         ({"out_features": 3}, {}, "out_features=1"),
     ],
@@ -195,7 +196,7 @@ def test_a_damaged_pool_is_refused(tmp_path: Path, content: bytes) -> None:
 def test_half_a_pool_and_another_file_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "pool.pt"
     pool().save(path)
-    assert gym.make("NetBuild-v0", pool=path).reset(seed=0)[1]["pool"] == str(path)
+    assert gym.make("NetBuild-v0", pool=path).get_wrapper_attr("pool_source") == str(path)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ValueError, match="damaged"):
         gym.make("NetBuild-v0", pool=path)
@@ -212,8 +213,8 @@ def test_half_a_pool_and_another_file_are_refused(tmp_path: Path) -> None:
 NAN = float("nan")
 BAD_ACTIONS: list[tuple[str, Any, str]] = [
     ("box", np.full(5, NAN, dtype=np.float32), "NaN"),
-    ("box", np.zeros(4, dtype=np.float32), r"shape \(1, 4\), must have \(1, 5\)"),
-    ("box", np.zeros((1, 5), dtype=np.float32), "shape"),
+    ("box", np.zeros(4, dtype=np.float32), r"shape \(4,\), must have \(5,\)"),
+    ("box", np.zeros((1, 5), dtype=np.float32), r"shape \(1, 5\), must have \(5,\)"),
     ("box", ["append"] * 5, "numbers"),
     ("box", None, "shape|numbers"),
     ("multidiscrete", np.array([4, 0]), "out of range"),
@@ -222,10 +223,12 @@ BAD_ACTIONS: list[tuple[str, Any, str]] = [
     ("multidiscrete", np.array([1.0, 2.0]), "integers"),
     ("multidiscrete", np.array([1]), "shape"),
     ("discrete", 52, "out of range"),
+    ("discrete", np.array([1, 2]), r"shape \(2,\), must have \(\)"),
     ("discrete", -1, "out of range"),
     ("discrete", 1.5, "integers"),
     ("discrete", np.array([1, 2]), "shape"),
-    ("hybrid", {"layer": 4, "step_size": np.zeros(1)}, "out of range"),
+    ("hybrid", {"layer": 4, "step_size": np.zeros(1)}, "'layer' out of range"),
+    ("hybrid", {"layer": np.array([1, 2]), "step_size": np.zeros(1)}, r"'layer' has shape \(2,\), must have \(\)"),
     ("hybrid", {"layer": 1, "step_size": np.array([NAN])}, "NaN"),
     ("hybrid", {"layer": 1, "step_size": np.zeros(2)}, "shape"),
     ("hybrid", {"layer": 1}, "dict of 'layer' and 'step_size'"),
@@ -243,6 +246,29 @@ def test_a_bad_action_is_refused_and_nothing_happens(encoding: str, action: Any,
     twin.action_space.seed(0)
     good = twin.action_space.sample()
     assert_same(env.step(good), twin.step(good))
+
+
+@pytest.mark.parametrize(
+    ("env_id", "action", "message"),
+    [
+        ("NetBuildDiscrete-v0", 999, "action=999: out of range"),
+        ("NetBuild-v0", np.zeros(4), r"action=array\(\[0., 0., 0., 0.\]\): has shape \(4,\), must have \(5,\)"),
+        ("NetBuild-v0", [[1.0], [1.0, 2.0]], r"action=\[\[1.0\], \[1.0, 2.0\]\]: is no array"),
+        ("NetBuildMultiDiscrete-v0", [9, 0], r"action=array\(\[9, 0\]\): out of range"),
+        ("NetBuildHybrid-v0", {"layer": 1}, r"action=\{'layer': 1\}: must be a dict"),
+        ("NetBuildHybrid-v0", {"layer": 9, "step_size": [0.0]}, "action=9: 'layer' out of range"),
+        ("NetBuildHybrid-v0", {"layer": 1, "step_size": [0.0, 1.0]}, r"'step_size' has shape \(2,\), must have \(1,\)"),
+        ("BanditTrial-v0", 5, "action=5: out of range"),
+        ("NavigationTrial-v0", [0.5], r"has shape \(1,\), must have \(2,\)"),
+    ],
+)
+def test_an_error_of_a_single_environment_speaks_of_the_single_action(env_id: str, action: Any, message: str) -> None:
+    env = gym.make(env_id, **({} if env_id in gym_reml.TRIALS else SMALL)).unwrapped
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match=message) as refusal:
+        env.step(action)
+    again = pickle.loads(pickle.dumps(refusal.value))
+    assert (type(again), str(again)) == (type(refusal.value), str(refusal.value)), "worker processes send it"
 
 
 @pytest.mark.parametrize(("encoding", "action", "message"), [case for case in BAD_ACTIONS if case[0] != "hybrid"])

@@ -46,7 +46,9 @@ def test_drawing_without_a_mode_says_how(recwarn: pytest.WarningsRecorder) -> No
     env.reset(seed=0)
     assert env.render() is None
     assert any("without render_mode" in str(warning.message) for warning in recwarn)
-    assert gym.make_vec("NetBuild-v0", num_envs=2, **SMALL).render() is None
+    envs = gym.make_vec("NetBuild-v0", num_envs=2, **SMALL)
+    envs.reset(seed=0)
+    assert envs.render() is None
 
 
 @pytest.mark.parametrize("vector", [False, True])

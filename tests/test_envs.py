@@ -8,6 +8,7 @@ import pickle
 import random
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,11 +74,9 @@ def test_everything_returned_is_what_the_spaces_say(env_id: str, arguments: dict
             assert np.isfinite(reward)
             assert type(terminated) is bool
             assert truncated is False
-            assert type(info["layer"]) is type(info["depth"]) is int
-            assert type(info["support_loss"]) is type(info["query_loss"]) is type(info["step_size"]) is float
-        else:
-            assert rest[0]["pool"] == "random"
-            assert isinstance(rest[0]["task"]["family"], str)
+        info = rest[-1]
+        assert type(info["layer"]) is type(info["depth"]) is int
+        assert type(info["support_loss"]) is type(info["query_loss"]) is type(info["step_size"]) is float
 
 
 # -- how an environment is made --------------------------------------------------------------------------------------
@@ -130,14 +129,14 @@ def test_the_pool_that_was_given_is_the_one_used(learn: str | None) -> None:
     assert env.unwrapped.pool is pool  # type: ignore[attr-defined]
     assert env.get_wrapper_attr("pool") is pool
     assert envs.unwrapped.pool is pool  # type: ignore[attr-defined]
-    assert env.reset(seed=0)[1]["pool"] == "given"
+    assert env.get_wrapper_attr("pool_source") == "given"
 
 
 def test_family_objects_are_used_as_they_are() -> None:
     env = gym.make("NetBuild-v0", family=HILLS, pool="random").unwrapped
     assert env.family is HILLS or env.family == HILLS  # type: ignore[attr-defined]
     _, info = env.reset(seed=0)
-    assert set(info["task"]) == {"family", "height", "centre"}
+    assert set(info["task"]) == {"height", "centre"}
     changed = gym.make("NetBuild-v0", family=Sinusoid(shots=7), queries=9, pool="random").unwrapped
     assert (changed.family.shots, changed.family.queries) == (7, 9)  # type: ignore[attr-defined]
 
@@ -275,17 +274,41 @@ packaged = pytest.mark.skipif(not PACKAGED.is_file(), reason=f"{PACKAGED.name} h
         ({"pool": str(PACKAGED)}, str(PACKAGED)),
         ({"pool": PACKAGED}, str(PACKAGED)),
         ({"pool": "random"}, "random"),
-        ({"width": 12}, "random"),
-        ({"layers": 3}, "random"),
-        ({"layer_kind": "tanh"}, "random"),
-        ({"family": "linear"}, "random"),
+        ({"pool": "random", "width": 12}, "random"),
+        ({"family": "linear", "width": 12}, "random"),
         (MIXTURE, "random"),
     ],
 )
 def test_where_the_pool_comes_from(arguments: dict[str, Any], source: str) -> None:
-    assert gym.make("NetBuild-v0", **arguments).reset(seed=0)[1]["pool"] == source
-    _, info = gym.make_vec("NetBuild-v0", num_envs=2, **arguments).reset(seed=0)
-    assert info["pool"].tolist() == [source] * 2
+    assert gym.make("NetBuild-v0", **arguments).get_wrapper_attr("pool_source") == source
+    assert gym.make_vec("NetBuild-v0", num_envs=2, **arguments).unwrapped.pool_source == source  # type: ignore[attr-defined]
+
+
+class TwoInputs(Sinusoid):
+    """Of the packaged pool's family by name, but not by its inputs."""
+
+    @property
+    def in_features(self) -> int:
+        return 2
+
+
+@packaged
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"width": 12}, "width=12"),
+        ({"layers": 3}, "layers=3"),
+        ({"layer_kind": "tanh"}, "layer_kind='tanh'"),
+        ({"width": 12, "layers": 3}, "width=12 was asked for, layers=3"),
+        ({"family": Sinusoid(shots=2), "layer_kind": "relu"}, "layer_kind='relu'"),
+        ({"family": TwoInputs()}, "in_features=2"),
+    ],
+)
+def test_random_layers_in_the_place_of_specialists_are_warned_of(arguments: dict[str, Any], named: str) -> None:
+    for make in (gym.make, partial(gym.make_vec, num_envs=2)):
+        with pytest.warns(UserWarning, match=rf"pool: .*width 40.*{named} was asked for.*pool='random'"):
+            env: Any = make("NetBuild-v0", **arguments)
+        assert env.unwrapped.pool_source == "random"
 
 
 @packaged

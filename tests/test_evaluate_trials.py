@@ -11,8 +11,8 @@ import pytest
 from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 
-import gym_reml
 from agents.bandit_baselines import Gittins, RandomArm
+from gym_reml.envs.trial_envs import TrialFace
 from gym_reml.learner import Normaliser
 from gym_reml.trials import evaluate_trials
 
@@ -20,7 +20,7 @@ LENGTHS = ((2, 1, 3), (1, 1, 1), (4, 2, 2))
 """Steps of the inner episodes of rows 0, 1 and 2 (and of every third one); a trial is shorter than another."""
 
 
-class Scripted(VectorEnv[Any, Any, Any]):
+class Scripted(TrialFace, VectorEnv[Any, Any, Any]):
     """Row i's reward is 100 (i + seed) + 10 times the inner episode + the action; rows start anew as they end."""
 
     metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.SAME_STEP}
@@ -69,8 +69,7 @@ class Watching:
 
 
 @pytest.fixture(autouse=True)
-def _scripted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setitem(gym_reml.TRIALS, "Scripted-v0", "")
+def _scripted() -> Iterator[None]:
     gym.register("Scripted-v0", vector_entry_point=Scripted)
     Scripted.made.clear()
     yield

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -294,3 +295,57 @@ def test_ppo_trains_on_a_family_of_ones_own() -> None:
     changes = [not torch.equal(old, new) for old, new in zip(before, agent.policy.parameters(), strict=True)]
     assert all(tensor.isfinite().all() for tensor in agent.policy.parameters())
     assert any(changes)
+
+
+# -- rewards, and tasks that are written over ----------------------------------------------------------------------
+
+
+class Paying(gym.Env):
+    """Pays what it is told."""
+
+    observation_space = spaces.Box(-1.0, 1.0, (2,))
+    action_space = spaces.Box(-1.0, 1.0, (1,))
+    pay: Any = 1.0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed)
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        return np.zeros(2, np.float32), self.pay, False, False, {}
+
+
+def pay_family(pay: Any) -> GymnasiumFamily:
+    return from_gymnasium(
+        type("Told", (Paying,), {"pay": pay}),
+        lambda generator: {"goal": generator.random()},
+        lambda env, task: None,
+        shots=2,
+        queries=2,
+        steps=3,
+    )
+
+
+@pytest.mark.parametrize("pay", [2, 2.0, True + 1, np.float32(2), np.array(2.0), np.array([2.0]), torch.tensor([2.0])])
+def test_rewards_are_one_number_in_whatever_form(pay: Any) -> None:
+    assert (lived(pay_family(pay), constant(0.0, 0.0), rows=2).rewards == 2).all()
+
+
+@pytest.mark.parametrize("pay", [np.ones(2), np.ones((0,)), "2", None, {"pay": 2}])
+def test_other_rewards_are_named(pay: Any) -> None:
+    with pytest.raises(ValueError, match="reward"):
+        lived(pay_family(pay), constant(0.0, 0.0), rows=2)
+
+
+def test_tasks_that_are_written_over_stay_what_they_were() -> None:
+    """`draw_task` may fill and return the same array and dict every time."""
+    goal, task = np.zeros(2), {}
+
+    def fill(generator: np.random.Generator) -> dict[str, Any]:
+        goal[:] = generator.random(2)
+        task["goal"] = goal
+        return task
+
+    family = from_gymnasium(Paying, fill, lambda env, task: None)
+    tasks = family.draw([np.random.default_rng(seed) for seed in range(4)])
+    np.testing.assert_array_equal(tasks["goal"], [np.random.default_rng(seed).random(2) for seed in range(4)])

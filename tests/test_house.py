@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import subprocess
 import sys
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # pytest brings it
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -26,7 +31,7 @@ FLOORS = (
     {"subnetworks", "learner", "running_statistics"},
     {"learning"},
     {"mdp"},
-    {"bootstrap", "clusters"},
+    {"bootstrap", "clusters", "export"},
     {"envs", "sb3_hybrid"},
     {"sb3_recurrent"},
     {"evaluation", "sb3", "trials"},
@@ -144,6 +149,28 @@ def test_core_dependencies() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     names = sorted(re.split(r"[^A-Za-z0-9_.-]", requirement)[0] for requirement in project["dependencies"])
     assert names == ["gymnasium", "numpy", "torch"]
+
+
+OLDEST_PYTHON = (3, 10)
+
+
+def test_python_versions_agree() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    major, minor = OLDEST_PYTHON
+    assert project["project"]["requires-python"] == f">={major}.{minor}"
+    assert project["tool"]["ruff"]["target-version"] == f"py{major}{minor}"
+    assert project["tool"]["mypy"]["python_version"] == f"{major}.{minor}"
+    named = [line.rpartition(" ")[2] for line in project["project"]["classifiers"] if "Python :: 3." in line]
+    assert named == [f"3.{minor}" for minor in range(minor, minor + len(named))]
+    tested = re.findall(r"python: (\[.+\])", (ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))
+    assert tested == [json.dumps(named)]
+
+
+@pytest.mark.parametrize("folder", ["gym_reml", "agents", "tests"])
+def test_the_oldest_python_reads_every_file(folder: str) -> None:
+    """Syntax only, as far as newer versions know of it; ruff and mypy look closer, and at the standard library too."""
+    for path in (ROOT / folder).rglob("*.py"):
+        ast.parse(path.read_text(encoding="utf-8"), str(path), feature_version=OLDEST_PYTHON)
 
 
 def test_versions_agree() -> None:

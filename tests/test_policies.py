@@ -279,7 +279,7 @@ def test_the_environment_of_navigation_pays_minus_the_return_over_its_scale() ->
     small: dict[str, Any] = {"shots": 3, "queries": 3, "family_kwargs": {"steps": 8}, "width": 6, "layers": 2}
     env = gym.make("NetBuild-v0", family="navigation", observation="dict", **small)
     observation, info = env.reset(seed=0)
-    assert set(info["task"]) == {"family", "goal"}
+    assert set(info["task"]) == {"goal"}
     assert observation["task"].shape == (4,)
     assert observation["task"][0] == pytest.approx(-info["support_loss"] / Navigation.return_scale, rel=1e-5)
     _, reward, _, _, info = env.step(env.action_space.sample())

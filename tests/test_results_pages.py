@@ -34,7 +34,8 @@ def test_committed_differences_are_those_of_committed_rows(path: Path) -> None:
     rows = {key_of(each): each for each in read_list(path) if "learner" in each}
     for key, one in rows.items():
         for name, versus in one.get("paired", {}).items():
-            other = rows[name, *key[1:]]
+            other_key = (name, *key[1:])
+            other = rows[other_key]
             if one["seeds"] == other["seeds"]:
                 assert versus["difference"] == pytest.approx(one["mean"] - other["mean"], abs=1e-5), (key, name)
 

@@ -235,7 +235,7 @@ def test_reptile_moves_half_the_way_to_the_mean_of_fast_weights() -> None:
     """Its tasks show support and query points together, and its inner steps are plain SGD."""
     problem = replace(EXACT, tasks=32)
     pool = CLASSIC.fresh(problem.family, problem.seed)
-    shown = replace(problem, family=problem.family.replace(shots=problem.family.shots + problem.family.queries))
+    shown = replace(problem, family=problem.family.replace(shots=problem.family.most_shots + problem.family.queries))
     (whole,) = plain_episodes(shown, CLASSIC, 1, reptile.STEPS, float(np.float32(0.02)))
     assert whole.support[0].inputs.shape == (32, 55, 1)
     grown = [live(pool, problem.family, whole, row)[1] for row in range(32)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.running_mean_std import RunningMeanStd
-from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor, VecNormalize
 
+import gym_reml
 from agents.algorithms import ENCODINGS, WIDE
 from gym_reml.learner import ALGORITHMS, find_algorithm
 from gym_reml.pool import LayerPool
@@ -104,8 +106,8 @@ def test_rows_that_end_at_different_times_keep_their_own_infos() -> None:
     _, _, dones, infos = envs.step(action)
     assert dones.tolist() == [False, True]
     assert "terminal_observation" in infos[1]
-    assert not {"terminal_observation", "task", "pool"} & set(infos[0])
-    assert {"layer", "step_size", "reward_terms", "query_loss"} <= set(infos[0]) & set(infos[1])
+    assert set(infos[1]) - set(infos[0]) == {"terminal_observation", "TimeLimit.truncated"}
+    assert {"layer", "step_size", "reward_terms", "query_loss", "task"} <= set(infos[0])
 
 
 def test_episode_statistics() -> None:
@@ -145,6 +147,88 @@ def test_attributes_are_shared_by_all_rows() -> None:
         with pytest.raises(ValueError, match="all rows share"):
             envs.set_attr("learning", True, indices=[0])
         assert envs.env_is_wrapped(gym.Wrapper) == [False] * COUNT
+
+
+PER_ROW_IDS = ["NetBuild-v0", "NetBuildMultiDiscrete-v0", "NetBuildDiscrete-v0", *gym_reml.TRIALS]
+every_row_id = pytest.mark.parametrize("env_id", PER_ROW_IDS)
+OWN = {"mdp", "trials", "process", "pool", "action_encoding"}
+"""Objects that a single environment has of its own, and rows have together."""
+
+
+@every_row_id
+def test_attributes_are_those_of_single_environments(env_id: str) -> None:
+    """SB3's contract: one value for each environment, the one that DummyVecEnv gives; or an AttributeError."""
+    ours, theirs = make_vec_env(env_id, n_envs=2), DummyVecEnv([lambda: gym.make(env_id)] * 2)
+    ours.reset()
+    refused = set()
+    for name in dir(theirs.envs[0].unwrapped):
+        if name.startswith("_"):
+            continue
+        expected = theirs.get_attr(name)
+        if not ours.has_attr(name):
+            with pytest.raises(AttributeError, match=name):
+                ours.get_attr(name)
+            refused.add(name)
+        elif inspect.ismethod(expected[0]):
+            assert all(map(callable, ours.get_attr(name)))
+        elif name in OWN:
+            assert [type(value) for value in ours.get_attr(name)] == [type(value) for value in expected]
+        else:
+            assert ours.get_attr(name) == expected, name
+    assert refused == {"np_random", "np_random_seed", "unwrapped", *WRAPPERS_METHODS} & set(dir(theirs.envs[0]))
+    for name in ("num_envs", "single_action_space", "autoreset_mode", "closed"):
+        assert not ours.has_attr(name)
+    assert ours.env_method("get_wrapper_attr", "render_mode", indices=1) == [None]
+    for name in ("action_space", "observation_space", "spec", "metadata", "num_envs", "reset", "np_random"):
+        with pytest.raises(ValueError, match=f"attr_name='{name}': cannot be set"):
+            ours.set_attr(name, None)
+
+
+WRAPPERS_METHODS = {"get_wrapper_attr", "has_wrapper_attr", "set_wrapper_attr"}
+
+
+@every_row_id
+@pytest.mark.parametrize("method", ["reset", "step", "close", "_restart", "close_extras"])
+def test_what_happens_to_all_rows_is_not_called_for_one(env_id: str, method: str) -> None:
+    envs = make_vec_env(env_id, n_envs=2)
+    envs.reset()
+    choices = "'action_masks', 'describe_task', 'export', 'render'" if env_id in gym_reml.ENVIRONMENTS else "'render'"
+    with pytest.raises(ValueError, match=f"method_name='{method}'.*choices: {choices}"):
+        envs.env_method(method)
+    with pytest.raises(AttributeError, match="no_such_thing"):
+        envs.env_method("no_such_thing")
+
+
+def test_methods_say_what_they_give_each_row() -> None:
+    envs = make(n_envs=2, render_mode="ansi", **{"family": "mixture", "family_kwargs": {"members": ["step", "linear"]}})
+    envs.reset()
+    native = envs.unwrapped.env
+    assert envs.env_method("render", indices=[1]) == [native.render()[1]]
+    assert envs.env_method("describe_task") == [native.describe_task(row) for row in range(2)]
+    assert envs.get_attr("describe_task", indices=1)[0]() == native.describe_task(1)
+    inputs = native.mdp.query.inputs
+    for row, network in enumerate(envs.env_method("export")):
+        assert torch.equal(network(inputs[row]), native.mdp.outputs(inputs)[row])
+    quiet = make(n_envs=2)
+    quiet.reset()
+    assert quiet.env_method("render") == [None, None]
+
+
+def test_rows_may_have_options_of_their_own() -> None:
+    envs = make(n_envs=2).unwrapped
+    tasks = [{"amplitude": 1.0, "phase": 0.5}, {"amplitude": 3.0, "phase": 2.0}]
+    envs.set_options([{"task": task} for task in tasks])
+    envs.reset()
+    assert [info["task"] for info in envs.reset_infos] == tasks
+    envs.set_options({"task": tasks[1]})
+    envs.reset()
+    assert [info["task"] for info in envs.reset_infos] == [tasks[1]] * 2
+    envs.reset()
+    assert [info["task"] for info in envs.reset_infos] != [tasks[1]] * 2
+    for options in ([{"task": tasks[0]}, {}], [{"pool": "initial"}, {}], [{}, {"pool": "initial"}]):
+        envs.set_options(options)
+        with pytest.raises(ValueError, match="rows share a pool"):
+            envs.reset()
 
 
 @pytest.mark.parametrize("encoding", ["multidiscrete", "discrete"])

@@ -172,15 +172,17 @@ def test_masks_agree_with_decoding(name: str) -> None:
 @ALL
 def test_mask_shapes(name: str) -> None:
     encoding = make_encoding(name, 3, 4)
-    space = encoding.space
-    if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
-        choices = int(space.n) if isinstance(space, spaces.Discrete) else int(space.nvec.sum())
+    space: Any = encoding.space
+    if not isinstance(space, spaces.Box):
+        if isinstance(space, spaces.Dict):
+            space = space["layer"]
+        choices = int(space.n if isinstance(space, spaces.Discrete) else space.nvec.sum())
         mask = encoding.mask(everything(5, 3))
         assert mask.shape == (5, choices)
         assert mask.dtype == np.bool_
         assert mask.all()
     else:
-        with pytest.raises(ValueError, match=rf"action='{name}'.*'multidiscrete' and 'discrete'"):
+        with pytest.raises(ValueError, match=rf"action='{name}'.*'multidiscrete', 'discrete' and 'hybrid'"):
             encoding.mask(everything(5, 3))
 
 
@@ -201,7 +203,7 @@ def replaced(actions: Any, change: Any) -> Any:
 
 BROKEN = {
     "too many rows": lambda array: np.concatenate([array, array]),
-    "one dimension more": lambda array: array[..., None],
+    "two dimensions more": lambda array: array[..., None, None],
     "text": lambda array: array.astype(str),
     "complex": lambda array: array.astype(complex),
     "nothing": lambda array: None,

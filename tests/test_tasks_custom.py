@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from drawing import draw
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gym_reml.tasks import FAMILIES, SPLITS, Batch, TaskFamily, from_arrays, from_function, make_family
+from gym_reml.tasks import FAMILIES, SPLITS, Batch, TaskFamily, from_arrays, from_classes, from_function, make_family
 from gym_reml.tasks.custom import ArrayClassification, ArrayRegression
 from gym_reml.tasks.mixture import Mixture
 from gym_reml.tasks.policy import PolicyFamily
@@ -261,6 +262,170 @@ def test_bad_formulas(formula: Any, parameters: Any, message: str) -> None:
 def test_formulas_that_give_nonsense(formula: Any, message: str) -> None:
     with pytest.raises(ValueError, match=f"^formula: gave .*{message}|^formula: gave {message}"):
         draw(from_function(formula, {"a": (0, 1)}, shots=5), 5)
+
+
+# -- whose memory it is --------------------------------------------------------------------------------------------
+
+
+def shared(kind: str, dtype: type) -> tuple[Any, list[Any]]:
+    """A family, and the caller's arrays that it was made of."""
+    x: Array = np.random.default_rng(0).normal(size=(9, 40, 3)).astype(dtype)
+    labels = np.arange(360).reshape(9, 40) % 3
+    if kind == "regression":
+        targets = x.copy()
+        return from_arrays(x, targets, shots=5, queries=5), [x, targets]
+    if kind == "classification":
+        return from_arrays(x, labels, shots=5, queries=5), [x, labels]
+    if kind == "replaced":
+        fresh = x.copy()
+        return from_arrays(x, x, shots=5, queries=5).replace(x=fresh), [x, fresh]
+    numbers = np.arange(360) % 20
+    if kind == "features":
+        features = x.reshape(360, 3)
+        return from_classes(features, numbers, ways=3, queries=3), [features, numbers]
+    images: Array = (x.reshape(360, 1, 3) * 50 % 255).astype(np.uint8 if kind == "images" else dtype)
+    return from_classes(images, numbers, ways=3, queries=3), [images, numbers]
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("kind", ["regression", "classification", "replaced", "features", "images", "float images"])
+def test_families_own_their_arrays(kind: str, dtype: type) -> None:
+    """What the caller does to his arrays later changes no task, and nobody else can change them either."""
+    family, own = shared(kind, dtype)
+    before = draw(family, 20)[1:]
+    for array in own:
+        array += 1
+        array *= 7
+    for one, other in zip(before, draw(family, 20)[1:], strict=True):
+        assert torch.equal(one.inputs, other.inputs)
+        assert torch.equal(one.targets, other.targets)
+    other_split = family.replace(split="test")
+    for name in ("x", "y") if hasattr(family, "x") else ("examples", "labels"):
+        with pytest.raises(ValueError, match="WRITEABLE"):
+            getattr(family, name).setflags(write=True)
+        assert np.shares_memory(getattr(family, name), getattr(other_split, name)), "one copy for all splits"
+
+
+def test_families_own_their_ranges_members_and_classes() -> None:
+    ranges: dict[str, Any] = {"height": [1.0, 2.0]}
+    members: list[TaskFamily | str] = ["sinusoid", "linear"]
+    bounds = [1.0, 2.0]
+    classes: dict[str, Any] = {"train": [0, 1, 2], "test": [3, 4]}
+    everyone: list[TaskFamily] = [
+        from_function(lambda x, height: height * x, ranges),
+        make_family("mixture", members=members),
+        Mixture(members=[make_family("sinusoid"), make_family("linear")]),  # type: ignore[arg-type]
+        make_family("sinusoid", amplitude=bounds),
+        from_classes(np.arange(50.0)[:, None], np.arange(50) % 5, ways=2, queries=2, classes=classes),
+    ]
+    before = [draw(family, 9)[1] for family in everyone]
+    ranges["height"][0] = 0.0
+    ranges["more"] = (0, 1)
+    members.clear()
+    bounds[0] = 0.0
+    classes["train"].append(3)
+    for family, batch in zip(everyone, before, strict=True):
+        for same in (family, family.replace()):
+            assert torch.equal(draw(same, 9)[1].inputs, batch.inputs)
+            assert torch.equal(draw(same, 9)[1].targets, batch.targets)
+
+
+def test_formulas_that_write_to_what_they_are_given_move_neither_inputs_nor_tasks() -> None:
+    def rude(x: Array, height: Array) -> Array:
+        x *= height
+        height += 1.0
+        return x
+
+    rude_tasks, rude_support, _ = draw(from_function(rude, {"height": (1, 2)}), 5)
+    tasks, support, _ = draw(from_function(lambda x, height: x * height, {"height": (1, 2)}), 5)
+    np.testing.assert_array_equal(rude_tasks["height"], tasks["height"])
+    assert torch.equal(rude_support.inputs, support.inputs)
+    assert torch.equal(rude_support.targets, support.targets)
+
+
+# -- classes or numbers --------------------------------------------------------------------------------------------
+
+KINDS = np.arange(800).reshape(10, 80) % 3
+ONE_HOT = np.eye(3)[KINDS]
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        *[(KINDS.astype(dtype)[..., None], r".*class numbers.*y\[\.\.\., 0\]") for dtype in (int, np.uint8, bool)],
+        (ONE_HOT.astype(int), r".*class numbers.*y\.argmax\(axis=2\)"),
+        (Y.astype(int), r".*for regression give floats, y\.astype\(float\)"),
+        (KINDS.astype(str), r".*must be numbers; np\.unique\(y, return_inverse=True\)"),
+        (KINDS.astype(object), r".*must be numbers; np\.unique"),
+        (KINDS * 10**6, r": classes are numbered from 0, found 2000000 among 800 labels; np\.unique"),
+    ],
+)
+def test_targets_that_may_be_either_are_refused(targets: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^y{message}"):
+        from_arrays(X, targets, shots=5, queries=5)
+
+
+@pytest.mark.parametrize("targets", [KINDS[..., None] * 1.0, (KINDS > 1)[..., None].astype(np.float32), ONE_HOT])
+def test_floats_that_look_like_classes_are_regression_with_a_warning(targets: Any) -> None:
+    with pytest.warns(UserWarning, match=r"^y: floats are targets of a regression, but these look like class numbers"):
+        assert isinstance(from_arrays(X, targets, shots=5, queries=5), ArrayRegression)
+
+
+@pytest.mark.parametrize("targets", [Y, Y[..., :1], KINDS[..., None] + 0.5, 0 * Y, -1.0 - KINDS[..., None]])
+def test_other_floats_are_regression_without_one(targets: Any) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert isinstance(from_arrays(X, targets, shots=5, queries=5), ArrayRegression)
+
+
+def test_true_and_false_are_two_classes() -> None:
+    family = from_arrays(X, KINDS > 1, shots=5, queries=5)
+    assert isinstance(family, ArrayClassification)
+    assert family.out_features == 2
+
+
+# -- standardising -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_arrays_are_standardised_by_the_training_tasks_alone(split: str) -> None:
+    generator = np.random.default_rng(0)
+    x, y = 300 + 7 * generator.normal(size=(10, 80, 3)), 500 + 90 * generator.normal(size=(10, 80, 2))
+    x[..., 2] = 4.0
+    family = from_arrays(x, y, shots=10, queries=30, standardise=True, split=split)
+    assert isinstance(family, ArrayRegression)
+    train = family.replace(split="train").members
+    for values, given, varies in ((family.x, x, [True, True, False]), (family.y, y, [True, True])):
+        np.testing.assert_allclose(values[train].mean(axis=(0, 1)), 0, atol=1e-5)
+        np.testing.assert_allclose(values[train].std(axis=(0, 1)), varies, atol=1e-5)
+        deviation = np.where(varies, given[train].std(axis=(0, 1)), 1)
+        np.testing.assert_allclose(values, (given - given[train].mean(axis=(0, 1))) / deviation, atol=1e-4)
+    classes = from_arrays(x, KINDS, shots=5, queries=5, standardise=True)
+    np.testing.assert_array_equal(classes.y, KINDS)
+    np.testing.assert_array_equal(classes.x, family.x)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_formulas_are_standardised_by_the_training_tasks_alone(split: str) -> None:
+    def high(x: Array, height: Array) -> Array:
+        return 400 + height * np.sin(x)
+
+    plain, scaled = (
+        from_function(high, {"height": (50, 100)}, standardise=wanted, split=split) for wanted in (False, True)
+    )
+    before, after = (draw(family, 2000)[2].targets.double() for family in (plain, scaled))
+    assert abs(after.mean()) < 0.05
+    assert abs(after.std() - 1) < 0.05
+    shift, scale = scaled.__dict__["_scale"]
+    torch.testing.assert_close(after, (before - shift) / scale, atol=1e-4, rtol=0)
+    assert (shift, scale) == from_function(high, {"height": (50, 100)}, standardise=True).__dict__["_scale"]
+    curve = scaled.curve(draw(scaled, 1)[0], 0)
+    assert curve is not None
+    assert np.abs(curve[1]).max() < 3
+    flat = from_function(lambda x, level: 0 * x + 3, {"level": (0, 1)}, standardise=True)
+    assert not draw(flat, 2)[1].targets.any()
+    with pytest.raises(ValueError, match=r"^standardise='yes': must be true or false"):
+        from_function(high, {"height": (0, 1)}, standardise="yes")
 
 
 # -- batches -------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from env_helpers import assert_same, play, sample_actions
 from gymnasium.utils.env_checker import check_env
 from trial_helpers import Chain, PlainNavigation, draw_goal, draw_length, set_goal, set_length
@@ -33,11 +34,11 @@ def test_a_trial_by_hand() -> None:
     observation, info = env.reset(seed=0)
     number = observation[1]
     assert observation.tolist() == [0.0, number, 1.0, 0.0, 0.0, 0.0, 1.0]
-    assert info == {"options": None, "task": {"length": 2}}
+    assert info == {"options": None, "task": {"length": 2}, "inner_episode": 0, "inner_reward": 0.0}
     observation, reward, terminated, truncated, info = env.step(2)
     assert observation.tolist() == [1.0, number, 0.0, 0.0, 1.0, 12.0, 0.0]
     assert (reward, terminated, truncated) == (0.0, False, False)
-    assert info == {"clock": 1, "inner_episode": 0, "inner_reward": 12.0}
+    assert info == {"clock": 1, "task": {"length": 2}, "inner_episode": 0, "inner_reward": 12.0}
     observation, reward, terminated, _, info = env.step(1)
     # The inner episode is over: the next one's first observation, the last action and reward, and done.
     assert observation.tolist() == [0.0, observation[1], 0.0, 1.0, 0.0, 11.0, 1.0]
@@ -208,3 +209,48 @@ def test_both_kinds_of_budgets_count_alike() -> None:
     clock = np.array([1, 2, 3, 4])
     assert TrialBudget(4, 2).counted(earned, clock).tolist() == [0.0, 0.0, 3.0, 4.0]
     assert TrialBudget(4).counted(earned, clock).tolist() == earned.tolist()
+
+
+class Paying(Chain):
+    """A chain that is paid in the form of `pay`, and seen in that of `look`."""
+
+    pay: Any = 1.0
+    look: Any = None
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        observation, _, terminated, truncated, info = super().step(action)
+        return observation if self.look is None else self.look, self.pay, terminated, truncated, info
+
+
+@pytest.mark.parametrize(
+    "pay", [2, 2.0, np.array([2.0]), np.array(2), np.float32(2), np.array([2], np.int8), torch.tensor(2.0), [2.0]]
+)
+def test_a_reward_may_be_an_array_of_one_number(pay: Any) -> None:
+    inner = Paying(gym.spaces.Discrete(3))
+    inner.pay = pay
+    env = Trial(inner, draw_length, set_length)
+    env.reset(seed=0)
+    observation, reward, _, _, info = env.step(1)
+    assert (type(reward), reward, info["inner_reward"], observation[-2]) == (float, 2.0, 2.0, 2.0)
+    inner.pay = torch.tensor([2.0], requires_grad=True)
+    assert env.step(1)[-1]["inner_reward"] == 2.0
+
+
+@pytest.mark.parametrize("pay", [np.zeros(2), np.zeros((1, 1)), [], None, "2", {"a": 1.0}, [[1], [1, 2]], 1j])
+def test_a_reward_that_is_not_one_number_is_named(pay: Any) -> None:
+    inner = Paying(gym.spaces.Discrete(3))
+    inner.pay = pay
+    env = Trial(inner, draw_length, set_length)
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match=r"reward=.*one number"):
+        env.step(1)
+
+
+@pytest.mark.parametrize("look", [np.zeros(3, np.float32), np.zeros(1, np.float32), 0.0])
+def test_an_observation_of_another_size_is_named(look: Any) -> None:
+    inner = Paying(gym.spaces.Discrete(3))
+    inner.look = look
+    env = Trial(inner, draw_length, set_length)
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match=r"(?s)observation=.*its space has 2"):
+        env.step(1)

@@ -35,15 +35,40 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
+def masks_by_part(info: dict[str, Any]) -> dict[str, Any]:
+    """SyncVectorEnv's info with masks that are tuples, or hold a None, by the action's parts, as ours has them."""
+    info = dict(info)
+    if "final_info" in info:
+        info["final_info"] = masks_by_part(info["final_info"])
+    masks = info.get("action_mask")
+    if isinstance(masks, dict):
+        info["action_mask"] = {name: mask for name, mask in masks.items() if name.strip("_") == "layer"}
+    elif masks is not None and masks.dtype == object:
+        there = info["_action_mask"]
+        parts = zip(*(mask for mask in masks if mask is not None), strict=True)
+        info["action_mask"] = {}
+        for name, part in zip(("layer", "step_size"), parts, strict=True):
+            values = np.zeros((len(masks), len(part[0])), dtype=np.int8)
+            values[there] = part
+            info["action_mask"] |= {name: values, f"_{name}": there.copy()}
+    return info
+
+
 def assert_infos_agree(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
+    """The same names, masks, types, shapes and numbers, all the way down."""
+    _assert_columns_agree(ours, masks_by_part(theirs))
+
+
+def _assert_columns_agree(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
     assert set(ours) == set(theirs)
     for name in theirs:
-        if name.startswith("_"):
-            np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
-        elif isinstance(theirs[name], np.ndarray) and name != "final_obs":
-            assert ours[name].dtype == theirs[name].dtype, name
+        if name == "final_obs":
+            assert_same(ours[name], theirs[name], TOLERANCE)
+        elif isinstance(theirs[name], dict):
+            _assert_columns_agree(ours[name], theirs[name])
+        else:
             assert ours[name].shape == theirs[name].shape, name
-    assert_same(as_rows(ours), as_rows(theirs), TOLERANCE)
+            assert_same(ours[name], theirs[name], TOLERANCE, name)
 
 
 def assert_outcomes_agree(ours: tuple[Any, ...], theirs: tuple[Any, ...]) -> None:

@@ -110,8 +110,9 @@ class BanditTrialEnv(TrialEnv):
 
     ## Information
 
-    `task`, after a reset: `means`, the arms' probabilities (for evaluation; agents cannot see them). After a step:
-    `inner_episode`, the number of the pull, and `inner_reward`, what it paid also during the burn-in.
+    `task`: `means`, the arms' probabilities (for evaluation; agents cannot see them), which
+    `reset(options={"task": {"means": ...}})` takes. `inner_episode`, the number of the pull, and `inner_reward`, what
+    it paid also during the burn-in; both are 0 after a reset.
 
     ## Arguments
 

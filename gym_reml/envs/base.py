@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+import warnings
+import weakref
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from gym_reml.envs.arguments import check_render_mode
 from gym_reml.envs.setup import Setup
 from gym_reml.envs.single import RowEnv
-from gym_reml.envs.training import TrainingFace
+from gym_reml.envs.training import TrainingFace, warn_of_cuts
 from gym_reml.envs.training import observe as observe
+
+ENOUGH_CUTS = 5
+"""So many episodes in a row, cut at the same step before any was finished, are the work of a time limit."""
 
 
 class TrainingEnv(TrainingFace, RowEnv):
     """One episode at a time.
 
-    `reset(options={"pool": "initial"})` writes the pool's initial weights back (only where it learns).
+    `reset(options={"pool": "initial"})` writes the pool's initial weights back (only where it learns),
+    `reset(options={"task": ...})` starts on a given task.
 
     Attributes:
         mdp: the process, of one row.
         action_encoding: how actions are written, with `decode`, `encode` and `mask`.
     """
+
+    _learning: weakref.WeakSet[TrainingEnv] = weakref.WeakSet()
+    """Those of this process that learn and have not been closed."""
 
     def __init__(self, setup: Setup, render_mode: str | None = None) -> None:
         """Wraps a set-up process of one row."""
@@ -29,8 +40,54 @@ class TrainingEnv(TrainingFace, RowEnv):
         self.action_space = setup.encoding.space
         self.observation_space = setup.space
         self.render_mode = render_mode
+        self._finished = self._told_of_others = False
+        self._cuts = (0, 0)  # at which step the last episodes were cut, and how many of them
+        if self.mdp.learner is not None:
+            # Not one that was played before: this one may be about to take its place.
+            self._tell_of_others([env for env in self._learning if not env._started])
+            self._learning.add(self)
+
+    def close(self) -> None:
+        """Counts no longer among those that learn."""
+        self._learning.discard(self)
+        super().close()
+
+    def _restart(self, rows: NDArray[np.int64] | None, given: Any = None) -> dict[str, Any]:
+        if self.mdp.learning and not self._finished:
+            clock, horizon = int(self.mdp.clock[0]), self.mdp.objective.horizon
+            if clock >= horizon:
+                self._finished = True
+                if not self._told_of_others:
+                    self._tell_of_others([env for env in self._learning if env is not self and env._finished])
+            elif clock > 0:
+                self._cuts = clock, 1 + (self._cuts[1] if clock == self._cuts[0] else 0)
+                if self._cuts[1] == ENOUGH_CUTS:
+                    warn_of_cuts(clock, horizon)
+        return super()._restart(rows, given)
+
+    def _tell_of_others(self, others: list[TrainingEnv]) -> None:
+        """Warns if others learn what this one learns."""
+        alike = [env for env in others if _learn_alike(env, self)]
+        if not alike:
+            return
+        for env in (self, *alike):
+            env._told_of_others = True
+        warnings.warn(
+            "learn: several single environments in this process learn, each a pool of its own, or one pool with "
+            "optimizers of their own, and each sees its own episodes only. Use gym.make_vec with its native vector "
+            "environment, or gym_reml.sb3.make_vec_env, whose rows share one; close() environments that are done.",
+            stacklevel=3,
+        )
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Which choices are open, for MaskablePPO: (choices,) bool."""
         mask: NDArray[np.bool_] = self.action_encoding.mask(self.mdp.allowed())[0]
         return mask
+
+
+def _learn_alike(one: TrainingEnv, other: TrainingEnv) -> bool:
+    """Whether they share a pool, or each made one although they learn the same: what is meant to be a vector."""
+    if one.pool is other.pool:
+        return True
+    found = ((env.pool_source, env.mdp.learner and env.mdp.learner.rule, type(env.family)) for env in (one, other))
+    return one.pool_source != "given" and len(set(found)) == 1

@@ -24,21 +24,22 @@ def only_row(info: dict[str, Any]) -> dict[str, Any]:
 
 def with_masks(info: dict[str, Any], mask: NDArray[np.bool_]) -> dict[str, Any]:
     """Gymnasium's vector info: values of the rows in `mask` (zero elsewhere), and beside each name the mask."""
-    if not mask.any():
-        return {}
+    shown = np.count_nonzero(mask)
+    return _masked(info, mask, shown == len(mask)) if shown else {}
+
+
+def _masked(info: dict[str, Any], mask: NDArray[np.bool_], everyone: bool) -> dict[str, Any]:
     masked: dict[str, Any] = {}
     for name, values in info.items():
-        masked[name] = with_masks(values, mask) if isinstance(values, dict) else _blank(values, mask)
+        if isinstance(values, dict):
+            masked[name] = _masked(values, mask, everyone)
+        elif everyone:
+            masked[name] = values
+        else:
+            masked[name] = values.copy()
+            masked[name][~mask] = 0
         masked[f"_{name}"] = mask.copy()
     return masked
-
-
-def _blank(values: NDArray[Any], mask: NDArray[np.bool_]) -> NDArray[Any]:
-    if mask.all():
-        return values
-    blanked = values.copy()
-    blanked[~mask] = 0
-    return blanked
 
 
 def merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:

@@ -106,8 +106,9 @@ class NavigationTrialEnv(TrialEnv):
 
     ## Information
 
-    `task`, after a reset: `goal` (for evaluation). After a step: `inner_episode`, the number of the inner episode it
-    was in, and `inner_reward`, what it paid also during the burn-in.
+    `task`: `goal` (for evaluation), which `reset(options={"task": {"goal": ...}})` takes. `inner_episode`, the number
+    of the inner episode that the step was in, and `inner_reward`, what it paid also during the burn-in; both are 0
+    after a reset.
 
     ## Arguments
 

@@ -78,9 +78,31 @@ class NetBuildEnv(TrainingEnv):
 
     ## Information
 
-    `support_loss`, `query_loss`, the family's metrics (`query_mse`, `query_accuracy`, `query_return`) and `depth`,
-    always; `layer`, `step_size`, `diverged`, `reward_terms` after a step; `task` (its true parameters, for evaluation)
-    and `pool` (where it comes from) after a reset.
+    Numbers by name, the same names after resets and steps: `support_loss`, `query_loss`, the family's metrics
+    (`query_mse`, `query_accuracy`, `query_return`), `depth`; of the step `layer`, `step_size`, `diverged` and
+    `reward_terms`, which are 0 after a reset; `task`, a dict of its true parameters, for evaluation; and where choices
+    can be masked `action_mask`, int8 as `env.action_space.sample(mask=...)` takes it (`action_masks()` is the same for
+    MaskablePPO: bool and flat). Vector environments have arrays of them; masks of several parts are a dict by part.
+
+    Words are elsewhere: `env.unwrapped.describe_task(row)` is the task in words and numbers,
+    `env.unwrapped.pool_source` says where the pool comes from. A mixture's task is the number of its `member` and every
+    member's parameters, as `0.amplitude`, which are 0 where the task is another member's.
+
+    ## Options of `reset`
+
+    | Option | Meaning |
+    |---|---|
+    | `{"task": {...}}` | the episode is on this task: parameters by name, as `info["task"]` has them; data are new |
+    | `{"pool": "initial"}` | the pool's initial weights are written back, where it learns |
+    | `{"reset_mask": mask}` | vector environments: only these rows are reset, (num_envs,) bool |
+
+    In a vector environment each parameter of a task is one for all rows, or an array with one for each. Tasks of any
+    split may be given. Of a mixture, `member` and that member's own parameters will do.
+
+    ## The network
+
+    `env.unwrapped.export(row)` is the row's present network as a `torch.nn.Module` of its own, with `state_dict`. Its
+    outputs are the environment's to the last bit.
 
     ## Arguments
 
@@ -109,13 +131,13 @@ class NetBuildEnv(TrainingEnv):
     | `device` | `"cpu"` | any torch device |
     | `render_mode` | `None` | `"rgb_array"`, `"ansi"` (and `"human"` through Gymnasium's wrapper) |
 
-    `pool=None` takes the packaged specialists where there are any for the family and they fit, else random layers.
+    `pool=None` takes the packaged specialists where there are any for the family, else random layers; these also, with
+    a warning, where `width`, `layers` or `layer_kind` ask for others than the packaged.
     `"packaged"`, a `LayerPool` or a path to one takes that, or is an error where it does not fit; `"random"` starts
     from nothing. The pool in use is `env.unwrapped.pool`: the very object that was given, if one was.
 
-    `reset(options={"pool": "initial"})` writes the initial weights back where the pool learns. With `learn`, the pool
-    changes between episodes: the environment is then not stationary, a seed restarts tasks only, and the transitions
-    in an off-policy agent's replay buffer go stale.
+    With `learn`, the pool changes between episodes: the environment is then not stationary, a seed restarts tasks
+    only, and the transitions in an off-policy agent's replay buffer go stale.
 
     ## Version history
 

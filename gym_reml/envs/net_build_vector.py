@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from gymnasium.vector import AutoresetMode
-
 from gym_reml.envs.setup import check_arguments, make_setup
 from gym_reml.envs.vector import TrainingVectorEnv
+from gym_reml.envs.versions import AutoresetMode
 
 
 class NetBuildVectorEnv(TrainingVectorEnv):
@@ -18,6 +17,7 @@ class NetBuildVectorEnv(TrainingVectorEnv):
         num_envs: int = 1,
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
         render_mode: str | None = None,
+        max_episode_steps: int | None = None,
         **arguments: Any,
     ) -> None:
         """Takes the arguments of `NetBuildEnv`, and some of its own.
@@ -25,8 +25,9 @@ class NetBuildVectorEnv(TrainingVectorEnv):
         Args:
             num_envs: n, how many episodes run side by side.
             autoreset_mode: "NextStep", "SameStep" or "Disabled", as `gymnasium.vector.SyncVectorEnv`.
-            render_mode: None, "rgb_array" or "ansi".
+            render_mode: None, "rgb_array", "ansi", "rgb_array_list" or "ansi_list".
+            max_episode_steps: after how many steps episodes are truncated, as `gym.make` has it; None for never.
             **arguments: those of `NetBuildEnv`.
         """
         check_arguments(arguments)
-        super().__init__(make_setup(num_envs, **arguments), num_envs, autoreset_mode, render_mode)
+        super().__init__(make_setup(num_envs, **arguments), num_envs, autoreset_mode, render_mode, max_episode_steps)

@@ -50,7 +50,7 @@ class Recorder:
         present = mdp.networks.layers[: mdp.networks.depth[row], row]
         metrics = mdp.row_metrics(row)
         return Frame(
-            family=f"{family.name}, {family.shots} shot{'s' if family.shots > 1 else ''}",
+            family=f"{family.name}, {family.shots_in_words}",
             kind=pool.kind,
             width=pool.width,
             slots=mdp.slots,

@@ -6,6 +6,7 @@ import inspect
 import multiprocessing
 import numbers
 import os
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -57,7 +58,7 @@ def make_setup(
     *,
     family: str | TaskFamily = "sinusoid",
     family_kwargs: Mapping[str, Any] | None = None,
-    shots: int | None = None,
+    shots: int | tuple[int, int] | None = None,
     queries: int | None = None,
     depth: int = 2,
     width: int | None = None,
@@ -130,7 +131,10 @@ def _initial_layers(layers: Any, depth: int, pool: LayerPool) -> tuple[int, ...]
 
 
 def _make_family(
-    family: str | TaskFamily, family_kwargs: Mapping[str, Any] | None, shots: int | None, queries: int | None
+    family: str | TaskFamily,
+    family_kwargs: Mapping[str, Any] | None,
+    shots: int | tuple[int, int] | None,
+    queries: int | None,
 ) -> TaskFamily:
     arguments = _read_mapping("family_kwargs", family_kwargs)
     for argument, value in (("shots", shots), ("queries", queries)):
@@ -164,11 +168,18 @@ def _find_pool(
     for argument, value in (("width", width), ("layers", layers)):
         if value is not None:
             check_integer(argument, value)
-    wanted = {"width": width, "layers": layers, "kind": layer_kind}
+    wanted = {"width": width, "layers": layers, "layer_kind": layer_kind}
     if pool is None:
         packaged = _packaged_pool(family)
-        if packaged is not None and not _misfits(packaged, family, wanted):
-            return packaged, "packaged"
+        if packaged is not None:
+            misfits = _misfits(packaged, family, wanted)
+            if not misfits:
+                return packaged, "packaged"
+            warnings.warn(
+                f"pool: the packaged specialists hold {packaged.describe()}; {', '.join(misfits)}, so the layers are "
+                "random and untrained. Say pool='random' if that is meant, or leave these arguments out.",
+                stacklevel=4,
+            )
     if pool is None or (isinstance(pool, str) and pool == "random"):
         return _random_pool(family, width, layers, layer_kind), "random"
     found, source = _named_pool(pool, family)
@@ -198,11 +209,10 @@ def _named_pool(pool: Any, family: TaskFamily) -> tuple[LayerPool, str]:
 
 def _misfits(pool: LayerPool, family: TaskFamily, wanted: Mapping[str, Any]) -> list[str]:
     needed = ("in_features", "out_features", "constant_outputs")
+    held = {name: getattr(pool, name) for name in ("width", "layers", *needed)} | {"layer_kind": pool.kind}
     wanted = dict(wanted) | {name: getattr(family, name) for name in needed}
     return [
-        f"{name}={value!r} was asked for"
-        for name, value in wanted.items()
-        if value is not None and getattr(pool, name) != value
+        f"{name}={value!r} was asked for" for name, value in wanted.items() if value is not None and held[name] != value
     ]
 
 
@@ -248,13 +258,20 @@ def _make_learner(
             )
         return None
     # Several rows share a pool: they are a whole training, wherever it runs.
-    if count == 1 and multiprocessing.parent_process() is not None:
+    if count == 1 and _in_worker():
         warnings.warn(
             "learn: this environment lives in a worker process, so every worker would learn a pool of its own. "
             "Use gym.make_vec(..., vectorization_mode=None) or gym_reml.sb3.make_vec_env, which share one pool.",
             stacklevel=2,
         )
     return PoolLearner(pool, family, learn, LearningOptions.parse(arguments))
+
+
+def _in_worker() -> bool:
+    """Whether this process is one of several that were started to work side by side."""
+    # Ray starts its workers itself, by this script. To ask Ray would start it where it is merely imported.
+    in_ray = Path(getattr(sys.modules["__main__"], "__file__", None) or "").name == "default_worker.py"
+    return in_ray or multiprocessing.parent_process() is not None
 
 
 def _observation_space(mdp: TrainingMDP, observation: str) -> spaces.Space[Any]:

@@ -139,9 +139,9 @@ class TabularTrialEnv(TrialEnv):
 
     ## Information
 
-    `task`, after a reset: `transitions` (`states`, `actions`, `states`) and mean `rewards` (`states`, `actions`), for
-    evaluation. After a step: `inner_episode`, the number of the inner episode it was in, and `inner_reward`, what it
-    paid also during the burn-in.
+    `task`: `transitions` (`states`, `actions`, `states`) and mean `rewards` (`states`, `actions`), for evaluation,
+    which `reset(options={"task": ...})` takes. `inner_episode`, the number of the inner episode that the step was in,
+    and `inner_reward`, what it paid also during the burn-in; both are 0 after a reset.
 
     ## Arguments
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from gym_reml.checks import is_integer
+from gym_reml.envs.arguments import frame_mode
 from gym_reml.envs.face import Face, for_rows
 from gym_reml.envs.recorder import Recorder
 from gym_reml.envs.setup import Setup
@@ -151,10 +153,19 @@ class TrainingFace(Face):
 
     def _draw(self, recorder: Recorder) -> Any:
         frame = recorder.frame(self.mdp)
-        return render_ansi(frame) if self.render_mode == "ansi" else render_rgb(frame)
+        return render_ansi(frame) if frame_mode(self.render_mode) == "ansi" else render_rgb(frame)
 
     def _shape(self, flat: NDArray[np.float32], row: int | None) -> Any:
         return observe(flat, self.mdp.parts, self._space, row)
+
+
+def warn_of_cuts(limit: int, horizon: int) -> None:
+    """Warns that no episode is ever finished, so that none is there to learn from."""
+    warnings.warn(
+        f"learn: episodes are cut after {limit} of their horizon={horizon} steps, and the pool learns from finished "
+        "ones only: nothing. Make max_episode_steps at least as long as the horizon, or the horizon shorter.",
+        stacklevel=3,
+    )
 
 
 def observe(flat: NDArray[np.float32], parts: dict[str, slice], space: gym.Space[Any], row: int | None) -> Any:

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
-from gym_reml.envs.arguments import check_known, check_render_mode
+from gym_reml.envs.arguments import check_known, check_render_mode, frame_mode
 from gym_reml.envs.face import Face
 from gym_reml.envs.single import RowEnv
 from gym_reml.envs.trial import TrialProcess
@@ -58,7 +58,7 @@ class TrialFace(Face):
         return outcome
 
     def _draw(self, recorder: TrialRecorder) -> Any:
-        return render_trial(recorder.frame(self.trials), self.render_mode)
+        return render_trial(recorder.frame(self.trials), frame_mode(self.render_mode))
 
 
 class TrialEnv(TrialFace, RowEnv):

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from gymnasium.vector import AutoresetMode
-
 from gym_reml.envs.bandit_trial import bandit_trials
 from gym_reml.envs.navigation_trial import navigation_trials
 from gym_reml.envs.rows import RowsVectorEnv
 from gym_reml.envs.tabular_trial import tabular_trials
 from gym_reml.envs.trial_envs import TrialFace
+from gym_reml.envs.versions import AutoresetMode
 
 
 class TrialVectorEnv(TrialFace, RowsVectorEnv):
@@ -21,6 +20,7 @@ class TrialVectorEnv(TrialFace, RowsVectorEnv):
         num_envs: int = 1,
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
         render_mode: str | None = None,
+        max_episode_steps: int | None = None,
         **arguments: Any,
     ) -> None:
         """Takes the arguments of the single environment, and some of its own.
@@ -28,7 +28,8 @@ class TrialVectorEnv(TrialFace, RowsVectorEnv):
         Args:
             num_envs: n, how many trials run side by side.
             autoreset_mode: "NextStep", "SameStep" or "Disabled", as `gymnasium.vector.SyncVectorEnv`.
-            render_mode: None, "rgb_array" or "ansi".
+            render_mode: None, "rgb_array", "ansi", "rgb_array_list" or "ansi_list".
+            max_episode_steps: after how many steps episodes are truncated, as `gym.make` has it; None for never.
             **arguments: those of the single environment.
 
         Raises:
@@ -36,7 +37,9 @@ class TrialVectorEnv(TrialFace, RowsVectorEnv):
             TypeError: an argument that does not exist.
         """
         self._open(num_envs, render_mode, arguments)
-        self._configure(self.trials.action_space, self.trials.observation_space, autoreset_mode, render_mode)
+        self._configure(
+            self.trials.action_space, self.trials.observation_space, autoreset_mode, render_mode, max_episode_steps
+        )
 
 
 class BanditTrialVectorEnv(TrialVectorEnv):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -150,7 +151,7 @@ class Trial(gym.Wrapper[NDArray[np.float32], Any, Any, Any], gym.utils.RecordCon
         return super().render()
 
     def _inform(self, info: dict[str, Any], episode: int, reward: float) -> dict[str, Any]:
-        return {**info, "task": dict(self._numbers), "inner_episode": episode, "inner_reward": reward}
+        return {**info, "task": copy.deepcopy(self._numbers), "inner_episode": episode, "inner_reward": reward}
 
     def _begin(self, options: dict[str, Any] | None) -> tuple[Any, dict[str, Any]]:
         assert self._streams is not None

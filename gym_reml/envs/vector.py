@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import numpy as np
-from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 from gym_reml.envs.face import for_rows
 from gym_reml.envs.rows import RowsVectorEnv
 from gym_reml.envs.setup import Setup
-from gym_reml.envs.training import TrainingFace
+from gym_reml.envs.training import TrainingFace, warn_of_cuts
+from gym_reml.envs.versions import AutoresetMode
 
 
 class TrainingVectorEnv(TrainingFace, RowsVectorEnv):
     """n episodes side by side; reset with seed s it equals n single environments reset with s, s + 1, ...
 
-    `reset(options={"pool": "initial"})` writes the pool's initial weights back (only where it learns).
+    `reset(options={"pool": "initial"})` writes the pool's initial weights back (only where it learns),
+    `reset(options={"task": ...})` starts on a given task.
 
     Attributes:
         mdp: the process, of `num_envs` rows.
@@ -28,10 +29,14 @@ class TrainingVectorEnv(TrainingFace, RowsVectorEnv):
         num_envs: int,
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
         render_mode: str | None = None,
+        max_episode_steps: int | None = None,
     ) -> None:
         """Wraps a set-up process of `num_envs` rows."""
         self._open(setup, render_mode)
-        self._configure(setup.encoding.space, setup.space, autoreset_mode, render_mode)
+        self._configure(setup.encoding.space, setup.space, autoreset_mode, render_mode, max_episode_steps)
+        limit, horizon = self.max_episode_steps, self.mdp.objective.horizon
+        if self.mdp.learner is not None and limit is not None and limit < horizon:
+            warn_of_cuts(limit, horizon)
 
     @for_rows(takes_row=False)
     def action_masks(self) -> NDArray[np.bool_]:

@@ -99,16 +99,15 @@ class ActionError(ValueError):
     """Something that is no action.
 
     Attributes:
-        name: what it was given as: "action", or a part of it.
         actions: what was given, of n rows.
         problem: what is wrong with it, with a place for each of the shapes.
         shapes: those that the problem speaks of, with the row first.
     """
 
-    def __init__(self, name: str, actions: Any, problem: str, *shapes: tuple[int, ...]) -> None:
+    def __init__(self, actions: Any, problem: str, *shapes: tuple[int, ...]) -> None:
         """Takes the attributes."""
-        self.name, self.actions, self.problem, self.shapes = name, actions, problem, shapes
-        super().__init__(f"{name}={actions!r}: {problem.format(*shapes)}")
+        self.actions, self.problem, self.shapes = actions, problem, shapes
+        super().__init__(f"action={actions!r}: {problem.format(*shapes)}")
 
     def of_one(self) -> ActionError:
         """The same, said of the action of the only row."""
@@ -116,11 +115,11 @@ class ActionError(ValueError):
             one: Any = {name: _plain(values[0]) for name, values in self.actions.items()}
         else:
             one = _plain(self.actions[0])
-        return ActionError(self.name, one, self.problem, *(shape[1:] for shape in self.shapes))
+        return ActionError(one, self.problem, *(shape[1:] for shape in self.shapes))
 
     def __reduce__(self) -> Any:
         # Worker processes send their errors.
-        return ActionError, (self.name, self.actions, self.problem, *self.shapes)
+        return ActionError, (self.actions, self.problem, *self.shapes)
 
 
 def _plain(value: Any) -> Any:
@@ -128,40 +127,40 @@ def _plain(value: Any) -> Any:
 
 
 def read_integers(
-    actions: Any, shape: tuple[int, ...], limits: Sequence[int] | int, name: str = "action"
+    actions: Any, shape: tuple[int, ...], limits: Sequence[int] | int, part: str = ""
 ) -> NDArray[np.int64]:
     """The actions as integers below the limits, or an `ActionError` that says what is wrong with them."""
-    array = _read_array(name, actions, shape)
+    array = _read_array(part, actions, shape)
     if not (np.issubdtype(array.dtype, np.integer) or np.issubdtype(array.dtype, np.bool_)):
-        raise ActionError(name, actions, f"must be integers, found {array.dtype}")
+        raise ActionError(actions, f"{part}must be integers, found {array.dtype}")
     if ((array < 0) | (array >= limits)).any():
-        raise ActionError(name, actions, f"out of range, choices are 0 to below {limits}")
+        raise ActionError(actions, f"{part}out of range, choices are 0 to below {limits}")
     return array.astype(np.int64)
 
 
-def read_numbers(actions: Any, shape: tuple[int, ...], name: str = "action") -> NDArray[np.float32]:
+def read_numbers(actions: Any, shape: tuple[int, ...], part: str = "") -> NDArray[np.float32]:
     """The actions clipped to [-1, 1], or an `ActionError` that says what is wrong with them."""
-    array = _read_array(name, actions, shape)
+    array = _read_array(part, actions, shape)
     if array.dtype.kind not in "biuf":
-        raise ActionError(name, actions, f"must be numbers, found {array.dtype}")
+        raise ActionError(actions, f"{part}must be numbers, found {array.dtype}")
     # The plain ufuncs, which keep NaN: np.clip wraps them in several times their cost.
     values = np.minimum(np.maximum(array, -1.0), 1.0).astype(np.float32, copy=False)
     if math.isnan(np.add.reduce(values, axis=None)):
-        raise ActionError(name, actions, "NaN is no action; values lie in [-1, 1], others are clipped to it")
+        raise ActionError(actions, f"{part}NaN is no action; values lie in [-1, 1], others are clipped to it")
     return values
 
 
-def _read_array(name: str, actions: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+def _read_array(part: str, actions: Any, shape: tuple[int, ...]) -> NDArray[Any]:
     try:
         array = np.asarray(actions)
     except (TypeError, ValueError) as error:
-        raise ActionError(name, actions, "is no array of shape {}", shape) from error
+        raise ActionError(actions, part + "is no array of shape {}", shape) from error
     if array.shape == shape:
         return array
     # Where a row's action is one number, libraries differ in whether it has an axis of its own.
     if {array.shape, shape} == {shape[:1], (*shape[:1], 1)}:
         return array.reshape(shape)
-    raise ActionError(name, actions, "has shape {}, must have {}", array.shape, shape)
+    raise ActionError(actions, part + "has shape {}, must have {}", array.shape, shape)
 
 
 def only_allowed(layers: Layers, allowed: Allowed) -> Layers:

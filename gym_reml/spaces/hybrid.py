@@ -33,9 +33,9 @@ class HybridEncoding(ActionEncoding):
 
     def decode(self, actions: Any, allowed: Allowed, generators: Generators) -> tuple[Layers, Steps]:
         if not isinstance(actions, Mapping) or set(actions) != {"layer", "step_size"}:
-            raise ActionError("action", actions, "must be a dict of 'layer' and 'step_size'")
-        layers = read_integers(actions["layer"], (len(generators),), self.layers + 1, "action['layer']")
-        steps = read_numbers(actions["step_size"], (len(generators), 1), "action['step_size']")
+            raise ActionError(actions, "must be a dict of 'layer' and 'step_size'")
+        layers = read_integers(actions["layer"], (len(generators),), self.layers + 1, "'layer' ")
+        steps = read_numbers(actions["step_size"], (len(generators), 1), "'step_size' ")
         return only_allowed(layers, allowed), steps[:, 0]
 
     def encode(self, layers: Layers, steps: Steps) -> dict[str, NDArray[Any]]:

@@ -12,6 +12,7 @@ from gym_reml.tasks.bump import Bump
 from gym_reml.tasks.cubic import Cubic
 from gym_reml.tasks.custom import from_arrays, from_function
 from gym_reml.tasks.gymnasium_tasks import from_gymnasium
+from gym_reml.tasks.labelled import from_classes
 from gym_reml.tasks.linear import Linear
 from gym_reml.tasks.mixture import Mixture
 from gym_reml.tasks.mujoco import AntDirection, HalfCheetahDirection, HalfCheetahVelocity
@@ -42,6 +43,7 @@ __all__ = [
     "TaskFamily",
     "Tasks",
     "from_arrays",
+    "from_classes",
     "from_function",
     "from_gymnasium",
     "make_family",

@@ -11,16 +11,20 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gym_reml.checks import NUMBERS, check_integer, read_parameters
+from gym_reml.checks import NUMBERS, check_integer, is_integer, read_parameters
 from gym_reml.streams import SPLITS as SPLITS
-from gym_reml.streams import check_split
+from gym_reml.streams import NumberedGenerator, check_split
+from gym_reml.tasks.fingerprint import Fingerprinted
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # in typing since Python 3.11
 
 Tasks = dict[str, NDArray[Any]]
 """A batch of tasks: named arrays whose first dimension is the row."""
@@ -29,6 +33,9 @@ Forward = Callable[[Tensor], Tensor]
 """The rows' present networks: (n, points, in_features) to (n, points, out_features)."""
 
 Generators = Sequence[np.random.Generator]
+
+WEIGHTS = "point_weights"
+"""The extra that says what each point counts for in its row's means, (n, points) summing to 1, where K varies."""
 
 
 @dataclass
@@ -76,11 +83,14 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class TaskFamily(ABC):
+class TaskFamily(Fingerprinted, ABC):
     """A distribution of tasks. Subclasses are frozen dataclasses; see `docs/extending.md` for a worked example.
 
+    Its `fingerprint` is equal where families draw the same tasks from the same seeds, in whatever process.
+
     Attributes:
-        shots: support points of a task (per class where there are classes).
+        shots: support points of a task (per class where there are classes); or, where `varying_shots`, (low, high):
+            every task has its own number, any of these equally likely.
         queries: query points of a task, all together.
         split: "train", "validation" or "test". Tasks of different splits never coincide: finite families draw from
             disjoint classes, continuous ones from disjoint random streams (`gym_reml.streams`).
@@ -91,21 +101,63 @@ class TaskFamily(ABC):
     """True: support and query are drawn once per episode. False: anew at every step, under the present network."""
     exchangeable_outputs: ClassVar[bool] = False
     """True where the meaning of the outputs is arbitrary (class labels): observations then pool over them."""
+    varying_shots: ClassVar[bool] = False
+    """True where `shots` may be (low, high): this class and its bases weigh points by WEIGHTS wherever it matters. A
+    subclass that overrides one of WEIGHING says so itself."""
     cap: ClassVar[float] = 1e4
     """A step that takes the support or query loss above this is refused as diverged."""
 
-    shots: int = 5
+    shots: int | tuple[int, int] = 5
     queries: int = 50
     split: str = "train"
 
     def __post_init__(self) -> None:
-        for argument in ("shots", "queries"):
-            check_integer(argument, getattr(self, argument))
+        check_integer("queries", self.queries)
+        object.__setattr__(self, "queries", int(self.queries))
+        object.__setattr__(self, "shots", self._read_shots())
         check_split(self.split)
+
+    def _read_shots(self) -> int | tuple[int, int]:
+        if not isinstance(self.shots, Sequence) or isinstance(self.shots, str):
+            check_integer("shots", self.shots)
+            return int(self.shots)
+        if not (len(self.shots) == 2 and all(map(is_integer, self.shots)) and 1 <= self.shots[0] <= self.shots[1]):
+            raise ValueError(f"shots={self.shots!r}: must be a positive integer, or two of them, (low, high)")
+        kinds = type(self).__mro__
+        declared = next(place for place, kind in enumerate(kinds) if "varying_shots" in vars(kind))
+        unsure = [name for kind in kinds[:declared] for name in WEIGHING if name in vars(kind)]
+        if not self.varying_shots or unsure:
+            why = f" (its own {', '.join(unsure)} may count all points alike)" if unsure else ""
+            raise ValueError(f"shots={self.shots!r}: {self.name!r} takes one number for all tasks{why}")
+        return int(self.shots[0]), int(self.shots[1])
+
+    @property
+    def most_shots(self) -> int:
+        """The most support points that a task has (per class where there are classes)."""
+        return self.shots if isinstance(self.shots, int) else self.shots[1]
+
+    @property
+    def shots_in_words(self) -> str:
+        """Such as "1 shot", or "3 to 10 shots"."""
+        if isinstance(self.shots, int):
+            return f"{self.shots} shot{'s' if self.shots > 1 else ''}"
+        return f"{self.shots[0]} to {self.shots[1]} shots"
+
+    def draw_counts(self, generators: Generators) -> NDArray[np.int64] | None:
+        """How many of the points of `most_shots` count in each row, (n,); None where all do. Draws only then."""
+        if isinstance(self.shots, int):
+            return None
+        low, high = self.shots
+        return np.array([generator.integers(low, high + 1) for generator in generators])
 
     def replace(self, **changes: Any) -> Self:
         """The same family with other arguments, as `dataclasses.replace`."""
         return dataclasses.replace(self, **changes)
+
+    @property
+    def task_count(self) -> int | None:
+        """How many tasks the split holds; None where they never run out."""
+        return None
 
     @property
     @abstractmethod
@@ -216,12 +268,30 @@ class TaskFamily(ABC):
         self.check_parameters(parameters)
         return parameters
 
-    def check_parameters(self, parameters: Tasks) -> None:  # noqa: B027  (any numbers may do)
+    def check_parameters(self, parameters: Tasks) -> None:
         """Raises a ValueError where numbers of the right shape are no task, such as a place in a list that ends."""
 
     def draw_given(self, parameters: Tasks, generators: Generators) -> Tasks:
         """Tasks with these parameters, one per generator; what else there is to a task is drawn."""
         return self.draw(generators) | parameters
+
+
+WEIGHING = ("loss", "output_gradient", "metrics", "support", "support_signal")
+"""Methods that have to know what points weigh where K varies."""
+
+
+def counted(places: NDArray[np.int64], counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], Tensor]:
+    """What fills up tasks with fewer points: the first ones again, which pictures then show and nothing weighs.
+
+    Args:
+        places: (points,) numbers from 0, which of its class's, or of all points, each point is.
+        counts: (n,) how many of them count.
+
+    Returns:
+        Which place to take for each, (n, points), and WEIGHTS, (n, points).
+    """
+    weights = (places < counts[:, None]).astype(np.float32)
+    return places % counts[:, None], torch.from_numpy(weights / weights.sum(axis=1, keepdims=True))
 
 
 def uniforms(generators: Generators, count: int) -> NDArray[np.float64]:
@@ -230,3 +300,10 @@ def uniforms(generators: Generators, count: int) -> NDArray[np.float64]:
     for row, generator in zip(numbers, generators, strict=True):
         generator.random(out=row)
     return numbers
+
+
+def pick(generator: np.random.Generator, count: int) -> int:
+    """Which of `count` tasks a generator draws: any, or the one that a `NumberedGenerator` means."""
+    # Drawn in either case: what the generator gives next must not depend on it.
+    drawn = int(generator.integers(count))
+    return generator.number % count if isinstance(generator, NumberedGenerator) else drawn

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -11,11 +13,17 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from gym_reml.checks import check_places
-from gym_reml.tasks.base import SPLITS, Batch, Forward, Generators, TaskFamily, Tasks
-from gym_reml.tasks.regression1d import Regression1d, checked_range
+from gym_reml.streams import many_streams
+from gym_reml.tasks.arrays import immutable, read_array, read_finite, standardised
+from gym_reml.tasks.base import SPLITS, WEIGHTS, Batch, Forward, Generators, TaskFamily, Tasks, counted, pick
+from gym_reml.tasks.regression1d import INPUT_RANGE, Regression1d, checked_range
 from gym_reml.tasks.supervised import Classification, Regression
 
 SPLIT_SHARES = (0.6, 0.2, 0.2)
+SCALE_TASKS, SCALE_POINTS = 1000, 101
+"""Of which a formula's scale is measured."""
+FEW_VALUES = 20
+"""Targets that are whole numbers, and no more different ones than these, look like class numbers."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +34,7 @@ class Formula(Regression1d):
 
     formula: Callable[..., NDArray[np.float64]] = field(default=np.zeros_like)
     parameters: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    standardise: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -34,16 +43,33 @@ class Formula(Regression1d):
         if not isinstance(self.parameters, Mapping) or not self.parameters:
             raise ValueError(f"parameters={self.parameters!r}: must name at least one parameter and its (low, high)")
         ranges = {name: checked_range(f"parameters[{name!r}]", bounds) for name, bounds in self.parameters.items()}
-        object.__setattr__(self, "ranges", ranges)
+        # Copies: what the caller does to his dict later changes no task.
+        object.__setattr__(self, "parameters", ranges)
+        object.__setattr__(self, "ranges", dict(ranges))
+        if not isinstance(self.standardise, bool | np.bool_):
+            raise ValueError(f"standardise={self.standardise!r}: must be true or false")
+        object.__setattr__(self, "_scale", (0.0, 1.0))
+        if self.standardise:
+            object.__setattr__(self, "_scale", self._training_scale())
+
+    def _training_scale(self) -> tuple[float, float]:
+        """Mean and deviation of the targets of many training tasks."""
+        train = [row.task for row in many_streams(0, SCALE_TASKS, "train")]
+        x = np.tile(np.linspace(*INPUT_RANGE, SCALE_POINTS), (SCALE_TASKS, 1))
+        with np.errstate(under="ignore"):
+            y = self.evaluate(self.draw(train), x)
+        return float(y.mean()), float(y.std()) or 1.0
 
     def evaluate(self, tasks: Tasks, x: NDArray[np.float64]) -> NDArray[np.float64]:
-        y = np.asarray(self.formula(x, **{name: values[:, None] for name, values in tasks.items()}))
+        # Copies: a formula that writes to what it is given must not move the inputs or the tasks.
+        y = np.asarray(self.formula(x.copy(), **{name: values[:, None].copy() for name, values in tasks.items()}))
         # A function of the parameters alone gives (n, 1). Nothing else may be stretched: (n,) would pass for points.
         if y.shape not in (x.shape, (len(x), 1), ()):
             raise ValueError(f"formula: gave shape {y.shape} for x of shape {x.shape} and parameters ({len(x)}, 1)")
         if not np.isfinite(y).all():
             raise ValueError("formula: gave values that are not finite")
-        return np.broadcast_to(y, x.shape)
+        mean, deviation = self.__dict__["_scale"]
+        return np.broadcast_to((y - mean) / deviation, x.shape)
 
     @staticmethod
     def function(x: NDArray[np.float64], parameters: Tasks) -> NDArray[np.float64]:
@@ -59,7 +85,9 @@ def from_function(
         formula: vectorised, called as formula(x, **parameters) with x (n, points) and every parameter (n, 1). Use a
             function of a module rather than a lambda if the environment shall be pickled.
         parameters: the (low, high) of each parameter's uniform distribution.
-        **arguments: `shots`, `queries`, `split`.
+        **arguments: `shots`, `queries`, `split`; `standardise=True` shifts and scales the targets such that those of
+            training tasks have mean 0 and deviation 1, whatever the split: losses and metrics are in these units then.
+            Inputs stay: their range is the same for every formula.
 
     Raises:
         ValueError: no parameters, or bad ranges; later, when tasks are drawn, a formula that gives something else than
@@ -70,48 +98,68 @@ def from_function(
 
 @dataclass(frozen=True, eq=False)
 class _Arrays(TaskFamily):
-    """Tasks stored as arrays: x (tasks, points, in_features) and y (tasks, points, ...)."""
+    """Tasks stored as arrays: x (tasks, points, in_features) and y (tasks, points, ...), both immutable copies."""
 
     x: NDArray[np.float32] = field(default_factory=lambda: np.zeros((3, 100, 1), np.float32))
     y: NDArray[Any] = field(default_factory=lambda: np.zeros((3, 100, 1), np.float32))
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        object.__setattr__(self, "x", read_finite("x", self.x))
+        object.__setattr__(self, "y", self.read_targets(self.y))
         if self.x.ndim != 3 or self.y.shape[:2] != self.x.shape[:2] or 0 in self.x.shape[2:] + self.y.shape[2:]:
             raise ValueError(
                 f"x {self.x.shape}, y {self.y.shape}: must be (tasks, points, in_features) and (tasks, points, ...)"
             )
         if len(self.x) < len(SPLITS):
             raise ValueError(f"x holds {len(self.x)} tasks: at least {len(SPLITS)} are needed, one for each split")
-        if self.shots + self.queries > self.x.shape[1]:
+        if self.most_shots + self.queries > self.x.shape[1]:
             raise ValueError(
                 f"shots={self.shots}, queries={self.queries}: together more than the {self.x.shape[1]} points of a task"
             )
+
+    @staticmethod
+    @abstractmethod
+    def read_targets(values: ArrayLike) -> NDArray[Any]:
+        """An immutable copy of the targets."""
 
     @property
     def in_features(self) -> int:
         return int(self.x.shape[2])
 
-    def _members(self) -> NDArray[np.int64]:
+    @property
+    def members(self) -> NDArray[np.int64]:
         """The tasks of the split: the first 60, 20, 20 % of a fixed permutation, at least one task each."""
         order = np.random.default_rng(0).permutation(len(self.x))
         held_out = [max(1, round(share * len(order))) for share in SPLIT_SHARES[1:]]
         edges = np.cumsum([len(order) - sum(held_out), *held_out[:-1]])
         return np.split(order, edges)[SPLITS.index(self.split)]
 
+    @property
+    def task_count(self) -> int:
+        return len(self.members)
+
     def draw(self, generators: Generators) -> Tasks:
-        members = self._members()
-        task = members[[generator.integers(len(members)) for generator in generators]]
+        members = self.members
+        task = members[[pick(generator, len(members)) for generator in generators]]
         points = np.array([generator.permutation(self.x.shape[1]) for generator in generators])
         # From both ends, so that neither changes with the size of the other.
         return {
             "task": task,
-            "support": points[:, : self.shots].copy(),
+            "support": points[:, : self.most_shots].copy(),
             "query": points[:, ::-1][:, : self.queries].copy(),
         }
 
     def support(self, tasks: Tasks, forward: Forward, generators: Generators) -> Batch:
-        return self._pick(tasks, "support")
+        counts = self.draw_counts(generators)
+        if counts is None:
+            return self._pick(tasks, "support")
+        places, weights = counted(np.arange(self.most_shots), counts)
+        batch = self._pick(
+            {"task": tasks["task"], "support": np.take_along_axis(tasks["support"], places, 1)}, "support"
+        )
+        batch.extras[WEIGHTS] = weights
+        return batch
 
     def query(self, tasks: Tasks, forward: Forward, generators: Generators) -> Batch:
         return self._pick(tasks, "query")
@@ -135,6 +183,12 @@ class ArrayRegression(_Arrays, Regression):
     """Regression tasks stored as arrays; y (tasks, points, out_features). Made by `from_arrays`."""
 
     name: ClassVar[str] = "array-regression"
+    varying_shots: ClassVar[bool] = True
+
+    @staticmethod
+    def read_targets(values: ArrayLike) -> NDArray[Any]:
+        """As float32, finite."""
+        return read_finite("y", values)
 
     @property
     def out_features(self) -> int:
@@ -146,46 +200,84 @@ class ArrayClassification(_Arrays, Classification):
     """Classification tasks stored as arrays; y (tasks, points) class numbers. Made by `from_arrays`."""
 
     name: ClassVar[str] = "array-classification"
+    varying_shots: ClassVar[bool] = True
+
+    @staticmethod
+    def read_targets(values: ArrayLike) -> NDArray[Any]:
+        """As int64, not negative."""
+        classes = read_array("y", values)
+        if classes.size and classes.min() < 0:
+            raise ValueError(f"y: classes must not be negative, found {classes.min()}")
+        if classes.size and classes.max() >= classes.size:
+            raise ValueError(
+                f"y: classes are numbered from 0, found {classes.max()} among {classes.size} labels; "
+                "np.unique(y, return_inverse=True)[1] numbers them so"
+            )
+        return immutable(classes.astype(np.int64, copy=False))
 
     @property
     def out_features(self) -> int:
         return int(self.y.max()) + 1
 
 
-def from_arrays(x: ArrayLike, y: ArrayLike, **arguments: Any) -> ArrayRegression | ArrayClassification:
+def from_arrays(
+    x: ArrayLike, y: ArrayLike, *, standardise: bool = False, **arguments: Any
+) -> ArrayRegression | ArrayClassification:
     """A family from data: every task is one row of `x` and `y`, its points are split at random into support and query.
+
+    The arrays are copied. For tasks made of labelled examples, on classes never seen, see `from_classes`.
 
     Args:
         x: (tasks, points, in_features).
-        y: (tasks, points, out_features) numbers for regression, (tasks, points) integers for classification.
+        y: (tasks, points, out_features) floats for regression, (tasks, points) integers for classification.
+        standardise: shift and scale every input, and in regression every output, such that the training tasks' have
+            mean 0 and deviation 1; validation and test tasks have no part in it. Losses and metrics are in these units
+            then.
         **arguments: `shots` and `queries` (points of the whole task), `split`.
 
     Raises:
-        ValueError: shapes that do not fit, values that are not finite, negative classes, or too few points.
+        ValueError: shapes that do not fit, values that are not finite, integers that may be either classes or numbers,
+            negative classes, or too few points.
     """
-    inputs, targets = _read_finite("x", x), _read("y", y)
-    if np.issubdtype(targets.dtype, np.integer) and targets.ndim == 2:
-        if (targets < 0).any():
-            raise ValueError(f"y: classes must not be negative, found {targets.min()}")
-        return ArrayClassification(x=inputs, y=targets.astype(np.int64), **arguments)
-    if targets.ndim != 3:
+    targets = read_array("y", y)
+    if targets.dtype.kind not in "iubf":
+        raise ValueError(
+            f"y {targets.shape} {targets.dtype}: must be numbers; np.unique(y, return_inverse=True)[1] numbers classes"
+        )
+    whole = targets.dtype.kind in "iub"
+    if whole and targets.ndim == 3:
+        raise ValueError(
+            f"y {targets.shape} {targets.dtype}: may be class numbers or targets of a regression. Give classes as "
+            "(tasks, points), such as y[..., 0] or, of one-hot rows, y.argmax(axis=2); for regression give floats, "
+            "y.astype(float)"
+        )
+    if targets.ndim != (2 if whole else 3):
         raise ValueError(
             f"y {targets.shape} {targets.dtype}: must be (tasks, points, out_features) numbers, "
             "or (tasks, points) integers for classification"
         )
-    return ArrayRegression(x=inputs, y=_read_finite("y", targets), **arguments)
+    family: ArrayRegression | ArrayClassification
+    family = (ArrayClassification if whole else ArrayRegression)(x=read_array("x", x), y=targets, **arguments)
+    if not whole and _look_like_classes(family.y):
+        warnings.warn(
+            "y: floats are targets of a regression, but these look like class numbers; for classification give "
+            "integers (tasks, points)",
+            stacklevel=2,
+        )
+    if not standardise:
+        return family
+    train = family.replace(split="train").members
+    changes: dict[str, Any] = {"x": standardised(family.x, family.x[train])}
+    if not whole:
+        changes["y"] = standardised(family.y, family.y[train])
+    return family.replace(**changes)
 
 
-def _read(argument: str, values: ArrayLike, dtype: type | None = None) -> NDArray[Any]:
-    try:
-        return np.asarray(values, dtype=dtype)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{argument}: must be an array of numbers ({error})") from error
-
-
-def _read_finite(argument: str, values: ArrayLike) -> NDArray[np.float32]:
-    with np.errstate(over="ignore"):
-        numbers = np.ascontiguousarray(_read(argument, values, np.float32))
-    if not np.isfinite(numbers).all():
-        raise ValueError(f"{argument}: must be finite, as float32")
-    return numbers
+def _look_like_classes(targets: NDArray[np.float32]) -> bool:
+    """Whether these are a few whole numbers from 0, or one-hot."""
+    # Most data are told by their first points.
+    if any((part < 0).any() or (part != np.floor(part)).any() for part in (targets[:1], targets)):
+        return False
+    if targets.shape[2] == 1:
+        return 1 < len(np.unique(targets)) <= FEW_VALUES
+    return bool((targets.sum(axis=2) == 1).all())

@@ -13,6 +13,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gym_reml.checks import read_number
 from gym_reml.tasks.distributions import Categorical, Distribution, Gaussian
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Absorbing(gym.Wrapper):
             return self._last, 0.0, False, False, {}
         self._last, reward, terminated, truncated, _ = self.env.step(action)
         self.over = bool(terminated or truncated)
-        return self._last, float(reward), False, False, {}
+        return self._last, read_number("reward", reward), False, False, {}
 
 
 class Environments:

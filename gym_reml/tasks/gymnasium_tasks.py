@@ -59,6 +59,15 @@ class GymnasiumFamily(PolicyFamily):
         object.__setattr__(self, "_in_features", observation_size(environments.first.observation_space))
         object.__setattr__(self, "_distribution", action_distribution(environments.first.action_space))
 
+    def identity(self) -> dict[str, Any]:
+        """What the tasks depend on: not the environments made so far, but which they are."""
+        held = {name: value for name, value in super().identity().items() if name != "_environments"}
+        env, layers = self.environments.first, []
+        while isinstance(env, gym.Wrapper):
+            layers.append(type(env))
+            env = env.env
+        return held | {"layers": [*layers, type(env)], "spec": env.spec and (env.spec.id, env.spec.kwargs)}
+
     @property
     def environments(self) -> Environments:
         """Those that rollouts take place in."""
@@ -148,7 +157,8 @@ def _read_task(task: Any) -> dict[str, NDArray[Any]]:
     wrong = f"draw_task: gave {task!r}, must give a dict of finite numbers or arrays by name"
     if not isinstance(task, Mapping) or not task:
         raise ValueError(wrong)
-    arrays = {name: np.asarray(values) for name, values in task.items()}
+    # Copies: the next task may be written over this one.
+    arrays = {name: np.array(values) for name, values in task.items()}
     for values in arrays.values():
         if values.dtype.kind not in "biuf" or not np.isfinite(values).all():
             raise ValueError(wrong)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gym_reml.checks import check_places, is_integer
+from gym_reml.streams import NumberedGenerator
 from gym_reml.tasks.base import Batch, Forward, Generators, TaskFamily, Tasks
 
 
@@ -27,6 +28,7 @@ class Mixture(TaskFamily):
     """
 
     name: ClassVar[str] = "mixture"
+    varying_shots: ClassVar[bool] = True
 
     members: tuple[TaskFamily, ...] = ()
 
@@ -59,9 +61,22 @@ class Mixture(TaskFamily):
     def out_features(self) -> int:
         return self.members[0].out_features
 
+    @property
+    def task_count(self) -> int | None:
+        """All members' tasks together, if they are finite; training draws each member equally often all the same."""
+        counts = [member.task_count for member in self.members]
+        return None if None in counts else sum(filter(None, counts))
+
     def draw(self, generators: Generators) -> Tasks:
-        member = np.array([generator.integers(len(self.members)) for generator in generators])
-        return self._join(member, generators, lambda number, rows, chosen: self.members[number].draw(chosen))
+        chosen = [generator.integers(len(self.members)) for generator in generators]
+        places = self._places()
+        if places is not None:
+            generators = list(generators)
+            for row, generator in enumerate(generators):
+                if isinstance(generator, NumberedGenerator):
+                    chosen[row], number = places[generator.number % len(places)]
+                    generators[row] = NumberedGenerator(generator.bit_generator, number)
+        return self._join(np.array(chosen), generators, lambda number, rows, chosen: self.members[number].draw(chosen))
 
     def draw_given(self, parameters: Tasks, generators: Generators) -> Tasks:
         def draw(number: int, rows: NDArray[np.int64], chosen: Generators) -> Tasks:
@@ -89,6 +104,14 @@ class Mixture(TaskFamily):
                     column[rows] = drawn[name]
                 tasks[f"{number}.{name}"] = column
         return tasks
+
+    def _places(self) -> NDArray[np.int64] | None:
+        """Every task of finite members as (member, number), (tasks, 2), well mixed."""
+        counts = [member.task_count for member in self.members]
+        if None in counts:
+            return None
+        pairs = np.array([(number, task) for number, count in enumerate(counts) for task in range(count or 0)])
+        return np.random.default_rng(0).permutation(pairs)
 
     def support(self, tasks: Tasks, forward: Forward, generators: Generators) -> Batch:
         return self._gather(tasks, generators, lambda family, *data: family.support(data[0], forward, data[1]))

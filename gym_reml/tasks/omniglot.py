@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from gym_reml.checks import check_places
-from gym_reml.tasks.base import Batch, Forward, Generators, Tasks
+from gym_reml.checks import check_places, is_integer
+from gym_reml.tasks.base import Generators, Tasks
+from gym_reml.tasks.classes import ClassFamily
 from gym_reml.tasks.omniglot_data import (
     DRAWINGS,
     SIDE,
@@ -25,7 +24,6 @@ from gym_reml.tasks.omniglot_data import (
     find_archives,
     read_characters,
 )
-from gym_reml.tasks.supervised import Classification
 
 Images = NDArray[np.uint8]
 
@@ -41,12 +39,9 @@ DOMAINS: dict[str, Callable[[Images], Images]] = {
 }
 """What a task's images, (..., SIDE, SIDE) uint8 with ink 255 on 0, are turned into: the same shape and type."""
 
-POOL = 4
-"""Pixels a side of the patches whose mean ink the signal shows."""
-
 
 @dataclass(frozen=True)
-class Omniglot(Classification):
+class Omniglot(ClassFamily):
     """Each task tells `ways` characters apart; inputs are 28x28 images, flat, ink 1 on 0.
 
     Characters, and drawings within a task, are drawn without replacement: a query drawing is never a support drawing.
@@ -73,7 +68,6 @@ class Omniglot(Classification):
 
     name: ClassVar[str] = "omniglot"
 
-    ways: int = 5
     root: str | None = None
     download: bool = False
     split_by: str = "character"
@@ -86,10 +80,8 @@ class Omniglot(Classification):
         object.__setattr__(self, "domains", domains)
         object.__setattr__(self, "root", None if self.root is None else os.fspath(self.root))
         super().__post_init__()
-        for argument, least, most in (("ways", 2, float("inf")), ("shifts", 0, SIDE // 2)):
-            value = getattr(self, argument)
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or not least <= value <= most:
-                raise ValueError(f"{argument}={value!r}: must be an integer from {least} to {most}")
+        if not is_integer(self.shifts) or not 0 <= self.shifts <= SIDE // 2:
+            raise ValueError(f"shifts={self.shifts!r}: must be an integer from 0 to {SIDE // 2}")
         for argument in ("download", "rotations"):
             if not isinstance(getattr(self, argument), bool | np.bool_):
                 raise ValueError(f"{argument}={getattr(self, argument)!r}: must be true or false")
@@ -98,11 +90,9 @@ class Omniglot(Classification):
         unknown = [domain for domain in domains if domain not in DOMAINS]
         if unknown or not domains:
             raise ValueError(f"domains={domains!r}: must be one or more of {', '.join(map(repr, DOMAINS))}")
-        if self.queries % self.ways:
-            raise ValueError(f"queries={self.queries}: must be a multiple of ways={self.ways}")
-        if self.shots + self.queries // self.ways > DRAWINGS:
+        if self.most_shots + self.queries // self.ways > DRAWINGS:
             raise ValueError(
-                f"shots={self.shots} and queries={self.queries} need {self.shots} + {self.queries // self.ways} "
+                f"shots={self.shots} and queries={self.queries} need {self.most_shots} + {self.queries // self.ways} "
                 f"different drawings of each character (ways={self.ways}): there are {DRAWINGS}"
             )
         folder = data_root(self.root)
@@ -117,17 +107,30 @@ class Omniglot(Classification):
         archives: tuple[Archive, ...] = self.__dict__["_archives"]
         return read_characters(archives)
 
-    @property
-    def in_features(self) -> int:
-        return SIDE * SIDE
+    def identity(self) -> dict[str, Any]:
+        """What the tasks depend on: not where the archives lie, but the characters in them."""
+        characters = {"names": self.characters.names, "images": self.characters.images}
+        changes = [DOMAINS[domain] for domain in self.domains]
+        elsewhere = ("root", "download", "_archives")
+        held = {name: value for name, value in super().identity().items() if name not in elsewhere}
+        return held | characters | {"changes": changes}
 
     @property
-    def image_shape(self) -> tuple[int, int]:
+    def example_shape(self) -> tuple[int, int]:
         return SIDE, SIDE
 
     @property
-    def out_features(self) -> int:
-        return self.ways
+    def class_sizes(self) -> NDArray[np.int64]:
+        return np.full(len(self._members) * self._orientations, DRAWINGS)
+
+    @property
+    def _members(self) -> NDArray[np.int64]:
+        """The split's characters, positions in `characters`."""
+        return self.characters.members[self.split_by][self.split]
+
+    @property
+    def _orientations(self) -> int:
+        return 4 if self.rotations else 1
 
     def draw(self, generators: Generators) -> Tasks:
         """Draws one task per generator.
@@ -140,52 +143,17 @@ class Omniglot(Classification):
         Raises:
             ValueError: the split has fewer classes than `ways`.
         """
-        members = self.characters.members[self.split_by][self.split]
-        turns = 4 if self.rotations else 1
-        classes = len(members) * turns
-        if self.ways > classes:
+        members, turns = self._members, self._orientations
+        if self.ways > len(members) * turns:
             raise ValueError(
-                f"ways={self.ways}: the {self.split!r} split by {self.split_by} has {classes} classes "
+                f"ways={self.ways}: the {self.split!r} split by {self.split_by} has {len(members) * turns} classes "
                 f"({len(members)} of {len(self.characters.names)} characters, {turns} orientations)"
             )
-        rows = len(generators)
-        domain = np.empty(rows, dtype=np.int64)
-        chosen = np.empty((rows, self.ways), dtype=np.int64)
-        drawings = np.tile(np.arange(DRAWINGS), (rows, self.ways, 1))
-        for row, generator in enumerate(generators):
-            domain[row] = generator.integers(len(self.domains))
-            chosen[row] = generator.choice(classes, self.ways, replace=False)
-            generator.permuted(drawings[row], axis=1, out=drawings[row])
-        return {
-            "character": members[chosen // turns],
-            "turns": chosen % turns,
-            # From both ends, so that neither changes with the size of the other.
-            "support": drawings[..., : self.shots].copy(),
-            "query": drawings[..., ::-1][..., : self.queries // self.ways].copy(),
-            "domain": domain,
-        }
-
-    def support(self, tasks: Tasks, forward: Forward, generators: Generators) -> Batch:
-        """The support drawings.
-
-        Returns:
-            Inputs (n, ways * shots, 784) float32, targets (n, ways * shots) int64; `extras["signal"]`
-            (n, signal_size) float32, what `support_signal` shows.
-        """
-        images = self._images(tasks, tasks["support"], generators)
-        return self._batch(images, {"signal": torch.from_numpy(summary(images))})
-
-    def query(self, tasks: Tasks, forward: Forward, generators: Generators) -> Batch:
-        """The query drawings: inputs (n, queries, 784) float32, targets (n, queries) int64."""
-        return self._batch(self._images(tasks, tasks["query"], generators), {})
-
-    @property
-    def signal_size(self) -> int:
-        return (SIDE // POOL) ** 2 + 1
-
-    def support_signal(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """The support set's `summary`, (n, 50): it knows neither labels nor the order or number of drawings."""
-        return batch.extras["signal"]
+        # Drawn first: no character depends on how many domains there are.
+        domain = np.array([generator.integers(len(self.domains)) for generator in generators], dtype=np.int64)
+        tasks = super().draw(generators)
+        chosen = tasks.pop("class")
+        return {"character": members[chosen // turns], "turns": chosen % turns} | tasks | {"domain": domain}
 
     def describe(self, tasks: Tasks, row: int) -> dict[str, Any]:
         names = self.characters.names
@@ -200,17 +168,21 @@ class Omniglot(Classification):
 
     def check_parameters(self, parameters: Tasks) -> None:
         check_places("character", parameters["character"], len(self.characters.names))
-        check_places("turns", parameters["turns"], 4 if self.rotations else 1)
+        check_places("turns", parameters["turns"], self._orientations)
         check_places("domain", parameters["domain"], len(self.domains))
         classes = np.sort(4 * parameters["character"] + parameters["turns"], axis=1)
         if (classes[:, 1:] == classes[:, :-1]).any():
             raise ValueError("options: task: a character is there twice, in the same orientation")
 
-    def _images(self, tasks: Tasks, drawings: NDArray[np.int64], generators: Generators) -> Images:
-        """The drawings numbered `drawings` (n, ways, k) as the tasks show them, (n, ways * k, SIDE, SIDE)."""
-        rows, ways, count = drawings.shape
+    def draw_given(self, parameters: Tasks, generators: Generators) -> Tasks:
+        # All characters have as many drawings, so those of other characters will do.
+        return self.draw(generators) | parameters
+
+    def pick(self, tasks: Tasks, numbers: NDArray[np.int64], generators: Generators) -> Images:
+        """The drawings of these numbers (n, ways, k) as the tasks show them, (n, ways * k, SIDE, SIDE)."""
+        rows, ways, count = numbers.shape
         store = self.characters.images.reshape(-1, SIDE * SIDE)
-        index = tasks["character"][..., None] * DRAWINGS + drawings
+        index = tasks["character"][..., None] * DRAWINGS + numbers
         images = store.take(index.ravel(), axis=0).reshape(rows, ways, count, SIDE, SIDE)
         for turns in (1, 2, 3) if self.rotations else ():
             turned = tasks["turns"] == turns
@@ -226,12 +198,6 @@ class Omniglot(Classification):
                 images[chosen] = DOMAINS[domain](images[chosen])
         return images
 
-    def _batch(self, images: Images, extras: dict[str, Tensor]) -> Batch:
-        rows, points = images.shape[:2]
-        inputs = np.divide(images.reshape(rows, points, SIDE * SIDE), np.float32(255), dtype=np.float32)
-        targets = torch.arange(self.ways).repeat_interleave(points // self.ways).repeat(rows, 1)
-        return Batch(torch.from_numpy(inputs), targets, extras)
-
 
 def shifted(images: Images, offsets: NDArray[np.int64], most: int) -> Images:
     """A copy of the images (n, points, SIDE, SIDE), each moved by `most` - its offset, empty pixels coming in.
@@ -242,23 +208,3 @@ def shifted(images: Images, offsets: NDArray[np.int64], most: int) -> Images:
     framed = np.pad(images, ((0, 0), (0, 0), (most, most), (most, most)))
     windows = np.lib.stride_tricks.sliding_window_view(framed, (SIDE, SIDE), axis=(2, 3))
     return windows[np.arange(rows)[:, None], np.arange(points), offsets[..., 0], offsets[..., 1]]
-
-
-def summary(images: Images) -> NDArray[np.float32]:
-    """The mean image in patches, and how much neighbouring pixels differ, which tells permuted images.
-
-    Args:
-        images: (n, points, SIDE, SIDE) uint8.
-
-    Returns:
-        (n, 50) float32 in [0, 1]. Sums are of integers, so the order of the points changes no bit.
-    """
-    rows, points = images.shape[:2]
-    side = SIDE // POOL
-    total = images.sum(axis=1, dtype=np.int64)
-    patches = total.reshape(rows, side, POOL, side, POOL).sum(axis=(2, 4)).reshape(rows, side * side)
-    signed = images.astype(np.int16)
-    rough = sum(np.abs(np.diff(signed, axis=axis)).sum(axis=(1, 2, 3), dtype=np.int64)[:, None] for axis in (2, 3))
-    differences = 2 * SIDE * (SIDE - 1) * points
-    scaled = np.concatenate([patches / (points * POOL**2), rough / differences], axis=1)
-    return (scaled / 255).astype(np.float32)

@@ -189,7 +189,7 @@ def _checksum(archive: Archive) -> str:
 
 def _read_archive(path: str, known: Container[Name]) -> dict[Name, NDArray[np.uint8]]:
     """The drawings (DRAWINGS, SIDE * SIDE) of the characters in the archive at `path` that are not `known`."""
-    pillow = _pillow()
+    pillow = import_pillow("Omniglot")
     try:
         with zipfile.ZipFile(path) as archive:
             folders: dict[Name, list[str]] = {}
@@ -224,9 +224,14 @@ def _read_character(pillow: ModuleType, archive: zipfile.ZipFile, members: list[
     return (255 - images).reshape(DRAWINGS, SIDE * SIDE)
 
 
-def _pillow() -> ModuleType:
+def import_pillow(who: str) -> ModuleType:
+    """Pillow's `Image`.
+
+    Raises:
+        ImportError: it is missing; the message says who needs it.
+    """
     try:
         from PIL import Image
     except ImportError as error:
-        raise ImportError('Omniglot needs Pillow to read its images: pip install "gym-reml[render]"') from error
+        raise ImportError(f'{who} needs Pillow to read its images: pip install "gym-reml[render]"') from error
     return Image

@@ -61,7 +61,7 @@ class PolicyFamily(TaskFamily):
 
     fixed_data: ClassVar[bool] = False
 
-    shots: int = 20
+    shots: int | tuple[int, int] = 20
     queries: int = 20
     steps: int = 100
     discount: float = 0.99
@@ -104,7 +104,7 @@ class PolicyFamily(TaskFamily):
         return torch.from_numpy(drawn)
 
     def support(self, tasks: Tasks, forward: Forward, generators: Generators) -> Batch:
-        return self.batch(self.rollout(tasks, forward, generators, self.shots))
+        return self.batch(self.rollout(tasks, forward, generators, self.most_shots))
 
     def query(self, tasks: Tasks, forward: Forward, generators: Generators) -> Batch:
         return self.batch(self.rollout(tasks, forward, generators, self.queries))

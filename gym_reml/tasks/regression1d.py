@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gym_reml.tasks.base import Batch, Forward, Generators, Tasks, uniforms
+from gym_reml.tasks.base import WEIGHTS, Batch, Forward, Generators, Tasks, counted, uniforms
 from gym_reml.tasks.supervised import Regression
 
 INPUT_RANGE = (-5.0, 5.0)
@@ -30,6 +30,7 @@ class Regression1d(Regression):
     """
 
     ranges: ClassVar[Mapping[str, tuple[float, float]]]
+    varying_shots: ClassVar[bool] = True
     either_sign: ClassVar[frozenset[str]] = frozenset()
     """Parameters whose range is that of their size: half of the tasks have them negative (keeps them away from 0)."""
 
@@ -69,8 +70,13 @@ class Regression1d(Regression):
         return self.function(x, {name: values[:, None] for name, values in tasks.items()})
 
     def support(self, tasks: Tasks, forward: Forward, generators: Generators) -> Batch:
-        batch = self._points(tasks, generators, self.shots)
-        batch.extras = smoothing(batch.inputs, batch.targets)
+        batch = self._points(tasks, generators, self.most_shots)
+        counts = self.draw_counts(generators)
+        if counts is not None:
+            places, weights = counted(np.arange(self.most_shots), counts)
+            index = torch.from_numpy(places).unsqueeze(2)
+            batch = Batch(batch.inputs.gather(1, index), batch.targets.gather(1, index), {WEIGHTS: weights})
+        batch.extras |= smoothing(batch.inputs, batch.targets, batch.extras.get(WEIGHTS))
         return batch
 
     def query(self, tasks: Tasks, forward: Forward, generators: Generators) -> Batch:
@@ -79,14 +85,15 @@ class Regression1d(Regression):
     def _points(self, tasks: Tasks, generators: Generators, count: int) -> Batch:
         low, high = INPUT_RANGE
         x = low + (high - low) * uniforms(generators, count)
-        y = self.evaluate(tasks, x)
-        return Batch(
-            torch.from_numpy(x.astype(np.float32)).unsqueeze(2), torch.from_numpy(y.astype(np.float32)).unsqueeze(2)
-        )
+        with np.errstate(under="ignore"):  # what is too small for float32 becomes 0
+            y = self.evaluate(tasks, x).astype(np.float32)
+            x = x.astype(np.float32)
+        return Batch(torch.from_numpy(x).unsqueeze(2), torch.from_numpy(y).unsqueeze(2))
 
     def curve(self, tasks: Tasks, row: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         x = np.linspace(*INPUT_RANGE, 201)
-        return x, self.evaluate({name: values[[row]] for name, values in tasks.items()}, x[None])[0]
+        with np.errstate(under="ignore"):
+            return x, self.evaluate({name: values[[row]] for name, values in tasks.items()}, x[None])[0]
 
     @property
     def signal_size(self) -> int:
@@ -114,7 +121,7 @@ def checked_range(argument: str, value: Any) -> tuple[float, float]:
     return low, high
 
 
-def smoothing(inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+def smoothing(inputs: Tensor, targets: Tensor, point_weights: Tensor | None = None) -> dict[str, Tensor]:
     """What `support_signal` needs of a support set: the kernel smoother (n, 11, points), and the parts that stay.
 
     Everything is a mean over points: neither their order nor how often the whole set is repeated makes a difference.
@@ -122,8 +129,13 @@ def smoothing(inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
     # In numpy, whose calls on so little data cost half of what torch's do. In float64, where far points' weights do not
     # become denormal numbers, which are slow.
     x, y = inputs.numpy()[:, None, :, 0].astype(np.float64), targets.numpy()
-    weights = np.exp(np.square(GRID[:, None] - x) * (-0.5 / BANDWIDTH**2)) / inputs.shape[1]
+    weights = np.exp(np.square(GRID[:, None] - x) * (-0.5 / BANDWIDTH**2))
+    if point_weights is None:
+        weights /= inputs.shape[1]
+    else:
+        weights *= point_weights.numpy()[:, None]
     density = np.add.reduce(weights, axis=2)
-    smoother = (weights / (density + PRIOR_DENSITY)[:, :, None]).astype(np.float32)
-    static_signal = np.concatenate([(smoother @ y)[:, :, 0], density], axis=1, dtype=np.float32)
+    with np.errstate(under="ignore"):  # on the way to float32 far points' weights become 0, as they should
+        smoother = (weights / (density + PRIOR_DENSITY)[:, :, None]).astype(np.float32)
+        static_signal = np.concatenate([(smoother @ y)[:, :, 0], density], axis=1, dtype=np.float32)
     return {"smoother": torch.from_numpy(smoother), "static_signal": torch.from_numpy(static_signal)}

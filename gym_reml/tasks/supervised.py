@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gym_reml.tasks.base import Batch, TaskFamily
+from gym_reml.tasks.base import WEIGHTS, Batch, TaskFamily
 from gym_reml.workspace import constant
 
 
@@ -19,10 +19,15 @@ class Regression(TaskFamily):
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         residual = outputs - batch.targets
+        if WEIGHTS in batch.extras:
+            return (residual.square().mean(dim=2) * batch.extras[WEIGHTS]).sum(dim=1)
         share = constant(1.0 / (residual.shape[1] * residual.shape[2]), residual)
         return torch.linalg.vector_norm(residual, dim=(1, 2)).square() * share
 
     def output_gradient(self, outputs: Tensor, batch: Batch) -> Tensor:
+        if WEIGHTS in batch.extras:
+            weights = batch.extras[WEIGHTS].unsqueeze(2)
+            return (outputs - batch.targets) * weights * (2.0 / outputs.shape[2])
         return (outputs - batch.targets) * constant(2.0 / (outputs.shape[1] * outputs.shape[2]), outputs)
 
     def metrics(self, outputs: Tensor, batch: Batch, loss: Tensor) -> dict[str, Tensor]:
@@ -38,12 +43,19 @@ class Classification(TaskFamily):
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         log_probabilities = functional.log_softmax(outputs, dim=-1)
-        return -log_probabilities.gather(-1, batch.targets.unsqueeze(-1)).mean(dim=(1, 2))
+        own = log_probabilities.gather(-1, batch.targets.unsqueeze(-1))
+        if WEIGHTS in batch.extras:
+            return -(own.squeeze(2) * batch.extras[WEIGHTS]).sum(dim=1)
+        return -own.mean(dim=(1, 2))
 
     def output_gradient(self, outputs: Tensor, batch: Batch) -> Tensor:
         one_hot = functional.one_hot(batch.targets, outputs.shape[-1]).to(outputs.dtype)
+        if WEIGHTS in batch.extras:
+            return (torch.softmax(outputs, dim=-1) - one_hot) * batch.extras[WEIGHTS].unsqueeze(2)
         return (torch.softmax(outputs, dim=-1) - one_hot) / outputs.shape[1]
 
     def metrics(self, outputs: Tensor, batch: Batch, loss: Tensor) -> dict[str, Tensor]:
         correct = outputs.argmax(dim=-1) == batch.targets
+        if WEIGHTS in batch.extras:
+            return {"accuracy": (correct * batch.extras[WEIGHTS]).sum(dim=1)}
         return {"accuracy": correct.to(outputs.dtype).mean(dim=1)}
