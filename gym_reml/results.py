@@ -92,14 +92,21 @@ class Result:
     def check_same_tasks(self, other: Result) -> None:
         """Raises a ValueError unless the other result is on the same tasks, so that differences can be taken.
 
-        A warning says so where one of them has no fingerprint to tell: then only the family's name and plain arguments
-        are compared. Where both have none, that is all that there is.
+        Fingerprints decide. A warning says so where one of the two has none: then only the family's name and the plain
+        arguments that both know are compared. Where both have none, that is all that there is.
         """
-        for trait in ("family", "shots", "seed", "arguments"):
-            if getattr(self, trait) != getattr(other, trait):
+        own, theirs = dict(self.arguments), dict(other.arguments)
+        if bool(self.fingerprint) != bool(other.fingerprint):
+            own, theirs = (
+                {name: held[name] for name in held if name in own and name in theirs} for held in (own, theirs)
+            )
+        pairs = {trait: (getattr(self, trait), getattr(other, trait)) for trait in ("family", "shots", "seed")}
+        if not self.fingerprint or self.fingerprint != other.fingerprint:
+            pairs["arguments"] = own, theirs
+        for trait, (mine, its) in pairs.items():
+            if mine != its:
                 raise ValueError(
-                    f"other: its {trait} is {getattr(other, trait)!r}, not {getattr(self, trait)!r}; "
-                    "only results on the same tasks compare pairwise"
+                    f"other: its {trait} is {its!r}, not {mine!r}; only results on the same tasks compare pairwise"
                 )
         if bool(self.fingerprint) != bool(other.fingerprint):
             unknown = other if self.fingerprint else self
@@ -114,9 +121,9 @@ class Result:
                 f"differ in formulas, ranges, data, environments or classes (fingerprint {other.fingerprint}, not "
                 f"{self.fingerprint}); only results on the same tasks compare pairwise"
             )
-        own, theirs = self.diverged.shape[1], other.diverged.shape[1]
-        if own != theirs:
-            raise ValueError(f"other: has {theirs} tasks, not {own}")
+        count, wanted = other.diverged.shape[1], self.diverged.shape[1]
+        if count != wanted:
+            raise ValueError(f"other: has {count} tasks, not {wanted}")
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the result as JSON, in one piece."""

@@ -341,6 +341,12 @@ def test_results_without_a_fingerprint_compare_as_formerly_and_with_a_word() -> 
     old = dataclasses.replace(own, learner="old", fingerprint="")
     with pytest.warns(UserWarning, match="'old' on 'sinusoid' was saved without its family's fingerprint"):
         own.minus(old, 1)
+    # Versions may know of arguments that others do not.
+    older = dataclasses.replace(old, arguments={"queries": 50, "gone": 1})
+    with pytest.warns(UserWarning, match="saved without"):
+        older.minus(own, 1)
+    with pytest.raises(ValueError, match=r"^other: its arguments is"):
+        own.minus(dataclasses.replace(old, arguments={"queries": 9}), 1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert old.minus(old, 1)[0] == 0.0

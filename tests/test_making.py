@@ -226,17 +226,20 @@ def test_limits_may_be_lifted_and_must_make_sense(env_id: str) -> None:
 @pytest.mark.parametrize("env_id", [*BOXES, "Limited-v0"])
 def test_sb3_is_told_of_time_limits(env_id: str) -> None:
     arguments = {} if env_id == "Limited-v0" else {"max_episode_steps": 3, **LONG[env_id]}
-    envs: Any = make_vec_env(env_id, n_envs=2, seed=0, **arguments)
-    envs.reset()
-    for step in range(1, 7):
-        actions = np.stack([envs.action_space.sample() for _ in range(2)])
-        observation, _, done, infos = envs.step(actions)
+    envs, endless = (
+        make_vec_env(env_id, n_envs=2, seed=0, **(arguments | limit)) for limit in ({}, {"max_episode_steps": -1})
+    )
+    envs.reset(), endless.reset()
+    for step, actions in enumerate(sample_actions(face_of(envs).action_space, 6), start=1):
+        _, _, done, infos = envs.step(actions)
+        unbroken: Any = endless.step(actions)[0]
         assert done.tolist() == [step % 3 == 0] * 2
         for row, info in enumerate(infos):
             assert info.get("TimeLimit.truncated") == (True if done[row] else None)
             if done[row]:
                 assert info["episode"]["l"] == 3
-                assert not np.array_equal(info["terminal_observation"], observation[row])
+            if step == 3:
+                np.testing.assert_array_equal(info["terminal_observation"], unbroken[row])
 
 
 # -- lists of frames -------------------------------------------------------------------------------------------------

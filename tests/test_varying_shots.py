@@ -211,7 +211,7 @@ class Sure(Own):
 def test_who_cannot_says_so() -> None:
     for name in ("navigation", *(name for name, kind in FAMILIES.items() if not kind.fixed_data)):
         if not FAMILIES[name].__module__.endswith("mujoco"):
-            with pytest.raises(ValueError, match=rf"^shots=\(2, 5\): '{name}' takes one number for all tasks"):
+            with pytest.raises(ValueError, match=rf"^shots=\(2, 5\): '{name}' takes one number for all tasks$"):
                 make_family(name, shots=(2, 5))
     with pytest.raises(
         ValueError, match=r"^shots=\(2, 5\): 'own' takes one .* \(its own loss may count all points alike\)"

@@ -127,7 +127,7 @@ class TaskFamily(Fingerprinted, ABC):
         declared = next(place for place, kind in enumerate(kinds) if "varying_shots" in vars(kind))
         unsure = [name for kind in kinds[:declared] for name in WEIGHING if name in vars(kind)]
         if not self.varying_shots or unsure:
-            why = f" (its own {', '.join(unsure)} may count all points alike)" if unsure else ""
+            why = f" (its own {', '.join(unsure)} may count all points alike)" if self.varying_shots else ""
             raise ValueError(f"shots={self.shots!r}: {self.name!r} takes one number for all tasks{why}")
         return int(self.shots[0]), int(self.shots[1])
 

@@ -44,7 +44,9 @@ class Absorbing(gym.Wrapper):
             return self._last, 0.0, False, False, {}
         self._last, reward, terminated, truncated, _ = self.env.step(action)
         self.over = bool(terminated or truncated)
-        return self._last, read_number("reward", reward), False, False, {}
+        # Nearly always one already: reading it takes longer than many a step.
+        reward = reward if isinstance(reward, float) else read_number("reward", reward)
+        return self._last, reward, False, False, {}
 
 
 class Environments:
