@@ -1,1 +1,1 @@
-"""Meta-learners: recipes run from a checkout, one a file."""
+"""Meta-learners and their commands, one a file. A wheel installs this folder as `gym_reml_agents`."""

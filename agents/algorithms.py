@@ -50,6 +50,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 """Hyper-parameters that differ from the libraries' defaults."""
 
+WITH_LEARNING_RATE = tuple(name for name in ENCODINGS if name != "ARS")
+"""Algorithms that are given a recipe's learning rate. ARS, which has no gradient, keeps the library's."""
+
 
 def encoding_of(algorithm: str, design: Design) -> str:
     """The encoding of actions that suits an algorithm and what there is to decide."""
@@ -61,6 +64,14 @@ def settings_of(algorithm: str, design: Design) -> dict[str, Any]:
     # The libraries write into the dictionaries they are given.
     settings = deepcopy(SETTINGS[algorithm])
     return settings | {name: value for name, value in design.settings.items() if name in settings}
+
+
+def full_settings(algorithm: str, design: Design, n_envs: int, learning_rate: float) -> dict[str, Any]:
+    """The same, and those that depend on the number of environments and on the recipe."""
+    settings = settings_of(algorithm, design)
+    if "n_steps" in settings and algorithm != "A2C":
+        settings["batch_size"] = settings["n_steps"] * n_envs // MINI_BATCHES
+    return settings | ({"learning_rate": learning_rate} if algorithm in WITH_LEARNING_RATE else {})
 
 
 def make_agent(
@@ -76,7 +87,7 @@ def make_agent(
     policy: Any = (
         "MlpLstmPolicy" if algorithm == "RecurrentPPO" else "LinearPolicy" if algorithm == "ARS" else "MlpPolicy"
     )
-    settings = settings_of(algorithm, design)
+    settings = full_settings(algorithm, design, env.num_envs, learning_rate)
     looks = settings.get("policy_kwargs", {})
     if design.hybrid and algorithm in HYBRID:
         policy = RecurrentHybridPolicy if algorithm == "RecurrentPPO" else HybridPolicy
@@ -86,10 +97,8 @@ def make_agent(
         looks |= {"features_extractor_class": ReadParts, "features_extractor_kwargs": {"index": index}}
     if looks:
         settings["policy_kwargs"] = looks
-    if "n_steps" in settings and algorithm != "A2C":
-        settings["batch_size"] = settings["n_steps"] * env.num_envs // MINI_BATCHES
-    if algorithm != "ARS":
-        settings |= {"learning_rate": LinearSchedule(learning_rate)}
+    if algorithm in WITH_LEARNING_RATE:
+        settings["learning_rate"] = LinearSchedule(learning_rate)
     return find_algorithm(algorithm)(policy, env, seed=seed, device="cpu", tensorboard_log=log_folder, **settings)
 
 

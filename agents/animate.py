@@ -5,36 +5,30 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import gymnasium as gym
 import numpy as np
 import torch
-import tyro
 from numpy.typing import NDArray
 from PIL import Image
 
 import gym_reml
 from gym_reml.files import write_file
-from gym_reml.learner import Learner
 
-from .command import run_command
-from .families import family_of
-from .runs import Run
-from .train import config_of
+from .command import check_options, default_is, run_command
+from .evaluate import LearnerChoice
 
 FRAME_MILLISECONDS = 900
 LAST_FRAME_MILLISECONDS = 2200
 
 
 @dataclass(frozen=True)
-class Config:
-    """Writes an animated GIF of some episodes of a finished run's learner on held-out tasks."""
+class Config(LearnerChoice):
+    """Writes an animated GIF of some episodes of a learner on held-out tasks."""
 
-    run: tyro.conf.Positional[Path]
-    """run directory of a finished training"""
-    out: Path | None = None
-    """file to write, by default episode.gif in the run directory"""
+    out: Annotated[Path | None, default_is("RUN/episode.gif")] = None
+    """file to write"""
     episodes: int = 3
     """how many episodes"""
     seed: int = 0
@@ -44,14 +38,12 @@ class Config:
 def main(config: Config) -> None:
     """Plays the episodes and writes the animation."""
     torch.set_num_threads(1)
-    if config.episodes < 1:
-        raise ValueError(f"--episodes {config.episodes}: must be at least 1")
-    run = Run(config.run)
-    learner = Learner.load(run.folder / "learner")
+    check_options(config, episodes=1, seed=0)
+    learner, family = config.learner_and_family()
+    family = family.replace(split="test")
     arguments = dict(learner.arguments)
-    action = arguments.pop("action")
+    action = arguments.pop("action", "box")
     env_id = next(env_id for env_id, encoding in gym_reml.ENVIRONMENTS.items() if encoding == action)
-    family = family_of(config_of(run)).replace(split="test")
     env = gym.make(env_id, family=family, pool=learner.pool, render_mode="rgb_array", **arguments)
 
     def masks() -> NDArray[np.bool_]:
@@ -68,7 +60,7 @@ def main(config: Config) -> None:
             observation, _, ended, _, _ = env.step(actions[0])
             frames.append(env.render())
             durations.append(LAST_FRAME_MILLISECONDS if ended else FRAME_MILLISECONDS)
-    out = config.out or run.folder / "episode.gif"
+    out = config.out or config.run / "episode.gif"
     first, *others = (Image.fromarray(np.asarray(frame)).quantize(64) for frame in frames)
     shown: dict[str, Any] = {"save_all": True, "append_images": others, "duration": durations, "loop": 0}
     write_file(out, partial(first.save, format="gif", optimize=True, **shown))

@@ -31,7 +31,7 @@ WIDTH, LAYERS, QUERIES, STEP_SIZE, CLIP_NORM = 40, 8, 50, 0.01, 10.0
 ACTIONS = 64  # drawn beforehand for each row, and used in turn
 
 
-@dataclass
+@dataclass(frozen=True)
 class Config:
     """What to measure, and for how long."""
 

@@ -22,7 +22,7 @@ from .command import run_command
 ACTIONS = 64  # drawn beforehand, and used in turn
 
 
-@dataclass
+@dataclass(frozen=True)
 class Config:
     """What to measure, and for how long."""
 

@@ -113,7 +113,7 @@ def train(problem: Problem) -> Learner:
     """The pool learns by the meta-gradient through structures found with few proposals, from hot to cold."""
     recipe, family = problem.recipe, problem.training_family
     steps, initial = recipe.horizon, recipe.initial_layers
-    pool = fresh_pool(problem).with_rates("scalar", 0.01 if recipe.metric == "mse" else 0.4)
+    pool = fresh_pool(problem).with_rates("scalar", 0.01 if problem.functions else 0.4)
     candidates = np.arange(len(initial) + 1, recipe.layers + 1)
     policy = Annealing(recipe.layers, candidates, recipe.depth - len(initial), problem.seed)
     mdp = recipe_process(problem, pool)

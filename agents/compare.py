@@ -6,12 +6,12 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from rich import print as show
 
 from .benchmarks import BENCHMARKS
-from .command import check_options, run_command
+from .command import check_options, default_is, run_command
 from .jobs import Job
 from .learners import LEARNERS
 from .rows import Row, merge_rows
@@ -38,23 +38,34 @@ class Config:
     family: Name = "sinusoid"
     """the benchmark; "all" is the whole of docs/results (hours)"""
     shots: int | None = None
-    """support points of a task; by default each of the benchmark's numbers in turn"""
-    learners: tuple[LearnerName, ...] = ()
-    """who takes part; by default all of the benchmark's"""
+    """support points of a task"""
+    learners: Annotated[tuple[LearnerName, ...], default_is("all of the benchmark's")] = ()
+    """who takes part"""
     seeds: int | None = None
     """trainings of each"""
     tasks: int | None = None
-    """training tasks that each may draw; by default as many as REML's recipe does"""
+    """training tasks that each may draw"""
     evaluation_tasks: int | None = None
     """held-out tasks"""
     workers: int = 1
     """trainings side by side, each on a core of its own"""
     run: Path = Path("runs/compare")
     """run directory"""
-    results: Path | None = None
-    """folder of the result files that the rows are merged into; by default the run directory"""
+    results: Annotated[Path | None, default_is("the run directory")] = None
+    """folder of the result files that the rows are merged into"""
     quick: bool = False
     """everything tiny: shows that it works, not what it is worth"""
+
+    def implied(self) -> dict[str, str]:
+        """What the benchmark implies, for `--help`."""
+        if self.family == "all":
+            return dict.fromkeys(("shots", "seeds", "tasks", "evaluation_tasks"), "each benchmark's own")
+        benchmark = BENCHMARKS[self.family]
+        everyone = f"{' and '.join(map(str, benchmark.shots))}, by the benchmark {self.family}"
+        tasks = QUICK_TASKS if self.quick else "as many as REML draws"
+        seeds = QUICK_SEEDS if self.quick else benchmark.seeds
+        evaluated = QUICK_EVALUATION_TASKS if self.quick else benchmark.evaluation_tasks
+        return {"shots": everyone, "seeds": f"{seeds}", "tasks": f"{tasks}", "evaluation_tasks": f"{evaluated}"}
 
 
 def jobs_of(config: Config) -> list[Job]:

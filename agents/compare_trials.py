@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from rich import print as show
 
-from .command import check_options, run_command
+from .command import check_options, default_is, program, run_command
 from .compare import table_of
 from .rl2_recipes import Setting
 from .rows import Row, make_row, merge_rows
@@ -57,19 +57,28 @@ class Config:
     seeds: int | None = None
     """trainings of each setting, and generators of each policy that draws"""
     total_steps: int | None = None
-    """environment steps of a training; by default the recipe's"""
+    """environment steps of a training"""
     trials: int | None = None
     """held-out trials"""
     run: Path = Path("runs/trials")
     """run directory"""
-    results: Path | None = None
-    """folder of the result file that the rows are merged into; by default the run directory"""
+    results: Annotated[Path | None, default_is("the run directory")] = None
+    """folder of the result file that the rows are merged into"""
     quick: bool = False
     """everything tiny: shows that it works, not what it is worth"""
 
+    def implied(self) -> dict[str, str]:
+        """What goes without saying, for `--help`."""
+        total_steps, trials = replace(self, total_steps=None, trials=None).budget
+        return {
+            "seeds": f"{QUICK_SEEDS if self.quick else SEEDS}",
+            "total_steps": "each setting's own" if total_steps is None else f"{total_steps}",
+            "trials": f"{trials}",
+        }
+
     def command(self, seeds: int) -> str:
         """What makes the rows, with that many seeds."""
-        parts = [f"python -m agents.compare_trials --table {self.table}"]
+        parts = [f"{program('compare_trials')} --table {self.table}"]
         if seeds != SEEDS:
             parts.append(f"--seeds {seeds}")
         total_steps, trials = self.budget

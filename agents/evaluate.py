@@ -1,20 +1,23 @@
-"""Evaluates a finished run on any family: `python -m agents.evaluate RUN --family linear`."""
+"""Evaluates a finished run or a saved learner on any family: `python -m agents.evaluate RUN --family linear`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import Annotated
 
 import torch
 import tyro
+from gymnasium.spaces import flatdim
 
+from gym_reml.envs.setup import make_setup
 from gym_reml.files import file_name, write_folder
 from gym_reml.learner import Learner
-from gym_reml.tasks import make_family
+from gym_reml.tasks.base import TaskFamily
 
-from .command import run_command
-from .families import Family, family_of, parse_arguments
+from .command import check_options, default_is, run_command
+from .families import FamilyChoice, FamilyOrNone, family_of, named_family, parse_arguments
 from .recipes import recipe_for
 from .report import compare_with_controls, plot_examples, write_report
 from .runs import Run
@@ -22,23 +25,87 @@ from .train import config_of
 
 
 @dataclass(frozen=True)
-class Config:
-    """Compares a run's meta-learner with training from scratch and with its controls."""
+class LearnerChoice:
+    """A configuration that names a trained learner, and a family for it."""
 
-    run: tyro.conf.Positional[Path]
-    """run directory of a finished training"""
-    family: Family | None = None
-    """family of tasks; by default the one it was trained on"""
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    """run directory of a finished training, or the folder of a saved learner"""
+    family: Annotated[FamilyOrNone, default_is("the one it was trained on, which RUN must tell")] = None
+    """family of tasks, or MODULE:FAMILY"""
     family_kwargs: str = "{}"
     """further arguments of the family, as JSON"""
-    shots: int | None = None
-    """support points of a task; by default as in training"""
+    shots: Annotated[int | None, default_is("as in training")] = None
+    """support points of a task"""
+
+    def trained_on(self) -> FamilyChoice | None:
+        """What the learner was trained on, if its folder or the run directory around it tells."""
+        for folder in (self.run, self.run.resolve().parent):
+            if (folder / "config.json").is_file():
+                return config_of(Run(folder))
+        return None
+
+    def learner(self) -> Learner:
+        """The learner.
+
+        Raises:
+            FileNotFoundError: neither a run directory nor a learner.
+            ValueError: a run that is not finished, or a damaged learner.
+        """
+        if not self.run.is_dir():
+            raise FileNotFoundError(f"{self.run}: no such folder")
+        if not (self.run / "config.json").is_file():
+            return Learner.load(self.run)
+        Run(self.run)
+        if not (self.run / "learner").is_dir():
+            raise FileNotFoundError(f"{self.run}: has no learner yet; finish the training by --resume {self.run}")
+        return Learner.load(self.run / "learner")
+
+    def chosen_family(self) -> TaskFamily:
+        """The family to play.
+
+        Raises:
+            ValueError: none is named, and the folder tells none.
+        """
+        trained, arguments = self.trained_on(), parse_arguments(self.family_kwargs)
+        if trained is None:
+            if self.family is None:
+                raise ValueError(f"--family: must be given, as {self.run} does not tell what it was trained on")
+            return family_of(FamilyChoice(self.family, self.family_kwargs, self.shots))
+        if self.family in (None, trained.family):
+            family = named_family(trained.family, parse_arguments(trained.family_kwargs) | arguments)
+        else:
+            family = named_family(self.family, arguments)
+        return family.replace(shots=family_of(trained).shots if self.shots is None else self.shots)
+
+    def learner_and_family(self) -> tuple[Learner, TaskFamily]:
+        """Both, which fit each other.
+
+        Raises:
+            ValueError: the learner was trained on other observations.
+        """
+        learner, family = self.learner(), self.chosen_family()
+        shown = flatdim(make_setup(1, family=family, pool=learner.pool, **learner.arguments).space)
+        taken = getattr(learner.policy, "observation_space", None)
+        if taken is not None and flatdim(taken) != shown:
+            raise ValueError(
+                f"--family {self.family}: {family.name} shows an agent {shown} numbers, and this one was trained on "
+                f"{flatdim(taken)}; it can play families of the kind that it was trained on"
+            )
+        return learner, family
+
+
+@dataclass(frozen=True)
+class Config(LearnerChoice):
+    """Compares a meta-learner with training from scratch and with its controls."""
+
     tasks: int = 600
     """held-out tasks"""
     seed: int = 0
     """of the first task"""
     full: bool = False
     """also try every composition of layers (best composition, oracle)"""
+    out: Annotated[Path | None, default_is("a new one in RUN/evaluations")] = None
+    """folder to write to"""
 
 
 def unused(folder: Path) -> Path:
@@ -50,22 +117,14 @@ def unused(folder: Path) -> Path:
 def main(config: Config) -> None:
     """Evaluates and reports."""
     torch.set_num_threads(1)
-    for name in ("tasks", "seed"):
-        if getattr(config, name) < {"tasks": 2, "seed": 0}[name]:
-            raise ValueError(f"--{name} {getattr(config, name)}: too small")
-    run = Run(config.run)
-    trained_on = family_of(config_of(run))
-    arguments = parse_arguments(config.family_kwargs)
-    if config.family is None or config.family == trained_on.name:
-        family = make_family(trained_on, **arguments)
-    else:
-        family = make_family(config.family, **arguments).replace(shots=trained_on.shots)
-    if config.shots is not None:
-        family = family.replace(shots=config.shots)
-    learner = Learner.load(run.folder / "learner")
+    check_options(config, tasks=2, seed=0)
+    (learner, family), trained = config.learner_and_family(), config.trained_on()
     results = compare_with_controls(learner, family, config.tasks, config.seed, full=config.full)
-    folder = unused(run.folder / "evaluations" / file_name(f"{family.name}-{family.shots}-shot"))
-    title = f"{family.name}, {family.shots_in_words}, trained on {trained_on.name}"
+    name = file_name(f"{family.name}-{family.shots_in_words.removesuffix('s')}".replace(" ", "-"))
+    if config.out is not None and config.out.exists():
+        raise FileExistsError(f"{config.out}: exists already; choose another --out")
+    folder = config.out or unused(config.run / "evaluations" / name)
+    title = f"{family.name}, {family.shots_in_words}" + ("" if trained is None else f", trained on {trained.family}")
     with write_folder(folder) as part:
         write_report(results, recipe_for(family).metric, part, title=title)
         plot_examples(learner, family, part / "examples.png", seed=config.seed)

@@ -3,43 +3,144 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from importlib import import_module
+from inspect import isabstract, isclass, signature
+from operator import attrgetter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from tyro.constructors import PrimitiveConstructorSpec
 
 from gym_reml.tasks import FAMILIES, make_family
 from gym_reml.tasks.base import TaskFamily
 
-from .recipes import recipe_for
+from .recipes import Recipe, recipe_for
+
+
+def family_option(names: Iterable[str]) -> Any:
+    """How a command line takes one of these names, or MODULE:FAMILY."""
+    names = tuple(names)
+
+    def read(words: list[str]) -> str:
+        if ":" not in words[0] and words[0] not in names:
+            raise ValueError(f"{words[0]!r}: must be one of {', '.join(names)}, or MODULE:FAMILY")
+        return words[0]
+
+    return Annotated[
+        str | None,
+        PrimitiveConstructorSpec(
+            nargs=1,
+            metavar=f"{{{','.join(names)}}}|MODULE:FAMILY",
+            instance_from_str=read,
+            is_instance=lambda value: value is None or isinstance(value, str),
+            str_from_instance=lambda value: [str(value)],
+        ),
+    ]
+
 
 if TYPE_CHECKING:
     Family = str
+    FamilyOrNone = str | None
 else:
     # The command line lists the choices, whatever they are by now.
-    Family = Literal[tuple(FAMILIES)]
+    Family = FamilyOrNone = family_option(FAMILIES)
 
 
-class Choice(Protocol):
-    """A configuration that names a family."""
+@dataclass(frozen=True)
+class FamilyChoice:
+    """A configuration that names a family of tasks."""
 
-    @property
-    def family(self) -> str:
-        """Its name."""
-        ...
-
-    @property
-    def family_kwargs(self) -> str:
-        """Its further arguments, as JSON."""
-        ...
-
-    @property
-    def shots(self) -> int | None:
-        """Support points of a task, None for the recipe's."""
-        ...
+    family: Family = "sinusoid"
+    """family of tasks; MODULE:FAMILY is your own: a TaskFamily in a module here or installed, or what makes one"""
+    family_kwargs: str = "{}"
+    """further arguments of the family, as JSON, such as '{"domains": ["identity", "inverted"]}'"""
+    shots: int | None = None
+    """support points of a task (per class where there are classes)"""
 
 
-def family_of(choice: Choice) -> TaskFamily:
-    """The family that a configuration names."""
-    family = make_family(choice.family, **parse_arguments(choice.family_kwargs))
-    return family.replace(shots=recipe_for(family).shots if choice.shots is None else choice.shots)
+def family_of(choice: FamilyChoice) -> TaskFamily:
+    """The family that a configuration names, with the shots it asks for.
+
+    Without a number, families of the package have their recipe's, and others their own.
+    """
+    family = named_family(choice.family, parse_arguments(choice.family_kwargs))
+    if choice.shots is not None:
+        return family.replace(shots=choice.shots)
+    return family if is_own(choice.family) else family.replace(shots=recipe_for(family).shots)
+
+
+def implied_by_family(choice: FamilyChoice) -> tuple[Recipe, int | tuple[int, int]]:
+    """The recipe of the family that a configuration names, and the shots where no number is asked for.
+
+    Of a family of the package whose data is not there, or whose arguments are wrong, what its class implies.
+    """
+    try:
+        family = family_of(replace(choice, shots=None))
+    except (ValueError, OSError):
+        if is_own(choice.family):
+            raise
+        recipe = recipe_for(FAMILIES[choice.family])
+        return recipe, recipe.shots
+    return recipe_for(family), family.shots
+
+
+def is_own(name: str) -> bool:
+    """Whether it is MODULE:FAMILY."""
+    return ":" in name
+
+
+def named_family(name: str, arguments: dict[str, Any]) -> TaskFamily:
+    """The family of a name, or of MODULE:FAMILY, for training.
+
+    Raises:
+        ValueError: something else than a family; the message says what was found, or what the choices are.
+        ImportError: a module that is not there, or that imports one that is not there.
+    """
+    if not is_own(name):
+        return make_family(name, **arguments)
+    thing = _find(name)
+    if not isinstance(thing, TaskFamily):
+        if not callable(thing) or isabstract(thing):
+            raise ValueError(f"--family {name}: {thing!r} is no TaskFamily, and nothing that makes one")
+        try:
+            signature(thing).bind(**arguments)
+        except TypeError as error:
+            raise ValueError(f"--family {name}: does not take --family-kwargs {arguments} ({error})") from error
+        thing, arguments = thing(**arguments), {}
+        if not isinstance(thing, TaskFamily):
+            raise ValueError(f"--family {name}: gave {thing!r}, which is no TaskFamily")
+    if not isinstance(getattr(thing, "name", None), str):
+        raise ValueError(f"--family {name}: {type(thing).__name__} lacks the class attribute `name`, a text")
+    return make_family(thing, **arguments, split="train")
+
+
+def _find(name: str) -> Any:
+    """The attribute of a module that MODULE:FAMILY names."""
+    module_name, _, attribute = name.partition(":")
+    if not all(part.isidentifier() for part in f"{module_name}.{attribute}".split(".")):
+        raise ValueError(f"--family {name}: must be MODULE:FAMILY, such as my_module:my_family")
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    try:
+        module = import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise ImportError(f"--family {name}: {module_name} needs a module that is missing ({error})") from error
+        raise ImportError(f"--family {name}: no module {error.name!r}, neither in {folder} nor installed") from error
+    try:
+        return attrgetter(attribute)(module)
+    except AttributeError as error:
+        found = [key for key, value in vars(module).items() if _is_family(value)]
+        there = f"; families there: {', '.join(found)}" if found else ""
+        raise ValueError(f"--family {name}: {module_name} has no {attribute!r}{there}") from error
+
+
+def _is_family(value: Any) -> bool:
+    return isinstance(value, TaskFamily) or (isclass(value) and issubclass(value, TaskFamily) and not isabstract(value))
 
 
 def parse_arguments(text: str) -> dict[str, Any]:

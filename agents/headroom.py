@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import gymnasium as gym
 import numpy as np
@@ -29,13 +29,13 @@ from gym_reml.results import Result, half_width
 from gym_reml.sb3 import HybridPolicy, make_vec_env
 from gym_reml.spaces import ActionEncoding
 
-from .command import run_command
+from .command import default_is, run_command
 
 HORIZON = 5
 STEPS = tuple(range(1, HORIZON + 1))
 
 
-@dataclass
+@dataclass(frozen=True)
 class Config:
     """Mean episode returns on the default environment."""
 
@@ -45,7 +45,7 @@ class Config:
     """of the agents"""
     agents: tuple[str, ...] = ("ppo-box", "ppo-hybrid-policy", "ppo-multidiscrete", "dqn-discrete", "sac-box")
     """which agents to train"""
-    out: Path | None = None
+    out: Annotated[Path | None, default_is("nowhere")] = None
     """where to write the figures as JSON"""
 
 

@@ -17,6 +17,7 @@ from gym_reml.tasks.base import TaskFamily
 from gym_reml.tasks.policy import PolicyFamily
 
 from .benchmarks import BENCHMARKS
+from .command import program
 from .learners import LEARNERS
 from .problem import Problem, count_parameters
 from .recipes import recipe_for
@@ -78,7 +79,7 @@ class Job(StoredJob):
     def command(self) -> str:
         """What trains and evaluates this learner, with all seeds up to this one."""
         benchmark = BENCHMARKS[self.benchmark]
-        parts = [f"python -m agents.compare --family {self.benchmark} --shots {self.shots} --learners {self.learner}"]
+        parts = [f"{program('compare')} --family {self.benchmark} --shots {self.shots} --learners {self.learner}"]
         if self.seed + 1 != benchmark.seeds:
             parts.append(f"--seeds {self.seed + 1}")
         if self.tasks is not None:

@@ -53,7 +53,7 @@ def settings_for(problem: Problem, steps: int) -> Settings:
     """A fixed or one learned rate for functions; for images, under layer norm, one a layer and step."""
     if steps < 1:
         raise ValueError(f"--steps {steps}: must be at least 1")
-    if problem.recipe.metric == "mse":
+    if problem.functions:
         return Settings(steps, rates=None if steps == 1 else "scalar")
     return Settings(steps, rates="step", rate=0.4, learning_rate=1e-2)
 

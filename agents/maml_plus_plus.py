@@ -52,7 +52,7 @@ class Config(RivalConfig):
 def train(problem: Problem, parts: Config = Config()) -> Learner | Ensemble:
     """Initial weights and step sizes, by the parts of the method that are switched on."""
     shape = own_shape(problem.recipe)
-    normalised = problem.recipe.metric != "mse"
+    normalised = not problem.functions
     settings = settings_for(problem, STEPS)
     settings = replace(settings, rates="step" if parts.per_step_rates else "scalar")
     if normalised:

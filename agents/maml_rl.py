@@ -12,6 +12,7 @@ from gym_reml.tasks import FAMILIES
 from gym_reml.tasks.policy import PolicyFamily
 
 from .command import run_command
+from .families import family_option
 from .policy_gradient import meta_learn_policies, with_inner_rates
 from .problem import Problem, own_shape
 from .recipes import POLICY_BATCH
@@ -20,7 +21,7 @@ from .rival import RivalConfig
 if TYPE_CHECKING:
     PolicyName = str
 else:
-    PolicyName = Literal[tuple(name for name, family in FAMILIES.items() if issubclass(family, PolicyFamily))]
+    PolicyName = family_option(name for name, family in FAMILIES.items() if issubclass(family, PolicyFamily))
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Config(RivalConfig):
     """A policy from which one policy-gradient step on a task's own trajectories reaches far."""
 
     family: PolicyName = "navigation"
-    """family of policies"""
+    """family of policies; MODULE:FAMILY is your own: a TaskFamily in a module here or installed, or what makes one"""
     surrogate: Literal["lvc", "dice", "first_order"] = "lvc"
     """the inner loss: which terms of the meta-gradient are kept"""
     outer: Literal["adam", "ppo", "trpo"] = "adam"
@@ -38,6 +39,8 @@ class Config(RivalConfig):
 
     def learner(self, problem: Problem) -> Learner:
         """What this command trains."""
+        if not isinstance(problem.family, PolicyFamily):
+            raise ValueError(f"--family {self.family}: must be a family of policies (a PolicyFamily)")
         return train(problem, self.surrogate, self.outer)
 
 

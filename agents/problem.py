@@ -14,6 +14,7 @@ from gym_reml.objective import Objective
 from gym_reml.pool import LayerPool
 from gym_reml.streams import many_streams
 from gym_reml.tasks.base import TaskFamily
+from gym_reml.tasks.policy import PolicyFamily
 
 from .recipes import Recipe
 
@@ -42,6 +43,11 @@ class Problem:
             raise ValueError(f"tasks={self.tasks!r}: must be a positive integer")
         if self.seed < 0:
             raise ValueError(f"seed={self.seed!r}: must not be negative")
+
+    @property
+    def functions(self) -> bool:
+        """Whether networks are functions to fit: no policies, and no classes whose numbers mean nothing."""
+        return not (isinstance(self.family, PolicyFamily) or self.family.exchangeable_outputs)
 
     @property
     def training_family(self) -> TaskFamily:
@@ -120,7 +126,7 @@ def own_shape(recipe: Recipe) -> Shape:
 
 def usual_shape(problem: Problem) -> Shape:
     """What the literature takes: MAML's network for functions; for images REML's own shape, as wide as theirs."""
-    return CLASSIC if problem.recipe.metric == "mse" else own_shape(problem.recipe)
+    return CLASSIC if problem.functions else own_shape(problem.recipe)
 
 
 def count_parameters(learner: Learner | Ensemble) -> int:

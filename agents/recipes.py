@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, Literal
 
+from torch import Tensor
+
+from gym_reml.kinds import LAYER_KINDS
+from gym_reml.pool_parts import RATES
+from gym_reml.streams import row_streams
 from gym_reml.tasks.base import TaskFamily
+from gym_reml.tasks.mixture import Mixture
 from gym_reml.tasks.policy import PolicyFamily
+from gym_reml.tasks.supervised import Classification, Regression
+
+if TYPE_CHECKING:
+    LayerKind = str
+    Rates = str
+else:
+    # The command line lists the choices, whatever they are by now.
+    RATES_OR_NONE = ("none", *RATES)
+    LayerKind, Rates = Literal[tuple(LAYER_KINDS)], Literal[RATES_OR_NONE]
 
 COMPETITION_TASKS, META_BATCH = 12, 32
 """Tasks of a round of the competition, and of a meta-update."""
@@ -90,6 +105,11 @@ class Recipe:
         """Training tasks that the bootstrap draws."""
         each, once = BOOTSTRAP_TASKS[self.bootstrap]
         return self.bootstrap_iterations * each + once
+
+    @property
+    def whole(self) -> bool:
+        """Whether networks have all their layers from the start, so that none is left to choose."""
+        return self.depth == len(self.initial_layers)
 
     @property
     def first_rounds(self) -> int:
@@ -205,11 +225,34 @@ POLICIES = Recipe(
 )
 
 
-def recipe_for(family: TaskFamily) -> Recipe:
-    """The recipe that fits the family: policies and classes are built on MAML, functions on competition."""
-    if isinstance(family, PolicyFamily):
+def recipe_for(family: TaskFamily | type[TaskFamily]) -> Recipe:
+    """The recipe that fits the family, or its class: policies and classes are built on MAML, functions on competition.
+
+    Tables of a family of the user's own show the usual metric of its kind if it has it, else its first one.
+    """
+    if issubclass(family if isinstance(family, type) else type(family), PolicyFamily):
         return POLICIES
-    return IMAGES if family.exchangeable_outputs else FUNCTIONS
+    recipe = IMAGES if family.exchangeable_outputs else FUNCTIONS
+    if isinstance(family, type):
+        return recipe
+    metric = _metric_of(family, recipe.metric)
+    return recipe if metric == recipe.metric else replace(recipe, metric=metric)
+
+
+def _metric_of(family: TaskFamily, usual: str) -> str:
+    """The usual metric, or where a family of the user's own has none such, its first one, or its loss."""
+    one = family.members[0] if isinstance(family, Mixture) else family
+    if isinstance(one, Regression | Classification):
+        return usual
+    stream = row_streams(0, one.split)
+
+    def zeros(inputs: Tensor) -> Tensor:
+        return inputs.new_zeros((*inputs.shape[:2], one.out_features))
+
+    batch = one.query(one.draw([stream.task]), zeros, [stream.query])
+    outputs = zeros(batch.inputs)
+    names = list(one.metrics(outputs, batch, one.loss(outputs, batch)))
+    return usual if usual in names else (*names, "loss")[0]
 
 
 def still_pool(recipe: Recipe) -> Recipe:
@@ -252,3 +295,111 @@ def multipliers(recipe: Recipe) -> Recipe:
         pool_learning_rate=1e-3,
         agent_learning_rate=5e-4,
     )
+
+
+@dataclass(frozen=True)
+class RecipeOptions:
+    """The settings of a recipe that are options of a command; None leaves them to the recipe."""
+
+    depth: int | None = None
+    """layers of a network between stem and head"""
+    width: int | None = None
+    """units of every layer"""
+    layers: int | None = None
+    """layers of the pool"""
+    layer_kind: LayerKind | None = None
+    """what the pool's layers are"""
+    horizon: int | None = None
+    """gradient steps of an episode"""
+    rates: Rates | None = None
+    """learned step sizes of the pool, which the agent multiplies; on functions other defaults change with them"""
+    initial_rate: float | None = None
+    """what learned step sizes start from"""
+    bootstrap_iterations: int | None = None
+    """rounds of the bootstrap"""
+    bootstrap_learning_rate: float | None = None
+    """Adam's learning rate in the bootstrap"""
+    total_steps: int | None = None
+    """environment steps of the agent"""
+    n_envs: int | None = None
+    """environments side by side"""
+    agent_learning_rate: float | None = None
+    """the agent's learning rate at the beginning; it falls to zero"""
+    pool_learning_rate: float | None = None
+    """Adam's learning rate of the pool beside the agent; it falls to zero"""
+    routing_share: float | None = None
+    """share of the agent's steps on the frozen pool, before both learn"""
+    settled_share: float | None = None
+    """share of the agent's steps at the end, when the pool is frozen again"""
+
+    @staticmethod
+    def of(recipe: Recipe) -> dict[str, Any]:
+        """The options that make any recipe of the kind this one, by name; None where it has no use for one."""
+        found = {field.name: getattr(recipe, field.name) for field in fields(RecipeOptions)}
+        found["rates"] = recipe.rates or "none"
+        if recipe.rates is None:
+            found["initial_rate"] = None
+        if recipe.whole:
+            found["layers"] = None
+        return found
+
+    def applied(self, recipe: Recipe) -> Recipe:
+        """The recipe with these settings, and with what follows from them.
+
+        Raises:
+            ValueError: a setting that makes no sense, or that the recipe has no use for.
+        """
+        given = {field.name: getattr(self, field.name) for field in fields(RecipeOptions)}
+        given = {name: value for name, value in given.items() if value is not None}
+        for name, value in given.items():
+            _check(f"--{name.replace('_', '-')}", name, value)
+        whole = recipe.whole
+        if whole and "layers" in given:
+            raise ValueError(f"--layers {self.layers}: these networks are whole from the start; use --depth")
+        if "rates" in given:
+            recipe = _with_rates(recipe, given.pop("rates"))
+        if "initial_rate" in given and recipe.rates is None:
+            raise ValueError(f"--initial-rate {self.initial_rate}: there are no learned step sizes; use --rates")
+        if "horizon" in given:
+            given["step_weights"] = _spread(recipe, given["horizon"])
+        if whole and "depth" in given:
+            given |= {"layers": given["depth"], "initial_layers": tuple(range(1, given["depth"] + 1))}
+        changed = replace(recipe, **given)
+        kept = len(changed.initial_layers)
+        for name, value in (("depth", changed.depth), ("layers", changed.layers)):
+            if not whole and value <= kept:
+                raise ValueError(f"--{name} {value}: must be at least {kept + 1}: {kept} is there from the start")
+        routing, settled = changed.routing_share, changed.settled_share
+        if routing + settled > 1.0:
+            raise ValueError(f"--routing-share {routing}, --settled-share {settled}: together more than 1")
+        return changed
+
+
+def _check(option: str, name: str, value: Any) -> None:
+    """Raises a ValueError if the value of a setting makes no sense."""
+    if name.endswith("_share"):
+        if not 0.0 <= value <= 1.0:
+            raise ValueError(f"{option} {value}: must be from 0 to 1")
+    elif name.endswith("_rate"):
+        if not 0.0 < value < float("inf"):
+            raise ValueError(f"{option} {value}: must be a positive number")
+    elif isinstance(value, int) and value < 1:
+        raise ValueError(f"{option} {value}: must be at least 1")
+
+
+def _with_rates(recipe: Recipe, rates: str) -> Recipe:
+    """The recipe on such learned step sizes."""
+    granularity = None if rates == "none" else rates
+    if granularity == recipe.rates:
+        return recipe
+    if recipe.bootstrap not in ("competition", "clusters") or granularity is None:
+        raise ValueError(f"--rates {rates}: the bootstrap of such families needs {recipe.rates!r}")
+    return replace(multipliers(recipe), rates=granularity)
+
+
+def _spread(recipe: Recipe, horizon: int) -> tuple[float, ...]:
+    """The weights of the steps for another horizon: the last step keeps its own, those before the last are repeated."""
+    *before, last = recipe.step_weights
+    if len(recipe.step_weights) < recipe.horizon:
+        return recipe.step_weights[:horizon]
+    return (*before[: horizon - 1], *before[-1:] * (horizon - 1 - len(before)), last)

@@ -16,7 +16,8 @@ from gym_reml.learner import Ensemble, Learner
 from gym_reml.pool import LayerPool
 from gym_reml.results import table
 
-from .families import Family, family_of
+from .command import check_options
+from .families import FamilyChoice, family_of, implied_by_family
 from .problem import Problem, Shape, count_parameters
 from .recipes import recipe_for
 from .report import POLICY_STEPS, TABLE_STEPS
@@ -31,21 +32,23 @@ Train = Callable[[Problem], Learner | Ensemble]
 
 
 @dataclass(frozen=True)
-class RivalConfig:
+class RivalConfig(FamilyChoice):
     """What every rival's command asks for."""
 
-    family: Family = "sinusoid"
-    """family of tasks"""
-    family_kwargs: str = "{}"
-    """further arguments of the family, as JSON"""
-    shots: int | None = None
-    """support points of a task (per class where there are classes)"""
     tasks: int | None = None
-    """training tasks drawn in all; by default as many as REML draws"""
+    """training tasks drawn in all"""
     seed: int = 0
     """of weights and tasks"""
     evaluation_tasks: int = 600
     """held-out tasks of the table"""
+
+    def implied(self) -> dict[str, str]:
+        """What the family implies, for `--help`."""
+        recipe, shots = implied_by_family(self)
+        return {
+            "shots": f"{shots}, by the family {self.family}",
+            "tasks": f"{recipe.tasks}, as many as REML draws of the family {self.family}",
+        }
 
     def problem(self) -> Problem:
         """The problem that the configuration names."""
@@ -57,8 +60,7 @@ class RivalConfig:
     def show(self, train: Train) -> None:
         """Trains, and prints how the learner does on held-out tasks."""
         torch.set_num_threads(1)
-        if self.evaluation_tasks < 2:
-            raise ValueError(f"--evaluation-tasks {self.evaluation_tasks}: must be at least 2")
+        check_options(self, tasks=1, seed=0, evaluation_tasks=2)
         problem, start = self.problem(), time.monotonic()
         learner = train(problem)
         seconds = time.monotonic() - start

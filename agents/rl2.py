@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +17,7 @@ from gym_reml.learner import Policy
 from gym_reml.results import half_width
 from gym_reml.trials import TrialReturns, evaluate_trials
 
-from .command import check_options, run_command
+from .command import check_options, default_is, program, run_command
 from .rl2_recipes import EnvName, Recipe, Setting, recipe_for
 from .rl2_training import train
 from .runs import Run
@@ -34,19 +34,28 @@ class Config:
     env: EnvName = "bandit"
     """trials of what"""
     episodes: int | None = None
-    """episodes of a trial: by default 10 pulls of a bandit, 10 episodes of a tabular process, 2 of navigation"""
+    """episodes of a trial, such as pulls of a bandit"""
     arms: int | None = None
-    """of a bandit, by default 5"""
+    """of a bandit"""
     total_steps: int | None = None
-    """environment steps of the training; by default the recipe's"""
+    """environment steps of the training"""
     seed: int = 0
     """of weights and training tasks"""
     evaluation_trials: int = 1000
     """held-out trials of the table"""
-    run: Path | None = None
-    """run directory; by default a new one in runs/"""
-    resume: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
+    run: Annotated[Path | None, default_is("a new one in runs/")] = None
+    """run directory"""
+    resume: Annotated[Path | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="(default: a new run)")] = None
     """go on with an interrupted run; all other arguments are taken from it"""
+
+    def implied(self) -> dict[str, str]:
+        """What the environment implies, for `--help`."""
+        usual, setting = Setting.of(self.env), self.setting()
+        return {
+            "episodes": f"{usual.episodes}, for {self.env}",
+            "arms": "none, as only bandits have arms" if usual.arms is None else f"{usual.arms}",
+            "total_steps": f"{recipe_for(setting).total_steps}, for {setting}",
+        }
 
     def setting(self) -> Setting:
         """The trials that the configuration names."""
@@ -69,10 +78,12 @@ def main(config: Config) -> None:
     start = time.monotonic()
     resumed = Run(config.resume) if config.resume is not None else None
     if resumed is not None:
-        config = Config(**(resumed.config | {"run": resumed.folder, "resume": None}))
+        config = replace(resumed.options(Config), run=resumed.folder, resume=None)
     setting, recipe = config.setting(), config.recipe()
-    run = resumed or Run.create(config.run, config, f"rl2-{setting.family}-{setting.episodes}")
-    show(f"run directory: {run.folder} (after an interruption: python -m agents.rl2 --resume {run.folder})")
+    label = f"rl2-{setting.family}-{setting.episodes}"
+    used = {"environment": {"id": setting.env_id, **setting.arguments}, "recipe": asdict(recipe)}
+    run = resumed or Run.create(config.run, config, label, used)
+    print(f"run directory: {run.folder} (after an interruption: {program('rl2')} --resume {run.folder})")
     trained = train(run, setting, recipe, config.seed)
     players: dict[str, Policy] = {"rl2": trained.policy, **baselines(setting, config.seed)}
     found = {name: play(policy, setting, config.evaluation_trials) for name, policy in players.items()}

@@ -8,22 +8,19 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-import gym_reml
 from gym_reml.bootstrap import HIDDEN_SCALE, greedy_competition
 from gym_reml.pool import LayerPool
 from gym_reml.tasks import make_family
 
 from .command import run_command
 
-PACKAGED = Path(gym_reml.__file__).parent / "data" / "sinusoid_specialists.pt"
 
-
-@dataclass
+@dataclass(frozen=True)
 class Config:
     """Eight residual layers that compete for MAML's sinusoids until each is good at some of them."""
 
-    out: Path = PACKAGED
-    """where to write the pool"""
+    out: Path = Path("sinusoid_specialists.pt")
+    """where to write the pool; the package's own is in gym_reml/data"""
     iterations: int = 2250
     """rounds of the competition"""
     seed: int = 0

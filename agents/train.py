@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
 import tyro
@@ -14,11 +14,13 @@ from rich import print as show
 from gym_reml.files import write_folder
 from gym_reml.tasks.base import TaskFamily
 
-from .algorithms import ENCODINGS
-from .command import check_options, run_command
-from .families import Family, family_of
+from .algorithms import ENCODINGS, WITH_LEARNING_RATE, encoding_of, full_settings
+from .bootstraps import learning_options
+from .command import check_options, default_is, program, run_command
+from .designs import DESIGNS
+from .families import FamilyChoice, family_of, implied_by_family
 from .problem import Problem
-from .recipes import Recipe, recipe_for
+from .recipes import Recipe, RecipeOptions, recipe_for
 from .reml import Reml
 from .report import compare_with_controls, plot_examples, write_report
 from .runs import Run
@@ -31,48 +33,39 @@ else:
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(RecipeOptions, FamilyChoice):
     """Meta-trains an agent and a pool of layers on a family of tasks.
 
-    What is left out follows from the family.
+    Defaults depend on the family.
     """
 
-    family: Family = "sinusoid"
-    """family of tasks"""
-    family_kwargs: str = "{}"
-    """further arguments of the family, as JSON, such as '{"domains": ["identity", "inverted"]}'"""
-    shots: int | None = None
-    """support points of a task (per class where there are classes)"""
     algorithm: Algorithm = "PPO"
     """SB3 or sb3-contrib algorithm of the agent"""
-    total_steps: int | None = None
-    """environment steps of the agent"""
-    bootstrap_iterations: int | None = None
-    """rounds of the bootstrap"""
-    n_envs: int | None = None
-    """environments side by side"""
     seed: int = 0
     """of everything"""
     evaluation_tasks: int = 300
     """held-out tasks of the final table"""
-    run: Path | None = None
-    """run directory; by default a new one in runs/"""
-    resume: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
+    run: Annotated[Path | None, default_is("a new one in runs/")] = None
+    """run directory"""
+    resume: Annotated[Path | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="(default: a new run)")] = None
     """go on with an interrupted run; all other arguments are taken from it"""
+
+    def implied(self) -> dict[str, str]:
+        """What the family implies, for `--help`."""
+        recipe, shots = implied_by_family(self)
+        recipe = RecipeOptions(rates=self.rates).applied(recipe)
+        found = RecipeOptions.of(recipe) | {"shots": shots}
+        return {
+            name: f"{'none' if value is None else value}, by the family {self.family}" for name, value in found.items()
+        }
 
 
 def recipe_of(config: Config, family: TaskFamily) -> Recipe:
     """The family's recipe with the configuration's changes."""
-    check_options(config, total_steps=1, bootstrap_iterations=1, n_envs=1, evaluation_tasks=2)
-    recipe = recipe_for(family)
-    if config.seed < 0:
-        raise ValueError(f"--seed {config.seed}: must not be negative")
-    return replace(
-        recipe,
-        total_steps=config.total_steps or recipe.total_steps,
-        bootstrap_iterations=config.bootstrap_iterations or recipe.bootstrap_iterations,
-        n_envs=config.n_envs or recipe.n_envs,
-    )
+    check_options(config, evaluation_tasks=2, seed=0)
+    if config.agent_learning_rate is not None and config.algorithm not in WITH_LEARNING_RATE:
+        raise ValueError(f"--agent-learning-rate {config.agent_learning_rate}: {config.algorithm} takes none")
+    return config.applied(recipe_for(family))
 
 
 def problem_of(config: Config) -> Problem:
@@ -84,8 +77,22 @@ def problem_of(config: Config) -> Problem:
 
 def config_of(run: Run) -> Config:
     """The configuration a run was started with."""
-    stored = dict(run.config)
-    return Config(**(stored | {"run": run.folder, "resume": None}))
+    return replace(run.options(Config), run=run.folder, resume=None)
+
+
+def settings_used(config: Config, problem: Problem) -> dict[str, Any]:
+    """What a configuration comes to, for config.json."""
+    recipe, family = problem.recipe, problem.training_family
+    design = DESIGNS[recipe.design]
+    return {
+        "family": {"name": family.name, "class": f"{type(family).__module__}.{type(family).__qualname__}"}
+        | {"fingerprint": family.fingerprint}
+        | {field.name: getattr(family, field.name) for field in fields(family)},
+        "recipe": asdict(recipe),
+        "environment": recipe.arguments(encoding_of(config.algorithm, design)) | {"reward": recipe.reward},
+        "learn_kwargs": asdict(learning_options(recipe, recipe.pool_learning_rate, config.seed)),
+        "algorithm": full_settings(config.algorithm, design, recipe.n_envs, recipe.agent_learning_rate),
+    }
 
 
 def main(config: Config) -> None:
@@ -96,8 +103,12 @@ def main(config: Config) -> None:
     if resumed is not None:
         config = config_of(resumed)
     problem = problem_of(config)
-    run = resumed or Run.create(config.run, config, f"{config.family}-{config.algorithm}")
-    show(f"run directory: {run.folder} (after an interruption: python -m agents.train --resume {run.folder})")
+    label = f"{problem.family.name}-{config.algorithm}"
+    # As they came out, so that a run goes on by them whatever a later version's recipes are.
+    shots = problem.family.shots if isinstance(problem.family.shots, int) else config.shots
+    used = replace(config, **RecipeOptions.of(problem.recipe), shots=shots)
+    run = resumed or Run.create(config.run, used, label, settings_used(config, problem))
+    print(f"run directory: {run.folder} (after an interruption: {program('train')} --resume {run.folder})")
     learner = Reml(run, problem, config.algorithm).train()
     show(f"trained in {time.monotonic() - start:.0f} s; evaluating on {config.evaluation_tasks} held-out tasks")
     family = problem.family

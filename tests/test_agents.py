@@ -1,6 +1,5 @@
 """Meta-training: what its commands write, and that nothing is lost when they are killed."""
 
-import importlib
 import json
 import os
 import random
@@ -10,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -279,19 +278,6 @@ def test_bad_arguments_are_named(
     code, shown = stop_of("train", arguments, monkeypatch, capsys)
     assert message in f"{code} {shown}"
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
-    "module", [path.stem for path in (ROOT / "agents").glob("*.py") if "__main__" in path.read_text()]
-)
-def test_every_command_explains_itself(
-    module: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    code, shown = stop_of(module, ["--help"], monkeypatch, capsys)
-    assert code == 0
-    assert "usage" in shown
-    for option in fields(importlib.import_module(f"agents.{module}").Config):
-        assert option.name in shown.replace("-", "_")
 
 
 def test_config_json_names_everything(tmp_path: Path) -> None:

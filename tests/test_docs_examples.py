@@ -57,6 +57,7 @@ def test_every_module_of_the_package_is_in_the_reference() -> None:
 
 INTERNAL = {
     "gym_reml.envs",  # it holds nothing but a shorter way to import the wrapper
+    "gym_reml.__main__",  # the command line
     *("gym_reml.envs.arguments", "gym_reml.envs.infos", "gym_reml.envs.recorder", "gym_reml.envs.trial_recorder"),
     # Their arguments are on pages of their own.
     *("gym_reml.envs.net_build", "gym_reml.envs.net_build_vector"),

@@ -38,7 +38,7 @@ FLOORS = (
     {"learner"},
     {"evaluation", "sb3", "trials"},
     {"controls"},
-    {"agents"},
+    {"agents", "__main__"},  # which opens the door to agents/, by its name alone
 )
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 
