@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import tyro
 
+from gym_reml.plain_text import SPELL_OUT
+
 C = TypeVar("C")
 
 
 def run_command(main: Callable[[C], None], config: type[C]) -> None:
     """Parses the command line into `config` and runs `main` on it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # No command shall end in the middle for a sign that a redirected output cannot hold.
+            stream.reconfigure(errors=SPELL_OUT)
     try:
         main(tyro.cli(config))
     except (ValueError, OSError, ImportError) as error:

@@ -131,7 +131,7 @@ def main(config: Config) -> None:
         rows[name]["share of the gap"] = (rows[name]["return"] - low) / (high - low)
         show(f"{'':28s} {rows[name]['share of the gap']:.0%} of the gap")
     if config.out is not None:
-        config.out.write_text(json.dumps(rows, indent=1))
+        config.out.write_text(json.dumps(rows, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

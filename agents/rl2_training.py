@@ -57,7 +57,7 @@ def train(run: Run, setting: Setting, recipe: Recipe, seed: int) -> Trained:
     final = run.folder / "agent.zip"
     if not final.is_file():
         _train(run, setting, recipe, seed)
-    told = json.loads((run.folder / "training.json").read_text())
+    told = json.loads((run.folder / "training.json").read_text(encoding="utf-8"))
     curve = [(int(steps), float(value)) for steps, value in told["curve"]]
     agent = RecurrentPPO.load(final, device="cpu")
     return Trained(agent, Stacked(agent) if recipe.pairs else agent, told["steps"], told["seconds"], curve)
@@ -76,7 +76,7 @@ def _train(run: Run, setting: Setting, recipe: Recipe, seed: int) -> None:
     else:
         env = VecNormalize.load(str(found[1] / "normaliser.pkl"), vec_env)
         agent = RecurrentPPO.load(found[1] / "agent.zip", env=env, device="cpu")
-        told = json.loads((found[1] / "progress.json").read_text())
+        told = json.loads((found[1] / "progress.json").read_text(encoding="utf-8"))
         progress.seconds, progress.curve = told["seconds"], told["curve"]
     # SB3 has just seeded the environment as it seeds itself. No two runs shall meet in their tasks, and a resumed run
     # goes on with others than it began with.

@@ -129,7 +129,7 @@ def read_list(path: Path) -> list[Any]:
     if not path.is_file():
         return []
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}: damaged ({error})") from error
     if not isinstance(found, list):

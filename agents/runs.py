@@ -37,7 +37,7 @@ class Run:
         if not path.is_file():
             raise FileNotFoundError(f"{folder}: no run directory (it has no config.json)")
         try:
-            content = json.loads(path.read_text())
+            content = json.loads(path.read_text(encoding="utf-8"))
         except json.JSONDecodeError as error:
             raise ValueError(f"{path}: damaged ({error})") from error
         found = content.pop("format", None)

@@ -47,7 +47,7 @@ class StoredJob(ABC):
     @property
     def summary(self) -> dict[str, Any]:
         """What is known of a finished job: seconds, parameters, meta_training_tasks, and what else it tells."""
-        found: dict[str, Any] = json.loads(self.summary_path.read_text())
+        found: dict[str, Any] = json.loads(self.summary_path.read_text(encoding="utf-8"))
         return found
 
 

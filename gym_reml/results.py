@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gym_reml.plain_text import printable
+
 NORMAL_95 = 1.96
 
 
@@ -125,11 +127,26 @@ class Result:
         if count != wanted:
             raise ValueError(f"other: has {count} tasks, not {wanted}")
 
+    def __repr__(self) -> str:
+        steps = " ".join(map(str, self.steps))
+        return f"Result({self.learner!r}, {self._tasks}, steps {steps})"
+
+    def _repr_markdown_(self) -> str:
+        """What notebooks show: the table of its family's metric."""
+        metric = next((name for name in self.metrics if name != "loss"), "loss")
+        told = printable(f"{self._tasks}: {metric} on the query set, mean ± 95 % interval over tasks (median)")
+        return f"{told}\n\n{table([self], metric)}"
+
+    @property
+    def _tasks(self) -> str:
+        """Of what it is, in words."""
+        return f"{self.family}, {self.shots} shot{'s' * (self.shots != 1)}, {self.diverged.shape[1]} tasks"
+
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the result as JSON, in one piece."""
+        """Writes the result as JSON, in one piece; losses that are not finite, for which JSON has no numbers, as texts."""
         path = Path(path)
         content = self.__dict__ | {
-            "metrics": {name: values.tolist() for name, values in self.metrics.items()},
+            "metrics": {name: _listed(values) for name, values in self.metrics.items()},
             "diverged": self.diverged.tolist(),
         }
         write_text(path, json.dumps(content))
@@ -137,10 +154,10 @@ class Result:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Result:
         """Reads what `save` wrote."""
-        content = json.loads(Path(path).read_text())
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
         content["steps"] = tuple(content["steps"])
         content["shots"] = tuple(content["shots"]) if isinstance(content["shots"], list) else content["shots"]
-        content["metrics"] = {name: np.array(values) for name, values in content["metrics"].items()}
+        content["metrics"] = {name: np.array(values, dtype=np.float64) for name, values in content["metrics"].items()}
         content["diverged"] = np.array(content["diverged"], dtype=np.bool_)
         return cls(**content)
 
@@ -149,11 +166,17 @@ def write_text(path: Path, text: str) -> None:
     """Writes a file in one piece: whoever reads it finds the old text or the new one, never a part."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _listed(values: NDArray[np.float64]) -> list[Any]:
+    """The array as lists for JSON: finite numbers, and "nan", "inf" and "-inf"."""
+    finite = np.isfinite(values)
+    return (values if finite.all() else np.where(finite, values.astype(object), values.astype(str))).tolist()
 
 
 def half_width(values: NDArray[np.float64]) -> float:
@@ -171,7 +194,7 @@ def table(results: Sequence[Result], metric: str = "loss", steps: Sequence[int] 
         cells = []
         for step in steps:
             summary = result.summary(step, metric)
-            cells.append(f"{_number(summary.mean)} ± {_number(summary.ci95)} ({_number(summary.median)})")
+            cells.append(printable(f"{_number(summary.mean)} ± {_number(summary.ci95)} ({_number(summary.median)})"))
         rows.append([result.learner, *cells, f"{result.summary(steps[-1], metric).diverged:.1%}"])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [

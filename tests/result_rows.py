@@ -34,7 +34,7 @@ def row(learner: str, step: int, mean: float, **changes: Any) -> dict[str, Any]:
 
 def write(folder: Path, rows: Any, name: str = "sinusoid.json") -> Path:
     path = folder / name
-    path.write_text(json.dumps(rows))
+    path.write_text(json.dumps(rows), encoding="utf-8")
     return path
 
 

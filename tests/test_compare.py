@@ -122,12 +122,12 @@ def test_running_it_again_trains_nothing_and_changes_nothing(finished: Path) -> 
     def stamps() -> dict[Path, int]:
         return {path: path.stat().st_mtime_ns for path in (finished / "sinusoid").rglob("*") if path.is_file()}
 
-    before, text = stamps(), (finished / "sinusoid.json").read_text()
+    before, text = stamps(), (finished / "sinusoid.json").read_text(encoding="utf-8")
     done = run(*QUICK, "--run", str(finished))
     assert done.returncode == 0, done.stderr
     assert f"(0 of {len(SUPERVISED) * QUICK_SEEDS} trainings left to do)" in " ".join(done.stdout.split())
     assert stamps() == before
-    assert (finished / "sinusoid.json").read_text() == text
+    assert (finished / "sinusoid.json").read_text(encoding="utf-8") == text
 
 
 def test_a_lost_result_alone_is_made_again_and_comes_out_the_same(finished: Path, tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_what_fails_is_named_and_keeps_nobody_else_from_the_table(tmp_path: Path
     small = ("--seeds", "1", "--tasks", "32", "--evaluation-tasks", "3", "--shots", "5", "--workers", "2")
     hindered = Job(tmp_path, "sinusoid", 5, "maml_5", 0, 32, 3)
     hindered.folder.parent.mkdir(parents=True)
-    hindered.folder.write_text("a file where a folder has to be")
+    hindered.folder.write_text("a file where a folder has to be", encoding="utf-8")
     done = run(*small, "--learners", "maml_5", "maml_1", "--run", str(tmp_path))
     assert done.returncode == 1
     assert "maml_5, seed 0: failed" in done.stdout
@@ -279,7 +279,7 @@ def write_finished(job: Job, test: str, metric: str, at_five: float) -> Job:
     refused = np.zeros(values.shape, dtype=np.bool_)
     Result(job.learner, test, job.shots, 0, STEPS, metrics, refused).save(job._result_path(job.learner, test))
     summary = {"seconds": 1.0, "parameters": len(job.learner), "meta_training_tasks": 9, "names": [job.learner]}
-    job.summary_path.write_text(json.dumps(summary))
+    job.summary_path.write_text(json.dumps(summary), encoding="utf-8")
     assert job.finished
     return job
 
@@ -372,7 +372,7 @@ def test_the_log_of_a_job_that_fails_says_why(tmp_path: Path, no_omniglot_enviro
     with pytest.raises((ValueError, OSError)) as error:
         run_job(job)
     assert not job.finished
-    log = job.log.read_text()
+    log = job.log.read_text(encoding="utf-8")
     assert "Traceback" in log
     assert str(error.value).splitlines()[0] in log
 

@@ -257,7 +257,7 @@ def test_pictures_of_returns(tmp_path: Path) -> None:
     ]
     write(tmp_path, bandits, "bandits.json")
     main(Config(tmp_path))
-    page = (tmp_path / "index.md").read_text()
+    page = (tmp_path / "index.md").read_text(encoding="utf-8")
     (curves,), (points,) = (re.findall(rf"!\[(.+)\]\({name}\.png\)", page) for name in ("navigation", "bandits"))
     assert curves.startswith("Adaptation curves of pretrained, maml_rl, maml_rl/trpo, reml: return over updates")
     assert points == (
