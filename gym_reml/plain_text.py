@@ -32,7 +32,7 @@ def printable(text: str) -> str:
     missing is spelled out. An output without an encoding, such as `io.StringIO`, holds everything.
     """
     encoding = getattr(sys.stdout, "encoding", None)
-    if not encoding or _holds(encoding, text):
+    if not encoding:
         return text
     if not _holds(encoding, BLOCKS) and not set(text).isdisjoint(BLOCKS):
         # All of them: some encodings hold a few, which would not go together with the others' stand-ins.

@@ -143,7 +143,7 @@ class Result:
         return f"{self.family}, {self.shots} shot{'s' * (self.shots != 1)}, {self.diverged.shape[1]} tasks"
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the result as JSON, in one piece; losses that are not finite, for which JSON has no numbers, as texts."""
+        """Writes the result as JSON, in one piece; losses that are not finite, as JSON has no such number, as text."""
         path = Path(path)
         content = self.__dict__ | {
             "metrics": {name: _listed(values) for name, values in self.metrics.items()},

@@ -32,7 +32,7 @@ def test_returns_of_trials_are_one_line() -> None:
 
 @pytest.mark.parametrize("metric", ["mse", "accuracy", "return", None])
 def test_notebooks_show_the_table_of_the_familys_metric(metric: str | None) -> None:
-    values = {"loss": np.full((4, 3), 0.5)} | ({metric: np.full((4, 3), 0.25)} if metric else {})
+    values: dict[str, Any] = {"loss": np.full((4, 3), 0.5)} | ({metric: np.full((4, 3), 0.25)} if metric else {})
     result = result_of(3, **values)
     first, empty, *lines = result._repr_markdown_().splitlines()
     shown = metric or "loss"
