@@ -22,7 +22,7 @@ from gym_reml.clusters import Clusters
 from gym_reml.learner import Learner, Normaliser, find_algorithm
 from gym_reml.pool import LayerPool
 from gym_reml.pool_files import load_safely, save_atomically
-from gym_reml.sb3 import make_vec_env
+from gym_reml.sb3 import ChoicesCallback, make_vec_env
 
 from .algorithms import encoding_of, make_agent, prefer_neutral_steps, settings_of
 from .bootstraps import bootstrap, learning_options, recipe_process
@@ -124,7 +124,8 @@ class Reml:
             with tqdm(total=total, initial=agent.num_timesteps, desc="agent", unit="step", unit_scale=True) as bar:
                 agent.learn(
                     total - agent.num_timesteps,
-                    callback=Phases(self, env, bar),
+                    # ARS tells callbacks nothing of its steps.
+                    callback=[Phases(self, env, bar), *([] if self.algorithm == "ARS" else [ChoicesCallback()])],
                     reset_num_timesteps=False,
                     tb_log_name="agent",
                 )

@@ -33,7 +33,7 @@ FLOORS = (
     {"learning"},
     {"mdp"},
     {"bootstrap", "clusters", "export"},
-    {"envs", "sb3_hybrid"},
+    {"envs", "sb3_callbacks", "sb3_hybrid"},
     {"sb3_recurrent"},
     {"evaluation", "sb3", "trials"},
     {"controls"},
