@@ -16,6 +16,7 @@ from .command import run_command
 from .families import Family, family_of, parse_arguments
 from .recipes import recipe_for
 from .report import compare_with_controls, plot_examples, write_report
+from .routing import plot_routing
 from .runs import Run
 from .train import config_of
 
@@ -67,7 +68,8 @@ def main(config: Config) -> None:
     title = f"{family.name}, {family.shots_in_words}, trained on {trained_on.name}"
     write_report(results, recipe_for(family).metric, folder, title=title)
     plot_examples(learner, family, folder / "examples.png", seed=config.seed)
-    print(f"table, curves and examples: {folder}")
+    plot_routing(learner, family, folder / "routing.png", seed=config.seed, title=title, tasks=config.tasks)
+    print(f"table, curves, examples and routing: {folder}")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from .problem import Problem
 from .recipes import Recipe, recipe_for
 from .reml import Reml
 from .report import compare_with_controls, plot_examples, write_report
+from .routing import plot_routing
 from .runs import Run
 
 if TYPE_CHECKING:
@@ -104,7 +105,10 @@ def main(config: Config) -> None:
     title = f"{family.name}, {family.shots_in_words}, held-out tasks"
     write_report(results, problem.recipe.metric, run.folder / "results", title=title)
     plot_examples(learner, family, run.folder / "results" / "examples.png", seed=0)
-    show(f"table, curves and examples: {run.folder / 'results'}; done in {time.monotonic() - start:.0f} s")
+    plot_routing(
+        learner, family, run.folder / "results" / "routing.png", seed=0, title=title, tasks=config.evaluation_tasks
+    )
+    show(f"table, curves, examples and routing: {run.folder / 'results'}; done in {time.monotonic() - start:.0f} s")
 
 
 if __name__ == "__main__":
