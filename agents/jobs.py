@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 from gym_reml import controls
 from gym_reml.evaluation import evaluate
 from gym_reml.learner import Ensemble, Learner
-from gym_reml.results import Result, write_text
+from gym_reml.results import Result
 from gym_reml.tasks.base import TaskFamily
 from gym_reml.tasks.policy import PolicyFamily
 
@@ -117,7 +116,7 @@ def _run(job: Job) -> float:
         "meta_training_tasks": 0 if job.learner in UNTRAINED else tasks,
         "names": sorted(names),
     }
-    write_text(job.summary_path, json.dumps(summary))
+    job.finish(summary)
     return seconds
 
 

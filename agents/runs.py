@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import gym_reml
 from gym_reml.results import write_text
+
+LIBRARIES = ("torch", "numpy", "gymnasium", "stable_baselines3", "sb3_contrib")
 
 FORMAT = "gym_reml.Run/1"
 CHECKPOINTS = "checkpoints"
@@ -99,6 +105,36 @@ class Run:
         parent = self.folder / CHECKPOINTS
         whole = sorted(path for path in parent.glob("*") if path.name.isdigit()) if parent.is_dir() else []
         return (int(whole[-1].name), whole[-1]) if whole else None
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of Python, of this package and of what figures depend on; None for what is not installed."""
+    found: dict[str, str | None] = {"python": platform.python_version(), "gym_reml": gym_reml.__version__}
+    for name in LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def commit() -> str | None:
+    """The commit of the checkout that this code is run from, "-dirty" behind it if files were changed; else None."""
+    root = Path(__file__).resolve().parent.parent
+    try:
+        top, head = _git(root, "rev-parse", "--show-toplevel", "HEAD").split()
+        changed = _git(root, "status", "--porcelain", "--untracked-files=no")
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
+    # An environment may lie inside a repository of its user's, which says nothing about this code.
+    return f"{head}{'-dirty' if changed else ''}" if Path(top).resolve() == root else None
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", *arguments], cwd=folder, capture_output=True, check=True, timeout=10, encoding="utf-8"
+    )
+    return done.stdout.strip()
 
 
 def _flush(path: Path) -> None:

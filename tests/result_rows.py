@@ -28,6 +28,9 @@ def row(learner: str, step: int, mean: float, **changes: Any) -> dict[str, Any]:
         "parameters": 1_761,
         "seconds": 240.4,
         "command": "python -m agents.compare --family sinusoid --shots 5",
+        "seed_means": None,
+        "commit": None,
+        "versions": None,
     }
     return usual | changes
 

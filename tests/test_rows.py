@@ -21,6 +21,8 @@ ABOUT: dict[str, Any] = {
     "parameters": 1762,
     "seconds": 1.5,
     "command": "python -m agents.compare",
+    "commit": "abc",
+    "versions": {"python": "3.11"},
 }
 
 
@@ -47,6 +49,7 @@ def row(learner: str = "maml_5", step: int = 5, **changes: Any) -> Row:
 def test_a_row_holds_what_was_computed_by_hand() -> None:
     found = row()
     assert (found["mean"], found["seeds"], found["tasks"]) == (3.0, 3, 4)
+    assert found["seed_means"] == [3.0, 5.0, 1.0]
     assert found["median"] == pytest.approx(8 / 3)
     # The means differ by 2: their standard deviation is 2, and t(0.975; 2) is 4.3027.
     assert found["ci95"] == pytest.approx(4.302653 * 2 / 3**0.5, rel=1e-6)
