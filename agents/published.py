@@ -104,12 +104,8 @@ REFERENCES: dict[str, References] = {
         ucb1=(6.7, 78.1, 406.6),
         gittins=(6.6, 78.7, 406.8),
     ),
-    "bandit-10": _bandit(
-        _PULLS, random=(5.1, 50.3), thompson=(5.5, 77.1), ucb1=(6.7, 83.4), gittins=(6.7, 84.0)
-    ),
-    "bandit-50": _bandit(
-        _PULLS, random=(5.0, 50.3), thompson=(5.1, 64.7), ucb1=(6.7, 84.9), gittins=(6.6, 85.4)
-    ),
+    "bandit-10": _bandit(_PULLS, random=(5.1, 50.3), thompson=(5.5, 77.1), ucb1=(6.7, 83.4), gittins=(6.7, 84.0)),
+    "bandit-50": _bandit(_PULLS, random=(5.0, 50.3), thompson=(5.1, 64.7), ucb1=(6.7, 84.9), gittins=(6.6, 85.4)),
     "tabular": TABULAR,
 }
 """By the family of the rows."""
