@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich import print as show
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecNormalize
@@ -129,6 +130,8 @@ class Reml:
                     reset_num_timesteps=False,
                     tb_log_name="agent",
                 )
+        told = pool_learner(env)
+        show(f"beside the agent the pool took {told.updates:,} updates; {told.dropped:,} episodes were left out")
         assert isinstance(env.obs_rms, RunningMeanStd)
         normaliser = Normaliser(env.obs_rms.mean, env.obs_rms.var, env.clip_obs, env.epsilon)
         return Learner(self.name, agent, pool, {"action": action} | arguments, normaliser, self.algorithm)
