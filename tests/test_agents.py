@@ -229,7 +229,7 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_end(tmp_path: Path, capsys: p
             arguments = ["--resume", str(folder)]
     subprocess.run([sys.executable, "-c", code, *arguments], cwd=ROOT, env=environment(), check=True, timeout=240)
     results = folder / "results"
-    assert {"table.md", "curves.png", "examples.png", "reml.json", "scratch.json"} <= {
+    assert {"table.md", "curves.png", "examples.png", "routing.png", "reml.json", "scratch.json"} <= {
         p.name for p in results.iterdir()
     }
     leftovers = [path for path in folder.rglob(".*") if path.is_file() and path.stat().st_size and path.suffix == ".pt"]
@@ -250,6 +250,7 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_end(tmp_path: Path, capsys: p
     )
     assert "trained on sinusoid" in again.stdout
     assert (folder / "evaluations" / "linear-5-shot" / "table.md").is_file()
+    assert (folder / "evaluations" / "linear-5-shot" / "routing.png").is_file()
 
 
 @pytest.mark.parametrize(
