@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import sys
+from typing import Any
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 """Bars of rising height, which draw a course of values."""
@@ -31,8 +32,10 @@ def printable(text: str) -> str:
     It stays as it is where the output can hold it. Else its bars become characters of rising density, and what else is
     missing is spelled out. An output without an encoding, such as `io.StringIO`, holds everything.
     """
-    encoding = getattr(sys.stdout, "encoding", None)
-    if not encoding:
+    encoding: Any = getattr(sys.stdout, "encoding", None)
+    try:
+        codecs.lookup(encoding)
+    except (LookupError, TypeError):
         return text
     if not _holds(encoding, BLOCKS) and not set(text).isdisjoint(BLOCKS):
         # All of them: some encodings hold a few, which would not go together with the others' stand-ins.

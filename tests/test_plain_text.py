@@ -102,7 +102,8 @@ def test_pictures_of_every_family_can_be_printed(family: str, encoding: str, mon
 
 
 def test_pictures_keep_their_blocks_where_the_output_holds_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    for stream in (Output("utf-8"), io.StringIO(), None):
+    strange = type("Strange", (io.StringIO,), {"encoding": "unheard-of"})()
+    for stream in (Output("utf-8"), io.StringIO(), strange, None):
         monkeypatch.setattr(sys, "stdout", stream)
         picture = single("NetBuild-v0")
         assert set(picture) & set(BLOCKS)
