@@ -140,7 +140,8 @@ class Result:
     @property
     def _tasks(self) -> str:
         """Of what it is, in words."""
-        return f"{self.family}, {self.shots} shot{'s' * (self.shots != 1)}, {self.diverged.shape[1]} tasks"
+        shots = f"{self.shots}" if isinstance(self.shots, int) else " to ".join(map(str, self.shots))
+        return f"{self.family}, {shots} shot{'s' * (shots != '1')}, {self.diverged.shape[1]} tasks"
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the result as JSON, in one piece; losses that are not finite, as JSON has no such number, as text."""

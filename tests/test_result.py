@@ -13,7 +13,7 @@ from gym_reml.results import Result, table
 from gym_reml.trials import TrialReturns
 
 
-def result_of(tasks: int = 600, shots: int = 5, **metrics: Any) -> Result:
+def result_of(tasks: int = 600, shots: Any = 5, **metrics: Any) -> Result:
     steps = (0, 1, 5, 10)
     values = metrics or {"loss": np.ones((len(steps), tasks))}
     return Result("reml", "sinusoid", shots, 0, steps, values, np.zeros((len(steps), tasks), dtype=np.bool_))
@@ -21,6 +21,7 @@ def result_of(tasks: int = 600, shots: int = 5, **metrics: Any) -> Result:
 
 def test_a_result_is_one_line() -> None:
     assert repr(result_of()) == "Result('reml', sinusoid, 5 shots, 600 tasks, steps 0 1 5 10)"
+    assert "sinusoid, 3 to 10 shots, 600 tasks" in repr(result_of(shots=(3, 10)))
     assert repr([result_of(shots=1)]) == "[Result('reml', sinusoid, 1 shot, 600 tasks, steps 0 1 5 10)]"
 
 
