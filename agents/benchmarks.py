@@ -9,7 +9,7 @@ from typing import Any
 from gym_reml.tasks import make_family
 from gym_reml.tasks.base import TaskFamily
 
-from .learners import OTHER_SHAPE, POLICIES, SUPERVISED
+from .learners import POLICIES, SUPERVISED
 from .recipes import recipe_for
 from .report import POLICY_STEPS
 
@@ -115,7 +115,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "unrelated": Benchmark(
         "unrelated.json",
         (5,),
-        ("scratch", "pretrained", "maml_5", f"maml_5{OTHER_SHAPE}", "meta_sgd", "router", "reml", "reml_multipliers"),
+        ("scratch", "pretrained", "maml_5", "maml_5_own_shape", "meta_sgd", "router", "reml", "reml_multipliers"),
         _mixture,
         _unrelated,
         seeds=3,

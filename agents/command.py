@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields, make_dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from gym_reml import __version__
+from gym_reml.plain_text import SPELL_OUT
 
 C = TypeVar("C")
 
@@ -93,6 +95,10 @@ def run_command(main: Callable[[C], None], config: type[C], arguments: Sequence[
     """Parses the arguments, by default those of this process, into `config` and runs `main` on it."""
     import tyro
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # No command shall end in the middle for a sign that a redirected output cannot hold.
+            stream.reconfigure(errors=SPELL_OUT)
     arguments = sys.argv[1:] if arguments is None else arguments
     module = main.__module__
     if module == "__main__":

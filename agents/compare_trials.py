@@ -13,7 +13,7 @@ from rich import print as show
 from .command import check_options, default_is, program, run_command
 from .compare import table_of
 from .rl2_recipes import Setting
-from .rows import Row, make_row, merge_rows
+from .rows import Row, made_by, make_row, merge_rows
 from .stored_jobs import run_job, single_thread
 from .trial_baselines import DETERMINISTIC, baselines
 from .trial_jobs import METRIC, RL2, Job
@@ -125,6 +125,7 @@ def row_of(jobs: Sequence[Job], command: str) -> Row:
         "parameters": summaries[0]["parameters"],
         "seconds": round(float(np.mean([summary["seconds"] for summary in summaries])), 1),
         "command": command,
+        **made_by(summaries),
     }
     return make_row([job.result for job in jobs], jobs[0].setting.episodes, METRIC, about)
 

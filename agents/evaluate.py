@@ -20,6 +20,7 @@ from .command import check_options, default_is, run_command
 from .families import FamilyChoice, FamilyOrNone, family_of, named_family, parse_arguments
 from .recipes import recipe_for
 from .report import compare_with_controls, plot_examples, write_report
+from .routing import plot_routing
 from .runs import Run
 from .train import config_of
 
@@ -128,7 +129,8 @@ def main(config: Config) -> None:
     with write_folder(folder) as part:
         write_report(results, recipe_for(family).metric, part, title=title)
         plot_examples(learner, family, part / "examples.png", seed=config.seed)
-    print(f"table, curves and examples: {folder}")
+        plot_routing(learner, family, part / "routing.png", seed=config.seed, title=title, tasks=config.tasks)
+    print(f"table, curves, examples and routing: {folder}")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from gym_reml import controls
 from gym_reml.evaluation import evaluate
-from gym_reml.files import file_name, write_text
+from gym_reml.files import file_name
 from gym_reml.learner import Ensemble, Learner
 from gym_reml.results import Result
 from gym_reml.tasks.base import TaskFamily
@@ -119,7 +118,7 @@ def _run(job: Job) -> float:
         "meta_training_tasks": 0 if job.learner in UNTRAINED else tasks,
         "names": sorted(names),
     }
-    write_text(job.summary_path, json.dumps(summary))
+    job.finish(summary)
     return seconds
 
 

@@ -17,9 +17,6 @@ from .runs import Run
 Train = Callable[[Problem, Path], "Learner | Ensemble"]
 """From a problem and a folder for whatever the training writes to a meta-learner."""
 
-OTHER_SHAPE = "_own_shape"
-"""How MAML is called on networks as large as REML's, until the better of its two shapes is known."""
-
 
 def _maml(steps: int, own: bool) -> Train:
     def train(problem: Problem, folder: Path) -> Learner:
@@ -80,9 +77,9 @@ SUPERVISED: dict[str, Train] = {
     "scratch": lambda problem, folder: scratch.train(problem),
     "pretrained": lambda problem, folder: pretrained.train(problem),
     "maml_1": _maml(1, own=False),
-    f"maml_1{OTHER_SHAPE}": _maml(1, own=True),
+    "maml_1_own_shape": _maml(1, own=True),
     "maml_5": _maml(5, own=False),
-    f"maml_5{OTHER_SHAPE}": _maml(5, own=True),
+    "maml_5_own_shape": _maml(5, own=True),
     "maml_matched": _matched,
     "fomaml": lambda problem, folder: fomaml.train(problem),
     "reptile": lambda problem, folder: reptile.train(problem),

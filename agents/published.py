@@ -1,4 +1,4 @@
-"""Figures that come from elsewhere: what papers report, and what was recomputed. No command of this package made them.
+"""Figures that come from elsewhere: what authors published, and what was recomputed. No command here made them.
 
 They stand beside the tables of docs/results, with their origin in words. They are here and nowhere else.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-REPORTED = "reported in the paper, not verified here"
 RECOMPUTED = "recomputed"
 READ = "read in its authors' result files"
 
@@ -75,15 +74,11 @@ def _bandit(
     thompson: tuple[float, ...],
     ucb1: tuple[float, ...],
     gittins: tuple[float, ...],
-    rl2: tuple[float, ...],
 ) -> References:
     recomputed = {"random": random, "Thompson": thompson, "UCB1, factor .1": ucb1, "Gittins": gittins}
     return References(
         "UCB1's index is the posterior mean plus .1 times the bound, Thompson and Gittins have the prior Beta(1, 1).",
-        (
-            *(Figures(who, RECOMPUTED, _by_length(lengths, *means)) for who, means in recomputed.items()),
-            Figures("RL²", REPORTED, _by_length(lengths, *rl2)),
-        ),
+        tuple(Figures(who, RECOMPUTED, _by_length(lengths, *means)) for who, means in recomputed.items()),
     )
 
 
@@ -96,7 +91,6 @@ TABULAR = References(
         Figures("PSRL", RECOMPUTED, _by_length(_EPISODES, 133.0, 404.3, 902.9)),
         Figures("greedy", RECOMPUTED, _by_length(_EPISODES, 149.9, 425.5, 900.4)),
         Figures("BEB", RECOMPUTED, _by_length(_EPISODES, 152.0, 441.9, 962.6)),
-        Figures("RL²", REPORTED, _by_length(_EPISODES, 156.2, 445.7, 936.1)),
         Figures("oracle", RECOMPUTED, _by_length(_EPISODES, 218.4, 546.3, 1092.9)),
     ),
 )
@@ -109,14 +103,9 @@ REFERENCES: dict[str, References] = {
         thompson=(5.7, 74.6, 401.3),
         ucb1=(6.7, 78.1, 406.6),
         gittins=(6.6, 78.7, 406.8),
-        rl2=(6.7, 78.7, 401.6),
     ),
-    "bandit-10": _bandit(
-        _PULLS, random=(5.1, 50.3), thompson=(5.5, 77.1), ucb1=(6.7, 83.4), gittins=(6.7, 84.0), rl2=(6.7, 83.5)
-    ),
-    "bandit-50": _bandit(
-        _PULLS, random=(5.0, 50.3), thompson=(5.1, 64.7), ucb1=(6.7, 84.9), gittins=(6.6, 85.4), rl2=(6.8, 84.9)
-    ),
+    "bandit-10": _bandit(_PULLS, random=(5.1, 50.3), thompson=(5.5, 77.1), ucb1=(6.7, 83.4), gittins=(6.7, 84.0)),
+    "bandit-50": _bandit(_PULLS, random=(5.0, 50.3), thompson=(5.1, 64.7), ucb1=(6.7, 84.9), gittins=(6.6, 85.4)),
     "tabular": TABULAR,
 }
 """By the family of the rows."""

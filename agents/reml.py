@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich import print as show
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecNormalize
 from torch.utils.tensorboard import SummaryWriter
@@ -21,7 +22,7 @@ from gym_reml.clusters import Clusters
 from gym_reml.files import load_safely, save_atomically
 from gym_reml.learner import Learner
 from gym_reml.pool import LayerPool
-from gym_reml.sb3 import make_vec_env
+from gym_reml.sb3 import ChoicesCallback, make_vec_env
 
 from .algorithms import encoding_of, make_agent, prefer_neutral_steps, settings_of
 from .bootstraps import bootstrap, learning_options, recipe_process
@@ -123,10 +124,16 @@ class Reml:
             with tqdm(total=total, initial=agent.num_timesteps, desc="agent", unit="step", unit_scale=True) as bar:
                 agent.learn(
                     total - agent.num_timesteps,
-                    callback=Phases(self, env, bar),
+                    # ARS tells callbacks nothing of its steps.
+                    callback=[Phases(self, env, bar), *([] if self.algorithm == "ARS" else [ChoicesCallback()])],
                     reset_num_timesteps=False,
                     tb_log_name="agent",
                 )
+        told = pool_learner(env)
+        show(
+            f"beside the agent the pool took {told.updates:,} updates by {told.used:,} episodes; "
+            f"{told.dropped + told.stale:,} were left out"
+        )
         return Learner.from_sb3(agent, env, self.name)
 
     def save_checkpoint(self, agent: Any, env: VecNormalize) -> None:

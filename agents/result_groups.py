@@ -16,9 +16,6 @@ from .rows import KEY, LOWER_IS_BETTER, Row, key_of, read_rows
 SPLITS: dict[str | None, str] = {None: "", "heldout": "never trained on", "train": "trained on"}
 """What tables call the splits, in their order."""
 
-SECOND_SHAPE = "_other_shape"
-"""How `agents.summarise` ends the name of the worse one of MAML's two shapes."""
-
 VARIANTS = frozenset(name for name in POLICIES if "/" in name)
 """Names with a slash that belong to learners. All others are those of controls, named after who they belong to."""
 
@@ -152,7 +149,7 @@ def _group(path: Path, section: Section, rows: list[Row]) -> Group:
 
 def _place(name: str, order: tuple[str, ...]) -> tuple[bool, int, str]:
     """Rivals in that order, then those that it does not hold, then REML; controls behind whom they belong to."""
-    learner = (owner_of(name) or name).removesuffix(SECOND_SHAPE)
+    learner = owner_of(name) or name
     return learner.startswith("reml"), order.index(learner) if learner in order else len(order), name
 
 
@@ -177,6 +174,7 @@ def _check(row: Row, where: str) -> None:
     ):
         if value not in allowed:
             raise ValueError(f"{where}: {name}={value!r}: must be one of {', '.join(map(repr, allowed))}")
+    _check_origin(row, where)
     versus = row.get("paired", {})
     if not isinstance(versus, dict):
         raise ValueError(f"{where}: paired={versus!r}: must be an object, a learner to a difference")
@@ -186,6 +184,22 @@ def _check(row: Row, where: str) -> None:
         _check_number(difference["difference"], f"paired: {other}: difference", where)
         if difference["ci95"] is not None:
             _check_number(difference["ci95"], f"paired: {other}: ci95", where)
+
+
+def _check_origin(row: Row, where: str) -> None:
+    """Raises on what rows of single seeds and of the code should not be; None is always right."""
+    means, commit, versions = (row[name] for name in ("seed_means", "commit", "versions"))
+    if means is not None:
+        if not isinstance(means, list) or len(means) != row["seeds"]:
+            raise ValueError(f"{where}: seed_means={means!r}: must be a list of {row['seeds']} numbers, or null")
+        for mean in means:
+            _check_number(mean, "seed_means", where)
+        if not math.isclose(sum(means) / len(means), row["mean"], rel_tol=1e-6, abs_tol=1e-9):
+            raise ValueError(f"{where}: seed_means={means!r}: their mean is not mean={row['mean']!r}")
+    if commit is not None and (not isinstance(commit, str) or not commit):
+        raise ValueError(f"{where}: commit={commit!r}: must be a text, or null")
+    if versions is not None and not isinstance(versions, dict):
+        raise ValueError(f"{where}: versions={versions!r}: must be an object, or null")
 
 
 def _check_number(value: Any, name: str, where: str) -> None:

@@ -16,11 +16,10 @@ from PIL import Image
 
 from gym_reml.files import write_file
 
-from .report import COLOURS, LOG_TICKS
+from .report import COLOURS, LOG_TICKS, MARKERS
 from .result_groups import Group
 from .result_sections import Section
 
-MARKERS = "osDv^PX*"
 PANELS_IN_A_ROW = 3
 DPI = 110
 PALETTE = 256  # colours of the file: about a quarter of the size of full colour

@@ -11,6 +11,9 @@ from .rows import KEY
 MAIN = ("maml_5", "reml", "meta_sgd", "maml_plus_plus", "router", "maml_matched", "reml_multipliers", "scratch")
 """Who is drawn unless a section says otherwise, one for each of the colours: they keep theirs in all sections."""
 
+OF_FUNCTIONS = tuple("maml_5_own_shape" if name == "maml_matched" else name for name in MAIN)
+"""Who is drawn on functions: MAML on networks of both sizes."""
+
 
 @dataclass(frozen=True)
 class Section:
@@ -68,6 +71,7 @@ SECTIONS = (
         "Sinusoids",
         "MAML's sinusoids: amplitude, phase and 5 or 10 points are drawn anew for each task. Trained and tested on the "
         "same family.",
+        curves=OF_FUNCTIONS,
     ),
     Section(
         "unrelated.json",
@@ -76,6 +80,7 @@ SECTIONS = (
         "each of the seven. `scratch` has an advantage here: its step size is tuned on validation tasks of the very "
         "family it is tested on.",
         summary_step=5,
+        curves=OF_FUNCTIONS,
     ),
     Section(
         "omniglot.json",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from .published import REFERENCES
-from .result_groups import SECOND_SHAPE, Group
+from .result_groups import Group
 from .rows import Row
 
 
@@ -69,13 +69,15 @@ def about(group: Group) -> str:
             lines.append(f"# {', '.join(names)}")
         lines.append(command)
     told = "\n".join(lines)
+    commits = {row["commit"] for by_step in group.rows.values() for row in by_step.values()} - {None}
+    code = f" Commit: {_shared(group, 'commit', lambda commit: commit or 'not recorded')}." if commits else ""
     return (
-        f"{group.metric} {group.section.measured}. Held-out tasks: {tested}. Meta-training tasks: {trained}.\n\n"
+        f"{group.metric} {group.section.measured}. Held-out tasks: {tested}. Meta-training tasks: {trained}.{code}\n\n"
         f"```bash\n{told}\n```"
     )
 
 
-def _shared(group: Group, field: str, said: Callable[[int], str]) -> str:
+def _shared(group: Group, field: str, said: Callable[[Any], str]) -> str:
     """A number that most learners share, and behind it those who have another."""
     having: dict[str, list[str]] = {}
     for name in group.rows:
@@ -148,8 +150,8 @@ def verdict(difference: float, ci95: float | None, *, lower_is_better: bool) -> 
 
 
 def summary(groups: list[Group], step: int) -> list[str]:
-    """A row a family: the means of all learners, and how REML compares with the better of the two simplest rivals."""
-    everyone = dict.fromkeys(name for group in groups for name in group.learners if not name.endswith(SECOND_SHAPE))
+    """A row a family: the means of all learners, and how REML compares with the best of the simplest baselines."""
+    everyone = dict.fromkeys(name for group in groups for name in group.learners)
     compared = [name for name in ("reml", "reml_multipliers") if name in everyone]
     rows = []
     for group in groups:
@@ -158,14 +160,14 @@ def summary(groups: list[Group], step: int) -> list[str]:
         for name in everyone:
             mean = group.mean(name, step)
             cells.append("–" if mean is None else f"**{number(mean)}**" if mean == best else number(mean))
-        rivals = [group.mean(name, step) for name in ("scratch", "maml_5")]
-        better = None if None in rivals else group.best(step, ("scratch", "maml_5"))
+        known = [group.mean(name, step) is not None for name in ("scratch", "maml_5")]
+        better = group.best(step, ("scratch", "maml_5", "maml_5_own_shape")) if all(known) else None
         for own in (group.mean(name, step) for name in compared):
             cells.append(number(own / better) if own is not None and better else "–")
         rows.append([group.title, *cells])
     told = (
-        f"Means after {groups[0].section.column(step)}. Ratios are to the better of `scratch` and `maml_5`: for "
-        "errors, below 1 is in REML's favour."
+        f"Means after {groups[0].section.column(step)}. Ratios are to the best of `scratch`, `maml_5` and "
+        "`maml_5_own_shape`: for errors, below 1 is in REML's favour."
     )
     head = [*(f"`{name}`" for name in everyone), *(f"ratio of `{name}`" for name in compared)]
     return [told, table(["tested on", *head], rows)]

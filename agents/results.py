@@ -29,6 +29,10 @@ default training reaches.
   differences, where there are some, answer it.
 - *Diverged* is the share of tasks in which a gradient step was refused up to the last column's step. They stay in all
   means.
+- `maml_1` and `maml_5` have the literature's network, 1-40-40-1 on functions, and `maml_1_own_shape` and
+  `maml_5_own_shape` one as large as REML's plain pool builds. Each row is made by `--learners` and its name.
+- The JSON files hold each row's mean of every seed, the commit of the code and the versions of the libraries; null
+  where the runs did not record them.
 - *Seconds* are those of one training, on one core of a slow machine that did other work too: they vary by half."""
 
 

@@ -38,8 +38,15 @@ FIELDS = (
     "parameters",
     "seconds",
     "command",
+    "seed_means",
+    "commit",
+    "versions",
 )
-"""What every row holds. Rows of some tables also have "split", and rows of REML "paired"."""
+"""What every row holds. Rows of some tables also have "split", and rows of REML "paired".
+
+The last three are None where the runs did not record them: "seed_means" are the means over tasks, in the order of the
+seeds, "commit" is that of the code, and "versions" those of Python and the libraries.
+"""
 
 
 def half_width_over_seeds(values: Sequence[float] | NDArray[np.float64]) -> float | None:
@@ -58,7 +65,7 @@ def make_row(results: Sequence[Result], step: int, metric: str, about: Mapping[s
         step: which.
         metric: "mse" or "accuracy".
         about: the fields that results do not know: learner, family, meta_training_tasks, parameters, seconds, command,
-            and others that are to stand beside them.
+            commit, versions, and others that are to stand beside them.
 
     Returns:
         Means over seeds of the mean and of the median over tasks; "ci95" is the half-width over seeds (None for one
@@ -77,8 +84,25 @@ def make_row(results: Sequence[Result], step: int, metric: str, about: Mapping[s
         "diverged": float(np.mean([summary.diverged for summary in summaries])),
         "seeds": len(results),
         "tasks": values.shape[1],
+        "seed_means": values.mean(axis=1).tolist(),
     } | dict(about)
     return {name: row[name] for name in FIELDS} | {name: row[name] for name in row if name not in FIELDS}
+
+
+def made_by(summaries: Sequence[Mapping[str, Any]]) -> Row:
+    """The commit and the versions that finished jobs recorded; where these differ, all of them."""
+    commits = [summary.get("commit") for summary in summaries]
+    versions = [summary.get("versions") or {} for summary in summaries]
+    names = dict.fromkeys(name for each in versions for name in each)
+    return {
+        "commit": _all_of(commits),
+        "versions": {name: _all_of([each.get(name) for each in versions]) for name in names} or None,
+    }
+
+
+def _all_of(values: Sequence[str | None]) -> str | None:
+    different = list(dict.fromkeys(values))
+    return different[0] if len(different) == 1 else ", ".join(value or "unknown" for value in different)
 
 
 def paired(own: Sequence[Result], others: Sequence[Result], step: int, metric: str) -> dict[str, float | None]:
@@ -142,11 +166,17 @@ def merge_rows(path: Path, rows: Iterable[Row]) -> list[Row]:
     """Writes rows into a file, over those of the same key, and returns all that it holds then.
 
     Rows that stay lose their differences to rows that do not: those were of other trainings.
+
+    Raises:
+        ValueError: a number that is not finite, which JSON cannot hold.
     """
     new = {key_of(row): row for row in rows}
     merged = {key_of(row): without_pairs(row, new) for row in read_rows(path)} | new
     everything = sorted(merged.values(), key=lambda row: tuple(map(str, (row["family"], row["shots"]))))
-    lines = ",\n".join(json.dumps(row) for row in everything)
+    try:
+        lines = ",\n".join(json.dumps(row, allow_nan=False) for row in everything)
+    except ValueError as error:
+        raise ValueError(f"{path}: a row holds a number that is not finite ({error})") from error
     write_text(path, f"[\n{lines}\n]\n")
     return everything
 

@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 import traceback
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from gym_reml.results import write_text
+
+from .runs import commit, versions
 
 
 class StoredJob(ABC):
@@ -46,9 +51,17 @@ class StoredJob(ABC):
 
     @property
     def summary(self) -> dict[str, Any]:
-        """What is known of a finished job: seconds, parameters, meta_training_tasks, and what else it tells."""
-        found: dict[str, Any] = json.loads(self.summary_path.read_text())
+        """What is known of a finished job.
+
+        These are seconds, parameters, meta_training_tasks, commit and versions (where it recorded them), and what else
+        it tells.
+        """
+        found: dict[str, Any] = json.loads(self.summary_path.read_text(encoding="utf-8"))
         return found
+
+    def finish(self, about: Mapping[str, Any]) -> None:
+        """Writes what is known of the job, and by which code it was done: the last that it does."""
+        write_text(self.summary_path, json.dumps({**about, "commit": commit(), "versions": versions()}))
 
 
 def run_job(job: StoredJob) -> float:

@@ -11,12 +11,12 @@ from gym_reml.results import Result
 
 from .benchmarks import BENCHMARKS
 from .jobs import Job
-from .learners import OTHER_SHAPE
-from .rows import Row, make_row, paired
+from .rows import Row, made_by, make_row, paired
 
 COMPARED = {
     "reml": (
-        *("scratch", "maml_1", "maml_5", "maml_matched", "meta_sgd", "maml_plus_plus", "router"),
+        *("scratch", "maml_1", "maml_1_own_shape", "maml_5", "maml_5_own_shape", "maml_matched", "meta_sgd"),
+        *("maml_plus_plus", "router"),
         *("maml_rl", "reml/neutral_steps", "reml/hand_rule", "reml/regression", "reml/maml_rl_pool"),
     ),
     "reml/maml_rl_pool": (
@@ -25,7 +25,9 @@ COMPARED = {
     ),
     "reml/pretrained_pool": ("maml_rl", "reml/maml_rl_pool"),
     "reml/layers": ("maml_rl", "reml"),
-    "reml_multipliers": ("scratch", "maml_1", "maml_5", "meta_sgd", "maml_plus_plus", "reml"),
+    "reml_multipliers": (
+        *("scratch", "maml_1", "maml_1_own_shape", "maml_5", "maml_5_own_shape", "meta_sgd", "maml_plus_plus", "reml"),
+    ),
 }
 """Against whom REML's rows hold paired differences."""
 
@@ -44,10 +46,9 @@ def rows_of(jobs: Sequence[Job]) -> list[Row]:
     rows = []
     for test_name, test in benchmark.tests(shots).items():
         results = {name: [job.result(name, test_name) for job in trained] for name, trained in everyone.items()}
-        final = _final_names(results, metric)
-        for name, shown in final.items():
+        for name in everyone:
             about: dict[str, Any] = {
-                "learner": shown,
+                "learner": name,
                 "family": test_name,
                 "command": max(everyone[name], key=lambda job: job.seed).command,
                 **_means([summaries[job] for job in everyone[name]]),
@@ -56,26 +57,9 @@ def rows_of(jobs: Sequence[Job]) -> list[Row]:
                 about["split"] = test.split
             for step in benchmark.steps:
                 row = make_row(results[name], step, metric, about)
-                versus = _paired(name, final, everyone, results, step, metric)
+                versus = _paired(name, everyone, results, step, metric)
                 rows.append(row | ({"paired": versus} if versus else {}))
     return rows
-
-
-def _final_names(results: dict[str, list[Result]], metric: str) -> dict[str, str]:
-    """What tables call each learner: of MAML's two shapes, the better one at the steps it was trained for is MAML."""
-    names = {name: name for name in results}
-    sign = 1.0 if metric == "mse" else -1.0
-
-    def error(name: str, step: int) -> float:
-        return sign * float(np.mean([result.values(step, metric).mean() for result in results[name]]))
-
-    for name in [name for name in results if name.endswith(OTHER_SHAPE)]:
-        usual = name.removesuffix(OTHER_SHAPE)
-        names[name] = f"{usual}_other_shape"
-        step = int(usual.rpartition("_")[2])
-        if usual in results and error(name, step) < error(usual, step):
-            names[name], names[usual] = usual, names[name]
-    return names
 
 
 def _means(summaries: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -85,28 +69,26 @@ def _means(summaries: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "seconds": round(float(np.mean([summary["seconds"] for summary in summaries])), 1),
         "parameters": first["parameters"],
         "meta_training_tasks": first["meta_training_tasks"],
+        **made_by(summaries),
     }
 
 
 def _paired(
     name: str,
-    final: dict[str, str],
     everyone: dict[str, list[Job]],
     results: dict[str, list[Result]],
     step: int,
     metric: str,
 ) -> dict[str, Any]:
     """Differences to others over the seeds that both have."""
-    named = {shown: key for key, shown in final.items()}
     versus = {}
-    for shown in COMPARED.get(name, ()):
-        other = named.get(shown)
-        if other is None:
+    for other in COMPARED.get(name, ()):
+        if other not in everyone:
             continue
         own, theirs = (
             {job.seed: result for job, result in zip(everyone[who], results[who], strict=True)} for who in (name, other)
         )
         common = sorted(own.keys() & theirs.keys())
         if common:
-            versus[shown] = paired([own[seed] for seed in common], [theirs[seed] for seed in common], step, metric)
+            versus[other] = paired([own[seed] for seed in common], [theirs[seed] for seed in common], step, metric)
     return versus

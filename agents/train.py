@@ -23,6 +23,7 @@ from .problem import Problem
 from .recipes import Recipe, RecipeOptions, recipe_for
 from .reml import Reml
 from .report import compare_with_controls, plot_examples, write_report
+from .routing import plot_routing
 from .runs import Run
 
 if TYPE_CHECKING:
@@ -117,7 +118,8 @@ def main(config: Config) -> None:
     with write_folder(run.folder / "results") as folder:
         write_report(results, problem.recipe.metric, folder, title=title)
         plot_examples(learner, family, folder / "examples.png", seed=0)
-    show(f"table, curves and examples: {run.folder / 'results'}; done in {time.monotonic() - start:.0f} s")
+        plot_routing(learner, family, folder / "routing.png", seed=0, title=title, tasks=config.evaluation_tasks)
+    show(f"table, curves, examples and routing: {run.folder / 'results'}; done in {time.monotonic() - start:.0f} s")
 
 
 if __name__ == "__main__":

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from gym_reml.files import write_text
 from gym_reml.learner import Policy
 from gym_reml.results import Result
 
@@ -110,5 +108,5 @@ def _run(job: Job) -> float:
         np.zeros(values.shape, dtype=np.bool_),
         asdict(setting),
     ).save(job._result)
-    write_text(job.summary_path, json.dumps(about))
+    job.finish(about)
     return float(about["seconds"])

@@ -14,6 +14,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gym_reml.plain_text import printable
+
 # Far beyond anything worth reading, and small enough that ranges and differences of it do not overflow.
 HUGE = 1e30
 # A perfect fit has loss 0, which has no place on a log axis: it is drawn at this floor.
@@ -299,8 +301,8 @@ def render_ansi(frame: Frame) -> str:
         frame: What to show.
 
     Returns:
-        Lines of at most 80 columns.
+        Lines of at most 80 columns, which the present standard output can hold (`gym_reml.plain_text.printable`).
     """
     from gym_reml.rendering_ansi import write_frame
 
-    return write_frame(frame)
+    return printable(write_frame(frame))

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gym_reml.plain_text import BLOCKS
 from gym_reml.rendering import Scale, number, plane_reach, tamed
 
 COLUMNS = 80
 MARGIN = 10
-_BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 def wrapped(label: str, words: Sequence[str], joint: str) -> list[str]:
@@ -30,8 +30,8 @@ def wrapped(label: str, words: Sequence[str], joint: str) -> list[str]:
 def spark(values: Sequence[float], scale: Scale) -> str:
     """One block a value, as high as it lies on the axis; ? where it is not finite."""
     places = scale.fraction(values)
-    blocks = np.nan_to_num(np.clip(places, 0.0, 1.0) * (len(_BLOCKS) - 1)).round().astype(int)
-    return "".join(_BLOCKS[block] if ok else "?" for block, ok in zip(blocks, np.isfinite(places), strict=True))
+    blocks = np.nan_to_num(np.clip(places, 0.0, 1.0) * (len(BLOCKS) - 1)).round().astype(int)
+    return "".join(BLOCKS[block] if ok else "?" for block, ok in zip(blocks, np.isfinite(places), strict=True))
 
 
 def plane_lines(

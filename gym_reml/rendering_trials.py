@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gym_reml.plain_text import printable
 from gym_reml.rendering import need_pillow
 
 
@@ -95,7 +96,7 @@ def render_trial(frame: TrialFrame, mode: str | None) -> Any:
         mode: "ansi" or "rgb_array".
 
     Returns:
-        Lines of at most 80 columns, or a picture (560, 896, 3) uint8.
+        Lines of at most 80 columns, which the present standard output can hold, or a picture (560, 896, 3) uint8.
 
     Raises:
         ImportError: A picture is wanted, and Pillow is not installed.
@@ -103,7 +104,7 @@ def render_trial(frame: TrialFrame, mode: str | None) -> Any:
     if mode == "ansi":
         from gym_reml.rendering_trials_ansi import write_trial
 
-        return write_trial(frame)
+        return printable(write_trial(frame))
     need_pillow()
     from gym_reml.rendering_trials_rgb import draw_trial
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gym_reml.files import as_path, write_text
+from gym_reml.plain_text import printable
 
 NORMAL_95 = 1.96
 
@@ -125,10 +126,29 @@ class Result:
         if count != wanted:
             raise ValueError(f"other: has {count} tasks, not {wanted}")
 
+    def __repr__(self) -> str:
+        steps = " ".join(map(str, self.steps))
+        return f"Result({self.learner!r}, {self._tasks}, steps {steps})"
+
+    def _repr_markdown_(self) -> str:
+        """What notebooks show: the table of its family's metric."""
+        metric = next((name for name in self.metrics if name != "loss"), "loss")
+        told = printable(f"{self._tasks}: {metric} on the query set, mean ± 95 % interval over tasks (median)")
+        return f"{told}\n\n{table([self], metric)}"
+
+    @property
+    def _tasks(self) -> str:
+        """Of what it is, in words."""
+        shots = f"{self.shots}" if isinstance(self.shots, int) else " to ".join(map(str, self.shots))
+        return f"{self.family}, {shots} shot{'s' * (shots != '1')}, {self.diverged.shape[1]} tasks"
+
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the result as JSON, in one piece, into a folder that is made if it is not there."""
+        """Writes the result as JSON, in one piece, into a folder that is made if it is not there.
+
+        Losses that are not finite, as JSON has no such number, become text.
+        """
         content = self.__dict__ | {
-            "metrics": {name: values.tolist() for name, values in self.metrics.items()},
+            "metrics": {name: _listed(values) for name, values in self.metrics.items()},
             "diverged": self.diverged.tolist(),
         }
         write_text(path, json.dumps(content))
@@ -139,9 +159,15 @@ class Result:
         content = json.loads(as_path(path).read_text(encoding="utf-8"))
         content["steps"] = tuple(content["steps"])
         content["shots"] = tuple(content["shots"]) if isinstance(content["shots"], list) else content["shots"]
-        content["metrics"] = {name: np.array(values) for name, values in content["metrics"].items()}
+        content["metrics"] = {name: np.array(values, dtype=np.float64) for name, values in content["metrics"].items()}
         content["diverged"] = np.array(content["diverged"], dtype=np.bool_)
         return cls(**content)
+
+
+def _listed(values: NDArray[np.float64]) -> list[Any]:
+    """The array as lists for JSON: finite numbers, and "nan", "inf" and "-inf"."""
+    finite = np.isfinite(values)
+    return (values if finite.all() else np.where(finite, values.astype(object), values.astype(str))).tolist()
 
 
 def half_width(values: NDArray[np.float64]) -> float:
@@ -159,7 +185,7 @@ def table(results: Sequence[Result], metric: str = "loss", steps: Sequence[int] 
         cells = []
         for step in steps:
             summary = result.summary(step, metric)
-            cells.append(f"{_number(summary.mean)} ± {_number(summary.ci95)} ({_number(summary.median)})")
+            cells.append(printable(f"{_number(summary.mean)} ± {_number(summary.ci95)} ({_number(summary.median)})"))
         rows.append([result.learner, *cells, f"{result.summary(steps[-1], metric).diverged:.1%}"])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [

@@ -1,5 +1,6 @@
 """Stable-Baselines3's `VecEnv` over the native vector environment, and where to import the hybrid policies from.
 
+`ChoicesCallback` (`gym_reml.sb3_callbacks`) logs what agents choose.
 `HybridPolicy` (`gym_reml.sb3_hybrid`) is for PPO, A2C and TRPO, `RecurrentHybridPolicy` (`gym_reml.sb3_recurrent`) for
 RecurrentPPO. The latter needs sb3-contrib, which is loaded when it is asked for.
 """
@@ -22,6 +23,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvS
 import gym_reml
 from gym_reml.checks import check_integer
 from gym_reml.envs.rows import RowsVectorEnv, make_rows
+from gym_reml.sb3_callbacks import ChoicesCallback as ChoicesCallback
 from gym_reml.sb3_hybrid import HybridPolicy as HybridPolicy
 
 if TYPE_CHECKING:

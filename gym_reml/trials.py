@@ -39,6 +39,10 @@ class TrialReturns:
     total: NDArray[np.float64]
     episodes: NDArray[np.float64]
 
+    def __repr__(self) -> str:
+        trials, episodes = self.episodes.shape
+        return f"TrialReturns({trials} trials of {episodes} episodes, mean return {self.total.mean():.3f})"
+
 
 def evaluate_trials(
     policy: Policy,

@@ -28,13 +28,16 @@ def row(learner: str, step: int, mean: float, **changes: Any) -> dict[str, Any]:
         "parameters": 1_761,
         "seconds": 240.4,
         "command": "python -m agents.compare --family sinusoid --shots 5",
+        "seed_means": None,
+        "commit": None,
+        "versions": None,
     }
     return usual | changes
 
 
 def write(folder: Path, rows: Any, name: str = "sinusoid.json") -> Path:
     path = folder / name
-    path.write_text(json.dumps(rows))
+    path.write_text(json.dumps(rows), encoding="utf-8")
     return path
 
 

@@ -54,7 +54,7 @@ class Something:
 
 def writes(text: str) -> Callable[[Path], None]:
     def write(folder: Path) -> None:
-        (folder / "a").write_text(text)
+        (folder / "a").write_text(text, encoding="utf-8")
 
     return write
 
@@ -65,7 +65,7 @@ def test_a_checkpoint_is_kept_whole_or_not_at_all(tmp_path: Path) -> None:
     run.checkpoint(10, writes("ten"))
 
     def crash(folder: Path) -> None:
-        (folder / "a").write_text("twen")
+        (folder / "a").write_text("twen", encoding="utf-8")
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -73,11 +73,11 @@ def test_a_checkpoint_is_kept_whole_or_not_at_all(tmp_path: Path) -> None:
     latest = Run(tmp_path / "run").latest_checkpoint()
     assert latest is not None
     assert latest[0] == 10
-    assert (latest[1] / "a").read_text() == "ten"
+    assert (latest[1] / "a").read_text(encoding="utf-8") == "ten"
     run.checkpoint(20, writes("twenty"))
     latest = run.latest_checkpoint()
     assert latest is not None
-    assert (latest[1] / "a").read_text() == "twenty"
+    assert (latest[1] / "a").read_text(encoding="utf-8") == "twenty"
     assert len(list((tmp_path / "run" / "checkpoints").iterdir())) == 1
 
 
@@ -87,10 +87,10 @@ def test_runs_that_are_not_there_or_not_ours(tmp_path: Path) -> None:
     Run.create(tmp_path / "run", Something(), "x")
     with pytest.raises(FileExistsError, match="--resume"):
         Run.create(tmp_path / "run", Something(), "x")
-    (tmp_path / "run" / "config.json").write_text('{"format": "gym_reml.Run/77"}')
+    (tmp_path / "run" / "config.json").write_text('{"format": "gym_reml.Run/77"}', encoding="utf-8")
     with pytest.raises(ValueError, match="Run/77"):
         Run(tmp_path / "run")
-    (tmp_path / "run" / "config.json").write_text('{"form')
+    (tmp_path / "run" / "config.json").write_text('{"form', encoding="utf-8")
     with pytest.raises(ValueError, match="damaged"):
         Run(tmp_path / "run")
 
@@ -228,7 +228,7 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_end(tmp_path: Path, capsys: p
             arguments = ["--resume", str(folder)]
     subprocess.run([sys.executable, "-c", code, *arguments], cwd=ROOT, env=environment(), check=True, timeout=240)
     results = folder / "results"
-    assert {"table.md", "curves.png", "examples.png", "reml.json", "scratch.json"} <= {
+    assert {"table.md", "curves.png", "examples.png", "routing.png", "reml.json", "scratch.json"} <= {
         p.name for p in results.iterdir()
     }
     leftovers = [path for path in folder.rglob(".*") if path.is_file() and path.stat().st_size and path.suffix == ".pt"]
@@ -249,6 +249,7 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_end(tmp_path: Path, capsys: p
     )
     assert "trained on sinusoid" in again.stdout
     assert (folder / "evaluations" / "linear-5-shot" / "table.md").is_file()
+    assert (folder / "evaluations" / "linear-5-shot" / "routing.png").is_file()
 
 
 @pytest.mark.parametrize(
@@ -282,7 +283,7 @@ def test_bad_arguments_are_named(
 
 def test_config_json_names_everything(tmp_path: Path) -> None:
     run = Run.create(tmp_path / "run", Config(seed=4), "x")
-    content: dict[str, Any] = json.loads((run.folder / "config.json").read_text())
+    content: dict[str, Any] = json.loads((run.folder / "config.json").read_text(encoding="utf-8"))
     assert content["seed"] == 4
     assert content["format"].startswith("gym_reml.Run/")
     assert set(vars(Config())) <= set(content)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,10 +20,11 @@ from agents import fomaml
 from agents.benchmarks import BENCHMARKS, HELD_OUT, STEPS, TRAINING_MIXTURE
 from agents.compare import QUICK_EVALUATION_TASKS, QUICK_SEEDS, QUICK_TASKS, Config, jobs_of, table_of
 from agents.jobs import CONTROLLED, Job
-from agents.learners import LEARNERS, OTHER_SHAPE, SUPERVISED
+from agents.learners import LEARNERS, SUPERVISED
 from agents.problem import Problem, count_parameters
 from agents.recipes import FUNCTIONS
 from agents.rows import FIELDS, Row, key_of, read_rows
+from agents.runs import commit, versions
 from agents.stored_jobs import run_job
 from agents.summarise import COMPARED, rows_of
 from gym_reml.evaluation import evaluate
@@ -72,10 +74,10 @@ def rows(finished: Path) -> dict[tuple[str, int], Row]:
 
 
 def test_everyone_has_a_row_after_every_step(rows: dict[tuple[str, int], Row]) -> None:
-    shown = {name.removesuffix(OTHER_SHAPE) + "_other_shape" * name.endswith(OTHER_SHAPE) for name in SUPERVISED}
+    shown = set(SUPERVISED)
     shown |= {f"{learner}/{control}" for learner in SUPERVISED.keys() & set(CONTROLLED) for control in CONTROLS}
     assert rows.keys() == {(learner, step) for learner in shown for step in (0, 1, 5, 10)}
-    assert {"maml_5", "maml_5_other_shape", "maml_1", "maml_1_other_shape", "reml/random_pool"} <= shown
+    assert {"maml_5", "maml_5_own_shape", "maml_1", "maml_1_own_shape", "reml/random_pool"} <= shown
 
 
 def test_rows_say_what_was_done(rows: dict[tuple[str, int], Row]) -> None:
@@ -89,11 +91,18 @@ def test_rows_say_what_was_done(rows: dict[tuple[str, int], Row]) -> None:
         assert row["command"].endswith(
             f" --seeds {QUICK_SEEDS} --tasks {QUICK_TASKS} --evaluation-tasks {QUICK_EVALUATION_TASKS}"
         )
+        owner = learner if learner in SUPERVISED else learner.rpartition("/")[0]
+        assert f" --learners {owner} " in row["command"], "each name is made by itself"
+        assert np.mean(row["seed_means"]) == pytest.approx(row["mean"])
+        assert len(row["seed_means"]) == QUICK_SEEDS
+        assert row["versions"] == versions()
+        assert row["commit"] == commit()
         assert np.isfinite([row["mean"], row["median"], row["ci95"], row["ci95_tasks"], row["seconds"]]).all()
         assert 0.0 <= row["diverged"] <= 1.0
     sizes = {learner: row["parameters"] for (learner, _), row in rows.items()}
     assert sizes["scratch"] == 40 * 2 + 41 * 40 + 41
-    assert {sizes["maml_1"], sizes["maml_1_other_shape"]} == {sizes["scratch"], sizes["scratch"] + 41 * 40}
+    assert sizes["maml_1"] == sizes["scratch"]
+    assert sizes["maml_1_own_shape"] == sizes["scratch"] + 41 * 40
     assert sizes["maml_matched"] >= sizes["reml"] == sizes["reml/random_layer"] > sizes["router"]
 
 
@@ -103,8 +112,8 @@ def test_rows_of_the_same_networks_and_tasks_agree(rows: dict[tuple[str, int], R
     for control in CONTROLS:
         assert means[f"reml/{control}", 0] == pytest.approx(means["reml", 0]), "nothing is done before the first step"
         assert means[f"reml/{control}", 5] != means["reml", 5]
-    for steps, name in ((1, "maml_1"), (5, "maml_5")):
-        assert means[name, steps] <= means[f"{name}_other_shape", steps]
+    for name in ("maml_1", "maml_5"):
+        assert means[name, 1] != means[f"{name}_own_shape", 1]
 
 
 def test_paired_differences_are_those_of_the_rows(rows: dict[tuple[str, int], Row]) -> None:
@@ -122,12 +131,12 @@ def test_running_it_again_trains_nothing_and_changes_nothing(finished: Path) -> 
     def stamps() -> dict[Path, int]:
         return {path: path.stat().st_mtime_ns for path in (finished / "sinusoid").rglob("*") if path.is_file()}
 
-    before, text = stamps(), (finished / "sinusoid.json").read_text()
+    before, text = stamps(), (finished / "sinusoid.json").read_text(encoding="utf-8")
     done = run(*QUICK, "--run", str(finished))
     assert done.returncode == 0, done.stderr
     assert f"(0 of {len(SUPERVISED) * QUICK_SEEDS} trainings left to do)" in " ".join(done.stdout.split())
     assert stamps() == before
-    assert (finished / "sinusoid.json").read_text() == text
+    assert (finished / "sinusoid.json").read_text(encoding="utf-8") == text
 
 
 def test_a_lost_result_alone_is_made_again_and_comes_out_the_same(finished: Path, tmp_path: Path) -> None:
@@ -150,7 +159,7 @@ def test_what_fails_is_named_and_keeps_nobody_else_from_the_table(tmp_path: Path
     small = ("--seeds", "1", "--tasks", "32", "--evaluation-tasks", "3", "--shots", "5", "--workers", "2")
     hindered = Job(tmp_path, "sinusoid", 5, "maml_5", 0, 32, 3)
     hindered.folder.parent.mkdir(parents=True)
-    hindered.folder.write_text("a file where a folder has to be")
+    hindered.folder.write_text("a file where a folder has to be", encoding="utf-8")
     done = run(*small, "--learners", "maml_5", "maml_1", "--run", str(tmp_path))
     assert done.returncode == 1
     assert "maml_5, seed 0: failed" in done.stdout
@@ -267,7 +276,7 @@ def test_tables_have_a_column_a_step() -> None:
     ]
 
 
-# -- which of MAML's shapes is MAML ---------------------------------------------------------------------------------
+# -- names, seeds and code ------------------------------------------------------------------------------------------
 
 
 def write_finished(job: Job, test: str, metric: str, at_five: float) -> Job:
@@ -279,44 +288,59 @@ def write_finished(job: Job, test: str, metric: str, at_five: float) -> Job:
     refused = np.zeros(values.shape, dtype=np.bool_)
     Result(job.learner, test, job.shots, 0, STEPS, metrics, refused).save(job._result_path(job.learner, test))
     summary = {"seconds": 1.0, "parameters": len(job.learner), "meta_training_tasks": 9, "names": [job.learner]}
-    job.summary_path.write_text(json.dumps(summary))
+    job.summary_path.write_text(json.dumps(summary), encoding="utf-8")
     assert job.finished
     return job
 
 
 @pytest.mark.parametrize(("benchmark", "metric"), [("sinusoid", "mse"), ("omniglot", "accuracy")])
-@pytest.mark.parametrize(("usual", "other"), [((0.3, 0.5), (0.2, 0.4)), ((0.2, 0.4), (0.3, 0.5))])
-def test_the_better_shape_at_the_steps_trained_for_is_maml(
+@pytest.mark.parametrize("values", [(0.2, 0.4), (0.4, 0.2)])
+def test_rows_have_their_learners_names_whoever_is_better(
     benchmark: str,
     metric: str,
-    usual: tuple[float, float],
-    other: tuple[float, float],
+    values: tuple[float, float],
     tmp_path: Path,
     archives: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("GYM_REML_DATA", str(archives))
+    found = dict(zip(("maml_5", "maml_5_own_shape", "reml"), (*values, 0.6), strict=True))
     jobs = [
         write_finished(Job(tmp_path, benchmark, 5, name, seed, 9, 2), benchmark, metric, value)
-        for name, values in (("maml_5", usual), (f"maml_5{OTHER_SHAPE}", other), ("reml", (0.6, 0.6)))
-        for seed, value in enumerate(values)
+        for name, value in found.items()
+        for seed in range(2)
     ]
     rows = {(row["learner"], row["step"]): row for row in rows_of(jobs)}
-    assert {learner for learner, _ in rows} == {"maml_5", "maml_5_other_shape", "reml"}
-    lower, higher = sorted([sum(usual) / 2, sum(other) / 2])
-    better, worse = (lower, higher) if metric == "mse" else (higher, lower)
-    usual_is_better = sum(usual) / 2 == better
-    assert rows["maml_5", 5]["mean"] == pytest.approx(better)
-    assert rows["maml_5_other_shape", 5]["mean"] == pytest.approx(worse)
-    assert rows["maml_5", 5]["parameters"] == len("maml_5" + OTHER_SHAPE * (not usual_is_better))
-    assert rows["maml_5", 1]["mean"] == pytest.approx(1 - better), "the same one at all steps"
-    assert rows["reml", 5]["paired"].keys() == {"maml_5"}
-    assert rows["reml", 5]["paired"]["maml_5"]["difference"] == pytest.approx(0.6 - better)
+    assert {learner for learner, _ in rows} == set(found)
+    for name, value in found.items():
+        assert rows[name, 5]["mean"] == pytest.approx(value)
+        assert rows[name, 5]["parameters"] == len(name)
+        assert f" --learners {name} " in rows[name, 5]["command"]
+    versus = rows["reml", 5]["paired"]
+    assert {name: versus[name]["difference"] for name in versus} == pytest.approx(
+        {name: 0.6 - found[name] for name in ("maml_5", "maml_5_own_shape")}
+    )
 
 
-def test_the_other_shape_alone_keeps_its_name(tmp_path: Path) -> None:
-    jobs = [write_finished(Job(tmp_path, "sinusoid", 5, f"maml_5{OTHER_SHAPE}", 0, 9, 2), "sinusoid", "mse", 0.2)]
-    assert {row["learner"] for row in rows_of(jobs)} == {"maml_5_other_shape"}
+def test_a_job_records_its_code(tmp_path: Path) -> None:
+    job = Job(tmp_path, "sinusoid", 5, "scratch", 0, 8, 2)
+    run_job(job)
+    assert (job.summary["commit"], job.summary["versions"]) == (commit(), versions())
+    found = commit()
+    assert found is None or re.fullmatch(r"[0-9a-f]{40}(-dirty)?", found)
+    (row, *_) = rows_of([job])
+    assert row["seed_means"] == [row["mean"]]
+
+
+def test_jobs_of_an_earlier_version_have_rows_all_the_same(tmp_path: Path) -> None:
+    job = write_finished(Job(tmp_path, "sinusoid", 5, "reml", 0, 9, 2), "sinusoid", "mse", 0.5)
+    (row, *_) = rows_of([job])
+    assert (row["commit"], row["versions"]) == (None, None)
+    other = write_finished(Job(tmp_path, "sinusoid", 5, "reml", 1, 9, 2), "sinusoid", "mse", 0.5)
+    told = other.summary | {"commit": "abc", "versions": {"torch": "2.9"}}
+    other.summary_path.write_text(json.dumps(told), encoding="utf-8")
+    (row, *_) = rows_of([job, other])
+    assert (row["commit"], row["versions"]) == ("unknown, abc", {"torch": "unknown, 2.9"})
 
 
 def test_differences_are_over_the_seeds_that_both_have(tmp_path: Path) -> None:
@@ -372,7 +396,7 @@ def test_the_log_of_a_job_that_fails_says_why(tmp_path: Path, no_omniglot_enviro
     with pytest.raises((ValueError, OSError)) as error:
         run_job(job)
     assert not job.finished
-    log = job.log.read_text()
+    log = job.log.read_text(encoding="utf-8")
     assert "Traceback" in log
     assert str(error.value).splitlines()[0] in log
 

@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # A name is the first one below `gym_reml`; "gym_reml" is the package's own __init__, "agents" all of agents/,
 # "rendering" every rendering*.
 FLOORS = (
+    {"plain_text"},
     {"gym_reml", "checks", "files", "rendering", "torch_state"},
     {"streams", "objective", "outcome", "results", "workspace", "kinds"},
     {"spaces", "tasks", "network", "pool_parts"},
@@ -32,7 +33,7 @@ FLOORS = (
     {"learning"},
     {"mdp"},
     {"bootstrap", "clusters", "export"},
-    {"envs", "sb3_hybrid"},
+    {"envs", "sb3_callbacks", "sb3_hybrid"},
     {"sb3_recurrent"},
     {"saved_policy"},
     {"learner"},
@@ -279,3 +280,67 @@ def test_generators_pass() -> None:
         "    x.normal_(generator=g)\n    random = 3\n"
     )
     assert global_randomness(source) == []
+
+
+# Text files: without an encoding named, what is written on Linux is not what is read on Windows.
+
+PYTHON = sorted(path for folder in ("gym_reml", "agents", "tests", "docs") for path in (ROOT / folder).rglob("*.py"))
+
+
+def unnamed_encodings(source: str) -> list[str]:
+    """Each text file that is opened, read or written without its encoding being named."""
+    tree = ast.parse(source)
+    imported = full_names(tree)
+    found = []
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        method = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+        name = dotted(node.func, imported) or (node.func.id if isinstance(node.func, ast.Name) else "")
+        modes = [keyword.value for keyword in node.keywords if keyword.arg == "mode"]
+        if name in ("open", "io.open", "os.fdopen"):
+            modes += node.args[1:2]
+        elif method == "open" and not name:
+            # A path's: other things are opened with something else than a mode, such as a member of an archive.
+            modes += node.args[:1]
+            if modes and not (isinstance(modes[0], ast.Constant) and set(str(modes[0].value)) <= set("rwxabt+")):
+                continue
+        elif method not in ("read_text", "write_text"):
+            continue
+        binary = any("b" in str(mode.value) for mode in modes if isinstance(mode, ast.Constant))
+        if not binary and not any(keyword.arg in ("encoding", None) for keyword in node.keywords):
+            found.append(f"{node.lineno}: {name or method}")
+    return found
+
+
+@pytest.mark.parametrize("path", PYTHON, ids=lambda path: str(path.relative_to(ROOT)))
+def test_text_files_name_their_encoding(path: Path) -> None:
+    assert unnamed_encodings(path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "open('a')",
+        "open('a', 'w')",
+        "open('a', mode='w')",
+        "import io\nio.open('a')",
+        "path.open()",
+        "path.open('a')",
+        "path.read_text()",
+        "(folder / 'a').write_text(text)",
+        "path.write_text(text, errors='replace')",
+    ],
+)
+def test_an_encoding_that_is_not_named_is_seen(source: str) -> None:
+    assert len(unnamed_encodings(source)) == 1
+
+
+def test_named_encodings_and_binary_files_pass() -> None:
+    source = (
+        "from PIL import Image\nfrom gym_reml.results import write_text\n"
+        "open('a', encoding='utf-8')\nopen('a', 'rb')\nopen('a', mode='xb')\npath.open('wb')\n"
+        "path.read_text(encoding='utf-8')\npath.write_text(text, encoding='utf-8')\npath.read_bytes()\n"
+        "Image.open('a')\npillow.open(io.BytesIO(b))\narchive.open('member.txt')\nwrite_text(path, text)\n"
+    )
+    assert unnamed_encodings(source) == []

@@ -25,7 +25,7 @@ SMALL = 150_000  # bytes of a plot
 
 def test_the_committed_pages_are_those_of_the_committed_rows() -> None:
     made = pages(FOLDER)
-    assert {name: (FOLDER / name).read_text() for name in made} == made, "run python -m agents.results"
+    assert {name: (FOLDER / name).read_text(encoding="utf-8") for name in made} == made, "run python -m agents.results"
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.json")), ids=lambda path: path.stem)
@@ -41,7 +41,7 @@ def test_committed_differences_are_those_of_committed_rows(path: Path) -> None:
 
 
 def test_the_committed_plots_are_those_that_the_page_shows() -> None:
-    shown = set(re.findall(r"\]\((\w+\.png)\)", (FOLDER / "index.md").read_text()))
+    shown = set(re.findall(r"\]\((\w+\.png)\)", (FOLDER / "index.md").read_text(encoding="utf-8")))
     assert {path.name for path in FOLDER.glob("*.png")} == shown, "run python -m agents.results"
     assert [path.name for path in FOLDER.glob("*.png") if path.stat().st_size > SMALL] == []
 
@@ -86,11 +86,11 @@ def test_a_step_that_a_learner_lacks_is_a_dash(tmp_path: Path) -> None:
 
 
 def test_rivals_come_first_and_controls_have_their_own_table(tmp_path: Path) -> None:
-    names = ["reml/random_layer", "reml_multipliers", "reml", "unheard_of", "maml_5_other_shape", "maml_5", "scratch"]
+    names = ["reml/random_layer", "reml_multipliers", "reml", "unheard_of", "maml_5_own_shape", "maml_5", "scratch"]
     write(tmp_path, [row(name, 5, 1.0) for name in names])
     page = pages(tmp_path)["index.md"]
     first, controls = (re.findall(r"^\| `(.+?)`", part, re.MULTILINE) for part in page.split("**Controls**"))
-    assert first == ["scratch", "maml_5", "maml_5_other_shape", "unheard_of", "reml", "reml_multipliers"]
+    assert first == ["scratch", "maml_5", "maml_5_own_shape", "unheard_of", "reml", "reml_multipliers"]
     assert controls == ["reml", "reml/random_layer"]
 
 
@@ -168,7 +168,7 @@ def test_main_writes_pages_and_small_plots(tmp_path: Path) -> None:
         *("sinusoid.json", "sinusoid.png"),
         *("index.md", "what-did-not-work.md"),
     }
-    assert {name: (tmp_path / name).read_text() for name in pages(tmp_path)} == pages(tmp_path)
+    assert {name: (tmp_path / name).read_text(encoding="utf-8") for name in pages(tmp_path)} == pages(tmp_path)
     (alt,) = re.findall(r"!\[(.+)\]\(sinusoid\.png\)", pages(tmp_path)["index.md"])
     assert "scratch, maml_5, reml: mse over gradient steps" in alt
     assert (tmp_path / "sinusoid.png").stat().st_size <= SMALL
@@ -204,7 +204,7 @@ def test_bad_rows_are_refused(tmp_path: Path, rows: Any, message: str) -> None:
 def test_damaged_and_unknown_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no such folder"):
         pages(tmp_path / "nowhere")
-    (tmp_path / "sinusoid.json").write_text("[{")
+    (tmp_path / "sinusoid.json").write_text("[{", encoding="utf-8")
     with pytest.raises(ValueError, match=r"sinusoid\.json: damaged"):
         pages(tmp_path)
     write(tmp_path, [])

@@ -35,7 +35,7 @@ from gym_reml.tasks import Batch, TaskFamily, make_family
 from gym_reml.tasks.sinusoid import Sinusoid
 
 AGENTS = Path(__file__).parent.parent / "agents"
-RIVALS = sorted(path.stem for path in AGENTS.glob("*.py") if "(RivalConfig)" in path.read_text())
+RIVALS = sorted(path.stem for path in AGENTS.glob("*.py") if "(RivalConfig)" in path.read_text(encoding="utf-8"))
 
 
 def tiny(tasks: int = 64, family: TaskFamily | None = None, seed: int = 0) -> Problem:

@@ -185,7 +185,7 @@ def test_an_interrupted_training_goes_on(tmp_path: Path, monkeypatch: pytest.Mon
     found = run.latest_checkpoint()
     assert found is not None
     assert found[0] == 320
-    kept = json.loads((found[1] / "progress.json").read_text())
+    kept = json.loads((found[1] / "progress.json").read_text(encoding="utf-8"))
     entropies = []
     with monkeypatch.context() as patch:
 
@@ -275,11 +275,11 @@ def test_the_quick_comparison_makes_every_row_and_makes_it_once(
         assert (
             row["command"] == f"python -m agents.compare_trials --table {table} --seeds 2 --total-steps 1 --trials 20"
         )
-    before = path.read_text()
+    before = path.read_text(encoding="utf-8")
     capsys.readouterr()
     compare_trials.main(config)
     assert "(0 of " in " ".join(capsys.readouterr().out.split())
-    assert path.read_text() == before
+    assert path.read_text(encoding="utf-8") == before
 
 
 def test_the_tables_are_those_of_the_literature() -> None:

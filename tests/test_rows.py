@@ -21,6 +21,8 @@ ABOUT: dict[str, Any] = {
     "parameters": 1762,
     "seconds": 1.5,
     "command": "python -m agents.compare",
+    "commit": "abc",
+    "versions": {"python": "3.11"},
 }
 
 
@@ -47,6 +49,7 @@ def row(learner: str = "maml_5", step: int = 5, **changes: Any) -> Row:
 def test_a_row_holds_what_was_computed_by_hand() -> None:
     found = row()
     assert (found["mean"], found["seeds"], found["tasks"]) == (3.0, 3, 4)
+    assert found["seed_means"] == [3.0, 5.0, 1.0]
     assert found["median"] == pytest.approx(8 / 3)
     # The means differ by 2: their standard deviation is 2, and t(0.975; 2) is 4.3027.
     assert found["ci95"] == pytest.approx(4.302653 * 2 / 3**0.5, rel=1e-6)
@@ -146,15 +149,15 @@ def test_rows_stand_by_family_and_shots_and_else_as_they_came(tmp_path: Path) ->
     merge_rows(path, [row("z", family="b"), row("y", family="a"), row("x", family="b"), row("w", family="a")])
     found = merge_rows(path, [row("v", family="a"), row("z", family="b", mean=0.0)])
     assert names(found) == [("y", "a"), ("w", "a"), ("v", "a"), ("z", "b"), ("x", "b")]
-    before = path.read_text()
+    before = path.read_text(encoding="utf-8")
     merge_rows(path, read_rows(path)[::-1][:2])
-    assert path.read_text() == before, "the same rows change nothing"
+    assert path.read_text(encoding="utf-8") == before, "the same rows change nothing"
 
 
 def test_a_row_is_a_line(tmp_path: Path) -> None:
     path = tmp_path / "rows.json"
     merge_rows(path, [row("a"), row("b")])
-    lines = path.read_text().splitlines()
+    lines = path.read_text(encoding="utf-8").splitlines()
     assert [lines[0], lines[-1]] == ["[", "]"]
     assert [json.loads(line.rstrip(","))["learner"] for line in lines[1:-1]] == ["a", "b"]
     merge_rows(tmp_path / "none.json", [])
@@ -193,8 +196,8 @@ DAMAGE = {
 @pytest.mark.parametrize(("text", "message"), DAMAGE.values(), ids=DAMAGE)
 def test_damaged_files_are_named_and_left_alone(text: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "rows.json"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     for act in (lambda: read_rows(path), lambda: merge_rows(path, [row()])):
         with pytest.raises(ValueError, match=rf"rows\.json: {message}"):
             act()
-    assert path.read_text() == text
+    assert path.read_text(encoding="utf-8") == text
