@@ -60,13 +60,10 @@ class TrainingMDP:
         """Sets the rows up; `reset` must come before the first step.
 
         Raises:
-            ValueError: a pool that was put together wrongly, whose numbers are not float32, or whose layers look across
-                points of which tasks have different numbers.
+            ValueError: a pool that was put together wrongly, or whose layers look across points of which tasks have
+                different numbers.
         """
         pool.check()
-        if pool.parameters["stem"].dtype != torch.float32:
-            dtype = pool.parameters["stem"].dtype
-            raise ValueError(f"pool: its numbers are {dtype}, must be torch.float32 (tensor.float() makes them so)")
         if pool.layer_kind.across_points and not isinstance(family.shots, int):
             raise ValueError(
                 f"shots={family.shots!r}: layers of kind {pool.kind!r} look across the points of a task, "
@@ -303,7 +300,7 @@ class TrainingMDP:
             for part in ("support", "query"):
                 generators = [getattr(self.streams[row], part) for row in rows]
                 batch: Batch = getattr(self.family, part)(tasks, forward, generators)
-                batches.append(batch.to(self.pool.device, torch.float32))
+                batches.append(batch.to(self.pool.device, self.pool.dtype))
             if everyone:
                 self.support, self.query = batches
             self._replace(index, () if everyone else batches)

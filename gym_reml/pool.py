@@ -140,6 +140,11 @@ class LayerPool:
         return self.parameters["stem"].device
 
     @property
+    def dtype(self) -> torch.dtype:
+        """Of what kind its numbers are."""
+        return self.parameters["stem"].dtype
+
+    @property
     def step_range(self) -> tuple[float, float]:
         """Default range of the step size: around 1 where the pool has rates, an absolute one where it has none."""
         return RATED_STEP_RANGE if self.rates else PLAIN_STEP_RANGE

@@ -524,7 +524,7 @@ def test_the_commit_is_that_of_this_code_alone(tmp_path: Path, monkeypatch: pyte
 
 def test_versions_and_names_of_files() -> None:
     assert versions()["numpy"] == np.__version__
-    assert file_name("my lines/1: PPO") == "my-lines-1-PPO"
+    assert file_name("my lines/1:PPO") == "my lines-1-PPO"
 
 
 def test_bad_input_ends_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

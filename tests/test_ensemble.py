@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from env_helpers import Restless, make_classes
+from env_helpers import Restless
 
 from gym_reml import evaluation
 from gym_reml.controls import Plan, plan_learner
@@ -16,10 +16,12 @@ from gym_reml.learner import Ensemble, Learner
 from gym_reml.mdp import TrainingMDP
 from gym_reml.pool import LayerPool
 from gym_reml.spaces import make_encoding
-from gym_reml.tasks import TaskFamily, make_family
+from gym_reml.tasks import TaskFamily, from_arrays, make_family
 
 SMALL = {"depth": 2, "horizon": 3}
-FAMILIES = {"function": make_family("sinusoid"), "classes": make_classes()}
+GENERATOR = np.random.default_rng(0)
+MANY = from_arrays(GENERATOR.normal(size=(60, 20, 2)), GENERATOR.integers(3, size=(60, 20)), shots=4, queries=8)
+FAMILIES = {"function": make_family("sinusoid"), "classes": MANY}
 
 
 def member(family: TaskFamily, seed: int, layers: tuple[int, ...] = (1, 2), step: float = 0.4) -> Learner:

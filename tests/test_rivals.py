@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -91,7 +91,11 @@ def test_every_rival_trains_and_is_evaluated(module: str, capsys: pytest.Capture
 @pytest.mark.parametrize("module", RIVALS)
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["--tasks", "0"], "tasks=0"), (["--evaluation-tasks", "1"], "evaluation-tasks 1"), (["--seed", "-1"], "seed=-1")],
+    [
+        (["--tasks", "0"], "--tasks 0"),
+        (["--evaluation-tasks", "1"], "evaluation-tasks 1"),
+        (["--seed", "-1"], "--seed -1"),
+    ],
 )
 def test_bad_arguments_are_named(
     module: str, arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch
@@ -119,10 +123,16 @@ class Exact(Sinusoid):
 
 
 @pytest.fixture
-def double_precision() -> Iterator[None]:
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+def double_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fresh pools hold the same numbers in double precision."""
+    fresh = LayerPool.random
+
+    def doubled(**arguments: Any) -> LayerPool:
+        pool = fresh(**arguments)
+        pool.parameters = {name: tensor.double() for name, tensor in pool.parameters.items()}
+        return pool
+
+    monkeypatch.setattr(LayerPool, "random", doubled)
 
 
 exactly = pytest.mark.usefixtures("double_precision")
