@@ -215,14 +215,16 @@ def test_states_that_do_not_fit_together(damage: Callable[[dict[str, Any]], Any]
 
 
 def content(folder: Path) -> dict[str, str]:
-    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_text(encoding="utf-8") for path in folder.rglob("*") if path.is_file()
+    }
 
 
 def fill(folder: Path, text: str) -> None:
     with write_folder(folder) as part:
-        (part / "a").write_text(text)
+        (part / "a").write_text(text, encoding="utf-8")
         (part / "inner").mkdir()
-        (part / "inner" / text).write_text(text)
+        (part / "inner" / text).write_text(text, encoding="utf-8")
 
 
 def test_a_folder_is_written_whole_and_in_place_of_the_old_one(tmp_path: Path) -> None:
@@ -251,7 +253,7 @@ def test_a_crash_while_a_folder_is_written_leaves_the_old_one(
 
     def attempt() -> None:
         with write_folder(folder) as part:
-            (part / "a").write_text("two")
+            (part / "a").write_text("two", encoding="utf-8")
             if place == "block":
                 raise error
 

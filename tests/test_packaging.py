@@ -41,11 +41,12 @@ def test_an_editable_install_is_a_path() -> None:
         found = metadata.distribution("gym-reml")
     except metadata.PackageNotFoundError:
         pytest.skip("gym-reml is not installed")
-    if not json.loads(found.read_text("direct_url.json") or "{}").get("dir_info", {}).get("editable"):
+    origins = [file.read_text(encoding="utf-8") for file in found.files or () if file.name == "direct_url.json"]
+    if not any(json.loads(origin).get("dir_info", {}).get("editable") for origin in origins):
         pytest.skip("gym-reml is not installed in editable mode")
     hooks = [str(file) for file in found.files or () if "finder" in file.name]
     assert hooks == [], "installed by an older build backend: pip install -e . --no-deps"
-    paths = [file.read_text().strip() for file in found.files or () if file.suffix == ".pth"]
+    paths = [file.read_text(encoding="utf-8").strip() for file in found.files or () if file.suffix == ".pth"]
     assert paths
     assert all((Path(path) / "gym_reml" / "py.typed").is_file() for path in paths)
 
