@@ -98,7 +98,9 @@ SECTIONS = (
         "`maml_rl` keeps LVC's derivatives and follows the meta-gradient by Adam; what stands behind its slash changes "
         "one of the two, or both. `reml/maml_rl_pool` is PPO that chooses the size of every update on the pool of "
         "`maml_rl`, `reml/pretrained_pool` on that of `pretrained`. In `reml` the pool of `maml_rl` learns on by "
-        "the updates that the agent chooses; `reml/layers` is that with eight layers to pick from. "
+        "the updates that the agent chooses; `reml/layers` is that with eight layers to pick from. Both were trained "
+        "when a pool learned from 64 episodes at a time, some of them lived under the pool before its last update; now "
+        "it takes all that were lived under the present one, here 80. "
         "[Policies](../meta_rl.md) tells what the controls do.",
         # Random weights are so far below that there would be nothing else to see.
         curves=(
