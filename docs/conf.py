@@ -33,6 +33,8 @@ suppress_warnings = ["ref.python"]  # attributes of several classes share names 
 html_theme = "furo"
 html_title = f"gym-reml {version}"
 html_copy_source = False
+html_static_path = ["_static"]
+html_css_files = ["custom.css"]
 
 ARRAY = re.compile(
     r"~?(?:numpy\.)?ndarray\[tuple\[~?(?:typing\.)?Any, \.\.\.\], "
