@@ -63,7 +63,7 @@ class ClassFamily(Classification):
         """The examples of these numbers (n, ways, k) of the tasks' classes.
 
         Returns:
-            (n, ways * k, *example_shape), float32, or uint8 from 0 to 255 for inputs from 0 to 1.
+            (n, ways * k, ...) by `example_shape`, float32, or uint8 from 0 to 255 for inputs from 0 to 1.
         """
 
     @property
