@@ -101,7 +101,10 @@ class ExportedNetwork(nn.Module):
         self.stem, self.layers, self.head, self.batched = stem, nn.Sequential(*layers), head, batched
 
     def forward(self, x: Tensor) -> Tensor:
-        """Outputs (..., points, out_features) for inputs (..., points, in_features)."""
+        """Outputs (..., points, out_features) for inputs (..., points, in_features), or those of one point, (in,)."""
+        if x.ndim == 1:
+            output: Tensor = self(x[None])[0]
+            return output
         passes = x.reshape(-1, *x.shape[-2:])
         count = len(passes)
         if self.batched and count == 1:

@@ -70,6 +70,18 @@ def test_norms_of_each_step(rows: int, statistics: bool) -> None:
         envs.step(action)
 
 
+@pytest.mark.parametrize("policy", [False, True])
+@pytest.mark.parametrize("kind", LAYER_KINDS)
+def test_one_point_is_a_pass_of_its_own(kind: str, policy: bool) -> None:
+    """As for `nn.Linear`: a policy has one observation at a time."""
+    envs = make(kind, 2, policy)
+    envs.reset(seed=0)
+    envs.step(next(iter(sample_actions(envs.action_space, 1))))
+    network, inputs = envs.export(1), envs.mdp.query.inputs[1].reshape(-1, 2 if policy else 1)
+    assert network(inputs[0]).shape == (4 if policy else 1,)
+    assert torch.equal(network(inputs[0]), network(inputs[:1])[0])
+
+
 def test_after_a_refused_step() -> None:
     envs = gym.make_vec("NetBuild-v0", num_envs=3, action="hybrid", layer_kind="relu", pool="random", max_step=1e6)
     envs = envs.unwrapped

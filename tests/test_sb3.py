@@ -70,6 +70,9 @@ def test_another_autoreset_mode_is_refused() -> None:
     envs: Any = gym.make_vec("NetBuild-v0", num_envs=2, **ARGUMENTS)
     with pytest.raises(ValueError, match="autoreset_mode='NextStep', must be 'SameStep'"):
         RowsVecEnv(envs)
+    with pytest.raises(ValueError, match="autoreset_mode='NextStep': must be 'SameStep'"):
+        make_vec_env(autoreset_mode="NextStep", **ARGUMENTS)
+    assert make_vec_env(autoreset_mode="SameStep", **ARGUMENTS).num_envs == 1
 
 
 def test_rows_are_single_environments() -> None:

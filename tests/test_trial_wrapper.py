@@ -254,3 +254,26 @@ def test_an_observation_of_another_size_is_named(look: Any) -> None:
     env.reset(seed=0)
     with pytest.raises(ValueError, match=r"(?s)observation=.*its space has 2"):
         env.step(1)
+
+
+def test_a_trial_on_a_given_task_is_the_same_but_for_the_task() -> None:
+    env, other = chain(), chain()
+    drawn = env.reset(seed=3)[1]["task"]["length"]
+    _, info = other.reset(seed=3, options={"task": {"length": drawn + 5}, "mine": 1})
+    assert (info["task"], info["options"]) == ({"length": drawn + 5}, {"mine": 1})
+    assert other.task == {"length": drawn + 5}
+    # The next task is the one that would have come in any case.
+    assert_same(env.reset(), other.reset())
+    # An info's task handed back.
+    assert_same(other.reset(seed=3, options={"task": {"length": drawn}}), env.reset(seed=3, options={}))
+
+
+@pytest.mark.parametrize("task", [{}, {"Length": 2}, {"length": 2, "width": 1}, 2, "length"])
+def test_a_given_task_with_other_names_is_refused_and_the_old_one_stays(task: Any) -> None:
+    env = chain()
+    env.reset(seed=0)
+    before = env.task
+    with pytest.raises(ValueError, match=r"options: task=.*: must be a dict of 'length'"):
+        env.reset(options={"task": task})
+    assert env.task == before
+    assert env.step(0)[4]["task"] == before

@@ -228,9 +228,13 @@ def make_rows(
         **arguments: those of the environment.
 
     Raises:
-        ValueError: an id that is not registered, or whose vector entry point makes something else.
+        ValueError: an id that is not registered, or whose vector entry point makes something else; another autoreset
+            mode.
         TypeError: something that is neither an id nor an `EnvSpec`.
     """
+    mode = arguments.pop("autoreset_mode", AutoresetMode.SAME_STEP)
+    if mode not in (AutoresetMode.SAME_STEP, AutoresetMode.SAME_STEP.value):
+        raise ValueError(f"autoreset_mode={mode!r}: must be 'SameStep'")
     choices = f"must be one of {', '.join(map(repr, known))}, or an id of your own whose vector_entry_point makes a "
     choices += f"{kind.__name__}. {instead}"
     spec = _find_spec(env_id, choices)

@@ -98,11 +98,12 @@ class Trial(gym.Wrapper[NDArray[np.float32], Any, Any, Any], gym.utils.RecordCon
 
         Args:
             seed: everything from here on follows from it.
-            options: those of the inner environment.
+            options: {"task": parameters by name, all that `draw_task` gives} makes the trial one of that task, the
+                others are those of the inner environment.
 
         Raises:
-            ValueError: a seed that is no integer, or negative, options that are no dict, or an observation that does
-                not have the size of its space.
+            ValueError: a seed that is no integer, or negative, options that are no dict, a task with other names, or an
+                observation that does not have the size of its space.
         """
         if options is not None and not isinstance(options, Mapping):
             raise ValueError(f"options={options!r}: must be a dict, or None")
@@ -112,11 +113,17 @@ class Trial(gym.Wrapper[NDArray[np.float32], Any, Any, Any], gym.utils.RecordCon
             check_integer("seed", seed, least=0)
             self._streams = row_streams(seed, self.split)
         assert self._streams is not None
+        inner = dict(options or {})
+        given = inner.pop("task", None)
+        # Drawn in any case, so that the next one does not depend on whether this one was given.
         task = self._draw_task(self._streams.task)
-        self._numbers = _numbers(task)
+        numbers = _numbers(task)
+        if given is not None:
+            task = _given(given, task)
+            numbers = _numbers(task)
         self._set_task(self.env, task)
-        self.task, self._episode = task, 0
-        observation, info = self._begin(options)
+        self.task, self._numbers, self._episode = task, numbers, 0
+        observation, info = self._begin(inner or None)
         nothing = np.zeros(len(self._action_limits[0]))
         if not isinstance(self.action_space, spaces.Box):
             first = np.zeros(self.action_space.shape or (), dtype=np.int64)
@@ -167,6 +174,13 @@ class Trial(gym.Wrapper[NDArray[np.float32], Any, Any, Any], gym.utils.RecordCon
         if inner.shape != (size,):
             raise ValueError(f"observation={observation!r}: has {inner.size} numbers, its space has {size}")
         return np.concatenate([inner, action, [reward, float(ended)]]).astype(np.float32)
+
+
+def _given(given: Any, like: Task) -> Task:
+    """The task that a user asks for, with the names of a drawn one; a ValueError where it has others."""
+    if not isinstance(given, Mapping) or set(given) != set(like):
+        raise ValueError(f"options: task={given!r}: must be a dict of {', '.join(map(repr, like)) or 'nothing'}")
+    return dict(given)
 
 
 def _numbers(task: Any) -> dict[str, Any]:
