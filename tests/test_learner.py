@@ -651,6 +651,39 @@ def test_environments_that_are_not_the_models_own_are_refused() -> None:
         Learner.from_sb3(agent, other)
 
 
+@pytest.mark.parametrize("observation", ["flat", "dict"])
+@pytest.mark.parametrize("training", [True, False])
+def test_a_normaliser_that_has_seen_nothing_is_refused(observation: str, training: bool, tmp_path: Path) -> None:
+    """As when a model comes back from its file, and its environment's statistics are forgotten."""
+    env = envs(normalised=True, observation=observation)
+    policy = "MlpPolicy" if observation == "flat" else "MultiInputPolicy"
+    agent = PPO(policy, env, n_steps=8, batch_size=8)
+    assert Learner.from_sb3(agent).normaliser is not None, "nobody has seen anything"
+    agent.learn(16).save(tmp_path / "model")
+    fresh = VecNormalize(envs(observation=observation), training=training)
+    for model, given in ((PPO.load(tmp_path / "model"), fresh), (PPO.load(tmp_path / "model", env=fresh), None)):
+        with pytest.raises(ValueError, match=r"^env: its VecNormalize has seen nothing, but the model .* 16 steps"):
+            Learner.from_sb3(model, given)
+    env.save(str(tmp_path / "statistics"))
+    again = VecNormalize.load(str(tmp_path / "statistics"), envs(observation=observation))
+    found = Learner.from_sb3(PPO.load(tmp_path / "model"), again).normaliser
+    assert repr(found) == repr(Learner.from_sb3(agent).normaliser)
+
+
+def test_rewards_and_observations_may_be_normalised_one_by_one() -> None:
+    of_rewards = {"norm_obs": False, "norm_reward": True}
+    inside = VecNormalize(VecNormalize(envs(), **of_rewards), norm_reward=False)
+    outside = VecNormalize(envs(normalised=True), **of_rewards)
+    for env, of in ((inside, inside), (outside, outside.venv)):
+        agent = PPO("MlpPolicy", env, n_steps=8, batch_size=8).learn(16)
+        normaliser = Learner.from_sb3(agent).normaliser
+        assert normaliser is not None
+        np.testing.assert_array_equal(normaliser.mean, of.obs_rms.mean)
+    twice = VecNormalize(envs(normalised=True))
+    with pytest.raises(ValueError, match=r"^env: two VecNormalize normalise observations"):
+        Learner.from_sb3(PPO("MlpPolicy", twice))
+
+
 def test_environments_that_differ_are_refused() -> None:
     agent = PPO("MlpPolicy", DummyVecEnv([single, lambda: single(pool=pool_of(seed=1))]))
     with pytest.raises(ValueError, match=r"^env: its 2 environments have learned a pool each"):
