@@ -330,6 +330,6 @@ def test_tensors_that_learn_are_examples_too() -> None:
 
 def test_classes_that_no_split_has_do_not_make_query_sets_small() -> None:
     rare = np.concatenate([LABELS, ["rare"]])
-    classes = {"train": NAMES[:8], "test": NAMES[8:14]}
+    classes = {"train": list(NAMES[:8]), "test": list(NAMES[8:14])}
     family = from_classes(np.concatenate([X, X[:1]]), rare, ways=3, shots=2, classes=classes)
     assert family.queries == 3 * (9 - 2)

@@ -671,14 +671,15 @@ def test_a_normaliser_that_has_seen_nothing_is_refused(observation: str, trainin
 
 
 def test_rewards_and_observations_may_be_normalised_one_by_one() -> None:
-    of_rewards = {"norm_obs": False, "norm_reward": True}
-    inside = VecNormalize(VecNormalize(envs(), **of_rewards), norm_reward=False)
-    outside = VecNormalize(envs(normalised=True), **of_rewards)
-    for env, of in ((inside, inside), (outside, outside.venv)):
+    inside = VecNormalize(VecNormalize(envs(), norm_obs=False), norm_reward=False)
+    within = envs(normalised=True)
+    outside = VecNormalize(within, norm_obs=False)
+    for env, of in ((inside, inside), (outside, within)):
         agent = PPO("MlpPolicy", env, n_steps=8, batch_size=8).learn(16)
         normaliser = Learner.from_sb3(agent).normaliser
         assert normaliser is not None
-        np.testing.assert_array_equal(normaliser.mean, of.obs_rms.mean)
+        statistics: Any = of.obs_rms
+        np.testing.assert_array_equal(normaliser.mean, statistics.mean)
     twice = VecNormalize(envs(normalised=True))
     with pytest.raises(ValueError, match=r"^env: two VecNormalize normalise observations"):
         Learner.from_sb3(PPO("MlpPolicy", twice))

@@ -147,7 +147,7 @@ def from_classes(
         raise ValueError("labels=None: must be the class of every example")
     if queries is None:
         check_integer("ways", ways)
-        most = shots if is_integer(shots) else shots[1] if isinstance(shots, Sequence) and len(shots) == 2 else None
+        most: Any = shots[1] if isinstance(shots, Sequence) and len(shots) == 2 else shots
         queries = ways * _most_queries(_read_labels(labels), classes, most if is_integer(most) else 1)
     family = LabelledClasses(
         examples=read_array("examples", examples),
