@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -159,7 +160,7 @@ class Learner:
             if name not in own:
                 why = "not a learner's" if name in OF_OTHERS else "no such argument"
                 raise ValueError(f"arguments: {name!r} is {why}; choices: {', '.join(own)}")
-        object.__setattr__(self, "arguments", dict(self.arguments))
+        object.__setattr__(self, "arguments", deepcopy(dict(self.arguments)))
         if self.algorithm is not None:
             names = [name for group in ALGORITHMS.values() for name in group]
             if self.algorithm not in names:

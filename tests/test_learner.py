@@ -829,3 +829,10 @@ def test_controls_take_the_arguments_of_evaluate_in_its_order(control: Any) -> N
     np.testing.assert_array_equal(by_place.metrics["loss"], by_name.metrics["loss"])
     with pytest.raises(TypeError, match="horizon"):
         control(learner, "sinusoid", horizon=3)
+
+
+def test_arguments_are_the_learners_own() -> None:
+    arguments = {"initial_layers": [1]}
+    learner = Learner("x", controls.plan_learner("x", pool_of(), {}, (), 0.0).policy, pool_of(), arguments)
+    arguments["initial_layers"].append(2)
+    assert learner.arguments == {"initial_layers": [1]}

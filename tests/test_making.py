@@ -214,8 +214,12 @@ def test_a_pool_that_sees_no_episode_to_its_end_says_so_once(
         arguments["max_episode_steps"] = 2
     if face == "single" and way == "masks":
         return
-    make = {"single": gym.make, "vector": lambda *ids, **given: gym.make_vec(*ids, num_envs=3, **given)}[face]
-    envs: Any = make("NetBuild-v0", **arguments, **({"autoreset_mode": "Disabled"} if way == "masks" else {}))
+    if face == "vector":
+        arguments["num_envs"] = 3
+    if way == "masks":
+        arguments["autoreset_mode"] = "Disabled"
+    make: Any = gym.make if face == "single" else gym.make_vec
+    envs = make("NetBuild-v0", **arguments)
     envs.reset(seed=0)
     for _ in range(9):
         for _ in range(2):
