@@ -12,7 +12,7 @@ import tyro
 from gym_reml.results import Result
 
 from .command import run_command
-from .families import family_of
+from .families import check_own, family_of
 from .report import TABLE_STEPS
 from .runs import Run
 from .train import config_of, recipe_of
@@ -34,8 +34,7 @@ def main(config: Config) -> None:
         raise ValueError("RUN: name at least one run directory")
     runs = [Run(folder) for folder in config.runs]
     names = [{path.stem for path in (run.folder / "results").glob("*.json")} for run in runs]
-    training = config_of(runs[0])
-    metric = recipe_of(training, family_of(training)).metric
+    metric = _metric(runs[0])
     rows = []
     for name in sorted(set.intersection(*names)):
         results = [Result.load(run.folder / "results" / f"{name}.json") for run in runs]
@@ -53,6 +52,15 @@ def main(config: Config) -> None:
     print(f"| learner | {' | '.join(f'{step} step' + 's' * (step != 1) for step in TABLE_STEPS)} | diverged |")
     print(f"|---|{'---|' * (len(TABLE_STEPS) + 1)}")
     print("\n".join(rows))
+
+
+def _metric(run: Run) -> str:
+    """What the run's tables show."""
+    training, settings = config_of(run), run.about.get("settings")
+    if settings is not None:
+        return str(settings["recipe"]["metric"])
+    check_own(training.family, run.folder)
+    return recipe_of(training, family_of(training)).metric
 
 
 if __name__ == "__main__":

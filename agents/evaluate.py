@@ -17,11 +17,12 @@ from gym_reml.learner import Learner
 from gym_reml.tasks.base import TaskFamily
 
 from .command import check_options, default_is, run_command
-from .families import FamilyChoice, FamilyOrNone, family_of, named_family, parse_arguments
+from .families import FamilyChoice, FamilyOrNone, check_own, family_of, named_family, parse_arguments
 from .recipes import recipe_for
 from .report import compare_with_controls, plot_examples, write_report
 from .routing import plot_routing
 from .runs import Run
+from .train import Config as Training
 from .train import config_of
 
 
@@ -38,7 +39,7 @@ class LearnerChoice:
     shots: Annotated[int | None, default_is("as in training")] = None
     """support points of a task"""
 
-    def trained_on(self) -> FamilyChoice | None:
+    def trained_on(self) -> Training | None:
         """What the learner was trained on, if its folder or the run directory around it tells."""
         for folder in (self.run, self.run.resolve().parent):
             if (folder / "config.json").is_file():
@@ -65,18 +66,22 @@ class LearnerChoice:
         """The family to play.
 
         Raises:
-            ValueError: none is named, and the folder tells none.
+            ValueError: none is named, and the folder tells none, or names code that is not the user's.
         """
         trained, arguments = self.trained_on(), parse_arguments(self.family_kwargs)
         if trained is None:
             if self.family is None:
                 raise ValueError(f"--family: must be given, as {self.run} does not tell what it was trained on")
             return family_of(FamilyChoice(self.family, self.family_kwargs, self.shots))
+        shots = trained.shots if self.shots is None else self.shots
+        if self.family is None or (self.family != trained.family and shots is None):
+            assert trained.run is not None
+            check_own(trained.family, trained.run)
         if self.family in (None, trained.family):
             family = named_family(trained.family, parse_arguments(trained.family_kwargs) | arguments)
         else:
             family = named_family(self.family, arguments)
-        return family.replace(shots=family_of(trained).shots if self.shots is None else self.shots)
+        return family.replace(shots=family_of(trained).shots if shots is None else shots)
 
     def learner_and_family(self) -> tuple[Learner, TaskFamily]:
         """Both, which fit each other.

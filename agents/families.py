@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from importlib import import_module
+from importlib.machinery import PathFinder
 from inspect import isabstract, isclass, signature
 from operator import attrgetter
 from pathlib import Path
@@ -137,6 +138,34 @@ def _find(name: str) -> Any:
         found = [key for key, value in vars(module).items() if _is_family(value)]
         there = f"; families there: {', '.join(found)}" if found else ""
         raise ValueError(f"--family {name}: {module_name} has no {attribute!r}{there}") from error
+
+
+def check_own(name: str, folder: Path) -> None:
+    """Lets a file name code of the user's alone: whoever sent it must not choose what is imported or called here.
+
+    Args:
+        name: a family, or MODULE:FAMILY.
+        folder: of the run that names it.
+
+    Raises:
+        ValueError: a module that does not lie in the working directory, or lies in the run's; or something in it that
+            is neither a family nor defined there.
+    """
+    if not is_own(name):
+        return
+    top = name.partition(":")[0].partition(".")[0]
+    found = PathFinder.find_spec(top, [str(Path.cwd())])
+    places = [] if found is None else [found.origin or "", *(found.submodule_search_locations or ())]
+    sent = not any(places) or any(Path(place).resolve().is_relative_to(folder.resolve()) for place in places if place)
+    if not sent:
+        thing = _find(name)
+        home = getattr(thing, "__module__", None) or ""
+        sent = not _is_family(thing) and home.partition(".")[0] != top
+    if sent:
+        raise ValueError(
+            f"{folder}: its config.json names code, {name}, which does not lie in the working directory; if you trust "
+            f"it, say so by --family {name}"
+        )
 
 
 def _is_family(value: Any) -> bool:

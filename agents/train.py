@@ -18,7 +18,7 @@ from .algorithms import ENCODINGS, WITH_LEARNING_RATE, encoding_of, full_setting
 from .bootstraps import learning_options
 from .command import check_options, default_is, program, run_command
 from .designs import DESIGNS
-from .families import FamilyChoice, family_of, implied_by_family
+from .families import FamilyChoice, check_own, family_of, implied_by_family
 from .problem import Problem
 from .recipes import Recipe, RecipeOptions, recipe_for
 from .reml import Reml
@@ -102,7 +102,9 @@ def main(config: Config) -> None:
     start = time.monotonic()
     resumed = Run(config.resume) if config.resume is not None else None
     if resumed is not None:
-        config = config_of(resumed)
+        named, config = config.family, config_of(resumed)
+        if config.family != named:
+            check_own(config.family, resumed.folder)
     problem = problem_of(config)
     label = f"{problem.family.name}-{config.algorithm}"
     # As they came out, so that a run goes on by them whatever a later version's recipes are.

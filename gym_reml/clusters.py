@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -99,12 +99,24 @@ class Clusters:
 
     def state(self) -> dict[str, Tensor]:
         """The clusters as plain data that `torch.load(weights_only=True)` accepts."""
-        return {name: torch.from_numpy(numbers) for name, numbers in vars(self).items()}
+        return {name: torch.from_numpy(numbers.copy()) for name, numbers in vars(self).items()}
 
     @classmethod
-    def from_state(cls, state: dict[str, Tensor]) -> Self:
-        """The clusters that `state` describes."""
-        return cls(**{name: numbers.numpy() for name, numbers in state.items()})
+    def from_state(cls, state: Any) -> Self:
+        """The clusters that `state` describes.
+
+        Raises:
+            ValueError: not such a state, or numbers that do not fit together or are not finite.
+        """
+        names = [part.name for part in fields(cls)]
+        if not isinstance(state, dict) or set(state) != set(names) or not all(map(torch.is_tensor, state.values())):
+            raise ValueError(f"state: must hold the tensors {', '.join(names)}")
+        arrays = {name: state[name].numpy().astype(np.float64) for name in names}
+        mean, deviation, centres = arrays.values()
+        fit = mean.ndim == 1 and mean.shape == deviation.shape and centres.ndim == 2 and centres.shape[1:] == mean.shape
+        if not fit or not all(np.isfinite(numbers).all() for numbers in arrays.values()) or (deviation <= 0).any():
+            raise ValueError("state: its numbers do not fit together, or are not finite")
+        return cls(**arrays)
 
 
 def find_clusters(mdp: TrainingMDP, clusters: int, *, tasks: int = 1000, seed: int = 0) -> Clusters:

@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -159,7 +160,7 @@ class Learner:
             if name not in own:
                 why = "not a learner's" if name in OF_OTHERS else "no such argument"
                 raise ValueError(f"arguments: {name!r} is {why}; choices: {', '.join(own)}")
-        object.__setattr__(self, "arguments", dict(self.arguments))
+        object.__setattr__(self, "arguments", deepcopy(dict(self.arguments)))
         if self.algorithm is not None:
             names = [name for group in ALGORITHMS.values() for name in group]
             if self.algorithm not in names:
@@ -186,8 +187,9 @@ class Learner:
 
         Raises:
             ValueError: no such algorithm; no environment, one that is none of `NetBuild-v0`'s kind, or not like the
-                model's own; wrappers that change what the policy sees or does; or environments that differ from each
-                other, such as by pools that have learned one by one.
+                model's own; wrappers that change what the policy sees or does; a trained model in a VecNormalize that
+                has seen nothing; or environments that differ from each other, such as by pools that have learned one by
+                one.
         """
         algorithm = algorithm_of(model)
         if algorithm is None:
@@ -199,18 +201,25 @@ class Learner:
         found, pools = _look(env, "arguments"), _look(env, "pool")
         if not found or not pools:
             raise ValueError(f"env={env!r}: must be one of {', '.join(gym_reml.ENVIRONMENTS)}")
-        normaliser = None
+        normaliser, seen = None, True
         for kind, wrapper in _wrappers(env):
             if kind not in HARMLESS_WRAPPERS:
                 raise ValueError(
                     f"env: under {kind} a policy may see or do something else than the environment shows, which a "
                     "Learner cannot hold. If it leaves observations and actions alone, hand in the environment inside"
                 )
-            if kind == "VecNormalize":
-                normaliser = _normaliser_of(wrapper)
+            if kind == "VecNormalize" and wrapper.norm_obs:
+                if normaliser is not None:
+                    raise ValueError("env: two VecNormalize normalise observations; a Learner has one normaliser")
+                normaliser, seen = _normaliser_of(wrapper), _has_seen(wrapper)
         trained_with = _normaliser_of(model.get_vec_normalize_env())
         if trained_with is not None and normaliser is not None and not _alike(vars(trained_with), vars(normaliser)):
             raise ValueError("env: normalises by other statistics than the model's own environment; leave env out")
+        if model.num_timesteps and not seen:
+            raise ValueError(
+                f"env: its VecNormalize has seen nothing, but the model was trained for {model.num_timesteps} steps; "
+                "VecNormalize.load(path, env) brings back what was saved beside the model"
+            )
         if any(not _alike(arguments, found[0]) for arguments in found):
             raise ValueError("env: its environments were made with different arguments")
         if any(not _alike(pool.state(), pools[0].state()) for pool in pools[1:] if pool is not pools[0]):
@@ -441,6 +450,12 @@ def _normaliser_of(env: Any) -> Normaliser | None:
         means, variances = ({part: getattr(rms, of) for part, rms in env.obs_rms.items()} for of in ("mean", "var"))
         return Normaliser(means, variances, env.clip_obs, env.epsilon)
     return Normaliser(env.obs_rms.mean, env.obs_rms.var, env.clip_obs, env.epsilon)
+
+
+def _has_seen(env: Any) -> bool:
+    """Whether the statistics of a `VecNormalize` are others than those that it is born with."""
+    all_statistics = env.obs_rms.values() if isinstance(env.obs_rms, dict) else [env.obs_rms]
+    return any(rms.count >= 1 or np.any(rms.mean != 0) or np.any(rms.var != 1) for rms in all_statistics)
 
 
 def _alike(one: Any, other: Any) -> bool:

@@ -271,6 +271,8 @@ class LearningOptions:
             raise ValueError(
                 f"learn_kwargs: step_weights={weights!r} must be None or numbers from 0, not all of them 0"
             )
+        # A copy: what the caller does to his list later changes nothing.
+        self.step_weights = deepcopy(weights)
 
     @classmethod
     def parse(cls, arguments: dict[str, Any]) -> LearningOptions:

@@ -151,17 +151,35 @@ class Result:
             "metrics": {name: _listed(values) for name, values in self.metrics.items()},
             "diverged": self.diverged.tolist(),
         }
-        write_text(path, json.dumps(content))
+        write_text(path, json.dumps(content, default=_plain))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Result:
-        """Reads what `save` wrote."""
-        content = json.loads(as_path(path).read_text(encoding="utf-8"))
-        content["steps"] = tuple(content["steps"])
-        content["shots"] = tuple(content["shots"]) if isinstance(content["shots"], list) else content["shots"]
-        content["metrics"] = {name: np.array(values, dtype=np.float64) for name, values in content["metrics"].items()}
-        content["diverged"] = np.array(content["diverged"], dtype=np.bool_)
-        return cls(**content)
+        """Reads what `save` wrote.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: something else, or damaged.
+        """
+        try:
+            content = json.loads(as_path(path).read_text(encoding="utf-8"))
+            steps, shots = tuple(content["steps"]), content["shots"]
+            content |= {"steps": steps, "shots": tuple(shots) if isinstance(shots, list) else shots}
+            content["metrics"] = {name: np.array(part, dtype=np.float64) for name, part in content["metrics"].items()}
+            content["diverged"] = np.array(content["diverged"], dtype=np.bool_)
+            shapes = {part.shape for part in (content["diverged"], *content["metrics"].values())}
+            if len(shapes) != 1 or [*shapes.pop()][:1] != [len(steps)] or content["diverged"].ndim != 2:
+                raise ValueError("not as many numbers as steps and tasks")
+            return cls(**content)
+        except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            raise ValueError(f"{path}: damaged result, or none ({type(error).__name__}: {error})") from error
+
+
+def _plain(value: Any) -> Any:
+    """Numbers and arrays of numpy's as JSON has them."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    raise TypeError(f"{value!r}: a {type(value).__name__} cannot be saved in a result")
 
 
 def _listed(values: NDArray[np.float64]) -> list[Any]:

@@ -92,3 +92,20 @@ def test_copies_take_what_is_kept_per_step_along() -> None:
     for name, tensor in kept.items():
         assert tensor[:, 2].equal(before[name][:, 0])
         assert tensor[:, :2].equal(before[name][:, :2])
+
+
+def test_what_are_no_clusters_is_told_and_states_are_copies() -> None:
+    clusters = Clusters(np.zeros(3), np.ones(3), np.zeros((2, 3)))
+    state = clusters.state()
+    for wrong in (None, {}, state | {"x": state["mean"]}, state | {"mean": "abc"}):
+        with pytest.raises(ValueError, match=r"^state: must hold the tensors mean, deviation, centres"):
+            Clusters.from_state(wrong)
+    for wrong in ({"mean": torch.zeros(4)}, {"centres": torch.zeros(3)}, {"deviation": torch.full((3,), torch.nan)}):
+        with pytest.raises(ValueError, match=r"^state: its numbers do not fit together, or are not finite"):
+            Clusters.from_state(state | wrong)
+    restored = Clusters.from_state(state)
+    for numbers in state.values():
+        numbers.fill_(7.0)
+    for one in (clusters, restored):
+        assert not one.mean.any()
+        assert not one.centres.any()

@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import fields, replace
@@ -333,6 +334,45 @@ def test_an_own_family_from_training_to_its_picture(own: Path, quick_report: Non
     assert json.loads(Path("there/reml.json").read_text(encoding="utf-8"))["arguments"]["slope"] == 3.0
     animate.main(animate.Config(folder, episodes=1))
     assert (folder / "episode.gif").is_file()
+
+
+@pytest.mark.parametrize("given", [["subprocess:check_output"], ["sender:make"], ["my_module:system"]])
+@pytest.mark.parametrize("name", ["train", "evaluate", "animate", "average"])
+def test_what_a_run_names_is_not_run_unless_it_is_the_users(
+    name: str,
+    given: list[str],
+    own: Path,
+    learner: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """config.json names MODULE:FAMILY and its arguments: from a stranger, any function and any call."""
+    mark, run = own / "was_here", own / "run"
+    Path("my_module.py").write_text("from os import system\n" + OWN, encoding="utf-8")
+    words = {
+        "subprocess:check_output": {"args": ["touch", str(mark)]},
+        "my_module:system": {"command": f"touch {mark}"},
+    }
+    Run.create(run, train.Config(family=given[0], family_kwargs=json.dumps(words.get(given[0], {}))), "x")
+    (run / "sender.py").write_text(f"open({str(mark)!r}, 'w')\ndef make():\n    pass\n", encoding="utf-8")
+    shutil.copytree(learner, run / "learner")
+    if given[0].startswith("sender"):
+        monkeypatch.chdir(run)
+    arguments = ["--resume", str(run)] if name == "train" else [str(run)]
+    code, shown = stop_of(name, arguments, monkeypatch, capsys)
+    assert f"names code, {given[0]}, which does not lie in the working directory" in f"{code} {shown}"
+    assert not mark.exists()
+
+
+def test_a_family_that_the_user_names_himself_is_his(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (own / "elsewhere").mkdir()
+    Run.create(own / "run", train.Config(family="my_module:tanhs"), "x")
+    choice = evaluate.LearnerChoice(own / "run")
+    assert choice.chosen_family().name == "formula"
+    monkeypatch.chdir(own / "elsewhere")
+    with pytest.raises(ValueError, match="say so by --family my_module:tanhs"):
+        choice.chosen_family()
+    assert replace(choice, family="my_module:tanhs").chosen_family().shots == 7
 
 
 # -- saved learners ---------------------------------------------------------------------------------------------------

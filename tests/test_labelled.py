@@ -207,6 +207,15 @@ X, LABELS = data()
         (X, LABELS, {"ways": 3, "queries": 7}, "^queries=7: must be a multiple of ways=3"),
         (X, LABELS, {"split": "dev"}, "^split='dev'"),
         (X, LABELS[:-1], {}, r"^labels: \d+ of them for \d+ examples"),
+        (X, LABELS, {"shots": 2.5}, r"^shots=2\.5: must be a positive integer"),
+        (X, LABELS, {"shots": "3"}, "^shots='3': must be a positive integer"),
+        (X, LABELS, {"ways": 3.0}, r"^ways=3\.0: must be a positive integer"),
+        (
+            X,
+            LABELS,
+            {"classes": {"test": NAMES[:5]}, "split": "test", "standardise": True},
+            "^standardise=True: goes by the training classes",
+        ),
         (X, None, {}, "^labels=None: must be the class of every example"),
         (X, LABELS == "kind 1", {}, "^labels: 2 classes are too few"),
         (X, X[:, 0] + 0.5, {}, r"^labels \(.*float64: must be \(examples,\) integers or text"),
@@ -294,3 +303,33 @@ def test_folders_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "kind3" / "8.png").write_bytes(b"no picture")
     with pytest.raises(ValueError, match=r"8\.png: cannot be read"):
         from_classes(tmp_path, ways=2)
+
+
+NUMBERS = X[:, 0].astype(int)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [NUMBERS.astype(object), NUMBERS.astype(float), NUMBERS.tolist(), NUMBERS[:, None], torch.from_numpy(NUMBERS)],
+    ids=["objects", "floats", "list", "column", "tensor"],
+)
+def test_whole_numbers_are_labels_however_they_come(labels: Any) -> None:
+    family, like = (from_classes(X, given, ways=3) for given in (labels, NUMBERS))
+    assert family.fingerprint == like.fingerprint
+
+
+@pytest.mark.parametrize("labels", [LABELS.astype(object), LABELS.tolist()], ids=["objects", "list"])
+def test_text_is_labels_however_it_comes(labels: Any) -> None:
+    assert from_classes(X, labels, ways=3).fingerprint == from_classes(X, LABELS, ways=3).fingerprint
+
+
+def test_tensors_that_learn_are_examples_too() -> None:
+    examples = torch.tensor(X, requires_grad=True)
+    assert from_classes(examples, LABELS, ways=3).fingerprint == from_classes(X, LABELS, ways=3).fingerprint
+
+
+def test_classes_that_no_split_has_do_not_make_query_sets_small() -> None:
+    rare = np.concatenate([LABELS, ["rare"]])
+    classes = {"train": list(NAMES[:8]), "test": list(NAMES[8:14])}
+    family = from_classes(np.concatenate([X, X[:1]]), rare, ways=3, shots=2, classes=classes)
+    assert family.queries == 3 * (9 - 2)

@@ -651,6 +651,40 @@ def test_environments_that_are_not_the_models_own_are_refused() -> None:
         Learner.from_sb3(agent, other)
 
 
+@pytest.mark.parametrize("observation", ["flat", "dict"])
+@pytest.mark.parametrize("training", [True, False])
+def test_a_normaliser_that_has_seen_nothing_is_refused(observation: str, training: bool, tmp_path: Path) -> None:
+    """As when a model comes back from its file, and its environment's statistics are forgotten."""
+    env = envs(normalised=True, observation=observation)
+    policy = "MlpPolicy" if observation == "flat" else "MultiInputPolicy"
+    agent = PPO(policy, env, n_steps=8, batch_size=8)
+    assert Learner.from_sb3(agent).normaliser is not None, "nobody has seen anything"
+    agent.learn(16).save(tmp_path / "model")
+    fresh = VecNormalize(envs(observation=observation), training=training)
+    for model, given in ((PPO.load(tmp_path / "model"), fresh), (PPO.load(tmp_path / "model", env=fresh), None)):
+        with pytest.raises(ValueError, match=r"^env: its VecNormalize has seen nothing, but the model .* 16 steps"):
+            Learner.from_sb3(model, given)
+    env.save(str(tmp_path / "statistics"))
+    again = VecNormalize.load(str(tmp_path / "statistics"), envs(observation=observation))
+    found = Learner.from_sb3(PPO.load(tmp_path / "model"), again).normaliser
+    assert repr(found) == repr(Learner.from_sb3(agent).normaliser)
+
+
+def test_rewards_and_observations_may_be_normalised_one_by_one() -> None:
+    inside = VecNormalize(VecNormalize(envs(), norm_obs=False), norm_reward=False)
+    within = envs(normalised=True)
+    outside = VecNormalize(within, norm_obs=False)
+    for env, of in ((inside, inside), (outside, within)):
+        agent = PPO("MlpPolicy", env, n_steps=8, batch_size=8).learn(16)
+        normaliser = Learner.from_sb3(agent).normaliser
+        assert normaliser is not None
+        statistics: Any = of.obs_rms
+        np.testing.assert_array_equal(normaliser.mean, statistics.mean)
+    twice = VecNormalize(envs(normalised=True))
+    with pytest.raises(ValueError, match=r"^env: two VecNormalize normalise observations"):
+        Learner.from_sb3(PPO("MlpPolicy", twice))
+
+
 def test_environments_that_differ_are_refused() -> None:
     agent = PPO("MlpPolicy", DummyVecEnv([single, lambda: single(pool=pool_of(seed=1))]))
     with pytest.raises(ValueError, match=r"^env: its 2 environments have learned a pool each"):
@@ -795,3 +829,10 @@ def test_controls_take_the_arguments_of_evaluate_in_its_order(control: Any) -> N
     np.testing.assert_array_equal(by_place.metrics["loss"], by_name.metrics["loss"])
     with pytest.raises(TypeError, match="horizon"):
         control(learner, "sinusoid", horizon=3)
+
+
+def test_arguments_are_the_learners_own() -> None:
+    arguments = {"initial_layers": [1]}
+    learner = Learner("x", controls.plan_learner("x", pool_of(), {}, (), 0.0).policy, pool_of(), arguments)
+    arguments["initial_layers"].append(2)
+    assert learner.arguments == {"initial_layers": [1]}

@@ -323,3 +323,10 @@ def test_unknown_rule_and_a_pool_that_does_not_fit() -> None:
         PoolLearner(pool, make_family("linear"), "maml")
     with pytest.raises(ValueError, match=r"^learn_kwargs: learning_rate=1.5 must be at most 1"):
         learner(small_pool("relu"), "reptile", learning_rate=1.5)
+
+
+def test_options_are_copies_of_what_was_given() -> None:
+    weights = [1.0, 2.0]
+    options = LearningOptions(step_weights=weights)
+    weights[0] = 9.0
+    assert options.step_weights == [1.0, 2.0]

@@ -204,6 +204,33 @@ def test_time_limits_truncate_as_those_of_single_environments(env_id: str, mode:
     assert ends >= 2 * count
 
 
+@pytest.mark.parametrize("way", ["reset", "masks", "limit"])
+@pytest.mark.parametrize("face", ["single", "vector"])
+def test_a_pool_that_sees_no_episode_to_its_end_says_so_once(
+    face: str, way: str, recwarn: pytest.WarningsRecorder
+) -> None:
+    arguments: dict[str, Any] = {"horizon": 4, "learn": "maml", **SMALL}
+    if way == "limit":
+        arguments["max_episode_steps"] = 2
+    if face == "single" and way == "masks":
+        return
+    if face == "vector":
+        arguments["num_envs"] = 3
+    if way == "masks":
+        arguments["autoreset_mode"] = "Disabled"
+    make: Any = gym.make if face == "single" else gym.make_vec
+    envs = make("NetBuild-v0", **arguments)
+    envs.reset(seed=0)
+    for _ in range(9):
+        for _ in range(2):
+            envs.step(envs.action_space.sample())
+        if way != "limit" or face == "single":
+            envs.reset(options={"reset_mask": np.ones(3, dtype=np.bool_)} if way == "masks" else None)
+    said = [str(warning.message) for warning in recwarn if "episodes are cut" in str(warning.message)]
+    assert len(said) == 1
+    assert said[0].startswith("learn: episodes are cut after 2 of their horizon=4 steps")
+
+
 def test_an_end_at_the_limit_is_both() -> None:
     envs = gym.make_vec("NetBuild-v0", num_envs=2, horizon=2, max_episode_steps=2, **SMALL)
     envs.reset(seed=0)

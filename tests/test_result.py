@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,3 +58,36 @@ def test_results_of_earlier_versions_are_read(tmp_path: Path) -> None:
     text = (tmp_path / "a.json").read_text(encoding="utf-8").replace("[[1.0, 1.0]", "[[NaN, -Infinity]", 1)
     (tmp_path / "a.json").write_text(text, encoding="utf-8")
     np.testing.assert_array_equal(Result.load(tmp_path / "a.json").metrics["loss"][0], [np.nan, -np.inf])
+
+
+def test_numbers_of_numpy_are_saved_like_others(tmp_path: Path) -> None:
+    result = replace(result_of(2, shots=np.int64(5)), seed=np.int64(3), notes={"scale": np.ones(2, np.float32)})
+    result.save(tmp_path / "a.json")
+    loaded = Result.load(tmp_path / "a.json")
+    assert (loaded.shots, loaded.seed, loaded.notes) == (5, 3, {"scale": [1.0, 1.0]})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: [],
+        lambda content: None,
+        lambda content: {},
+        lambda content: content | {"more": 1},
+        lambda content: content | {"steps": 5},
+        lambda content: content | {"steps": [0, 1]},
+        lambda content: content | {"metrics": {"loss": [[1.0]] * 4}},
+        lambda content: content | {"metrics": {"loss": "x"}},
+        lambda content: content | {"diverged": [[False]]},
+        lambda content: content | {"metrics": [1]},
+    ],
+)
+def test_what_is_no_result_is_told(change: Any, tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    result_of(2).save(path)
+    path.write_text(json.dumps(change(json.loads(path.read_text(encoding="utf-8")))), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"a\.json: damaged result, or none"):
+        Result.load(path)
+    path.write_text("{", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"a\.json: damaged result, or none"):
+        Result.load(path)

@@ -423,6 +423,8 @@ def test_formulas_are_standardised_by_the_training_tasks_alone(split: str) -> No
     assert curve is not None
     assert np.abs(curve[1]).max() < 3
     flat = from_function(lambda x, level: 0 * x + 3, {"level": (0, 1)}, standardise=True)
+    rounded = from_function(lambda x, level: np.full_like(x, 1e6 + 0.1), {"level": (0, 1)}, standardise=True)
+    assert rounded.__dict__["_scale"][1] == 1.0, "not the deviation of rounding"
     assert not draw(flat, 2)[1].targets.any()
     with pytest.raises(ValueError, match=r"^standardise='yes': must be true or false"):
         from_function(high, {"height": (0, 1)}, standardise="yes")

@@ -12,11 +12,8 @@ from numpy.typing import NDArray
 from gym_reml.envs.arguments import check_render_mode
 from gym_reml.envs.setup import Setup
 from gym_reml.envs.single import RowEnv
-from gym_reml.envs.training import TrainingFace, warn_of_cuts
+from gym_reml.envs.training import TrainingFace
 from gym_reml.envs.training import observe as observe
-
-ENOUGH_CUTS = 5
-"""So many episodes in a row, cut at the same step before any was finished, are the work of a time limit."""
 
 
 class TrainingEnv(TrainingFace, RowEnv):
@@ -40,8 +37,7 @@ class TrainingEnv(TrainingFace, RowEnv):
         self.action_space = setup.encoding.space
         self.observation_space = setup.space
         self.render_mode = render_mode
-        self._finished = self._told_of_others = False
-        self._cuts = (0, 0)  # at which step the last episodes were cut, and how many of them
+        self._told_of_others = False
         if self.mdp.learner is not None:
             # Not one that was played before: this one may be about to take its place.
             self._tell_of_others([env for env in self._learning if not env._started])
@@ -53,17 +49,10 @@ class TrainingEnv(TrainingFace, RowEnv):
         super().close()
 
     def _restart(self, rows: NDArray[np.int64] | None, given: Any = None) -> dict[str, Any]:
-        if self.mdp.learning and not self._finished:
-            clock, horizon = int(self.mdp.clock[0]), self.mdp.objective.horizon
-            if clock >= horizon:
-                self._finished = True
-                if not self._told_of_others:
-                    self._tell_of_others([env for env in self._learning if env is not self and env._finished])
-            elif clock > 0:
-                self._cuts = clock, 1 + (self._cuts[1] if clock == self._cuts[0] else 0)
-                if self._cuts[1] == ENOUGH_CUTS:
-                    warn_of_cuts(clock, horizon)
-        return super()._restart(rows, given)
+        before, info = self._finished, super()._restart(rows, given)
+        if self._finished and not before and not self._told_of_others:
+            self._tell_of_others([env for env in self._learning if env is not self and env._finished])
+        return info
 
     def _tell_of_others(self, others: list[TrainingEnv]) -> None:
         """Warns if others learn what this one learns."""

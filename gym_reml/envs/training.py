@@ -25,6 +25,9 @@ from gym_reml.spaces import ActionEncoding
 from gym_reml.streams import row_streams
 from gym_reml.tasks.base import TaskFamily
 
+ENOUGH_CUTS = 5
+"""So many times in a row at the same step, before any episode was finished: something cuts them always."""
+
 
 class TrainingFace(Face):
     """A view of a set-up training process.
@@ -51,6 +54,8 @@ class TrainingFace(Face):
         self._space, self.pool_source = setup.space, setup.pool_source
         self._masked = self.action_encoding.info_mask(self.mdp.allowed()) is not None
         self._recorders = [Recorder(row) for row in range(setup.mdp.count)] if render_mode is not None else []
+        self._finished = False  # whether an episode was, or it is known that none will be
+        self._cuts = (0, 0)  # at which step the last episodes were cut, and how many times
         # What rows draw from that step only because all rows step together: nothing they do then is kept.
         self._idle = row_streams(0, self.split)
 
@@ -123,6 +128,14 @@ class TrainingFace(Face):
             self.mdp.restart_learning()
 
     def _restart(self, rows: NDArray[np.int64] | None, given: Any = None) -> dict[str, Any]:
+        if self.mdp.learning and not self._finished:
+            clocks, horizon = self.mdp.clock if rows is None else self.mdp.clock[rows], self.mdp.objective.horizon
+            clock = int(clocks.max(initial=0))
+            self._finished = clock >= horizon
+            if 0 < clock < horizon:
+                self._cuts = clock, 1 + (self._cuts[1] if clock == self._cuts[0] else 0)
+                if self._cuts[1] == ENOUGH_CUTS:
+                    warn_of_cuts(clock, horizon)
         return self._with_mask(super()._restart(rows, given))
 
     def _with_mask(self, info: dict[str, Any]) -> dict[str, Any]:
@@ -165,7 +178,8 @@ def warn_of_cuts(limit: int, horizon: int) -> None:
     """Warns that no episode is ever finished, so that none is there to learn from."""
     warnings.warn(
         f"learn: episodes are cut after {limit} of their horizon={horizon} steps, and the pool learns from finished "
-        "ones only: nothing. Make max_episode_steps at least as long as the horizon, or the horizon shorter.",
+        "ones only: nothing. Make max_episode_steps at least as long as the horizon, or the horizon shorter; where a "
+        "program resets by itself, let it wait for the end.",
         stacklevel=3,
     )
 

@@ -37,6 +37,7 @@ class TrainingVectorEnv(TrainingFace, RowsVectorEnv):
         limit, horizon = self.max_episode_steps, self.mdp.objective.horizon
         if self.mdp.learner is not None and limit is not None and limit < horizon:
             warn_of_cuts(limit, horizon)
+            self._finished = True
 
     @for_rows(takes_row=False)
     def action_masks(self) -> NDArray[np.bool_]:

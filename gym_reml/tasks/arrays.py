@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 
 
@@ -24,6 +25,8 @@ def read_array(argument: str, values: ArrayLike, dtype: type | None = None) -> N
     Raises:
         ValueError: no numbers, or rows of different lengths.
     """
+    if isinstance(values, torch.Tensor):
+        values = values.detach().cpu()
     try:
         return np.asarray(values, dtype=dtype)
     except (TypeError, ValueError) as error:

@@ -58,7 +58,8 @@ class Formula(Regression1d):
         x = np.tile(np.linspace(*INPUT_RANGE, SCALE_POINTS), (SCALE_TASKS, 1))
         with np.errstate(under="ignore"):
             y = self.evaluate(self.draw(train), x)
-        return float(y.mean()), float(y.std()) or 1.0
+        # What is the same everywhere has a deviation of rounding.
+        return float(y.mean()), float(y.std()) if y.min() < y.max() else 1.0
 
     def evaluate(self, tasks: Tasks, x: NDArray[np.float64]) -> NDArray[np.float64]:
         # Copies: a formula that writes to what it is given must not move the inputs or the tasks.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gym_reml.checks import check_places, is_integer
+from gym_reml.checks import check_integer, check_places, is_integer
 from gym_reml.tasks.arrays import immutable, read_array, read_finite, standardised
 from gym_reml.tasks.base import SPLITS, Generators, Tasks
 from gym_reml.tasks.classes import ClassFamily
@@ -120,7 +120,7 @@ def from_classes(
         examples: features (examples, features); images (examples, height, width) or (examples, height, width,
             channels), where uint8 is scaled to [0, 1] and floats stay as they are; or a folder that holds a folder of
             pictures for every class (needs Pillow).
-        labels: (examples,) integers or text; not for a folder.
+        labels: (examples,) whole numbers or text; not for a folder.
         ways: classes of a task.
         shots: support examples of each class, or (low, high).
         queries: query examples of a task, all together, a multiple of `ways`; None for 15 of each class, or as many as
@@ -145,27 +145,38 @@ def from_classes(
         raise ValueError(f"size={size!r}: for folders of pictures only; arrays have their size")
     if labels is None:
         raise ValueError("labels=None: must be the class of every example")
-    if queries is None and is_integer(ways):
-        smallest = min(Counter(_read_labels(labels).tolist()).values())
-        most = shots if isinstance(shots, int | np.integer) else max(shots, default=1)
-        queries = ways * max(1, min(QUERIES, smallest - most))
+    if queries is None:
+        check_integer("ways", ways)
+        most: Any = shots[1] if isinstance(shots, Sequence) and len(shots) == 2 else shots
+        queries = ways * _most_queries(_read_labels(labels), classes, most if is_integer(most) else 1)
     family = LabelledClasses(
         examples=read_array("examples", examples),
         labels=read_array("labels", labels),
         classes=classes,
         ways=ways,
         shots=shots,
-        queries=queries,  # type: ignore[arg-type]
+        queries=queries,
         split=split,
     )
     if not standardise:
         return family
     assert family.classes is not None
+    if not family.classes["train"]:
+        raise ValueError("standardise=True: goes by the training classes, of which classes= names none")
     known = np.isin(family.labels, np.array(family.classes["train"], dtype=family.labels.dtype))
     # A last axis that statistics are kept for: a feature's or a channel's own.
     shape = family.examples.shape if family.examples.ndim != 3 else (*family.examples.shape, 1)
     stored = family.examples.reshape(shape)
     return family.replace(examples=standardised(stored, stored[known]).reshape(family.examples.shape))
+
+
+def _most_queries(labels: NDArray[Any], classes: Any, shots: int) -> int:
+    """Query examples of each class: `QUERIES`, or as many as the smallest class leaves that a split has."""
+    sizes = Counter(labels.tolist())
+    if isinstance(classes, Mapping):
+        named = [member for members in classes.values() if isinstance(members, Iterable) for member in members]
+        sizes = Counter({name: size for name, size in sizes.items() if name in named}) or sizes
+    return max(1, min(QUERIES, min(sizes.values()) - shots))
 
 
 def _read_examples(values: Any) -> NDArray[Any]:
@@ -186,9 +197,12 @@ def _read_labels(values: Any) -> NDArray[Any]:
     given = read_array("labels", values)
     if given.ndim == 2 and given.shape[1] == 1:
         given = given[:, 0]
-    if given.dtype == object and all(isinstance(label, str) for label in given.ravel()):
-        # A data frame's columns of text.
-        given = given.astype(str)
+    # A data frame's columns of text or of whole numbers, and numbers that have been through a file of floats.
+    if given.dtype.kind in "OT" and all(isinstance(label, str) for label in given.flat):
+        given = np.array(given.tolist())
+    whole = given.dtype == object and all(map(is_integer, given.flat))
+    if whole or (given.dtype.kind == "f" and np.isfinite(given).all() and (given == np.floor(given)).all()):
+        given = given.astype(np.int64)
     if given.ndim != 1 or not len(given) or given.dtype.kind not in "iubU":
         raise ValueError(
             f"labels {given.shape} {given.dtype}: must be (examples,) integers or text; of one-hot rows take "
@@ -239,7 +253,8 @@ def _read_folder(folder: Path, size: Any) -> tuple[NDArray[np.uint8], list[str]]
         raise FileNotFoundError(f"examples={str(folder)!r}: no such folder")
     pillow = import_pillow("from_classes")
     wanted = (size, size) if is_integer(size) else size
-    if wanted is not None and not (len(wanted) == 2 and all(is_integer(length) and length > 0 for length in wanted)):
+    fits = isinstance(wanted, Sequence) and len(wanted) == 2
+    if wanted is not None and not (fits and all(is_integer(length) and length > 0 for length in wanted)):
         raise ValueError(f"size={size!r}: must be a number of pixels, or (height, width)")
     kinds = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__")))
     found = [
