@@ -228,6 +228,7 @@ X, LABELS = data()
         (X, [None] * len(X), {}, r"^labels .*must be"),
         (X[:, 0], LABELS, {}, r"^examples \(.*: must be \(examples, features\)"),
         (np.zeros((len(X), 3, 8, 8)), LABELS, {}, r"^examples .*at most 4 channels, the last axis"),
+        (np.zeros((len(X), 8, 8), np.int64), LABELS, {}, "^examples: images of int64: must be uint8, .* or floats"),
         (np.full_like(X, np.nan), LABELS, {}, "^examples: must be finite"),
         ([["a"]], ["b"], {}, "^examples: must be an array of numbers"),
         (X, LABELS, {"size": 8}, "^size=8: for folders of pictures only"),

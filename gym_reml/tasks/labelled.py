@@ -187,6 +187,11 @@ def _read_examples(values: Any) -> NDArray[Any]:
             f"examples {given.shape}: must be (examples, features), (examples, height, width) or (examples, height, "
             "width, channels) with at most 4 channels, the last axis"
         )
+    if given.ndim > 2 and given.dtype.kind in "iu" and given.dtype != np.uint8:
+        raise ValueError(
+            f"examples: images of {given.dtype}: must be uint8, which is scaled to [0, 1], or floats, which stay as they "
+            "are"
+        )
     if given.ndim == 4 and given.shape[3] == 1:
         given = given[..., 0]
     return immutable(given) if given.dtype == np.uint8 and given.ndim > 2 else read_finite("examples", given)
