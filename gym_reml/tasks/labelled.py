@@ -189,8 +189,8 @@ def _read_examples(values: Any) -> NDArray[Any]:
         )
     if given.ndim > 2 and given.dtype.kind in "iu" and given.dtype != np.uint8:
         raise ValueError(
-            f"examples: images of {given.dtype}: must be uint8, which is scaled to [0, 1], or floats, which stay as they "
-            "are"
+            f"examples: images of {given.dtype}: must be uint8, which is scaled to [0, 1], or floats, which stay as "
+            "they are"
         )
     if given.ndim == 4 and given.shape[3] == 1:
         given = given[..., 0]
