@@ -1,4 +1,4 @@
-"""What the product promises of networks that are policies, at a third of the budget. Run as `test_slow.py` is."""
+"""What the product promises of networks that are policies. Run as `test_slow.py` is."""
 
 from pathlib import Path
 
@@ -28,8 +28,8 @@ def test_one_policy_gradient_step_reaches_far_from_what_maml_rl_learns() -> None
 
 
 def test_an_agent_that_chooses_the_steps_of_policies_beats_fixed_ones(tmp_path: Path) -> None:
-    """After a third of the recipe's budget, on the same pool and tasks."""
-    config = Config(family="navigation", bootstrap_iterations=50, total_steps=5_000)
+    """With the recipe's budget, which takes about ten minutes, on the same pool and tasks."""
+    config = Config(family="navigation")
     learner = Reml(Run.create(tmp_path / "run", config, "x"), problem_of(config)).train()
     still = plan_learner("x", learner.pool, learner.arguments, (), 0.0)
     family = make_family("navigation", shots=40, queries=40)
