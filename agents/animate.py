@@ -16,8 +16,8 @@ from PIL import Image
 import gym_reml
 from gym_reml.files import write_file
 
-from .command import check_options, default_is, run_command
-from .evaluate import LearnerChoice
+from .reml.choice import LearnerChoice
+from .runs.command_line import check_options, default_is, run_command
 
 FRAME_MILLISECONDS = 900
 LAST_FRAME_MILLISECONDS = 2200

@@ -9,13 +9,13 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from gym_reml.results import Result
+from gym_reml.evaluation import Result
 
-from .command import run_command
-from .families import check_own, family_of
-from .report import TABLE_STEPS
-from .runs import Run
-from .train import config_of, recipe_of
+from .problems.families import check_own, family_of
+from .problems.problem import TABLE_STEPS
+from .reml.configuration import config_of, recipe_of
+from .runs.command_line import run_command
+from .runs.run import Run
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -22,10 +21,11 @@ import torch
 from torch import nn
 
 import gym_reml  # noqa: F401  (registers the environments)
-from gym_reml.envs.setup import make_setup
+from gym_reml.envs.training.setup import make_setup
 from gym_reml.streams import many_streams
 
-from .command import run_command
+from .runs.command_line import run_command
+from .runs.timing import rate
 
 WIDTH, LAYERS, QUERIES, STEP_SIZE, CLIP_NORM = 40, 8, 50, 0.01, 10.0
 ACTIONS = 64  # drawn beforehand for each row, and used in turn
@@ -136,14 +136,6 @@ def training(rows: int, setting: Setting) -> Callable[[], int]:
         return rows
 
     return step
-
-
-def rate(work: Callable[[], int], seconds: float) -> float:
-    """Steps per second."""
-    steps, start = 0, time.perf_counter()
-    while (passed := time.perf_counter() - start) < seconds:
-        steps += work()
-    return steps / passed
 
 
 def measure(setting: Setting, config: Config) -> tuple[float, list[tuple[float, float, float]]]:

@@ -6,17 +6,18 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from rich import print as show
 
-from .benchmarks import BENCHMARKS
-from .command import check_options, default_is, run_command
-from .jobs import Job
-from .learners import LEARNERS
-from .rows import Row, merge_rows
-from .stored_jobs import run_job, single_thread
-from .summarise import rows_of
+from .comparison.benchmarks import BENCHMARKS
+from .comparison.jobs import Job
+from .comparison.learners import LEARNERS
+from .comparison.rows import merge_rows
+from .comparison.stored_jobs import run_job, single_thread
+from .comparison.summarise import rows_of
+from .comparison.tables import table_of
+from .runs.command_line import check_options, default_is, run_command
 
 if TYPE_CHECKING:
     Name = str
@@ -121,21 +122,6 @@ def _run(jobs: list[Job], workers: int) -> list[Job]:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return failed
-
-
-def table_of(rows: list[Row]) -> str:
-    """A Markdown table: a row a learner and family, a column a step."""
-    steps = sorted({row["step"] for row in rows})
-    cells: dict[tuple[Any, ...], dict[int, str]] = {}
-    for row in rows:
-        spread = "" if row["ci95"] is None else f" ± {row['ci95']:.3f}"
-        cells.setdefault((row["learner"], row["family"]), {})[row["step"]] = f"{row['mean']:.3f}{spread}"
-    head = f"| learner | family | {' | '.join(f'step {step}' for step in steps)} |\n|---|---|{'---|' * len(steps)}"
-    lines = [
-        f"| {learner} | {family} | {' | '.join(by_step.get(step, '') for step in steps)} |"
-        for (learner, family), by_step in cells.items()
-    ]
-    return "\n".join([head, *lines])
 
 
 if __name__ == "__main__":

@@ -10,13 +10,13 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from rich import print as show
 
-from .command import check_options, default_is, program, run_command
-from .compare import table_of
-from .rl2_recipes import Setting
-from .rows import Row, made_by, make_row, merge_rows
-from .stored_jobs import run_job, single_thread
-from .trial_baselines import DETERMINISTIC, baselines
-from .trial_jobs import METRIC, RL2, Job
+from .comparison.rows import Row, made_by, make_row, merge_rows
+from .comparison.stored_jobs import run_job, single_thread
+from .comparison.tables import table_of
+from .comparison.trial_jobs import METRIC, RL2, Job
+from .runs.command_line import check_options, default_is, program, run_command
+from .trials.baselines import DETERMINISTIC, baselines
+from .trials.rl2.recipes import Setting
 
 SEEDS, TRIALS = 3, 1000
 QUICK_SEEDS, QUICK_TRIALS, QUICK_STEPS = 2, 20, 1

@@ -20,16 +20,16 @@ from rich import print as show
 from stable_baselines3 import DQN, PPO, SAC
 from stable_baselines3.common.policies import ActorCriticPolicy
 
-from gym_reml.controls import STEP_GRID, best_composition, oracle, plan_learner, random_layer
 from gym_reml.envs.net_build import NetBuildEnv
-from gym_reml.evaluation import evaluate
+from gym_reml.evaluation import Learner, Result, evaluate
+from gym_reml.evaluation.controls import STEP_GRID, best_composition, oracle, random_layer
+from gym_reml.evaluation.plans import plan_learner
+from gym_reml.evaluation.results import half_width
 from gym_reml.files import write_text
-from gym_reml.learner import Learner
-from gym_reml.results import Result, half_width
 from gym_reml.sb3 import HybridPolicy, make_vec_env
 from gym_reml.spaces import ActionEncoding
 
-from .command import default_is, run_command
+from .runs.command_line import default_is, run_command
 
 HORIZON = 5
 STEPS = tuple(range(1, HORIZON + 1))

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from gym_reml.files import write_text
 
-from .command import run_command
-from .result_attempts import attempts_page
-from .result_groups import Group, read_groups
-from .result_plots import alt_text, plot_groups
-from .result_sections import SECTIONS, Section
-from .result_tables import about, controls_table, differences, references, results_table, summary
+from .pages.attempts import attempts_page
+from .pages.groups import Group, read_groups
+from .pages.plots import alt_text, plot_groups
+from .pages.sections import SECTIONS, Section
+from .pages.tables import about, controls_table, differences, references, results_table, summary
+from .runs.command_line import run_command
 
 MADE = "<!-- Made by `python -m agents.results` from the JSON files beside it: edits are lost. -->"
 ATTEMPTS = "attempts.json"

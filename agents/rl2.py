@@ -13,15 +13,16 @@ import tyro
 from numpy.typing import NDArray
 from rich import print as show
 
-from gym_reml.learner import Policy
-from gym_reml.results import half_width
-from gym_reml.trials import TrialReturns, evaluate_trials
+from gym_reml.evaluation import Policy
+from gym_reml.evaluation.results import half_width
+from gym_reml.evaluation.trials import TrialReturns
 
-from .command import check_options, default_is, program, run_command
-from .rl2_recipes import EnvName, Recipe, Setting, recipe_for
-from .rl2_training import train
-from .runs import Run
-from .trial_baselines import baselines
+from .runs.command_line import check_options, default_is, program, run_command
+from .runs.run import Run
+from .trials.baselines import baselines
+from .trials.play import play
+from .trials.rl2.recipes import EnvName, Recipe, Setting, recipe_for
+from .trials.rl2.training import train
 
 
 @dataclass(frozen=True)
@@ -94,11 +95,6 @@ def main(config: Config) -> None:
     )
     print(table_of(found))
     show(f"\ndone in {time.monotonic() - start:.0f} s")
-
-
-def play(policy: Policy, setting: Setting, trials: int, split: str = "test", seed: int = 0) -> TrialReturns:
-    """How a policy does on trials of the setting, taking its best action always."""
-    return evaluate_trials(policy, setting.env_id, trials, seed, split, deterministic=True, **setting.arguments)
 
 
 def table_of(found: dict[str, TrialReturns]) -> str:

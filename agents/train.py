@@ -3,82 +3,26 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, fields, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from dataclasses import asdict, fields, replace
+from typing import Any
 
 import torch
-import tyro
 from rich import print as show
 
 from gym_reml.files import write_folder
-from gym_reml.tasks.base import TaskFamily
 
-from .algorithms import ENCODINGS, WITH_LEARNING_RATE, encoding_of, full_settings
-from .bootstraps import learning_options
-from .command import check_options, default_is, program, run_command
-from .designs import DESIGNS
-from .families import FamilyChoice, check_own, family_of, implied_by_family
-from .problem import Problem
-from .recipes import Recipe, RecipeOptions, recipe_for
-from .reml import Reml
-from .report import compare_with_controls, plot_examples, write_report
-from .routing import plot_routing
-from .runs import Run
-
-if TYPE_CHECKING:
-    Algorithm = str
-else:
-    # The command line lists the choices, whatever they are by now.
-    Algorithm = Literal[tuple(ENCODINGS)]
-
-
-@dataclass(frozen=True)
-class Config(RecipeOptions, FamilyChoice):
-    """Meta-trains an agent and a pool of layers on a family of tasks.
-
-    Defaults depend on the family.
-    """
-
-    algorithm: Algorithm = "PPO"
-    """SB3 or sb3-contrib algorithm of the agent"""
-    seed: int = 0
-    """of everything"""
-    evaluation_tasks: int = 300
-    """held-out tasks of the final table"""
-    run: Annotated[Path | None, default_is("a new one in runs/")] = None
-    """run directory"""
-    resume: Annotated[Path | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="(default: a new run)")] = None
-    """go on with an interrupted run; all other arguments are taken from it"""
-
-    def implied(self) -> dict[str, str]:
-        """What the family implies, for `--help`."""
-        recipe, shots = implied_by_family(self)
-        recipe = RecipeOptions(rates=self.rates).applied(recipe)
-        found = RecipeOptions.of(recipe) | {"shots": shots}
-        return {
-            name: f"{'none' if value is None else value}, by the family {self.family}" for name, value in found.items()
-        }
-
-
-def recipe_of(config: Config, family: TaskFamily) -> Recipe:
-    """The family's recipe with the configuration's changes."""
-    check_options(config, evaluation_tasks=2, seed=0)
-    if config.agent_learning_rate is not None and config.algorithm not in WITH_LEARNING_RATE:
-        raise ValueError(f"--agent-learning-rate {config.agent_learning_rate}: {config.algorithm} takes none")
-    return config.applied(recipe_for(family))
-
-
-def problem_of(config: Config) -> Problem:
-    """The meta-training problem that the configuration names."""
-    family = family_of(config)
-    recipe = recipe_of(config, family)
-    return Problem(family, recipe, recipe.tasks, config.seed)
-
-
-def config_of(run: Run) -> Config:
-    """The configuration a run was started with."""
-    return replace(run.options(Config), run=run.folder, resume=None)
+from .pages.report import compare_with_controls, plot_examples, write_report
+from .pages.routing import plot_routing
+from .pools.bootstraps import learning_options
+from .problems.families import check_own
+from .problems.problem import Problem
+from .problems.recipes import RecipeOptions
+from .reml.algorithms import encoding_of, full_settings
+from .reml.configuration import Config, config_of, problem_of
+from .reml.designs import DESIGNS
+from .reml.training import Reml
+from .runs.command_line import program, run_command
+from .runs.run import Run
 
 
 def settings_used(config: Config, problem: Problem) -> dict[str, Any]:

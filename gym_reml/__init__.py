@@ -33,7 +33,7 @@ for _id, _action in ENVIRONMENTS.items():
     register(
         id=_id,
         entry_point="gym_reml.envs.net_build:NetBuildEnv",
-        vector_entry_point="gym_reml.envs.net_build_vector:NetBuildVectorEnv",
+        vector_entry_point="gym_reml.envs.net_build:NetBuildVectorEnv",
         kwargs={"action": _action},
     )
 
@@ -41,7 +41,7 @@ for _id, _place in TRIALS.items():
     register(
         id=_id,
         entry_point=f"gym_reml.envs.{_place}Env",
-        vector_entry_point=f"gym_reml.envs.trial_vector:{_place.partition(':')[2]}VectorEnv",
+        vector_entry_point=f"gym_reml.envs.{_place}VectorEnv",
     )
 
 

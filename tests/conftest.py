@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gym_reml.tasks import omniglot_data
+from gym_reml.tasks.images import archives as omniglot_data
 
 # Small matrices: a second thread costs more than it gives, and pytest already runs two workers.
 torch.set_num_threads(1)
@@ -14,7 +14,7 @@ torch.set_num_threads(1)
 @pytest.fixture(scope="module")
 def archives(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of small Omniglot archives."""
-    from omniglot_archive import write_archives
+    from tests.support.omniglot_archive import write_archives
 
     return write_archives(tmp_path_factory.mktemp("omniglot"))
 

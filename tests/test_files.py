@@ -17,20 +17,18 @@ import pytest
 import torch
 from PIL import Image
 from stable_baselines3 import PPO
-from test_pool import KINDS, equal, make, shares, with_rates
 
-from agents.report import plot_curves, write_report
-from agents.runs import Run
+from agents.pages.report import plot_curves, write_report
+from agents.runs.run import Run
 from gym_reml import files
-from gym_reml.controls import plan_learner
-from gym_reml.envs.setup import make_setup
-from gym_reml.evaluation import evaluate
+from gym_reml.envs.training.setup import make_setup
+from gym_reml.evaluation import Learner, Result, evaluate
+from gym_reml.evaluation.plans import plan_learner
 from gym_reml.files import file_name, load_safely, save_atomically, write_file, write_folder, write_text
-from gym_reml.learner import Learner
 from gym_reml.pool import LayerPool
-from gym_reml.pool_parts import RATES
-from gym_reml.results import Result
+from gym_reml.pool.rates import RATES
 from gym_reml.sb3 import make_vec_env
+from tests.pool.test_pool import KINDS, equal, make, shares, with_rates
 
 
 @KINDS

@@ -6,21 +6,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from omniglot_archive import REAL_DATA
 
-from agents import maml, meta_sgd
 from agents.headroom import AGENTS, HORIZON, STEPS, returns
-from agents.problem import CLASSIC, Problem
-from agents.recipes import recipe_for
-from agents.reml import Reml
-from agents.runs import Run
-from agents.train import Config, problem_of
-from gym_reml import controls
-from gym_reml.controls import STEP_GRID, plan_learner, random_layer
+from agents.problems.problem import CLASSIC, Problem
+from agents.problems.recipes import recipe_for
+from agents.reml.configuration import Config, problem_of
+from agents.reml.training import Reml
+from agents.rivals import maml, meta_sgd
+from agents.runs.run import Run
 from gym_reml.envs.net_build import NetBuildEnv
-from gym_reml.evaluation import evaluate
-from gym_reml.learner import Learner
+from gym_reml.evaluation import Learner, controls, evaluate
+from gym_reml.evaluation.controls import STEP_GRID, random_layer
+from gym_reml.evaluation.plans import plan_learner
 from gym_reml.tasks import make_family
+from tests.support.omniglot_archive import REAL_DATA
 
 pytestmark = pytest.mark.slow
 

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from agents import maml_rl
-from agents.problem import Problem
-from agents.recipes import POLICY_BATCH, recipe_for
-from agents.reml import Reml
-from agents.runs import Run
-from agents.train import Config, problem_of
-from gym_reml.controls import plan_learner
+from agents.problems.problem import Problem
+from agents.problems.recipes import POLICY_BATCH, recipe_for
+from agents.reml.configuration import Config, problem_of
+from agents.reml.training import Reml
+from agents.rivals import maml_rl
+from agents.runs.run import Run
 from gym_reml.evaluation import evaluate
+from gym_reml.evaluation.plans import plan_learner
 from gym_reml.tasks import make_family
 
 pytestmark = pytest.mark.slow

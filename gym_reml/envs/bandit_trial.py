@@ -10,9 +10,9 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from gym_reml.checks import check_integer
-from gym_reml.envs.trial import InnerProcess, Rows, TrialProcess
-from gym_reml.envs.trial_envs import TrialEnv
-from gym_reml.objective import TrialBudget
+from gym_reml.envs.trials.envs import TrialEnv, TrialVectorEnv
+from gym_reml.mdp.objective import TrialBudget
+from gym_reml.mdp.trial import InnerProcess, Rows, TrialProcess
 from gym_reml.streams import RowStreams
 
 
@@ -128,5 +128,11 @@ class BanditTrialEnv(TrialEnv):
 
     * v0: first release.
     """
+
+    make = staticmethod(bandit_trials)
+
+
+class BanditTrialVectorEnv(TrialVectorEnv):
+    """The native vector environment of `gym.make_vec("BanditTrial-v0", num_envs=n)`; see `BanditTrialEnv`."""
 
     make = staticmethod(bandit_trials)

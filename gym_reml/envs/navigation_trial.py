@@ -10,12 +10,12 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from gym_reml.checks import check_integer
-from gym_reml.envs.trial import InnerProcess, Rows, TrialProcess
-from gym_reml.envs.trial_envs import TrialEnv
-from gym_reml.objective import TrialBudget
+from gym_reml.envs.trials.envs import TrialEnv, TrialVectorEnv
+from gym_reml.mdp.objective import TrialBudget
+from gym_reml.mdp.trial import InnerProcess, Rows, TrialProcess
 from gym_reml.streams import RowStreams
-from gym_reml.tasks.navigation import Navigation
-from gym_reml.tasks.point import EPISODE_STEPS, GOAL_RANGE, LARGEST_MOVE, advance
+from gym_reml.tasks.policies.navigation import Navigation
+from gym_reml.tasks.policies.point import EPISODE_STEPS, GOAL_RANGE, LARGEST_MOVE, advance
 
 
 class Points(InnerProcess):
@@ -124,5 +124,11 @@ class NavigationTrialEnv(TrialEnv):
 
     * v0: first release.
     """
+
+    make = staticmethod(navigation_trials)
+
+
+class NavigationTrialVectorEnv(TrialVectorEnv):
+    """The native vector environment of `gym.make_vec("NavigationTrial-v0", num_envs=n)`; see `NavigationTrialEnv`."""
 
     make = staticmethod(navigation_trials)

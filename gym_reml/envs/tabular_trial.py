@@ -10,9 +10,9 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from gym_reml.checks import check_integer
-from gym_reml.envs.trial import REWARD_LIMIT, InnerProcess, Rows, TrialProcess
-from gym_reml.envs.trial_envs import TrialEnv
-from gym_reml.objective import TrialBudget
+from gym_reml.envs.trials.envs import TrialEnv, TrialVectorEnv
+from gym_reml.mdp.objective import TrialBudget
+from gym_reml.mdp.trial import REWARD_LIMIT, InnerProcess, Rows, TrialProcess
 from gym_reml.streams import RowStreams
 
 
@@ -159,5 +159,11 @@ class TabularTrialEnv(TrialEnv):
 
     * v0: first release.
     """
+
+    make = staticmethod(tabular_trials)
+
+
+class TabularTrialVectorEnv(TrialVectorEnv):
+    """The native vector environment of `gym.make_vec("TabularTrial-v0", num_envs=n)`; see `TabularTrialEnv`."""
 
     make = staticmethod(tabular_trials)

@@ -6,25 +6,25 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from gym_reml.tasks.absolute import Absolute
 from gym_reml.tasks.base import SPLITS, Batch, TaskFamily, Tasks
-from gym_reml.tasks.bump import Bump
-from gym_reml.tasks.cubic import Cubic
 from gym_reml.tasks.custom import from_arrays, from_function
-from gym_reml.tasks.gymnasium_tasks import from_gymnasium
-from gym_reml.tasks.labelled import from_classes
-from gym_reml.tasks.linear import Linear
+from gym_reml.tasks.functions.absolute import Absolute
+from gym_reml.tasks.functions.bump import Bump
+from gym_reml.tasks.functions.cubic import Cubic
+from gym_reml.tasks.functions.linear import Linear
+from gym_reml.tasks.functions.network import Network
+from gym_reml.tasks.functions.quadratic import Quadratic
+from gym_reml.tasks.functions.ramp import Ramp
+from gym_reml.tasks.functions.sawtooth import Sawtooth
+from gym_reml.tasks.functions.sinusoid import Sinusoid
+from gym_reml.tasks.functions.step import Step
+from gym_reml.tasks.functions.two_sinusoids import TwoSinusoids
+from gym_reml.tasks.images.labelled import from_classes
+from gym_reml.tasks.images.omniglot import Omniglot
 from gym_reml.tasks.mixture import Mixture
-from gym_reml.tasks.mujoco import AntDirection, HalfCheetahDirection, HalfCheetahVelocity
-from gym_reml.tasks.navigation import Navigation
-from gym_reml.tasks.network import Network
-from gym_reml.tasks.omniglot import Omniglot
-from gym_reml.tasks.quadratic import Quadratic
-from gym_reml.tasks.ramp import Ramp
-from gym_reml.tasks.sawtooth import Sawtooth
-from gym_reml.tasks.sinusoid import Sinusoid
-from gym_reml.tasks.step import Step
-from gym_reml.tasks.two_sinusoids import TwoSinusoids
+from gym_reml.tasks.policies.gymnasium import from_gymnasium
+from gym_reml.tasks.policies.mujoco import AntDirection, HalfCheetahDirection, HalfCheetahVelocity
+from gym_reml.tasks.policies.navigation import Navigation
 
 FAMILIES: dict[str, type[TaskFamily]] = {
     family.name: family

@@ -16,7 +16,7 @@ from gym_reml.checks import check_places
 from gym_reml.streams import many_streams
 from gym_reml.tasks.arrays import immutable, read_array, read_finite, standardised
 from gym_reml.tasks.base import SPLITS, WEIGHTS, Batch, Forward, Generators, TaskFamily, Tasks, counted, pick
-from gym_reml.tasks.regression1d import INPUT_RANGE, Regression1d, checked_range
+from gym_reml.tasks.functions.base import INPUT_RANGE, Regression1d, checked_range
 from gym_reml.tasks.supervised import Classification, Regression
 
 SPLIT_SHARES = (0.6, 0.2, 0.2)

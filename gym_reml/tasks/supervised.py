@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from gym_reml.tasks.base import WEIGHTS, Batch, TaskFamily
-from gym_reml.workspace import constant
 
 
 @dataclass(frozen=True)
@@ -21,14 +20,14 @@ class Regression(TaskFamily):
         residual = outputs - batch.targets
         if WEIGHTS in batch.extras:
             return (residual.square().mean(dim=2) * batch.extras[WEIGHTS]).sum(dim=1)
-        share = constant(1.0 / (residual.shape[1] * residual.shape[2]), residual)
+        share = 1.0 / (residual.shape[1] * residual.shape[2])
         return torch.linalg.vector_norm(residual, dim=(1, 2)).square() * share
 
     def output_gradient(self, outputs: Tensor, batch: Batch) -> Tensor:
         if WEIGHTS in batch.extras:
             weights = batch.extras[WEIGHTS].unsqueeze(2)
             return (outputs - batch.targets) * weights * (2.0 / outputs.shape[2])
-        return (outputs - batch.targets) * constant(2.0 / (outputs.shape[1] * outputs.shape[2]), outputs)
+        return (outputs - batch.targets) * (2.0 / (outputs.shape[1] * outputs.shape[2]))
 
     def metrics(self, outputs: Tensor, batch: Batch, loss: Tensor) -> dict[str, Tensor]:
         return {"mse": loss}

@@ -1,0 +1,1 @@
+"""Methods on the same tasks under the same protocol: what is trained, tested and tabulated."""

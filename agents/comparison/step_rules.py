@@ -1,0 +1,124 @@
+"""Rivals of an agent that chooses the sizes of policy-gradient steps: a rule by hand, and a regression."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gym_reml.envs.training.setup import Setup, make_setup
+from gym_reml.evaluation import Learner
+from gym_reml.streams import row_streams
+from gym_reml.tasks.policies.base import PolicyFamily
+
+from ..problems.problem import TASKS_OF_A_PROBLEM
+
+GRID = (-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75)
+"""Where on the logarithmic range the regression looks for the best step."""
+
+REGRESSION_TASKS, RIDGE = 40, 1.0
+BEST_WITHOUT_KNOWLEDGE = 38.0
+"""Minus the return of navigation before any update."""
+
+
+class Rule:
+    """A policy that appends nothing and steps as far as a function of the observation and the moment says."""
+
+    def __init__(self, learner: Learner, family: PolicyFamily) -> None:
+        """For the learner's pool and arguments."""
+        self.setup = setup_of(learner, family, 1)
+
+    def place(self, observation: NDArray[np.float32], moment: int) -> NDArray[np.float64]:
+        """Steps on the logarithmic range for observations (n, size), (n,) in [-1, 1]."""
+        raise NotImplementedError
+
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
+    ) -> tuple[Any, Any]:
+        """The rule's actions; the state counts."""
+        moment = 0 if state is None else state
+        steps = np.clip(self.place(observation, moment), -1.0, 1.0).astype(np.float32)
+        return self.setup.encoding.encode(np.zeros(len(steps), dtype=np.int64), steps), moment + 1
+
+
+class HandRule(Rule):
+    """rate = .5 x (-return / 38): the first rate where nothing is known, and less in proportion to what is missing."""
+
+    def __init__(self, learner: Learner, family: PolicyFamily) -> None:
+        super().__init__(learner, family)
+        self.scale = family.return_scale
+        self.rates = next(rate for name, rate in learner.pool.rates.items() if name == "head").tolist()
+
+    def place(self, observation: NDArray[np.float32], moment: int) -> NDArray[np.float64]:
+        mdp = self.setup.mdp
+        missing = -observation[:, mdp.parts["task"].start].astype(np.float64) * self.scale
+        wanted = 0.5 * np.maximum(missing, 1e-3) / BEST_WITHOUT_KNOWLEDGE
+        low, high = map(math.log, mdp.step_range)
+        factor = np.log(wanted / self.rates[min(moment, len(self.rates) - 1)])
+        return 2.0 * (factor - low) / (high - low) - 1.0
+
+
+class Regression(Rule):
+    """The step that was best for the next return on training tasks, by ridge regression on what agents see."""
+
+    def __init__(self, learner: Learner, family: PolicyFamily, seed: int, tasks: int = REGRESSION_TASKS) -> None:
+        super().__init__(learner, family)
+        moments = [self._best_steps(learner, family, moment, seed, tasks) for moment in range(horizon_of(learner))]
+        seen = np.concatenate(
+            [self._features(observations, moment) for moment, (observations, _) in enumerate(moments)]
+        )
+        best = np.concatenate([steps for _, steps in moments])
+        self.mean, self.deviation = seen.mean(axis=0), seen.std(axis=0) + 1e-3
+        design = np.column_stack([(seen - self.mean) / self.deviation, np.ones(len(seen))])
+        penalty = RIDGE * np.eye(design.shape[1])
+        penalty[-1, -1] = 0.0
+        self.weights = np.linalg.solve(design.T @ design + penalty, design.T @ best)
+
+    def place(self, observation: NDArray[np.float32], moment: int) -> NDArray[np.float64]:
+        unit = (self._features(observation, moment) - self.mean) / self.deviation
+        result: NDArray[np.float64] = np.column_stack([unit, np.ones(len(unit))]) @ self.weights
+        return result
+
+    def _features(self, observation: NDArray[np.float32], moment: int) -> NDArray[np.float64]:
+        """Returns, gradient norms and time: few enough for as many tasks."""
+        parts = self.setup.mdp.parts
+        shown = np.concatenate([observation[:, parts[name]] for name in ("task", "loss", "gradient_norms")], axis=1)
+        first = np.full((len(shown), 1), float(moment == 0))
+        missing = np.log(np.maximum(-shown[:, :1], 1e-3))
+        return np.concatenate([shown, missing, first], axis=1).astype(np.float64)
+
+    def _best_steps(
+        self, learner: Learner, family: PolicyFamily, moment: int, seed: int, tasks: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Observations of training tasks after so many neutral steps (tasks, size), and the best next ones (tasks,)."""
+        returns, observations = [], None
+        for place in GRID:
+            mdp = setup_of(learner, family, tasks).mdp
+            streams = [row_streams((seed + 1) * TASKS_OF_A_PROBLEM - tasks + row, "train") for row in range(tasks)]
+            mdp.seed(range(tasks), streams)
+            mdp.reset()
+            nothing = np.zeros(tasks, dtype=np.int64)
+            for _ in range(moment):
+                mdp.step(nothing, np.zeros(tasks, dtype=np.float32))
+            observations = mdp.observe()
+            mdp.step(nothing, np.full(tasks, place, dtype=np.float32))
+            returns.append(-mdp.query_loss)
+        assert observations is not None
+        return observations, np.array(GRID)[np.argmax(returns, axis=0)]
+
+
+def setup_of(learner: Learner, family: PolicyFamily, count: int) -> Setup:
+    """The learner's process, of so many rows."""
+    return make_setup(count, family=family, pool=learner.pool, **(learner.arguments | {"action": "box"}))
+
+
+def horizon_of(learner: Learner) -> int:
+    """How many steps the learner was trained for."""
+    return int(learner.arguments["horizon"])
+
+
+def rule_learner(name: str, learner: Learner, rule: Rule) -> Learner:
+    """The same pool under a rule."""
+    return Learner(name, rule, learner.pool, learner.arguments | {"action": "box"})

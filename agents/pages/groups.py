@@ -1,0 +1,207 @@
+"""Rows of the result files, checked, and gathered into what makes one table of the results page."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..comparison.learners import POLICIES
+from ..comparison.rows import KEY, LOWER_IS_BETTER, Row, key_of, read_rows
+from .sections import Section
+
+SPLITS: dict[str | None, str] = {None: "", "heldout": "never trained on", "train": "trained on"}
+"""What tables call the splits, in their order."""
+
+VARIANTS = frozenset(name for name in POLICIES if "/" in name)
+"""Names with a slash that belong to learners. All others are those of controls, named after who they belong to."""
+
+TEXTS = ("learner", "family", "metric", "command")
+COUNTS = ("shots", "step", "seeds", "tasks", "meta_training_tasks", "parameters")
+NUMBERS = ("mean", "median", "diverged", "seconds")
+HALF_WIDTHS = ("ci95", "ci95_tasks")
+
+
+@dataclass(frozen=True)
+class Group:
+    """The rows of one table.
+
+    Attributes:
+        title: what they have in common.
+        family: what they were tested on.
+        metric: what they tell.
+        rows: by learner, in the order of tables, and step.
+        section: where the table stands.
+    """
+
+    title: str
+    family: str
+    metric: str
+    rows: dict[str, dict[int, Row]]
+    section: Section
+
+    @property
+    def lower_is_better(self) -> bool:
+        """Whether the metric is an error."""
+        return LOWER_IS_BETTER[self.metric]
+
+    @property
+    def steps(self) -> list[int]:
+        """Every step that some learner has a row of."""
+        return sorted({step for by_step in self.rows.values() for step in by_step})
+
+    @property
+    def learners(self) -> list[str]:
+        """Who is compared: all but controls."""
+        return [name for name in self.rows if owner_of(name) is None]
+
+    @property
+    def controls(self) -> dict[str, list[str]]:
+        """The controls by the learner they belong to."""
+        found: dict[str, list[str]] = {}
+        for name in self.rows:
+            owner = owner_of(name)
+            if owner is not None:
+                found.setdefault(owner, []).append(name)
+        return found
+
+    def mean(self, learner: str, step: int) -> float | None:
+        """The learner's mean after that step, if there is a row of it."""
+        row = self.rows.get(learner, {}).get(step)
+        return None if row is None else float(row["mean"])
+
+    def best(self, step: int, learners: Iterable[str]) -> float | None:
+        """The best mean of these learners after that step, of those who were not told the task."""
+        fair = (name for name in learners if name not in self.section.told)
+        means = [mean for name in fair if (mean := self.mean(name, step)) is not None]
+        if not means:
+            return None
+        return min(means) if self.lower_is_better else max(means)
+
+    def half_width(self, row: Row) -> float | None:
+        """That of the mean's 95 % interval: over seeds, in trials the wider one of that and the one over tasks."""
+        if not self.section.trials:
+            return None if row["ci95"] is None else float(row["ci95"])
+        known = [float(row[name]) for name in HALF_WIDTHS if row[name] is not None]
+        return max(known) if known else None
+
+
+def owner_of(name: str) -> str | None:
+    """The learner that a control belongs to; None for learners."""
+    if "/" not in name or name in VARIANTS:
+        return None
+    above = name.rpartition("/")[0]
+    return above if owner_of(above) is None else owner_of(above)
+
+
+def read_groups(path: Path, section: Section) -> list[Group]:
+    """The rows of a file, those that agree in the section's `groups` together.
+
+    Raises:
+        ValueError: a row that is not as it should be, or two of the same key; the message names file and row.
+    """
+    rows = read_rows(path)
+    seen: dict[tuple[Any, ...], int] = {}
+    gathered: dict[tuple[Any, ...], list[Row]] = {}
+    for number, row in enumerate(rows, start=1):
+        _check(row, f"{path}: row {number}")
+        key = key_of(row)
+        if key in seen:
+            named = ", ".join(f"{name}={value!r}" for name, value in zip(KEY, key, strict=True))
+            raise ValueError(f"{path}: rows {seen[key]} and {number} are both of {named}")
+        seen[key] = number
+        gathered.setdefault(tuple(row.get(field) for field in section.groups), []).append(row)
+    families = sorted(dict.fromkeys(row["family"] for row in rows), key=_number_in)
+
+    def place(common: Row) -> tuple[int, int, int]:
+        return list(SPLITS).index(common.get("split")), families.index(common["family"]), common["shots"] or 0
+
+    return [_group(path, section, group) for group in sorted(gathered.values(), key=lambda group: place(group[0]))]
+
+
+def _number_in(family: str) -> int:
+    """The number that a family's name ends with, 0 where there is none: 5 arms come before 10."""
+    found = re.search(r"-(\d+)$", family)
+    return int(found[1]) if found else 0
+
+
+def _group(path: Path, section: Section, rows: list[Row]) -> Group:
+    first, fields = rows[0], section.groups
+    by_learner: dict[str, dict[int, Row]] = {}
+    for row in rows:
+        by_step = by_learner.setdefault(row["learner"], {})
+        if row["step"] in by_step or row["metric"] != first["metric"]:
+            raise ValueError(f"{path}: rows that agree in {', '.join(fields)} do not fit into one table")
+        by_step[row["step"]] = row
+    shots = "" if first["shots"] is None else f"{first['shots']} shot{'s' if first['shots'] != 1 else ''}"
+    named = [first["family"], shots, first["metric"], SPLITS[first.get("split")]]
+    title = ", ".join(
+        name
+        for name, field in zip(named, ("family", "shots", "metric", "split"), strict=True)
+        if field in fields and name
+    )
+    ordered = {name: by_learner[name] for name in sorted(by_learner, key=lambda name: _place(name, section.order))}
+    return Group(title, first["family"], first["metric"], ordered, section)
+
+
+def _place(name: str, order: tuple[str, ...]) -> tuple[bool, int, str]:
+    """Rivals in that order, then those that it does not hold, then REML; controls behind whom they belong to."""
+    learner = owner_of(name) or name
+    return learner.startswith("reml"), order.index(learner) if learner in order else len(order), name
+
+
+def _check(row: Row, where: str) -> None:
+    """Raises on a field that holds something else than it should."""
+    for name in TEXTS:
+        if not isinstance(row[name], str) or not row[name]:
+            raise ValueError(f"{where}: {name}={row[name]!r}: must be a text")
+    for name in COUNTS:
+        if name == "shots" and row[name] is None:
+            continue  # a trial has none
+        if not isinstance(row[name], int) or isinstance(row[name], bool) or row[name] < 0:
+            raise ValueError(f"{where}: {name}={row[name]!r}: must be a whole number")
+    for name in NUMBERS:
+        _check_number(row[name], name, where)
+    for name in HALF_WIDTHS:
+        if row[name] is not None:
+            _check_number(row[name], name, where)
+    for name, value, allowed in (
+        ("metric", row["metric"], tuple(LOWER_IS_BETTER)),
+        ("split", row.get("split"), tuple(SPLITS)),
+    ):
+        if value not in allowed:
+            raise ValueError(f"{where}: {name}={value!r}: must be one of {', '.join(map(repr, allowed))}")
+    _check_origin(row, where)
+    versus = row.get("paired", {})
+    if not isinstance(versus, dict):
+        raise ValueError(f"{where}: paired={versus!r}: must be an object, a learner to a difference")
+    for other, difference in versus.items():
+        if not isinstance(difference, dict) or not {"difference", "ci95", "lower"} <= set(difference):
+            raise ValueError(f"{where}: paired: {other}: {difference!r}: must hold difference, ci95 and lower")
+        _check_number(difference["difference"], f"paired: {other}: difference", where)
+        if difference["ci95"] is not None:
+            _check_number(difference["ci95"], f"paired: {other}: ci95", where)
+
+
+def _check_origin(row: Row, where: str) -> None:
+    """Raises on what rows of single seeds and of the code should not be; None is always right."""
+    means, commit, versions = (row[name] for name in ("seed_means", "commit", "versions"))
+    if means is not None:
+        if not isinstance(means, list) or len(means) != row["seeds"]:
+            raise ValueError(f"{where}: seed_means={means!r}: must be a list of {row['seeds']} numbers, or null")
+        for mean in means:
+            _check_number(mean, "seed_means", where)
+        if not math.isclose(sum(means) / len(means), row["mean"], rel_tol=1e-6, abs_tol=1e-9):
+            raise ValueError(f"{where}: seed_means={means!r}: their mean is not mean={row['mean']!r}")
+    if commit is not None and (not isinstance(commit, str) or not commit):
+        raise ValueError(f"{where}: commit={commit!r}: must be a text, or null")
+    if versions is not None and not isinstance(versions, dict):
+        raise ValueError(f"{where}: versions={versions!r}: must be an object, or null")
+
+
+def _check_number(value: Any, name: str, where: str) -> None:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        raise ValueError(f"{where}: {name}={value!r}: must be a finite number")

@@ -1,0 +1,153 @@
+"""Pictures of the results page: adaptation curves, or means of trials as points, a panel for each table."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, ScalarFormatter
+from PIL import Image
+
+from gym_reml.files import write_file
+
+from .groups import Group
+from .report import COLOURS, LOG_TICKS, MARKERS
+from .sections import Section
+
+PANELS_IN_A_ROW = 3
+DPI = 110
+PALETTE = 256  # colours of the file: about a quarter of the size of full colour
+
+
+def alt_text(groups: Sequence[Group], section: Section) -> str:
+    """What the plot shows, for those who do not see it."""
+    metrics = " and ".join(dict.fromkeys(group.metric for group in groups))
+    names = ", ".join(drawn(groups, section))
+    if section.trials:
+        return (
+            f"Means of {names} as points: {metrics} of a trial, with 95 % intervals. A panel for each family and "
+            f"number of {section.axis}"
+        )
+    return (
+        f"Adaptation curves of {names}: {metrics} over {section.axis}, with 95 % bands over "
+        "seeds. A panel for each of the section's tables of results, in their order"
+    )
+
+
+def drawn(groups: Sequence[Group], section: Section) -> list[str]:
+    """Who is drawn, in the order of the tables: in trials everyone, else those of the section's `curves`."""
+    everyone = dict.fromkeys(name for group in groups for name in group.learners)
+    return [name for name in everyone if section.trials or name in section.curves]
+
+
+def plot_groups(groups: Sequence[Group], path: Path, section: Section) -> None:
+    """Draws the section's picture.
+
+    Args:
+        groups: of its tables.
+        path: of the PNG.
+        section: how they are to be read; its curves have the colours of their places, no more than there are colours.
+    """
+    if section.trials:
+        _plot_points(groups, path, section)
+    else:
+        _plot_curves(groups, path, section)
+
+
+def _plot_curves(groups: Sequence[Group], path: Path, section: Section) -> None:
+    """Means with their 95 % intervals over seeds, on logarithmic axes where less is better."""
+    figure, panels = _panels(len(groups), lowest=6.0, below=0.6)
+    handles: dict[str, Any] = {}
+    for group, axes in zip(groups, panels, strict=False):
+        for name in drawn([group], section):
+            handles[name] = _curve(axes, group, name, section.curves.index(name))
+        axes.set_title(group.title, fontsize=8)
+        axes.set_xlabel(section.axis, fontsize=8)
+        axes.set_ylabel(group.metric, fontsize=8)
+        axes.set_xticks(group.steps)
+        axes.tick_params(labelsize=7)
+        axes.grid(alpha=0.3)
+        if group.lower_is_better:
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(ScalarFormatter())
+            axes.yaxis.set_minor_formatter(NullFormatter())
+            low, high = axes.get_ylim()
+            axes.set_yticks([tick for tick in LOG_TICKS if low <= tick <= high])
+            axes.set_ylim(low, high)
+    names = drawn(groups, section)
+    figure.legend([handles[name] for name in names], names, loc="outside lower center", fontsize=8, ncols=4)
+    _save(figure, path)
+
+
+def _panels(count: int, *, lowest: float, below: float) -> tuple[Figure, list[Any]]:
+    """A figure with so many panels, at least `lowest` wide, with a place of that height `below` them."""
+    columns = min(count, PANELS_IN_A_ROW)
+    lines = math.ceil(count / columns)
+    figure = Figure(figsize=(max(3.0 * columns, lowest), 2.7 * lines + below), layout="constrained")
+    panels = list(figure.subplots(lines, columns, squeeze=False).flat)
+    for axes in panels[count:]:
+        axes.axis("off")
+    return figure, panels
+
+
+def _curve(axes: Any, group: Group, name: str, place: int) -> Any:
+    rows = sorted(group.rows[name].items())
+    steps = [step for step, _ in rows]
+    mean = np.array([row["mean"] for _, row in rows])
+    width = np.array([group.half_width(row) or 0.0 for _, row in rows])
+    style = {"color": COLOURS[place], "marker": MARKERS[place], "markersize": 3.5}
+    (line,) = axes.plot(steps, mean, linewidth=2.2 if name.startswith("reml") else 1.2, **style)
+    # a logarithmic axis has no place for the part of a band that reaches below zero
+    floor = np.maximum(mean - width, mean * 0.1) if group.lower_is_better else mean - width
+    ceiling = mean + width
+    if group.metric == "accuracy":
+        # the interval over a few seeds can reach beyond what shares can be
+        floor, ceiling = np.clip(floor, 0.0, 1.0), np.clip(ceiling, 0.0, 1.0)
+    axes.fill_between(steps, floor, ceiling, color=COLOURS[place], alpha=0.2, linewidth=0)
+    return line
+
+
+def _plot_points(groups: Sequence[Group], path: Path, section: Section) -> None:
+    """A panel for each length of trials of each family, a line for each policy, the same ones in all panels."""
+    shown = [(step, group) for step in sorted({step for group in groups for step in group.steps}) for group in groups]
+    shown = [(step, group) for step, group in shown if step in group.steps]
+    figure, panels = _panels(len(shown), lowest=6.0, below=0.0)
+    names = drawn(groups, section)
+    for (step, group), axes in zip(shown, panels, strict=False):
+        for place, name in enumerate(names):
+            row = group.rows.get(name, {}).get(step)
+            if row is None:
+                continue
+            learned = row["meta_training_tasks"] > 0
+            axes.errorbar(
+                row["mean"],
+                place,
+                xerr=group.half_width(row),
+                color=COLOURS[1 if learned else 0],
+                marker="D" if learned else "o",
+                markerfacecolor="white" if name in section.told else None,
+                markersize=4,
+                capsize=2,
+                linewidth=1.2,
+            )
+        axes.set_title(f"{group.family}, {section.column(step)}", fontsize=8)
+        axes.set_xlabel(group.metric, fontsize=8)
+        axes.set_yticks(range(len(names)), names, fontsize=7)
+        axes.set_ylim(len(names) - 0.5, -0.5)
+        axes.tick_params(labelsize=7)
+        axes.grid(alpha=0.3)
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    full = io.BytesIO()
+    figure.savefig(full, dpi=DPI)
+    with Image.open(full) as image:
+        small = image.convert("RGB").quantize(PALETTE, dither=Image.Dither.NONE)
+        write_file(path, partial(small.save, format="png", optimize=True))

@@ -1,0 +1,139 @@
+"""The sections of the results page: which file each of them shows, and how its tables are to be read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..comparison.learners import LEARNERS, POLICIES
+from ..comparison.rows import KEY
+
+MAIN = ("maml_5", "reml", "meta_sgd", "maml_plus_plus", "router", "maml_matched", "reml_multipliers", "scratch")
+"""Who is drawn unless a section says otherwise, one for each of the colours: they keep theirs in all sections."""
+
+OF_FUNCTIONS = tuple("maml_5_own_shape" if name == "maml_matched" else name for name in MAIN)
+"""Who is drawn on functions: MAML on networks of both sizes."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """What the page says of one result file.
+
+    Attributes:
+        file: its name.
+        title, introduction: of the section.
+        groups: the fields in which the rows of one table agree; family, shots and metric must be among them.
+        summary_step: the step of a table over all families in front of theirs; None for no such table.
+        curves: who is drawn.
+        order: of the learners; those of REML stand behind all others, whatever it says.
+        told: those who are told what all others have to find out: they are never the best.
+        unit: of what the rows' steps are numbers.
+        measured: what the metric is of.
+        trials: whether steps are lengths of trials: every column is an experiment of its own, and there are no curves.
+    """
+
+    file: str
+    title: str
+    introduction: str
+    groups: tuple[str, ...] = tuple(name for name in KEY if name not in ("learner", "step"))
+    summary_step: int | None = None
+    curves: tuple[str, ...] = MAIN
+    order: tuple[str, ...] = tuple(LEARNERS)
+    told: tuple[str, ...] = ()
+    unit: str = "step"
+    measured: str = "on the query set"
+    trials: bool = False
+
+    @property
+    def plot(self) -> str:
+        """Its plot's name."""
+        return f"{Path(self.file).stem}.png"
+
+    @property
+    def axis(self) -> str:
+        """What curves go over."""
+        return "gradient steps" if self.unit == "step" else f"{self.unit}s"
+
+    def column(self, step: int) -> str:
+        """What the column of that step is called."""
+        return f"{step} {self.unit}{'s' if step != 1 else ''}"
+
+
+OF_TRIALS = (
+    "Here ± is the wider one of two half-widths of 95 % intervals of the mean, that over seeds and that over held-out "
+    "trials; policies that draw nothing have one seed. *Seconds* of `rl2` are those of a training, of the others those "
+    "of playing all trials, planning included."
+)
+
+SECTIONS = (
+    Section(
+        "sinusoid.json",
+        "Sinusoids",
+        "MAML's sinusoids: amplitude, phase and 5 or 10 points are drawn anew for each task. Trained and tested on the "
+        "same family.",
+        curves=OF_FUNCTIONS,
+    ),
+    Section(
+        "unrelated.json",
+        "Unrelated families",
+        "Trained on a mixture of seven families at once, tested on families that none of the learners has met, and on "
+        "each of the seven. `scratch` has an advantage here: its step size is tuned on validation tasks of the very "
+        "family it is tested on.",
+        summary_step=5,
+        curves=OF_FUNCTIONS,
+    ),
+    Section(
+        "omniglot.json",
+        "Omniglot",
+        "Real images, 5-way, of the two small background archives: 160 characters to train on, 62 to test on. Papers "
+        "train on 1,200. `omniglot`: characters never seen; `omniglot-alphabets`: alphabets never seen; "
+        "`omniglot-domains`: characters as they are, inverted, or with permuted pixels.",
+    ),
+    Section(
+        "navigation.json",
+        "Navigation: networks that are policies",
+        "MAML's 2-D navigation. Shots are trajectories. An update is one policy-gradient step on as many of them, "
+        "lived by the present policy; the return is the mean over as many others of the updated one. Higher is better. "
+        "Training takes half as many. `random` and `pretrained` take the step size that validation tasks like best. "
+        "`maml_rl` keeps LVC's derivatives and follows the meta-gradient by Adam; what stands behind its slash changes "
+        "one of the two, or both. `reml/maml_rl_pool` is PPO that chooses the size of every update on the pool of "
+        "`maml_rl`, `reml/pretrained_pool` on that of `pretrained`. In `reml` the pool of `maml_rl` learns on by "
+        "the updates that the agent chooses; `reml/layers` is that with eight layers to pick from. Both were trained "
+        "when a pool learned from 64 episodes at a time, some of them lived under the pool before its last update; now "
+        "it takes all that were lived under the present one, here 80. "
+        "[Policies](../meta_rl.md) tells what the controls do.",
+        # Random weights are so far below that there would be nothing else to see.
+        curves=(
+            *("maml_rl", "reml", "maml_rl/trpo", "maml_rl/dice", "reml/maml_rl_pool", "maml_rl/first_order"),
+            *("pretrained", "reml/pretrained_pool"),
+        ),
+        order=tuple(POLICIES),
+        unit="update",
+        measured="on the query trajectories",
+    ),
+    Section(
+        "bandits.json",
+        "Trials: bandits",
+        "The return of a trial of as many pulls as the column says; higher is better. `bandit-5` is a Bernoulli bandit "
+        "with 5 arms. `rl2` is trained for each number of arms and pulls on its own; all others are classical "
+        f"policies, see [Trials](../trials.md#the-baselines). {OF_TRIALS}",
+        order=("random", "thompson", "epsilon_greedy", "ucb1", "gittins", "rl2"),
+        unit="pull",
+        measured="of a whole trial",
+        trials=True,
+    ),
+    Section(
+        "tabular.json",
+        "Trials: tabular processes",
+        "The return of a trial of as many inner episodes as the column says, on random processes of 10 states and 5 "
+        "actions; higher is better. `rl2` is trained for each of its columns on its own; the others are classical "
+        "policies, see [Trials](../trials.md#the-baselines). `oracle` is told the process: it is no rival, but the "
+        f"most there is to get. {OF_TRIALS}",
+        order=("random", "psrl", "greedy", "beb", "myopic", "rl2", "oracle"),
+        told=("oracle",),
+        unit="episode",
+        measured="of a whole trial",
+        trials=True,
+    ),
+)
+"""The sections of the page, in order. A new result file is a row here."""

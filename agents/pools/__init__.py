@@ -1,0 +1,1 @@
+"""Pools made before any agent starts."""

@@ -1,0 +1,188 @@
+"""The first phase of REML: a pool whose layers are specialists before any agent starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from gym_reml.learning import LearningOptions, PoolLearner
+from gym_reml.mdp import Objective, TrainingMDP
+from gym_reml.meta_training import Clusters, find_clusters, greedy_competition, meta_train
+from gym_reml.meta_training.clusters import copy_layer
+from gym_reml.meta_training.competition import HIDDEN_SCALE
+from gym_reml.meta_training.outer_loop import falling
+from gym_reml.networks.torch_state import own_state
+from gym_reml.pool import LayerPool
+from gym_reml.streams import many_streams
+
+from ..problems.problem import TASKS_OF_A_PROBLEM, Problem, own_shape
+from ..problems.recipes import CLUSTERING_TASKS, COMPETITION_TASKS, META_BATCH, Recipe
+from . import pretraining
+from .policy_specialists import specialise_policies
+from .reinforcement import meta_learn_policies, with_inner_rates
+
+Log = Callable[[int, float], None]
+"""Takes the number of a round, and its query loss."""
+
+
+Specialists = tuple[LayerPool, Clusters | None]
+"""A pool, and the clusters of tasks that its layers but the initial ones belong to, if they were made so."""
+
+
+@own_state
+def bootstrap(problem: Problem, log: Log | None = None) -> Specialists:
+    """A pool of specialists for the problem's tasks, as its recipe says."""
+    recipe = problem.recipe
+    with tqdm(total=recipe.bootstrap_iterations, desc="bootstrap", unit="round", disable=None) as bar:
+
+        def progress(_: int, loss: float) -> None:
+            bar.update()
+            bar.set_postfix(query_loss=f"{loss:.3f}", refresh=False)
+            if log is not None:
+                log(bar.n, loss)
+
+        return BOOTSTRAPS[recipe.bootstrap](problem, progress)
+
+
+def learning_options(recipe: Recipe, learning_rate: float, seed: int) -> LearningOptions:
+    """How the pool learns by the meta-gradient."""
+    return LearningOptions(
+        learning_rate=learning_rate,
+        rates_learning_rate=learning_rate,
+        constants_learning_rate=recipe.constants_learning_rate,
+        step_weights=recipe.step_weights,
+        # Fresh episodes teach more than a second look at old ones, and cost little here.
+        passes=1,
+        seed=seed,
+    )
+
+
+def fresh_pool(problem: Problem, scale: float = 1.0) -> LayerPool:
+    """Random layers as the recipe wants them."""
+    recipe, family = problem.recipe, problem.training_family
+    return LayerPool.random(
+        in_features=family.in_features,
+        out_features=family.out_features,
+        width=recipe.width,
+        layers=recipe.layers,
+        kind=recipe.layer_kind,
+        scale=scale,
+        constant_outputs=family.constant_outputs,
+        seed=problem.seed,
+    )
+
+
+def _compete(problem: Problem, progress: Log) -> Specialists:
+    """Layers compete for tasks."""
+    pool = fresh_pool(problem, HIDDEN_SCALE)
+    greedy_competition(
+        pool,
+        problem.training_family,
+        depth=problem.recipe.depth,
+        iterations=problem.recipe.bootstrap_iterations,
+        tasks=COMPETITION_TASKS,
+        learning_rate=problem.recipe.bootstrap_learning_rate,
+        seed=problem.seed * TASKS_OF_A_PROBLEM,
+        progress=progress,
+    )
+    return pool, None
+
+
+def recipe_process(problem: Problem, pool: LayerPool, skipped: int = 0) -> TrainingMDP:
+    """Draws META_BATCH of the problem's tasks at each reset, for networks as the recipe wants them.
+
+    Always the same ones, from the first on; those of a bootstrap are not met again behind `skipped` seeds.
+    """
+    recipe, family = problem.recipe, problem.training_family
+    mdp = TrainingMDP(
+        META_BATCH,
+        family,
+        pool,
+        Objective(recipe.horizon),
+        slots=recipe.depth,
+        initial_layers=recipe.initial_layers,
+    )
+    seed = problem.seed * TASKS_OF_A_PROBLEM + skipped
+    mdp.seed(range(META_BATCH), many_streams(seed, META_BATCH, family.split))
+    return mdp
+
+
+def with_copies(pool: LayerPool, layers: int) -> LayerPool:
+    """A copy with so many layers, those that are new being the last one's copies."""
+    copy = pool.clone()
+    index = torch.arange(layers).clamp_max(pool.layers - 1)
+    for name, tensor in copy.parameters.items():
+        if name.startswith("layers"):
+            copy.parameters[name] = tensor[index]
+    return copy
+
+
+def _specialise(problem: Problem, progress: Log) -> Specialists:
+    """MAML with one layer for all tasks, then one layer for each cluster of tasks, starting as copies of it."""
+    recipe, family = problem.recipe, problem.training_family
+    assert recipe.rates is not None
+    # The very weights that MAML and Meta-SGD start from.
+    start = own_shape(recipe).fresh(family, problem.seed)
+    pool = with_copies(start, recipe.layers).with_rates(recipe.rates, recipe.initial_rate, steps=recipe.horizon)
+    first = len(recipe.initial_layers) + 1
+    mdp = recipe_process(problem, pool)
+    clustered = round(recipe.clustered_share * recipe.bootstrap_iterations)
+    # Learning rates fall from 1 to 0: once over both parts, or in each of them if the second has a rate of its own.
+    twice = recipe.clustered_learning_rate is not None
+    stop, resume = (1.0, 0.0) if twice else (1.0 - recipe.clustered_share,) * 2
+
+    def learner(rate: float) -> PoolLearner:
+        return PoolLearner(pool, family, "maml", learning_options(recipe, rate, problem.seed))
+
+    meta_train(
+        mdp,
+        learner(recipe.bootstrap_learning_rate),
+        lambda seen: np.full(len(seen), first),
+        iterations=recipe.bootstrap_iterations - clustered,
+        schedule=lambda learner, done: learner.scale_rates(falling(done * stop)),
+        progress=progress,
+    )
+    specialists = range(first, pool.layers + 1)
+    copy_layer(pool, first, specialists)
+    clusters = find_clusters(mdp, len(specialists), tasks=CLUSTERING_TASKS, seed=problem.seed)
+    meta_train(
+        mdp,
+        learner(recipe.clustered_learning_rate or recipe.bootstrap_learning_rate),
+        lambda seen: clusters.assign(seen) + first,
+        iterations=clustered,
+        schedule=lambda learner, done: learner.scale_rates(falling(resume + done * (1.0 - resume))),
+        progress=progress,
+    )
+    return pool, clusters
+
+
+def _adapt_policies(problem: Problem, progress: Log) -> Specialists:
+    """MAML-RL, whose rates are the neutral steps."""
+    return with_inner_rates(meta_learn_policies(problem, problem.recipe.bootstrap_iterations, progress)), None
+
+
+def _specialise_policies(problem: Problem, progress: Log) -> Specialists:
+    """MAML-RL's policy and layers for kinds of tasks, under the same rates."""
+    pool, clusters = specialise_policies(problem, progress)
+    return with_inner_rates(pool), clusters
+
+
+def _pretrain_policies(problem: Problem, progress: Log) -> Specialists:
+    """The pool of what MAML-RL is compared with, under the same rates."""
+    tasks = problem.recipe.bootstrap_tasks
+    return with_inner_rates(pretraining.weights(replace(problem, tasks=tasks))), None
+
+
+BOOTSTRAPS: dict[str, Callable[[Problem, Log], Specialists]] = {
+    "none": lambda problem, progress: (fresh_pool(problem), None),
+    "competition": _compete,
+    "clusters": _specialise,
+    "policy_gradient": _adapt_policies,
+    "policy_clusters": _specialise_policies,
+    "pretraining": _pretrain_policies,
+}
+"""The ways to make a pool, by the name that recipes use."""

@@ -1,0 +1,67 @@
+"""MAML-RL's policy, and behind it a layer for each kind of task, told apart by the first trajectories."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from gym_reml.mdp import Objective, TrainingMDP
+from gym_reml.meta_training import Clusters, find_clusters
+from gym_reml.pool import LayerPool
+from gym_reml.streams import many_streams
+
+from ..problems.problem import TASKS_OF_A_PROBLEM, Problem
+from ..problems.recipes import POLICY_BATCH, POLICY_CLUSTERING_TASKS
+from .outer_updates import Ascent
+from .reinforcement import INNER_RATES, live, meta_learn_policies, policy_family
+
+SMALL = 0.1
+"""Scale of fresh residual layers: nearly the identity, so that what MAML-RL has learned is what they start from."""
+
+
+def specialise_policies(problem: Problem, progress: Callable[[int, float], None]) -> tuple[LayerPool, Clusters]:
+    """The pool, without rates, and the clusters that its layers but the initial ones belong to.
+
+    Args:
+        problem: a family of policies, and a recipe of residual layers with one place more than initial ones.
+        progress: called as progress(iteration, mean loss after the inner step).
+    """
+    recipe, family = problem.recipe, policy_family(problem)
+    present = len(recipe.initial_layers)
+    clustered = round(recipe.clustered_share * recipe.bootstrap_iterations)
+    whole = replace(problem, recipe=replace(recipe, depth=present))
+    start = meta_learn_policies(whole, recipe.bootstrap_iterations - clustered, progress)
+    pool = with_fresh_layers(start, recipe.layers, problem.seed)
+    rate = INNER_RATES[0]
+    mdp = TrainingMDP(
+        POLICY_BATCH,
+        family,
+        pool,
+        Objective(1),
+        slots=recipe.depth,
+        initial_layers=recipe.initial_layers,
+        step_range=(rate, rate),
+    )
+    # Behind the tasks that the policy has met.
+    seed = problem.seed * TASKS_OF_A_PROBLEM + POLICY_BATCH
+    mdp.seed(range(POLICY_BATCH), many_streams(seed, POLICY_BATCH, family.split))
+    clusters = find_clusters(mdp, recipe.layers - present, tasks=POLICY_CLUSTERING_TASKS, seed=problem.seed)
+    update = Ascent(pool, family, recipe.bootstrap_learning_rate)
+    for iteration in range(clustered):
+        update(live(mdp, rate, lambda seen: clusters.assign(seen) + present + 1), iteration / clustered)
+        progress(iteration, float(mdp.query_loss.mean()))
+    return pool, clusters
+
+
+def with_fresh_layers(pool: LayerPool, layers: int, seed: int) -> LayerPool:
+    """A copy with so many layers, those that are new being fresh and small."""
+    copy, generator = pool.clone(), torch.Generator().manual_seed(seed)
+    present = copy.parameters["layers"]
+    bound = SMALL / np.sqrt(pool.width)
+    fresh = torch.empty((layers - pool.layers, *present.shape[1:]), dtype=torch.float32)
+    fresh.uniform_(-bound, bound, generator=generator)
+    copy.parameters["layers"] = torch.cat([present, fresh.to(present)])
+    return copy

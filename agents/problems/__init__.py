@@ -1,0 +1,1 @@
+"""Meta-training problems: families, budgets, recipes, shapes of networks."""

@@ -1,0 +1,142 @@
+"""What every meta-learner of the comparison is given: tasks, a budget of them, a seed, and shapes of networks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from gym_reml.evaluation import Ensemble, Learner
+from gym_reml.evaluation.plans import plan_learner
+from gym_reml.mdp import Objective, TrainingMDP
+from gym_reml.pool import LayerPool
+from gym_reml.streams import many_streams
+from gym_reml.tasks.base import TaskFamily
+from gym_reml.tasks.policies.base import PolicyFamily
+
+from .recipes import Recipe
+
+TASKS_OF_A_PROBLEM = 1_000_003
+"""Seeds of training tasks that one seed of a problem may use without meeting those of another."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A meta-training problem.
+
+    Attributes:
+        family: of the tasks.
+        recipe: what is known about its kind; REML's own budgets in it are scaled to `tasks`.
+        tasks: how many training tasks may be drawn.
+        seed: of weights and tasks.
+    """
+
+    family: TaskFamily
+    recipe: Recipe
+    tasks: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.tasks < 1:
+            raise ValueError(f"tasks={self.tasks!r}: must be a positive integer")
+        if self.seed < 0:
+            raise ValueError(f"seed={self.seed!r}: must not be negative")
+
+    @property
+    def functions(self) -> bool:
+        """Whether networks are functions to fit: no policies, and no classes whose numbers mean nothing."""
+        return not (isinstance(self.family, PolicyFamily) or self.family.exchangeable_outputs)
+
+    @property
+    def training_family(self) -> TaskFamily:
+        """The family as training sees it, with those of the recipe's augmentations that it knows."""
+        known = {option.name for option in fields(self.family)}
+        changes = {name: value for name, value in self.recipe.augmentation.items() if name in known}
+        return self.family.replace(**changes)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Networks that are whole from the start: a stem, `depth` layers and a head.
+
+    Attributes:
+        width: units of every hidden layer.
+        depth: layers behind the stem.
+        kind: of the layers.
+    """
+
+    width: int
+    depth: int
+    kind: str
+
+    def fresh(self, family: TaskFamily, seed: int, adapt_stem: bool | None = None) -> LayerPool:
+        """Random weights of this shape."""
+        return LayerPool.random(
+            in_features=family.in_features,
+            out_features=family.out_features,
+            width=self.width,
+            layers=self.depth,
+            kind=self.kind,
+            adapt_stem=adapt_stem,
+            constant_outputs=family.constant_outputs,
+            seed=seed,
+        )
+
+    @property
+    def layers(self) -> list[int]:
+        """The pool's numbers of the layers, all of which are there from the start."""
+        return list(range(1, self.depth + 1))
+
+    def process(
+        self, problem: Problem, pool: LayerPool, batch: int, horizon: int, step: float | None = None
+    ) -> TrainingMDP:
+        """A process that draws `batch` of the problem's tasks at each reset; `step` as for `arguments`."""
+        mdp = TrainingMDP(
+            batch,
+            problem.training_family,
+            pool,
+            Objective(horizon),
+            slots=self.depth,
+            initial_layers=self.layers,
+            step_range=None if step is None else (step, step),
+        )
+        mdp.seed(range(batch), many_streams(problem.seed * TASKS_OF_A_PROBLEM, batch, problem.training_family.split))
+        return mdp
+
+    def arguments(self, horizon: int, step: float | None = None) -> dict[str, Any]:
+        """The environment's arguments for such networks; with a `step`, that is the only step size there is."""
+        limits = {} if step is None else {"min_step": step, "max_step": step}
+        return {"action": "box", "depth": self.depth, "horizon": horizon, "initial_layers": self.layers} | limits
+
+    def learner(self, name: str, pool: LayerPool, horizon: int, step: float | None = None) -> Learner:
+        """The learner that takes neutral steps throughout (MAML, and what descends from it)."""
+        return plan_learner(name, pool, self.arguments(horizon, step), (), 0.0)
+
+
+CLASSIC = Shape(width=40, depth=1, kind="relu")
+"""MAML's network for the sinusoid, 1-40-40-1 (Finn et al. 2017)."""
+
+
+def own_shape(recipe: Recipe) -> Shape:
+    """Networks as large as those that REML builds."""
+    return Shape(recipe.width, recipe.depth, recipe.layer_kind)
+
+
+def usual_shape(problem: Problem) -> Shape:
+    """What the literature takes: MAML's network for functions; for images REML's own shape, as wide as theirs."""
+    return CLASSIC if problem.functions else own_shape(problem.recipe)
+
+
+def count_parameters(learner: Learner | Ensemble) -> int:
+    """Numbers that were learned: the pool's, its rates, and those of a policy that is a network."""
+    if isinstance(learner, Ensemble):
+        return sum(map(count_parameters, learner.members))
+    policy = getattr(learner.policy, "policy", None)
+    own = int(np.sum([parameter.numel() for parameter in policy.parameters()])) if policy is not None else 0
+    return own + sum(tensor.numel() for tensor in learner.pool.trainable().values())
+
+
+TABLE_STEPS = (0, 1, 5, 10)
+POLICY_STEPS = (0, 1, 2, 3, 4)
+"""Updates after which policies are judged: those of MAML's authors."""

@@ -1,0 +1,1 @@
+"""Reinforcement Meta-Learning: an agent, and the pool that it learns on."""

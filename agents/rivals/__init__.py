@@ -1,0 +1,1 @@
+"""The methods that REML is compared with, one a file, each a command."""

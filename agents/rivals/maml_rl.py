@@ -1,0 +1,66 @@
+"""MAML for reinforcement learning (Finn et al. 2017, section 4.2): `python -m agents.rivals.maml_rl --outer trpo`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from tqdm import tqdm
+
+from gym_reml.evaluation import Learner
+from gym_reml.tasks import FAMILIES
+from gym_reml.tasks.policies.base import PolicyFamily
+
+from ..pools.reinforcement import meta_learn_policies, with_inner_rates
+from ..problems.families import family_option
+from ..problems.problem import Problem, own_shape
+from ..problems.recipes import POLICY_BATCH
+from ..runs.command_line import run_command
+from .rival import RivalConfig
+
+if TYPE_CHECKING:
+    PolicyName = str
+else:
+    PolicyName = family_option(name for name, family in FAMILIES.items() if issubclass(family, PolicyFamily))
+
+
+@dataclass(frozen=True)
+class Config(RivalConfig):
+    """A policy from which one policy-gradient step on a task's own trajectories reaches far."""
+
+    family: PolicyName = "navigation"
+    """family of policies; MODULE:FAMILY is your own: a TaskFamily in a module here or installed, or what makes one"""
+    surrogate: Literal["lvc", "dice", "first_order"] = "lvc"
+    """the inner loss: which terms of the meta-gradient are kept"""
+    outer: Literal["adam", "ppo", "trpo"] = "adam"
+    """how the initial weights follow the meta-gradient"""
+    evaluation_tasks: int = 200
+    """held-out tasks of the table"""
+
+    def learner(self, problem: Problem) -> Learner:
+        """What this command trains."""
+        if not isinstance(problem.family, PolicyFamily):
+            raise ValueError(f"--family {self.family}: must be a family of policies (a PolicyFamily)")
+        return train(problem, self.surrogate, self.outer)
+
+
+def train(problem: Problem, surrogate: str = "lvc", outer: str = "adam", name: str = "maml_rl") -> Learner:
+    """Initial weights for one step at the authors' rate; further updates take theirs."""
+    iterations = max(1, problem.tasks // POLICY_BATCH)
+    with tqdm(total=iterations, desc=f"{name}: {surrogate}, {outer}", unit="update", disable=None) as bar:
+
+        def progress(_: int, loss: float) -> None:
+            bar.update()
+            bar.set_postfix(after=f"{-loss:.1f}", refresh=False)
+
+        pool = meta_learn_policies(problem, iterations, progress, surrogate, outer)
+    return own_shape(problem.recipe).learner(name, with_inner_rates(pool), problem.recipe.horizon)
+
+
+def main(config: Config) -> None:
+    """Trains, and shows how the learner does."""
+    config.show(config.learner)
+
+
+if __name__ == "__main__":
+    run_command(main, Config)

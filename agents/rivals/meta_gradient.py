@@ -1,0 +1,86 @@
+"""Learners that start every task from the same weights: what MAML and its descendants share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tqdm import tqdm
+
+from gym_reml.learning import LearningOptions, PoolLearner
+from gym_reml.meta_training import meta_train
+from gym_reml.meta_training.outer_loop import Schedule, cosine, nothing
+from gym_reml.pool import LayerPool
+
+from ..problems.problem import Problem, Shape
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How initial weights are learned.
+
+    Attributes:
+        steps: inner steps trained for.
+        rule: of `gym_reml.learning`: "maml", "fomaml" or "reptile".
+        rates: granularity of learned step sizes, or None for a fixed one.
+        rate: the fixed step size, or the one that learned ones start from.
+        step_weights: weight of the query loss after each step; None counts the last alone.
+        batch: tasks of a meta-update.
+        learning_rate: Adam's, for weights and rates; for Reptile the share of the way.
+    """
+
+    steps: int
+    rule: str = "maml"
+    rates: str | None = None
+    rate: float = 0.01
+    step_weights: tuple[float, ...] | None = None
+    batch: int = 32
+    learning_rate: float = 3e-3
+
+    @property
+    def fixed_rate(self) -> float | None:
+        """The only step size there is, where none are learned."""
+        return self.rate if self.rates is None else None
+
+
+def meta_learn(
+    problem: Problem,
+    shape: Shape,
+    settings: Settings,
+    *,
+    pool: LayerPool | None = None,
+    schedule: Schedule = cosine,
+    name: str = "meta-training",
+) -> LayerPool:
+    """Initial weights, and rates if any, for the problem's tasks.
+
+    Args:
+        problem: what to learn.
+        shape: of the networks.
+        settings: how.
+        pool: weights to go on from, changed in place; None starts from fresh ones.
+        schedule: of the learning rates and whatever else changes on the way.
+        name: what the progress bar says.
+    """
+    if pool is None:
+        pool = shape.fresh(problem.training_family, problem.seed)
+        if settings.rates is not None:
+            pool = pool.with_rates(settings.rates, settings.rate, steps=settings.steps)
+    mdp = shape.process(problem, pool, settings.batch, settings.steps, settings.fixed_rate)
+    weights = settings.step_weights or (*[0.0] * (settings.steps - 1), 1.0)
+    options = LearningOptions(
+        learning_rate=settings.learning_rate,
+        rates_learning_rate=settings.learning_rate,
+        step_weights=weights,
+        passes=1,
+        seed=problem.seed,
+    )
+    iterations = max(1, problem.tasks // settings.batch)
+    with tqdm(total=iterations, desc=name, unit="update", disable=None) as bar:
+
+        def progress(_: int, loss: float) -> None:
+            bar.update()
+            bar.set_postfix(query_loss=f"{loss:.3f}", refresh=False)
+
+        learner = PoolLearner(pool, problem.training_family, settings.rule, options)
+        meta_train(mdp, learner, nothing, iterations=iterations, schedule=schedule, progress=progress)
+    return pool

@@ -1,0 +1,85 @@
+"""What the commands of all rivals share: which tasks, how many, and a table at the end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from rich import print as show
+
+from gym_reml.evaluation import Ensemble, Learner, evaluate
+from gym_reml.evaluation.controls import tune_step
+from gym_reml.evaluation.protocol import at_most
+from gym_reml.evaluation.results import table
+from gym_reml.pool import LayerPool
+
+from ..problems.families import FamilyChoice, family_of, implied_by_family
+from ..problems.problem import POLICY_STEPS, TABLE_STEPS, Problem, Shape, count_parameters
+from ..problems.recipes import recipe_for
+from ..runs.command_line import check_options
+
+VALIDATION_TASKS, POLICY_VALIDATION_TASKS = 200, 40
+
+UNTRAINED = ("scratch", "random")
+"""Those who draw no training tasks."""
+
+Train = Callable[[Problem], Learner | Ensemble]
+"""A meta-learner: from a problem to a policy and a trained pool."""
+
+
+@dataclass(frozen=True)
+class RivalConfig(FamilyChoice):
+    """What every rival's command asks for."""
+
+    tasks: int | None = None
+    """training tasks drawn in all"""
+    seed: int = 0
+    """of weights and tasks"""
+    evaluation_tasks: int = 600
+    """held-out tasks of the table"""
+
+    def implied(self) -> dict[str, str]:
+        """What the family implies, for `--help`."""
+        recipe, shots = implied_by_family(self)
+        return {
+            "shots": f"{shots}, by the family {self.family}",
+            "tasks": f"{recipe.tasks}, as many as REML draws of the family {self.family}",
+        }
+
+    def problem(self) -> Problem:
+        """The problem that the configuration names."""
+        family = family_of(self)
+        recipe = recipe_for(family)
+        tasks = recipe.tasks if self.tasks is None else self.tasks
+        return Problem(family, recipe.scaled(tasks), tasks, self.seed)
+
+    def show(self, train: Train) -> None:
+        """Trains, and prints how the learner does on held-out tasks."""
+        torch.set_num_threads(1)
+        check_options(self, tasks=1, seed=0, evaluation_tasks=2)
+        problem, start = self.problem(), time.monotonic()
+        learner = train(problem)
+        seconds = time.monotonic() - start
+        family, metric = problem.family, problem.recipe.metric
+        drawn = 0 if learner.name in UNTRAINED else problem.tasks
+        steps = TABLE_STEPS if family.fixed_data else POLICY_STEPS
+        tasks = at_most(self.evaluation_tasks, family, "test")
+        result = evaluate(learner, family, tasks=tasks, steps=steps)
+        show(
+            f"\n[bold]{family.name}, {family.shots_in_words}, held-out tasks[/bold]\n{metric} on the query set, mean ± "
+            f"95 % interval over {tasks} tasks (median); {drawn:,} training tasks in "
+            f"{seconds:.0f} s; {count_parameters(learner):,} parameters:\n"
+        )
+        print(table([result], metric, steps))
+
+
+def tuned_learner(name: str, pool: LayerPool, problem: Problem, shape: Shape, limits: tuple[float, float]) -> Learner:
+    """The learner that starts from these weights with the step size, within the limits, that validation likes best."""
+    arguments: dict[str, Any] = shape.arguments(problem.recipe.horizon)
+    low, high = limits
+    arguments |= {"min_step": low, "max_step": high}
+    tasks = VALIDATION_TASKS if problem.family.fixed_data else POLICY_VALIDATION_TASKS
+    return tune_step(name, pool, arguments, problem.family, tasks)[0]

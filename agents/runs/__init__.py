@@ -1,0 +1,1 @@
+"""Run directories, checkpoints, and how a dataclass becomes a command."""

@@ -1,0 +1,101 @@
+"""How far an agent and its environment's normaliser have come: tensors and numbers, to go on from.
+
+An agent goes on by being made anew, as its recipe says, and given these. Nothing here is a pickle: a folder of somebody
+else's run can be gone on with without running what it holds.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3.common.vec_env import VecNormalize
+
+from gym_reml.evaluation.saved_policy import algorithm_of
+from gym_reml.files import load_safely, save_atomically
+
+FORMAT = "gym_reml.Agent/1"
+FILE = "agent.pt"
+
+COUNTERS = (
+    "num_timesteps",
+    "_episode_num",
+    "_n_updates",
+    "_n_calls",
+    "_current_progress_remaining",
+    "exploration_rate",
+)
+"""Numbers by which SB3's algorithms know how far they are, where they have them."""
+
+
+def save_agent(agent: Any, env: VecNormalize, folder: Path) -> None:
+    """Writes what `restore_agent` reads to a file in the folder."""
+    _, tensors = agent._get_torch_save_params()
+    if algorithm_of(agent) == "ARS":
+        tensors = ["weights"]  # what it learns; the policy is a copy
+    state = {
+        "format": FORMAT,
+        "algorithm": algorithm_of(agent),
+        "modules": agent.get_parameters(),
+        "tensors": {name: getattr(agent, name).detach() for name in tensors},
+        "counters": {name: getattr(agent, name) for name in COUNTERS if hasattr(agent, name)},
+        "episodes": [[float(episode["r"]), float(episode["l"])] for episode in agent.ep_info_buffer or ()],
+        "statistics": {name: _numbers(part) for name, part in _statistics(env).items()},
+        "normalises_on": env.training,
+    }
+    save_atomically(state, folder / FILE)
+
+
+def restore_agent(agent: Any, env: VecNormalize, folder: Path) -> None:
+    """Lets an agent just made, and its environment just normalised, stand where others stood.
+
+    Raises:
+        ValueError: no such file, a damaged one, or one of another agent.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        raise ValueError(f"{folder}: a checkpoint of an earlier version, a pickle, which this one does not read")
+    state = load_safely(path)
+    found = state.get("format") if isinstance(state, dict) else type(state).__name__
+    if found != FORMAT:
+        raise ValueError(f"{path}: not a checkpoint this version reads (found {found!r}, expected {FORMAT!r})")
+    names, tensors = agent._get_torch_save_params()
+    if algorithm_of(agent) == "ARS":
+        tensors = ["weights"]
+    try:
+        if state["algorithm"] != algorithm_of(agent) or set(state["modules"]) != set(names):
+            raise ValueError(f"of {state['algorithm']!r}, not of {algorithm_of(agent)!r}")
+        agent.set_parameters(state["modules"], exact_match=True, device="cpu")
+        with torch.no_grad():
+            for name in tensors:
+                getattr(agent, name).copy_(state["tensors"][name])
+        for name in COUNTERS:
+            if hasattr(agent, name):
+                setattr(agent, name, type(getattr(agent, name))(state["counters"][name]))
+        episodes = [{"r": float(total), "l": float(length), "t": 0.0} for total, length in state["episodes"]]
+        agent.ep_info_buffer = deque(episodes, maxlen=agent._stats_window_size)
+        agent.ep_success_buffer = deque(maxlen=agent._stats_window_size)
+        for name, part in _statistics(env).items():
+            mean, variance, count = state["statistics"][name]
+            if mean.shape != part.mean.shape or variance.shape != part.var.shape:
+                raise ValueError(f"statistics of {name} of another shape")
+            part.mean, part.var, part.count = mean.numpy().copy(), variance.numpy().copy(), float(count)
+        env.training = bool(state["normalises_on"])
+    except (LookupError, TypeError, AttributeError, RuntimeError, ValueError) as error:
+        raise ValueError(f"{path}: damaged checkpoint, or one of another agent ({error})") from error
+
+
+def _statistics(env: VecNormalize) -> dict[str, Any]:
+    """The running means of the normaliser, by name."""
+    found = {"returns": env.ret_rms}
+    if env.norm_obs:
+        observations = env.obs_rms if isinstance(env.obs_rms, dict) else {"all": env.obs_rms}
+        found |= {f"observations.{part}": rms for part, rms in observations.items()}
+    return found
+
+
+def _numbers(rms: Any) -> list[Any]:
+    return [torch.from_numpy(np.array(rms.mean)), torch.from_numpy(np.array(rms.var)), float(rms.count)]

@@ -1,0 +1,160 @@
+"""Run directories: what a training writes, whole or not at all, and how it goes on after an interruption."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, fields, is_dataclass
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any, TypeVar
+
+import gym_reml
+from gym_reml.files import as_path, file_name, write_folder, write_text
+
+C = TypeVar("C")
+
+LIBRARIES = ("torch", "numpy", "gymnasium", "stable_baselines3", "sb3_contrib")
+ABOUT = ("settings", "versions", "commit")
+"""Entries of config.json that tell how a run came about; all others are its options."""
+
+FORMAT = "gym_reml.Run/1"
+CHECKPOINTS = "checkpoints"
+
+
+TASKS_OF_A_RUN = 100_000_000
+"""Seeds of training tasks that one run may use without meeting those of another."""
+
+
+class Run:
+    """A run directory: config.json, checkpoints/, and whatever the run leaves at its end.
+
+    Attributes:
+        folder: where it is.
+        config: the options that it was started with.
+        about: what else config.json tells: the settings used, versions, and the commit of the code.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """An existing run directory.
+
+        Raises:
+            FileNotFoundError: no such run.
+            ValueError: a run of another version, or a damaged config.json.
+        """
+        self.folder = folder = as_path(folder)
+        path = folder / "config.json"
+        if not path.is_file():
+            raise FileNotFoundError(f"{folder}: no run directory (it has no config.json)")
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}: damaged ({error})") from error
+        found = content.pop("format", None)
+        if found != FORMAT:
+            raise ValueError(f"{path}: not a run this version reads (found {found!r}, expected {FORMAT!r})")
+        self.about: dict[str, Any] = {name: content.pop(name) for name in ABOUT if name in content}
+        self.config: dict[str, Any] = content
+
+    def options(self, kind: type[C]) -> C:
+        """The configuration of that class that the run was started with.
+
+        Raises:
+            ValueError: a run of another command.
+        """
+        known = {option.name for option in fields(kind)}  # type: ignore[arg-type]
+        unknown = [name for name in self.config if name not in known]
+        if unknown:
+            raise ValueError(f"{self.folder}: a run of another command (its config.json holds {unknown[0]!r})")
+        return kind(**self.config)
+
+    @classmethod
+    def create(cls, folder: Path | None, config: Any, label: str, settings: Mapping[str, Any] | None = None) -> Run:
+        """A new run directory, by default runs/TIME-label.
+
+        Args:
+            folder: where, or None.
+            config: the options that it goes on by, a dataclass.
+            label: end of the default name.
+            settings: what the options came to, recorded beside them.
+
+        Raises:
+            FileExistsError: there is something already.
+        """
+        if folder is None:
+            folder = Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{file_name(label)}"
+        folder = as_path(folder)
+        if folder.exists() and any(folder.iterdir()):
+            raise FileExistsError(
+                f"{folder}: exists already; choose another --run, or go on with it by --resume {folder}"
+            )
+        assert is_dataclass(config)
+        assert not isinstance(config, type)
+        about = {"settings": settings, "versions": versions(), "commit": commit()}
+        content = {"format": FORMAT, **asdict(config), **about}
+        write_text(folder / "config.json", json.dumps(content, indent=1, default=str))
+        return cls(folder)
+
+    @classmethod
+    def begun(cls, folder: Path, config: Any, label: str) -> Run:
+        """The run that an interruption left there, to go on with, or a new one.
+
+        Raises:
+            ValueError: what is there was begun by another configuration.
+        """
+        folder = as_path(folder)
+        if not (folder / "config.json").is_file():
+            return cls.create(folder, config, label)
+        run = cls(folder)
+        if run.config != json.loads(json.dumps(asdict(config), default=str)):
+            raise ValueError(f"{folder}: was begun by another recipe; choose another run directory")
+        return run
+
+    def checkpoint(self, number: int, write: Callable[[Path], None]) -> None:
+        """Keeps a checkpoint: `write` fills a folder, which then gets its name in one step; older ones go."""
+        target = self.folder / CHECKPOINTS / f"{number:012d}"
+        with write_folder(target) as part:
+            write(part)
+        for path in target.parent.iterdir():
+            if path.name != target.name:
+                shutil.rmtree(path, ignore_errors=True)
+
+    def latest_checkpoint(self) -> tuple[int, Path] | None:
+        """The newest whole checkpoint, and its number."""
+        parent = self.folder / CHECKPOINTS
+        whole = sorted(path for path in parent.glob("*") if path.name.isdigit()) if parent.is_dir() else []
+        return (int(whole[-1].name), whole[-1]) if whole else None
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of Python, of this package and of what figures depend on; None for what is not installed."""
+    found: dict[str, str | None] = {"python": platform.python_version(), "gym_reml": gym_reml.__version__}
+    for name in LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def commit() -> str | None:
+    """The commit of the checkout that this code is run from, "-dirty" behind it if files were changed; else None."""
+    root = Path(__file__).resolve().parents[2]
+    try:
+        top, head = _git(root, "rev-parse", "--show-toplevel", "HEAD").split()
+        changed = _git(root, "status", "--porcelain", "--untracked-files=no")
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
+    # An environment may lie inside a repository of its user's, which says nothing about this code.
+    return f"{head}{'-dirty' if changed else ''}" if Path(top).resolve() == root else None
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", *arguments], cwd=folder, capture_output=True, check=True, timeout=10, encoding="utf-8"
+    )
+    return done.stdout.strip()

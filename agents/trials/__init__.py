@@ -1,0 +1,1 @@
+"""RL² and classical policies on trials."""

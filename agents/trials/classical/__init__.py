@@ -1,0 +1,1 @@
+"""Policies for bandits and tabular tasks that need no training."""

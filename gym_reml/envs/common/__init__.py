@@ -1,0 +1,1 @@
+"""What all environments share: Gymnasium over a process of n rows."""

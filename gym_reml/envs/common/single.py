@@ -1,0 +1,83 @@
+"""The single face of a process: a Gymnasium `Env` over one row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from gym_reml.envs.common.arguments import RENDER_MODES
+from gym_reml.envs.common.infos import only_row
+from gym_reml.envs.common.view import Face
+from gym_reml.spaces.base import ActionError
+from gym_reml.streams import row_streams
+
+
+class RowEnv(Face, gym.Env[Any, Any]):
+    """One episode at a time."""
+
+    metadata: dict[str, Any] = {"render_modes": list(RENDER_MODES), "render_fps": 2}
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Draws a new task and starts a new episode.
+
+        Args:
+            seed: everything from here on follows from it.
+            options: {"task": parameters by name, as `info["task"]` has them} starts the episode on that task; beside
+                it, those of the environment.
+
+        Raises:
+            ValueError: options that there are not, or a task that is none.
+        """
+        options = self._read_options(options)
+        wanted, only = options.get("task"), np.zeros(1, dtype=np.int64)
+        given = None if wanted is None else self.process.read_task(wanted, only)
+        super().reset(seed=seed)
+        if seed is None and not self.process.streams:
+            seed = int(self.np_random.integers(2**31))
+        if seed is not None:
+            self.process.seed([0], [row_streams(seed, self.split)])
+        self._obey(options)
+        info = self._restart(None, given)
+        return self._shape(self.process.observe(), 0), self._plain_info(only_row(info))
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Takes one step; episodes are never truncated.
+
+        Raises:
+            ValueError: something that is no action.
+        """
+        self._check_started("step")
+        try:
+            outcome = self._act(_batched(action))
+        except ActionError as error:
+            raise error.of_one() from None
+        return (
+            self._shape(outcome.observation, 0),
+            float(outcome.reward[0]),
+            bool(outcome.terminated[0]),
+            False,
+            self._plain_info(only_row(outcome.info)),
+        )
+
+    def render(self) -> Any:
+        """The episode so far: a picture (H, W, 3) uint8, or a text."""
+        self._check_started("render")
+        if not self._recorders:
+            gym.logger.warn(
+                "render() was called on an environment made without render_mode; choose 'rgb_array' or 'ansi'"
+            )
+            return None
+        return self._draw(self._recorders[0])
+
+
+def _batched(action: Any) -> Any:
+    """One action as a batch of one."""
+    if isinstance(action, Mapping):
+        return {name: _batched(value) for name, value in action.items()}
+    try:
+        return np.asarray(action)[None]
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"action={action!r}: is no array") from error

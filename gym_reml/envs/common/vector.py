@@ -1,0 +1,269 @@
+"""The vector face of a process: a Gymnasium `VectorEnv` over n rows that are computed together."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.envs.registration import EnvSpec, load_env_creator
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from gym_reml.checks import check_integer, is_integer
+from gym_reml.envs.common.arguments import RENDER_MODES, check_render_mode, frame_mode
+from gym_reml.envs.common.infos import merged, with_masks
+from gym_reml.envs.common.versions import AutoresetMode, VectorEnv
+from gym_reml.envs.common.view import Face, for_rows
+from gym_reml.streams import row_streams
+
+
+class RowsVectorEnv(Face, VectorEnv[Any, Any, Any]):
+    """n episodes side by side; reset with seed s it equals n single environments reset with s, s + 1, ..."""
+
+    metadata: dict[str, Any] = {
+        "render_modes": list(RENDER_MODES),
+        "render_fps": 2,
+        "autoreset_mode": AutoresetMode.NEXT_STEP,
+    }
+    max_episode_steps: int | None = None
+
+    def _configure(
+        self,
+        action_space: gym.Space[Any],
+        observation_space: gym.Space[Any],
+        autoreset_mode: str | AutoresetMode,
+        render_mode: str | None,
+        max_episode_steps: int | None = None,
+    ) -> None:
+        """Sets up all that is not the process's own; the process must be there.
+
+        Args:
+            action_space, observation_space: of one row.
+            autoreset_mode: "NextStep", "SameStep" or "Disabled", as `gymnasium.vector.SyncVectorEnv`.
+            render_mode: None, "rgb_array" or "ansi", or a list of these since the last time: "rgb_array_list" or
+                "ansi_list", as `gymnasium.wrappers.RenderCollection`.
+            max_episode_steps: after how many steps episodes are truncated, as `gymnasium.wrappers.TimeLimit`; None or
+                -1 for never.
+
+        Raises:
+            ValueError: a mode that does not exist, or a number of steps that makes no sense.
+        """
+        check_render_mode(render_mode, lists=True)
+        if max_episode_steps is not None and max_episode_steps != -1:
+            check_integer("max_episode_steps", max_episode_steps)
+            self.max_episode_steps = int(max_episode_steps)
+        try:
+            self.autoreset_mode = AutoresetMode(autoreset_mode)
+        except ValueError as error:
+            choices = ", ".join(repr(mode.value) for mode in AutoresetMode)
+            raise ValueError(f"autoreset_mode={autoreset_mode!r}: must be one of {choices}") from error
+        self.metadata = type(self).metadata | {"autoreset_mode": self.autoreset_mode}
+        self.num_envs = self.process.count
+        self.single_action_space = action_space
+        self.single_observation_space = observation_space
+        self.action_space = batch_space(action_space, self.num_envs)
+        self.observation_space = batch_space(observation_space, self.num_envs)
+        self.render_mode = render_mode
+        self._ended = np.zeros(self.num_envs, dtype=np.bool_)
+        self._elapsed = np.zeros(self.num_envs, dtype=np.int64)
+        self._frames: list[list[Any]] = [[] for _ in self._recorders]
+        self._keeps_frames = frame_mode(render_mode) != render_mode
+
+    @property
+    def _known_options(self) -> tuple[str, ...]:
+        return "reset_mask", *self._options
+
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Draws new tasks and starts new episodes.
+
+        Args:
+            seed: a number s (row i gets s + i), or a list of one seed, or None, for each row.
+            options: {"reset_mask": (num_envs,) bool} resets only those rows; {"task": parameters by name, as
+                `info["task"]` has them} starts their episodes on those tasks, each parameter being one for all rows, or
+                (num_envs, ...); beside these, those of the environment.
+
+        Raises:
+            TypeError: a reset mask that is not a bool array.
+            ValueError: a list of seeds or a mask of another length, a mask without a True, options that there are not,
+                or a task that is none.
+        """
+        options = self._read_options(options)
+        rows = np.flatnonzero(self._reset_mask(options.get("reset_mask")))
+        if len(rows) < self.num_envs and not self._started:
+            raise gym.error.ResetNeeded("call reset() for all environments before resetting some of them")
+        wanted = options.get("task")
+        given = None if wanted is None else self.process.read_task(wanted, rows)
+        self._seed(rows, seed)
+        self._obey(options)
+        info = self._restart_masked(rows, given)
+        return self._shape(self.process.observe(), None), info
+
+    def _reset_mask(self, mask: Any) -> NDArray[np.bool_]:
+        if mask is None:
+            return np.ones(self.num_envs, dtype=np.bool_)
+        if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
+            raise TypeError(f"options: reset_mask={mask!r}: must be a numpy array of bool")
+        if mask.shape != (self.num_envs,) or not mask.any():
+            raise ValueError(f"options: reset_mask={mask!r}: must have shape ({self.num_envs},) and at least one True")
+        return mask
+
+    def _seed(self, rows: NDArray[np.int64], seed: int | Sequence[int | None] | None) -> None:
+        if isinstance(seed, int | np.integer) and not isinstance(seed, bool):
+            seeds: Sequence[int | None] = [int(seed) + row for row in range(self.num_envs)]
+        elif seed is None:
+            seeds = [None] * self.num_envs
+        elif isinstance(seed, Sequence | np.ndarray):
+            seeds = seed
+        else:
+            raise ValueError(f"seed={seed!r}: must be an integer that is not negative, a list of such, or None")
+        if len(seeds) != self.num_envs:
+            raise ValueError(f"seed: {len(seeds)} seeds given for num_envs={self.num_envs}")
+        for one in seeds:
+            if one is not None and not (is_integer(one) and one >= 0):
+                raise ValueError(f"seed={seed!r}: must be integers that are not negative, or None")
+        if isinstance(seed, int | np.integer):
+            super().reset(seed=int(seed))
+        fresh = not self.process.streams
+        chosen = {
+            int(row): int(self.np_random.integers(2**31)) if seeds[row] is None else int(seeds[row] or 0)
+            for row in rows
+            if fresh or seeds[row] is not None
+        }
+        self.process.seed(list(chosen), [row_streams(number, self.split) for number in chosen.values()])
+
+    def step(
+        self, actions: Any
+    ) -> tuple[Any, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+        """Steps all rows; what happens to rows that end is what `autoreset_mode` says."""
+        self._check_started("step")
+        if self.autoreset_mode == AutoresetMode.NEXT_STEP and self._ended.any():
+            return self._step_and_restart(actions)
+        outcome = self._act(actions)
+        truncated = self._count_steps(None)
+        # A copy: what was returned is the caller's.
+        self._ended = outcome.terminated | truncated
+        observation, info = outcome.observation, with_masks(outcome.info, np.ones(self.num_envs, dtype=np.bool_))
+        if self.autoreset_mode == AutoresetMode.SAME_STEP and self._ended.any():
+            ended = self._ended.copy()
+            final = np.full(self.num_envs, None, dtype=object)
+            for row in np.flatnonzero(ended).tolist():
+                final[row] = self._shape(outcome.observation, row)
+            # As in SyncVectorEnv: the ended rows' step is told in final_info, their place is taken by the reset's.
+            final_info = with_masks(outcome.info, ended)
+            info = merged(with_masks(outcome.info, ~ended), self._restart_masked(np.flatnonzero(ended)))
+            info |= {"final_obs": final, "_final_obs": ended, "final_info": final_info, "_final_info": ended}
+            observation = self.process.observe()
+        return self._shape(observation, None), outcome.reward, outcome.terminated, truncated, info
+
+    def _step_and_restart(
+        self, actions: Any
+    ) -> tuple[Any, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+        """A step in which rows that ended before are reset instead; their actions must be valid, but do nothing."""
+        ended, nothing = self._ended, np.zeros(self.num_envs, dtype=np.bool_)
+        rows = np.flatnonzero(ended)
+        if len(rows) == self.num_envs:
+            info = self._restart_masked(rows)
+            return self._shape(self.process.observe(), None), np.zeros(self.num_envs), nothing, nothing.copy(), info
+        outcome = self._act_in_part(actions, rows)
+        truncated = self._count_steps(ended)
+        info = merged(with_masks(outcome.info, ~ended), self._restart_masked(rows))
+        terminated = outcome.terminated & ~ended
+        self._ended = terminated | truncated
+        observation = self._shape(self.process.observe(), None)
+        return observation, np.where(ended, 0.0, outcome.reward), terminated, truncated, info
+
+    def _count_steps(self, idle: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
+        """Counts a step of all rows but the idle ones, keeps their frames, and says which it truncates (n,) bool."""
+        if self._keeps_frames:
+            for recorder in self._recorders:
+                if idle is None or not idle[recorder.row]:
+                    self._frames[recorder.row].append(self._draw(recorder))
+        if self.max_episode_steps is None:
+            return np.zeros(self.num_envs, dtype=np.bool_)
+        self._elapsed += 1
+        truncated = self._elapsed >= self.max_episode_steps
+        return truncated if idle is None else truncated & ~idle
+
+    def _restart_masked(self, rows: NDArray[np.int64], given: Any = None) -> dict[str, Any]:
+        info = self._restart(rows, given)
+        self._ended = self._ended.copy()
+        self._ended[rows] = False
+        self._elapsed[rows] = 0
+        if self._keeps_frames:
+            for row in rows.tolist():
+                self._frames[row] = [self._draw(self._recorders[row])]
+        mask = np.zeros(self.num_envs, dtype=np.bool_)
+        mask[rows] = True
+        return with_masks(info, mask)
+
+    @for_rows(takes_row=False)
+    def render(self) -> tuple[Any, ...] | None:
+        """Every row's frame, or its frames since the last call or its last reset."""
+        self._check_started("render")
+        if self.render_mode is None:
+            return None
+        if self._keeps_frames:
+            frames, self._frames = self._frames, [[] for _ in self._recorders]
+            return tuple(frames)
+        return tuple(self._draw(recorder) for recorder in self._recorders)
+
+
+def make_rows(
+    env_id: Any, num_envs: int, kind: type, known: Iterable[str], instead: str, **arguments: Any
+) -> RowsVectorEnv:
+    """The native vector face of an id, with same-step resets: what `gym.make_vec` makes, in any version of Gymnasium.
+
+    Args:
+        env_id: a registered id ("module:id" imports the module first), or an `EnvSpec`.
+        num_envs: n.
+        kind: what the face must be an instance of.
+        known: ids of this package that have such a face, for the message.
+        instead: what else serves an environment that has none, for the message.
+        **arguments: those of the environment.
+
+    Raises:
+        ValueError: an id that is not registered, or whose vector entry point makes something else; another autoreset
+            mode.
+        TypeError: something that is neither an id nor an `EnvSpec`.
+    """
+    mode = arguments.pop("autoreset_mode", AutoresetMode.SAME_STEP)
+    if mode not in (AutoresetMode.SAME_STEP, AutoresetMode.SAME_STEP.value):
+        raise ValueError(f"autoreset_mode={mode!r}: must be 'SameStep'")
+    choices = f"must be one of {', '.join(map(repr, known))}, or an id of your own whose vector_entry_point makes a "
+    choices += f"{kind.__name__}. {instead}"
+    spec = _find_spec(env_id, choices)
+    entry_point: Any = spec.vector_entry_point
+    make: Any = load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
+    if make is None or spec.additional_wrappers or (isinstance(make, type) and not issubclass(make, kind)):
+        raise ValueError(f"env_id={spec.id!r}: {choices}")
+    kwargs = {name: value for name, value in spec.kwargs.items() if name not in ("num_envs", "vectorization_mode")}
+    if spec.max_episode_steps is not None:
+        kwargs["max_episode_steps"] = spec.max_episode_steps
+    kwargs |= arguments | {"autoreset_mode": "SameStep"}
+    env: RowsVectorEnv = make(num_envs=num_envs, **kwargs)
+    if not isinstance(env, kind):
+        env.close()
+        raise ValueError(f"env_id={spec.id!r}: {choices}")
+    # As gym.make_vec notes it, which so makes another one.
+    env.spec = replace(spec, kwargs=kwargs | {"num_envs": num_envs, "vectorization_mode": "vector_entry_point"})
+    return env
+
+
+def _find_spec(env_id: Any, choices: str) -> EnvSpec:
+    if isinstance(env_id, EnvSpec):
+        return env_id
+    if not isinstance(env_id, str):
+        raise TypeError(f"env_id={env_id!r}: {choices}")
+    module, _, name = env_id.rpartition(":")
+    try:
+        if module:
+            importlib.import_module(module)
+        return gym.spec(name)
+    except (ImportError, gym.error.Error) as error:
+        raise ValueError(f"env_id={env_id!r}: {choices} ({error})") from error

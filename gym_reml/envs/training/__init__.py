@@ -1,0 +1,1 @@
+"""What `NetBuild` and environments like it share."""

@@ -1,0 +1,100 @@
+"""What happened in an episode, kept for rendering."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gym_reml.mdp.training import TrainingMDP
+from gym_reml.rendering.frames import Curve, Frame, Paths
+
+
+@dataclass
+class Recorder:
+    """The history of one row's episode."""
+
+    row: int
+    layers: list[int] = field(default_factory=list)
+    step_sizes: list[float] = field(default_factory=list)
+    diverged: list[bool] = field(default_factory=list)
+    support_loss: list[float] = field(default_factory=list)
+    query_loss: list[float] = field(default_factory=list)
+    first_paths: NDArray[Any] | None = None
+
+    def restart(self, mdp: TrainingMDP) -> None:
+        """Forgets the last episode."""
+        for history in (self.layers, self.step_sizes, self.diverged, self.support_loss, self.query_loss):
+            history.clear()
+        self._record_loss(mdp)
+        paths = self._present_paths(mdp)
+        self.first_paths = None if paths is None else paths[0]
+
+    def record(self, mdp: TrainingMDP, layer: int, info: dict[str, Any]) -> None:
+        """Notes a step; `layer` is what the action named, whether or not it could be appended."""
+        self.layers.append(int(layer))
+        self.step_sizes.append(float(info["step_size"][self.row]))
+        self.diverged.append(bool(info["diverged"][self.row]))
+        self._record_loss(mdp)
+
+    def _record_loss(self, mdp: TrainingMDP) -> None:
+        self.support_loss.append(float(mdp.support_loss[self.row]))
+        self.query_loss.append(float(mdp.query_loss[self.row]))
+
+    def frame(self, mdp: TrainingMDP) -> Frame:
+        """The episode so far, as arrays."""
+        row, family, pool = self.row, mdp.family, mdp.pool
+        present = mdp.networks.layers[: mdp.networks.depth[row], row]
+        metrics = mdp.row_metrics(row)
+        return Frame(
+            family=f"{family.name}, {family.shots_in_words}",
+            kind=pool.kind,
+            width=pool.width,
+            slots=mdp.slots,
+            pool_size=pool.layers,
+            layers=tuple(int(layer) for layer in present),
+            horizon=mdp.objective.horizon,
+            actions=tuple(self.layers),
+            step_sizes=tuple(self.step_sizes),
+            step_range=mdp.step_range,
+            diverged=tuple(self.diverged),
+            support_loss=tuple(self.support_loss),
+            query_loss=tuple(self.query_loss),
+            measure="return" if "return" in metrics else "loss",
+            curve=self._curve(mdp),
+            paths=self._paths(mdp),
+            images=self._images(mdp),
+            query_accuracy=metrics.get("accuracy"),
+        )
+
+    def _curve(self, mdp: TrainingMDP) -> Curve | None:
+        curve = mdp.family.curve(mdp.tasks, self.row)
+        if curve is None:
+            return None
+        x, target = curve
+        inputs = torch.from_numpy(x.astype(np.float32)).reshape(1, -1, 1).expand(mdp.count, -1, -1)
+        prediction = mdp.outputs(inputs)[self.row, :, 0].cpu().numpy()
+        support_x, support_y = (
+            tensor[self.row, :, 0].cpu().numpy() for tensor in (mdp.support.inputs, mdp.support.targets)
+        )
+        return Curve(x, target, prediction, support_x, support_y)
+
+    def _present_paths(self, mdp: TrainingMDP) -> tuple[NDArray[Any], NDArray[Any]] | None:
+        return mdp.family.paths(mdp.tasks, mdp.support, self.row)
+
+    def _paths(self, mdp: TrainingMDP) -> Paths | None:
+        paths = self._present_paths(mdp)
+        if paths is None or self.first_paths is None:
+            return None
+        return Paths(self.first_paths, *paths)
+
+    def _images(self, mdp: TrainingMDP) -> NDArray[np.float32] | None:
+        shape = mdp.family.image_shape
+        if shape is None:
+            return None
+        targets = mdp.support.targets[self.row].cpu().numpy()
+        _, first_of_class = np.unique(targets, return_index=True)
+        return mdp.support.inputs[self.row].cpu().numpy()[first_of_class].reshape(-1, *shape)

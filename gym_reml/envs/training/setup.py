@@ -1,0 +1,216 @@
+"""From keyword arguments to a `TrainingMDP`: every argument checked, every default filled in."""
+
+from __future__ import annotations
+
+import inspect
+import multiprocessing
+import numbers
+import os
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+
+from gym_reml.checks import check_integer
+from gym_reml.envs.common.arguments import check_known
+from gym_reml.learning.options import RULES, LearningOptions
+from gym_reml.learning.pool_learner import PoolLearner
+from gym_reml.mdp.objective import Objective
+from gym_reml.mdp.training import OBSERVATION_LIMIT, TrainingMDP
+from gym_reml.pool.layer_pool import LayerPool
+from gym_reml.pool.sources import _find_pool
+from gym_reml.spaces import ActionEncoding, make_encoding
+from gym_reml.tasks import make_family
+from gym_reml.tasks.base import TaskFamily
+
+LARGEST_STEP = float(np.finfo(np.float32).max)
+
+
+@dataclass
+class Setup:
+    """What both faces are made of.
+
+    Attributes:
+        mdp: the process.
+        encoding: how actions are written.
+        space: observation space of one row.
+        pool_source: where the pool comes from: "packaged", "random", "given" or a path.
+        arguments: those that a `Learner` holds, as they were resolved: all but what says on which tasks, from which
+            pool and where.
+    """
+
+    mdp: TrainingMDP
+    encoding: ActionEncoding
+    space: spaces.Space[Any]
+    pool_source: str
+    arguments: dict[str, Any]
+
+
+def make_setup(
+    count: int,
+    *,
+    family: str | TaskFamily = "sinusoid",
+    family_kwargs: Mapping[str, Any] | None = None,
+    shots: int | tuple[int, int] | None = None,
+    queries: int | None = None,
+    depth: int = 2,
+    width: int | None = None,
+    layers: int | None = None,
+    layer_kind: str | None = None,
+    initial_layers: Sequence[int] = (),
+    horizon: int = 5,
+    burn_in: int = 0,
+    reward: str = "performance",
+    feedback: str = "query",
+    pool: LayerPool | str | os.PathLike[str] | None = None,
+    learn: str | None = None,
+    learn_kwargs: Mapping[str, Any] | None = None,
+    action: str = "box",
+    step_bins: int = 13,
+    min_step: float | None = None,
+    max_step: float | None = None,
+    observation: str = "flat",
+    device: str | torch.device = "cpu",
+) -> Setup:
+    """Builds the process for `count` rows. The arguments are those of `NetBuildEnv`."""
+    for argument, value in (("num_envs", count), ("depth", depth), ("step_bins", step_bins)):
+        check_integer(argument, value)
+    if observation not in ("flat", "dict"):
+        raise ValueError(f"observation={observation!r}: must be one of 'flat', 'dict'")
+    objective = Objective(horizon, burn_in, reward, feedback)
+    the_family = _make_family(family, family_kwargs, shots, queries)
+    the_device = _find_device(device)
+    the_pool, source = _find_pool(pool, the_family, width, layers, layer_kind)
+    if the_pool.device != the_device:
+        if learn is not None and source == "given":
+            raise ValueError(f"pool: is on {the_pool.device}; to learn on device={str(device)!r} it must be there")
+        the_pool = the_pool.to(the_device)
+    mdp = TrainingMDP(
+        count,
+        the_family,
+        the_pool,
+        objective,
+        slots=depth,
+        initial_layers=_initial_layers(initial_layers, depth, the_pool),
+        step_range=_step_range(the_pool, min_step, max_step),
+        learner=_make_learner(the_pool, the_family, learn, learn_kwargs, count),
+    )
+    space = _observation_space(mdp, observation)
+    arguments = {
+        "depth": depth,
+        "initial_layers": list(mdp.initial_layers),
+        "horizon": horizon,
+        "burn_in": burn_in,
+        "reward": reward,
+        "feedback": feedback,
+        "action": action,
+        "step_bins": step_bins,
+        "min_step": mdp.step_range[0],
+        "max_step": mdp.step_range[1],
+        "observation": observation,
+    }
+    return Setup(mdp, make_encoding(action, the_pool.layers, step_bins), space, source, arguments)
+
+
+def known_arguments() -> tuple[str, ...]:
+    """The arguments of `make_setup`, and so of every environment."""
+    return tuple(inspect.signature(make_setup).parameters)[1:]
+
+
+def check_arguments(arguments: Mapping[str, Any]) -> None:
+    """Raises a TypeError that lists the choices if there is no such argument."""
+    check_known(arguments, known_arguments())
+
+
+def _read_mapping(argument: str, value: Any) -> dict[str, Any]:
+    if value is not None and not isinstance(value, Mapping):
+        raise ValueError(f"{argument}={value!r}: must be a dict, or None")
+    return dict(value or {})
+
+
+def _initial_layers(layers: Any, depth: int, pool: LayerPool) -> tuple[int, ...]:
+    fine = isinstance(layers, Sequence | np.ndarray) and len(layers) <= depth
+    if not fine or any(not isinstance(layer, int | np.integer) or not 1 <= layer <= pool.layers for layer in layers):
+        raise ValueError(
+            f"initial_layers={layers!r}: must be at most depth={depth} pool layers, numbers from 1 to {pool.layers}"
+        )
+    return tuple(int(layer) for layer in layers)
+
+
+def _make_family(
+    family: str | TaskFamily,
+    family_kwargs: Mapping[str, Any] | None,
+    shots: int | tuple[int, int] | None,
+    queries: int | None,
+) -> TaskFamily:
+    arguments = _read_mapping("family_kwargs", family_kwargs)
+    for argument, value in (("shots", shots), ("queries", queries)):
+        if argument in arguments:
+            raise ValueError(f"family_kwargs: {argument!r} is an argument of the environment itself")
+        if value is not None:
+            arguments[argument] = value
+    return make_family(family, **arguments)
+
+
+def _find_device(device: str | torch.device) -> torch.device:
+    if not isinstance(device, str | torch.device):
+        raise ValueError(f"device={device!r}: must be the name of a torch device, or one")
+    try:
+        # Copied from memory, because that fails for "meta", a device without any.
+        return torch.zeros(1, device="cpu").to(device).cpu().to(device).device
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device={device!r}: not to be had here ({str(error).splitlines()[0]})") from error
+
+
+def _step_range(pool: LayerPool, min_step: float | None, max_step: float | None) -> tuple[float, float]:
+    low, high = pool.step_range
+    low, high = low if min_step is None else min_step, high if max_step is None else max_step
+    for argument, value in (("min_step", low), ("max_step", high)):
+        if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < value <= LARGEST_STEP:
+            raise ValueError(f"{argument}={value!r}: must be a positive number, at most {LARGEST_STEP:g}")
+    if low > high:
+        raise ValueError(f"min_step={low!r}: must not be above max_step={high!r}")
+    return float(low), float(high)
+
+
+def _make_learner(
+    pool: LayerPool, family: TaskFamily, learn: str | None, learn_kwargs: Mapping[str, Any] | None, count: int
+) -> PoolLearner | None:
+    arguments = _read_mapping("learn_kwargs", learn_kwargs)
+    if learn is None:
+        if arguments:
+            raise ValueError(
+                f"learn_kwargs={learn_kwargs!r}: given without learn, one of {', '.join(map(repr, RULES))}"
+            )
+        return None
+    # Several rows share a pool: they are a whole training, wherever it runs.
+    if count == 1 and _in_worker():
+        warnings.warn(
+            "learn: this environment lives in a worker process, so every worker would learn a pool of its own. "
+            "Use gym.make_vec(..., vectorization_mode=None) or gym_reml.sb3.make_vec_env, which share one pool.",
+            stacklevel=2,
+        )
+    return PoolLearner(pool, family, learn, LearningOptions.parse(arguments))
+
+
+def _in_worker() -> bool:
+    """Whether this process is one of several that were started to work side by side."""
+    # Ray starts its workers itself, by this script. To ask Ray would start it where it is merely imported.
+    in_ray = Path(getattr(sys.modules["__main__"], "__file__", None) or "").name == "default_worker.py"
+    return in_ray or multiprocessing.parent_process() is not None
+
+
+def _observation_space(mdp: TrainingMDP, observation: str) -> spaces.Space[Any]:
+    def box(size: int) -> spaces.Box:
+        return spaces.Box(-OBSERVATION_LIMIT, OBSERVATION_LIMIT, (size,), np.float32)
+
+    if observation == "flat":
+        return box(mdp.observation_size)
+    shown = {name: part for name, part in mdp.parts.items() if part.stop > part.start}
+    return spaces.Dict({name: box(part.stop - part.start) for name, part in shown.items()})

@@ -1,0 +1,192 @@
+"""What both faces of the training process share."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from gym_reml.checks import is_integer
+from gym_reml.envs.common.arguments import frame_mode
+from gym_reml.envs.common.view import Face, for_rows
+from gym_reml.envs.training.recorder import Recorder
+from gym_reml.envs.training.setup import Setup
+from gym_reml.mdp.export import export_network
+from gym_reml.mdp.process import Outcome
+from gym_reml.mdp.training import TrainingMDP
+from gym_reml.pool.layer_pool import LayerPool
+from gym_reml.rendering.render import render_ansi, render_rgb
+from gym_reml.spaces import ActionEncoding
+from gym_reml.streams import row_streams
+from gym_reml.tasks.base import TaskFamily
+
+ENOUGH_CUTS = 5
+"""So many times in a row at the same step, before any episode was finished: something cuts them always."""
+
+
+class TrainingFace(Face):
+    """A view of a set-up training process.
+
+    Attributes:
+        mdp: the process.
+        action_encoding: how actions are written, with `decode`, `encode` and `mask`.
+        pool_source: where the pool came from: "packaged", "random", "given" or a path.
+        arguments: those that a `Learner` holds, as they were resolved.
+    """
+
+    mdp: TrainingMDP
+    action_encoding: ActionEncoding
+    arguments: dict[str, Any]
+    render_mode: str | None
+    pool_source: str
+    _options = ("task", "pool")
+    _recorders: Sequence[Recorder] = ()
+
+    def _open(self, setup: Setup, render_mode: str | None) -> None:
+        """Takes the process over."""
+        self.mdp, self.action_encoding = setup.mdp, setup.encoding
+        self.arguments = setup.arguments
+        self._space, self.pool_source = setup.space, setup.pool_source
+        self._masked = self.action_encoding.info_mask(self.mdp.allowed()) is not None
+        self._recorders = [Recorder(row) for row in range(setup.mdp.count)] if render_mode is not None else []
+        self._finished = False  # whether an episode was, or it is known that none will be
+        self._cuts = (0, 0)  # at which step the last episodes were cut, and how many times
+        # What rows draw from that step only because all rows step together: nothing they do then is kept.
+        self._idle = row_streams(0, self.split)
+
+    @property
+    def process(self) -> TrainingMDP:
+        """The rows."""
+        return self.mdp
+
+    @property
+    def pool(self) -> LayerPool:
+        """The pool in use: the very object that was given, if one was."""
+        return self.mdp.pool
+
+    @property
+    def family(self) -> TaskFamily:
+        """The task family in use."""
+        return self.mdp.family
+
+    @property
+    def split(self) -> str:
+        """That of the family."""
+        return self.mdp.family.split
+
+    @property
+    def learning(self) -> bool:
+        """Whether finished episodes change the pool at present. Can be switched where `learn` was given."""
+        return self.mdp.learning
+
+    @learning.setter
+    def learning(self, value: bool) -> None:
+        if value and self.mdp.learner is None:
+            raise ValueError("learning=True: this environment was made with learn=None")
+        self.mdp.learning = value
+
+    @for_rows(takes_row=True)
+    def describe_task(self, row: int = 0) -> dict[str, Any]:
+        """The row's present task in words and numbers; `info["task"]` has the numbers alone.
+
+        Raises:
+            ValueError: no such row.
+        """
+        self._check_started("describe_task")
+        return self.family.describe(self.mdp.tasks, self._read_row(row))
+
+    @for_rows(takes_row=True)
+    def export(self, row: int = 0) -> nn.Module:
+        """The row's present network as a module of its own, see `gym_reml.mdp.export`.
+
+        Raises:
+            ValueError: no such row.
+        """
+        self._check_started("export")
+        return export_network(self.mdp, self._read_row(row))
+
+    def _read_row(self, row: Any) -> int:
+        if not is_integer(row) or not 0 <= row < self.mdp.count:
+            raise ValueError(f"row={row!r}: must be an integer from 0 to {self.mdp.count - 1}")
+        return int(row)
+
+    def _read_options(self, options: Any) -> dict[str, Any]:
+        read = super()._read_options(options)
+        wanted = read.get("pool")
+        if wanted is not None and not (isinstance(wanted, str) and wanted == "initial"):
+            raise ValueError(f"options: pool={wanted!r}: must be 'initial'")
+        return read
+
+    def _obey(self, options: dict[str, Any]) -> None:
+        """Starts learning over, from the pool's initial weights, if {"pool": "initial"} is asked for."""
+        if options.get("pool") is not None:
+            self.mdp.restart_learning()
+
+    def _restart(self, rows: NDArray[np.int64] | None, given: Any = None) -> dict[str, Any]:
+        if self.mdp.learning and not self._finished:
+            clocks, horizon = self.mdp.clock if rows is None else self.mdp.clock[rows], self.mdp.objective.horizon
+            clock = int(clocks.max(initial=0))
+            self._finished = clock >= horizon
+            if 0 < clock < horizon:
+                self._cuts = clock, 1 + (self._cuts[1] if clock == self._cuts[0] else 0)
+                if self._cuts[1] == ENOUGH_CUTS:
+                    warn_of_cuts(clock, horizon)
+        return self._with_mask(super()._restart(rows, given))
+
+    def _with_mask(self, info: dict[str, Any]) -> dict[str, Any]:
+        """The info with the choices that are open, where actions can be masked."""
+        if self._masked:
+            info["action_mask"] = self.action_encoding.info_mask(self.mdp.allowed())
+        return info
+
+    def _plain_info(self, info: dict[str, Any]) -> dict[str, Any]:
+        if self._masked:
+            info["action_mask"] = self.action_encoding.sample_mask(info["action_mask"])
+        return info
+
+    def _act(self, actions: Any) -> Outcome:
+        generators = [stream.ties for stream in self.mdp.streams]
+        layers, steps = self.action_encoding.decode(actions, self.mdp.allowed(), generators)
+        outcome = self.mdp.step(layers, steps)
+        for recorder in self._recorders:
+            recorder.record(self.mdp, int(layers[recorder.row]), outcome.info)
+        self._with_mask(outcome.info)
+        return outcome
+
+    def _act_in_part(self, actions: Any, idle: NDArray[np.int64]) -> Outcome:
+        own = [self.mdp.streams[row] for row in idle]
+        self.mdp.seed(idle, [self._idle] * len(idle))
+        try:
+            return self._act(actions)
+        finally:
+            self.mdp.seed(idle, own)
+
+    def _draw(self, recorder: Recorder) -> Any:
+        frame = recorder.frame(self.mdp)
+        return render_ansi(frame) if frame_mode(self.render_mode) == "ansi" else render_rgb(frame)
+
+    def _shape(self, flat: NDArray[np.float32], row: int | None) -> Any:
+        return observe(flat, self.mdp.parts, self._space, row)
+
+
+def warn_of_cuts(limit: int, horizon: int) -> None:
+    """Warns that no episode is ever finished, so that none is there to learn from."""
+    warnings.warn(
+        f"learn: episodes are cut after {limit} of their horizon={horizon} steps, and the pool learns from finished "
+        "ones only: nothing. Make max_episode_steps at least as long as the horizon, or the horizon shorter; where a "
+        "program resets by itself, let it wait for the end.",
+        stacklevel=3,
+    )
+
+
+def observe(flat: NDArray[np.float32], parts: dict[str, slice], space: gym.Space[Any], row: int | None) -> Any:
+    """Observations as the space has them; of one row, or of all (None)."""
+    chosen = flat if row is None else flat[row]
+    if isinstance(space, gym.spaces.Dict):
+        return {name: chosen[..., parts[name]] for name in space}
+    return chosen

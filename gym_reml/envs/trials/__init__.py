@@ -1,0 +1,1 @@
+"""What environments of trials share, and the wrapper that makes trials of any environment."""

@@ -1,0 +1,201 @@
+"""Trials of anybody's environment: a Gymnasium wrapper."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from gym_reml.checks import NUMBERS, check_integer, read_number
+from gym_reml.mdp.objective import TrialBudget
+from gym_reml.mdp.trial import trial_space
+from gym_reml.streams import RowStreams, check_split, row_streams
+
+Task = dict[str, Any]
+
+
+class Trial(gym.Wrapper[NDArray[np.float32], Any, Any, Any], gym.utils.RecordConstructorArgs):
+    """Makes one episode of several inner episodes on one task (Duan et al. 2016, RL², section 2.2).
+
+    When a trial begins, a task is drawn and written into the environment; it stays for all of the trial's inner
+    episodes. Where one of them ends, by its end or by its time limit, the next begins at once: the observation is the
+    new episode's first, the previous action and reward are the old one's last. The trial is `terminated` after
+    `episodes` of them, and nothing else ends it. Everything follows from `reset(seed=...)` as long as the environment
+    follows from its own.
+
+    The observation is the flattened inner one, the flattened previous action (one-hot where it is discrete, clipped to
+    the action space where it is a box), the previous reward and 1 where an inner episode has just ended. At the start
+    of a trial the previous action and reward are 0, and the last number is 1.
+
+    `info` holds the inner environment's, and `task`, the numbers of the task by name, `inner_episode` (the number of
+    the one that the step was in) and `inner_reward` (what it paid, whether or not it counts), both 0 after a reset.
+
+    Attributes:
+        task: the present task as `draw_task` gave it, words and all; None before the first reset.
+    """
+
+    task: Task | None = None
+
+    def __init__(
+        self,
+        env: gym.Env[Any, Any],
+        draw_task: Callable[[np.random.Generator], Task],
+        set_task: Callable[[gym.Env[Any, Any], Task], None],
+        *,
+        episodes: int = 2,
+        burn_in: int = 0,
+        split: str = "train",
+    ) -> None:
+        """Wraps an environment whose time limit, if it has one, is inside.
+
+        Args:
+            env: of the inner episodes; its observations must be of a space that flattens into a `Box`.
+            draw_task: draws a task's parameters by name with the generator that it is given.
+            set_task: writes them into the environment, before an inner episode is reset.
+            episodes: inner episodes of a trial.
+            burn_in: first inner episodes that earn nothing.
+            split: "train", "validation" or "test": seeds of different splits never meet.
+
+        Raises:
+            ValueError: a number or split that makes no sense, something that is no function, or a space that has no
+                place in an observation.
+        """
+        gym.utils.RecordConstructorArgs.__init__(
+            self, draw_task=draw_task, set_task=set_task, episodes=episodes, burn_in=burn_in, split=split
+        )
+        super().__init__(env)
+        for argument, function in (("draw_task", draw_task), ("set_task", set_task)):
+            if not callable(function):
+                raise ValueError(f"{argument}={function!r}: must be a function")
+        self.budget = TrialBudget(episodes, burn_in)
+        self.split = check_split(split)
+        self._draw_task, self._set_task = draw_task, set_task
+        self._streams: RowStreams | None = None
+        self._numbers: dict[str, Any] = {}
+        self._episode = 0
+        known = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
+        inner = spaces.flatten_space(env.observation_space)
+        if not isinstance(inner, spaces.Box):
+            raise ValueError(f"env: its observation space {env.observation_space} does not flatten into a Box")
+        if not isinstance(env.action_space, known):
+            choices = ", ".join(kind.__name__ for kind in known)
+            raise ValueError(f"env: its action space {env.action_space} is none of {choices}")
+        action = spaces.flatten_space(env.action_space)
+        assert isinstance(action, spaces.Box)
+        self._action_limits = action.low, action.high
+        self._inner_size = inner.shape[0]
+        self.observation_space = trial_space(inner, env.action_space, (-np.inf, np.inf))
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Draws a new task and starts its first inner episode.
+
+        Args:
+            seed: everything from here on follows from it.
+            options: {"task": parameters by name, all that `draw_task` gives} makes the trial one of that task, the
+                others are those of the inner environment.
+
+        Raises:
+            ValueError: a seed that is no integer, or negative, options that are no dict, a task with other names, or an
+                observation that does not have the size of its space.
+        """
+        if options is not None and not isinstance(options, Mapping):
+            raise ValueError(f"options={options!r}: must be a dict, or None")
+        if seed is None and self._streams is None:
+            seed = int(self.np_random.integers(2**31))
+        if seed is not None:
+            check_integer("seed", seed, least=0)
+            self._streams = row_streams(seed, self.split)
+        assert self._streams is not None
+        inner = dict(options or {})
+        given = inner.pop("task", None)
+        # Drawn in any case, so that the next one does not depend on whether this one was given.
+        task = self._draw_task(self._streams.task)
+        numbers = _numbers(task)
+        if given is not None:
+            task = _given(given, task)
+            numbers = _numbers(task)
+        self._set_task(self.env, task)
+        self.task, self._numbers, self._episode = task, numbers, 0
+        observation, info = self._begin(inner or None)
+        nothing = np.zeros(len(self._action_limits[0]))
+        if not isinstance(self.action_space, spaces.Box):
+            first = np.zeros(self.action_space.shape or (), dtype=np.int64)
+            nothing = self._flat_action(first + getattr(self.action_space, "start", 0))
+        return self._join(observation, nothing, 0.0, True), self._inform(info, 0, 0.0)
+
+    def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        """One step of the inner episode; where that is over, the next one begins.
+
+        A trial that is over must be reset: until then its steps earn nothing.
+
+        Raises:
+            ValueError: the environment gave a reward that is not one number, or an observation of another size.
+        """
+        if self.task is None:
+            raise gym.error.ResetNeeded("call reset() before step()")
+        observation, paid, terminated, truncated, info = self.env.step(action)
+        reward, ended = read_number("reward", paid), bool(terminated or truncated)
+        info = self._inform(info, self._episode, reward)
+        over = self._episode >= self.budget.horizon
+        earned = 0.0 if over else float(self.budget.counted(np.array(reward), np.array(self._episode + 1)))
+        if ended:
+            self._episode += 1
+            observation, _ = self._begin(None)
+        joined = self._join(observation, self._flat_action(action), reward, ended)
+        return joined, earned, self._episode >= self.budget.horizon, False, info
+
+    def render(self) -> Any:
+        """The inner environment's picture."""
+        if self.task is None:
+            raise gym.error.ResetNeeded("call reset() before render()")
+        return super().render()
+
+    def _inform(self, info: dict[str, Any], episode: int, reward: float) -> dict[str, Any]:
+        return {**info, "task": copy.deepcopy(self._numbers), "inner_episode": episode, "inner_reward": reward}
+
+    def _begin(self, options: dict[str, Any] | None) -> tuple[Any, dict[str, Any]]:
+        assert self._streams is not None
+        return self.env.reset(seed=int(self._streams.support.integers(2**31)), options=options)
+
+    def _flat_action(self, action: Any) -> NDArray[Any]:
+        flat = spaces.flatten(self.action_space, np.asarray(action))
+        return np.clip(np.asarray(flat, dtype=np.float64), *self._action_limits)
+
+    def _join(self, observation: Any, action: NDArray[Any], reward: float, ended: bool) -> NDArray[np.float32]:
+        inner = np.asarray(spaces.flatten(self.env.observation_space, observation))
+        size = self._inner_size
+        if inner.shape != (size,):
+            raise ValueError(f"observation={observation!r}: has {inner.size} numbers, its space has {size}")
+        return np.concatenate([inner, action, [reward, float(ended)]]).astype(np.float32)
+
+
+def _given(given: Any, like: Task) -> Task:
+    """The task that a user asks for, with the names of a drawn one; a ValueError where it has others."""
+    if not isinstance(given, Mapping) or set(given) != set(like):
+        raise ValueError(f"options: task={given!r}: must be a dict of {', '.join(map(repr, like)) or 'nothing'}")
+    return dict(given)
+
+
+def _numbers(task: Any) -> dict[str, Any]:
+    """What of a task is numbers, by name: infos hold nothing else."""
+    if not isinstance(task, Mapping):
+        raise ValueError(f"draw_task: gave {task!r}, must give a dict of parameters by name")
+    numbers: dict[str, Any] = {}
+    for name, value in task.items():
+        if isinstance(value, Mapping):
+            numbers[name] = _numbers(value)
+            continue
+        try:
+            array = np.array(value)
+        except (TypeError, ValueError):  # lists of unequal lengths, for one
+            continue
+        if array.dtype.kind in NUMBERS:
+            numbers[name] = array if array.ndim else array.item()
+    return numbers

@@ -1,0 +1,297 @@
+"""How finished episodes change the pool: they are replayed with the actions taken, and differentiated or averaged."""
+
+from __future__ import annotations
+
+import warnings
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gym_reml.learning.episodes import Episodes
+from gym_reml.learning.options import GRADIENT_RULES, RULES, LearningOptions
+from gym_reml.learning.replay import differentiable, finite_rows, replay, total_norm
+from gym_reml.learning.running_statistics import SeenStatistics
+from gym_reml.networks.torch_state import own_state
+from gym_reml.pool.layer_pool import LayerPool
+from gym_reml.pool.storage import LARGEST
+from gym_reml.tasks.base import TaskFamily
+
+REMEDY = (
+    "Scale the targets (from_arrays and from_function take standardise=True), take smaller steps, or give the family a "
+    "larger cap."
+)
+
+
+class PoolLearner:
+    """Changes a pool, in place, by the episodes that end.
+
+    Attributes:
+        pool: what is changed.
+        updates: how many times it was.
+        used: episodes that were learned from, once for each update by them.
+        dropped: episodes left out because their replay or its gradient was not finite, or passed the family's cap.
+        stale: episodes left out because they began under an older pool, where data depend on the network.
+    """
+
+    @own_state
+    def __init__(self, pool: LayerPool, family: TaskFamily, rule: str, options: LearningOptions | None = None) -> None:
+        """Prepares learning by one of `RULES`.
+
+        Raises:
+            ValueError: an unknown rule, one that averages fast weights where norms go by the step, more than all of
+                Reptile's way, a pool that was put together wrongly or whose inputs or outputs are not the family's, or
+                several passes over data that depend on the network.
+        """
+        pool.check()
+        if rule not in RULES:
+            raise ValueError(f"learn={rule!r}: must be None or one of {', '.join(map(repr, RULES))}")
+        if (pool.in_features, pool.out_features) != (family.in_features, family.out_features):
+            raise ValueError(
+                f"pool: holds {pool.describe()}; {family.name!r} tasks have {family.in_features} inputs "
+                f"and {family.out_features} outputs"
+            )
+        if pool.norm_steps and rule not in GRADIENT_RULES:
+            raise ValueError(
+                f"learn={rule!r}: averages fast weights, which norms that go by the step are not; "
+                f"this pool learns by one of {', '.join(map(repr, GRADIENT_RULES))}"
+            )
+        self.pool, self.family, self.rule = pool, family, rule
+        self.options = options or LearningOptions()
+        if not family.fixed_data and (self.options.passes or 1) > 1:
+            raise ValueError(
+                f"learn_kwargs: passes={self.options.passes!r} must be 1 or None: the data of {family.name!r} are "
+                "collected by the pool's networks, which after the first pass are others"
+            )
+        pool.become_leaves()
+        self._start = pool.clone()
+        self._begin()
+        rate = self.options.learning_rate
+        self._scale = 1.0
+        self._rate = rate if rate is not None else 0.5 if rule == "reptile" else 2e-3
+        if rule == "reptile" and self._rate > 1.0:
+            raise ValueError(f"learn_kwargs: learning_rate={rate!r} must be at most 1, all of the way")
+        groups: list[dict[str, Any]] = [{"params": list(pool.parameters.values()), "lr": self._rate}]
+        if pool.rates:
+            groups.append({"params": list(pool.rates.values()), "lr": self.options.rates_learning_rate})
+        self._optimizer = torch.optim.Adam([group | {"initial_lr": group["lr"]} for group in groups])
+
+    def _begin(self) -> None:
+        self.updates = self.used = self.dropped = self.stale = 0
+        self._waiting: list[Episodes] = []
+        self._generator = np.random.default_rng(self.options.seed)
+        self._refused_only = True
+        self._warned: set[str] = set()
+
+    def restart(self) -> None:
+        """Starts over: the pool, and all that was kept beside it, are what they were when this learner was made."""
+        self.pool.assign(self._start)
+        self._optimizer.state.clear()
+        self.scale_rates(1.0)
+        self._begin()
+
+    @own_state
+    def add(self, episodes: Episodes) -> None:
+        """Takes finished episodes in, and updates the pool as soon as there are enough.
+
+        Where data depend on the network, all must have been lived under the pool as it is; an update uses them all.
+        """
+        self._refused_only = self._refused_only and not episodes.step_sizes.any()
+        self._waiting.append(episodes)
+        size = self.options.batch_size
+        batches = sum(map(len, self._waiting)) // size
+        if not batches:
+            return
+        everything = Episodes.concatenate(self._waiting)
+        if self._refused_only:
+            self._warn(
+                f"every step of the {len(everything)} episodes so far was refused, so the pool has nothing to learn "
+                f"from. Steps are refused where the support loss is not finite, or above what it was and the "
+                f"family's cap of {self.family.cap:g}. {REMEDY}"
+            )
+        if not self.family.fixed_data:
+            self._waiting = []
+            self.update(everything)
+            return
+        used = torch.arange(batches * size)
+        rest = torch.arange(batches * size, len(everything))
+        self._waiting = [everything.take(rest)] if len(rest) else []
+        passes = (self.options.passes or 2) if self.rule in GRADIENT_RULES else 1
+        for _ in range(passes):
+            order = torch.from_numpy(self._generator.permutation(len(used)))
+            for index in order.split(size):
+                self.update(everything.take(index.to(self.pool.device)))
+
+    def leave_out(self, episodes: int) -> None:
+        """Counts that many episodes as stale."""
+        self.stale += episodes
+        if self.stale > self.used + sum(map(len, self._waiting)) and self.stale >= self.options.batch_size:
+            self._warn(
+                f"most episodes, {self.stale} so far, are dropped since the pool changed while they ran: the data of "
+                f"{self.family.name!r} depend on the network, so it learns from episodes that began and ended under "
+                "the same pool. Reset all environments together, or take a larger batch_size."
+            )
+
+    def _warn(self, text: str) -> None:
+        """Warns, once of each kind."""
+        kind = text.split(" ", 1)[0]
+        if kind not in self._warned:
+            self._warned.add(kind)
+            warnings.warn(f"learn={self.rule!r}: {text}", stacklevel=2)
+
+    def update(self, episodes: Episodes) -> float:
+        """One update by these episodes. Returns the mean weighted query loss (NaN if nothing was finite)."""
+        if self.rule in GRADIENT_RULES:
+            return self.minimise(episodes, self._step_weights(len(episodes.layers)))
+        return self._average(episodes)
+
+    def _step_weights(self, steps: int) -> Tensor:
+        given = self.options.step_weights
+        chosen = [1.0] * steps if given is None else [float(given[min(t, len(given) - 1)]) for t in range(steps)]
+        if not sum(chosen) > 0:
+            raise ValueError(f"learn_kwargs: step_weights={given!r} are all 0 in the {steps} steps of an episode")
+        return torch.tensor(chosen, dtype=torch.float32).to(self.pool.device) / sum(chosen)
+
+    @own_state
+    def minimise(self, episodes: Episodes, step_weights: Tensor, row_weights: Any = None) -> float:
+        """One Adam step on the replayed episodes' weighted query loss; running statistics follow.
+
+        Args:
+            episodes: what to replay.
+            step_weights: (T,) weights of the steps.
+            row_weights: a function from the detached weighted losses (B,) to weights (B,); None weighs rows equally.
+                It is asked again, with infinite losses, if the gradients of some rows are not finite.
+        """
+        leaves = list(self.pool.trainable().values())
+        with differentiable(leaves):
+            by_row, fit, seen = self._weighted_losses(episodes, step_weights)
+            losses = by_row.detach()
+            while fit.any():
+                weights = fit.to(losses.dtype) / fit.sum() if row_weights is None else row_weights(losses)
+                kept = fit.nonzero().squeeze(1)
+                if len(kept) < len(fit):
+                    # Once more without the others: infinities, times zero, would be NaN in everyone's gradient.
+                    by_row, _, seen = self._weighted_losses(episodes.take(kept), step_weights)
+                gradients = torch.autograd.grad((by_row * weights[kept]).sum(), leaves, allow_unused=True)
+                total = total_norm(gradients)
+                if np.isfinite(total):
+                    break
+                drawn: list[Tensor] = []
+                by_row, _, _ = self._weighted_losses(episodes.take(kept), step_weights, drawn)
+                broken = kept[~finite_rows(by_row * weights[kept], drawn)]
+                # None of them alone, all together: too large to be added up.
+                broken = broken if len(broken) else kept
+                fit[broken] = False
+                losses[broken] = torch.inf
+        self.dropped += len(fit) - int(fit.sum())
+        if not fit.any():
+            return self._nothing_learned()
+        scale = min(1.0, self.options.clip / max(total, 1e-12))
+        for leaf, gradient in zip(leaves, gradients, strict=True):
+            leaf.grad = None if gradient is None else gradient * scale
+        self._step()
+        self._optimizer.zero_grad(set_to_none=True)
+        if seen is not None:
+            seen.follow()
+        self.updates += 1
+        self.used += len(kept)
+        return float(by_row.detach().mean())
+
+    def _nothing_learned(self) -> float:
+        """NaN; it warns if nothing has been learned so far."""
+        if not self.updates:
+            self._warn(
+                f"all {self.dropped} episodes so far were dropped, so the pool learns nothing: in their replays query "
+                f"losses or gradients are not finite, or losses are not below the family's cap of "
+                f"{self.family.cap:g}. {REMEDY}"
+            )
+        return float("nan")
+
+    @torch.no_grad()
+    def _step(self) -> None:
+        """A step of Adam, constants going at their own rate: Adam moves by its rate, whatever the gradient's length."""
+        given = self.options.constants_learning_rate
+        factor = 1.0 if given is None else given / self._rate
+        constants = self.pool.constants
+        before = constants.clone()
+        self._optimizer.step()
+        constants.lerp_(before, 1.0 - factor)
+
+    def _weighted_losses(
+        self, episodes: Episodes, step_weights: Tensor, drawn: list[Tensor] | None = None
+    ) -> tuple[Tensor, Tensor, SeenStatistics | None]:
+        """The episodes' weighted query losses (B,), which are fit to learn from (B,) bool, statistics along the way."""
+        judged, first_order = (step_weights > 0).tolist(), self.rule == "fomaml"
+        seen = SeenStatistics(self.pool) if self.pool.statistics else None
+        losses, _, _ = replay(self.pool, self.family, episodes, first_order, judged, seen, drawn=drawn)
+        by_row = (losses * step_weights[:, None]).sum(dim=0)
+        return by_row, self._fit(losses.detach()), seen
+
+    def _fit(self, losses: Tensor) -> Tensor:
+        """Which episodes are fit to learn from, (B,) bool, by their query losses (T, B): none infinite or absurd."""
+        return (losses.isfinite() & (losses < self.family.cap)).all(dim=0)
+
+    @own_state
+    @torch.no_grad()
+    def _average(self, episodes: Episodes) -> float:
+        """Moves every pool layer to, or towards, the mean of the fast weights that grew from it."""
+        losses, weights, contents = replay(self.pool, self.family, episodes)
+        # Not finite is not below this either.
+        whole = torch.stack([(tensor.abs() <= LARGEST).flatten(1).all(dim=1) for tensor in weights.tensors()]).all(
+            dim=0
+        )
+        finite = whole & self._fit(losses)
+        self.dropped += int((~finite).sum())
+        if not finite.any():
+            return self._nothing_learned()
+        share = 1.0 if self.rule == "in_place" else self._rate * self._scale
+        slots = slice(1, 1 + episodes.slots)
+        stem, head = weights.matrices[0], weights.matrices[-1]
+        assert head is not None
+        shared = {"stem": stem, "head": head}
+        layered = {"layers": torch.stack([matrix for matrix in weights.matrices[slots] if matrix is not None])}
+        if weights.norms:
+            shared["stem_norm"] = weights.norms[0]
+            layered["layers_norm"] = torch.stack(weights.norms[slots])
+        for name, tensor in shared.items():
+            if tensor is not None:
+                self.pool.parameters[name].lerp_(tensor[finite].mean(dim=0), share)
+        for name, tensor in layered.items():
+            for layer in contents.unique().tolist():
+                uses = (contents == layer) & finite
+                if layer > 0 and uses.any():
+                    self.pool.parameters[name][layer - 1].lerp_(tensor[uses].mean(dim=0), share)
+        self.updates += 1
+        self.used += int(finite.sum())
+        return float(losses[-1, finite].mean())
+
+    def scale_rates(self, factor: float) -> None:
+        """Sets the learning rates (Reptile's share of the way is one) to `factor` times what they were at first."""
+        self._scale = factor
+        for group in self._optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+
+    @own_state
+    def state(self) -> dict[str, Any]:
+        """All that a resumed run needs beside the pool, as plain data. Waiting episodes are not kept."""
+        return {
+            # Copied, here and on the way back: Adam's moments are changed in place.
+            "optimizer": deepcopy(self._optimizer.state_dict()),
+            "updates": self.updates,
+            "used": self.used,
+            "dropped": self.dropped,
+            "stale": self.stale,
+            "generator": self._generator.bit_generator.state,
+        }
+
+    @own_state
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Goes on from a `state()`."""
+        self._optimizer.load_state_dict(deepcopy(state["optimizer"]))
+        self.updates, self.dropped = state["updates"], state["dropped"]
+        # States from before these were counted have none.
+        self.used, self.stale = state.get("used", 0), state.get("stale", 0)
+        self._generator.bit_generator.state = state["generator"]
+        self._waiting = []

@@ -1,0 +1,1 @@
+"""How n networks compute, side by side: weights, dense layers with gradients by hand, buffers."""

@@ -1,0 +1,186 @@
+"""The state of n sub-networks: which pool layers they hold, and their fast weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gym_reml.networks.dense import Activations, Filled, Trace, Workspace, backward, forward, prepare
+from gym_reml.networks.weights import LONGEST, Weights, descend, gradient_norms, without_overflow
+from gym_reml.pool.layer_pool import LayerPool
+
+LARGE_STEP = 1e4
+"""A step of a clipped gradient up to this size cannot take finite weights to infinity, see `pool_parts.LARGEST`."""
+
+
+class SubNetworks:
+    """n networks that grow layer by layer and take gradient steps, each on its own task.
+
+    Attributes:
+        pool: where weights are copied from.
+        depth: (n,) int64, layers appended so far.
+        layers: (slots, n) int64, pool numbers of the layers, 0 for an empty slot.
+        broken: (n,) bool, whose weights the last step made infinite or NaN; None where it can be nobody's.
+    """
+
+    def __init__(self, count: int, slots: int, pool: LayerPool) -> None:
+        self.pool = pool
+        self.slots = slots
+        self.depth = np.zeros(count, dtype=np.int64)
+        self.layers = np.zeros((slots, count), dtype=np.int64)
+        self.broken: NDArray[np.bool_] | None = None
+        blank = pool.instantiate(torch.zeros((slots, count), dtype=torch.int64, device=pool.device))
+        # Two sets of weights: a step writes into the other one, so a refused step is taken back by a copy.
+        self._weights = blank.like([tensor.detach().clone() for tensor in blank.tensors()])
+        self._other = blank.like([tensor.detach().clone() for tensor in blank.tensors()])
+        self._workspace = Workspace()
+        self._filled: Filled = [False] * slots
+
+    def restart(self, rows: NDArray[np.int64], initial_layers: Sequence[int]) -> None:
+        """Fresh networks in these rows: stem, head and the initial layers of the pool."""
+        self.depth[rows] = len(initial_layers)
+        self.layers[:, rows] = 0
+        self.layers[: len(initial_layers), rows] = np.asarray(initial_layers, dtype=np.int64)[:, None]
+        pool, weights = self.pool, self._weights
+        stem, head = weights.matrices[0], weights.matrices[-1]
+        if stem is not None:
+            self._write(stem, rows, pool.parameters["stem"])
+        self._write(head, rows, pool.parameters["head"])
+        if weights.norms:
+            self._write(weights.norms[0], rows, pool.parameters["stem_norm"])
+        for slot in range(self.slots):
+            if slot < len(initial_layers):
+                self._copy_layer(slot, rows, np.full(len(rows), initial_layers[slot]))
+            elif pool.layer_kind.skip:
+                self._write(weights.matrices[slot + 1], rows, 0.0)
+        self._refresh()
+
+    def _write(self, target: Tensor | None, rows: NDArray[np.int64], value: Tensor | float) -> None:
+        assert target is not None
+        if len(rows) < len(target):
+            target[self._index(rows)] = value
+        elif isinstance(value, Tensor):
+            target.copy_(value)
+        else:
+            target.fill_(value)
+
+    def append(self, layers: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
+        """Appends pool layer `layers[i]` to network i; nothing where it is 0 or the network is full.
+
+        Returns:
+            What was appended, (n,), and the first position (stem 0, slots from 1) that changed in any row, or slots + 1
+            if none did.
+        """
+        growing = (layers > 0) & (self.depth < self.slots)
+        appended = layers * growing
+        if not np.count_nonzero(growing):
+            return appended, self.slots + 1
+        changed = set(self.depth[growing].tolist())
+        for slot in changed:
+            rows = np.flatnonzero(growing if len(changed) == 1 else growing & (self.depth == slot))
+            self._copy_layer(slot, rows, layers[rows])
+            self.layers[slot, rows] = layers[rows]
+        self.depth += growing
+        self._refresh()
+        return appended, min(changed) + 1
+
+    def _copy_layer(self, slot: int, rows: NDArray[np.int64], layers: NDArray[np.int64]) -> None:
+        targets = [(self._weights.matrices[slot + 1], "layers")]
+        if self._weights.norms:
+            targets.append((self._weights.norms[slot + 1], "layers_norm"))
+        for target, name in targets:
+            assert target is not None
+            if len(rows) == 1:
+                target[int(rows[0])].copy_(self.pool.parameters[name][int(layers[0]) - 1])
+                continue
+            chosen = self._index(layers - 1)
+            # Both are several times faster than indexing with a tensor.
+            if len(rows) == len(target):
+                torch.index_select(self.pool.parameters[name], 0, chosen, out=target)
+            else:
+                target.index_copy_(0, self._index(rows), self.pool.parameters[name].index_select(0, chosen))
+
+    def prepare(self, inputs: Tensor) -> Tensor:
+        """Inputs as `forward` takes them."""
+        return prepare(inputs, self.pool.frozen_stem)
+
+    def norms(self, step: NDArray[np.int64]) -> list[Tensor] | None:
+        """What the pool says for these steps (n,) and the networks' layers; None where norms are fast weights."""
+        if self.pool.norm_steps is None:
+            return None
+        device = self.pool.device
+        return self.pool.gather_norms(torch.from_numpy(self.layers).to(device), torch.from_numpy(step).to(device), True)
+
+    def forward(
+        self,
+        prepared: Tensor | Activations,
+        workspace: Workspace | None,
+        trace: Trace | None = None,
+        start: int = 0,
+        norms: list[Tensor] | None = None,
+    ) -> Trace:
+        """The networks' outputs; see `network.forward`."""
+        return forward(self.pool.layer_kind, self._weights, prepared, self._filled, workspace, trace, start, norms)
+
+    def descend(
+        self, trace: Trace, output_gradient: Tensor, step_sizes: NDArray[np.float32], clock: NDArray[np.int64]
+    ) -> Tensor:
+        """One gradient step of every network, from the trace of its support set.
+
+        Returns:
+            The gradients' norms by position before clipping, (slots + 2, n); 0 for empty slots.
+        """
+        kind, device = self.pool.layer_kind, self.pool.device
+        gradient = backward(kind, self._weights, trace, output_gradient, self._filled, self._workspace)
+        shown = norms = gradient_norms(gradient)
+        short = np.add.reduce(norms.cpu().numpy(), axis=None) <= LONGEST
+        if not short:
+            gradient, norms = without_overflow(gradient, norms)
+        rates = None
+        if self.pool.rates:
+            layers = torch.from_numpy(self.layers).to(device)
+            rates = self.pool.gather_rates(layers, torch.from_numpy(clock).to(device))
+        steps = torch.from_numpy(step_sizes).to(device)
+        new = descend(self._weights, gradient, norms, steps, rates, out=self._other)
+        self._weights, self._other = new, self._weights
+        self.broken = None
+        if not short or np.maximum.reduce(step_sizes) > LARGE_STEP:
+            sound = torch.stack([tensor.isfinite().flatten(1).all(dim=1) for tensor in new.tensors()]).all(dim=0)
+            self.broken = ~sound.cpu().numpy()
+        return shown
+
+    def take_back(self, rows: NDArray[np.int64], depth: NDArray[np.int64]) -> None:
+        """Undoes the last `append` and `descend` of these rows; `depth` is what theirs was before."""
+        index = self._index(rows)
+        for target, source in zip(self._weights.tensors(), self._other.tensors(), strict=True):
+            target.index_copy_(0, index, source.index_select(0, index))
+        for row, before in zip(rows, depth, strict=True):
+            self.layers[before:, row] = 0
+            if self.pool.layer_kind.skip:
+                for matrix in self._weights.matrices[1 + before : 1 + self.slots]:
+                    self._write(matrix, np.array([row]), 0.0)
+        self.depth[rows] = depth
+        self._refresh()
+
+    def weights(self, row: int) -> Weights:
+        """A copy of one network's fast weights, without the row dimension's other rows."""
+        return self._weights.like([tensor[row : row + 1].clone() for tensor in self._weights.tensors()])
+
+    def _refresh(self) -> None:
+        shallowest, deepest = int(np.minimum.reduce(self.depth)), int(np.maximum.reduce(self.depth))
+        if self.pool.layer_kind.skip:
+            shallowest = deepest
+        self._filled = [
+            True if slot < shallowest else False if slot >= deepest else self._mask(self.depth > slot)
+            for slot in range(self.slots)
+        ]
+
+    def _mask(self, present: NDArray[np.bool_]) -> Tensor:
+        return torch.from_numpy(present).to(self.pool.device).reshape(-1, 1, 1)
+
+    def _index(self, rows: NDArray[np.int64]) -> Tensor:
+        return torch.from_numpy(np.asarray(rows, dtype=np.int64)).to(self.pool.device)

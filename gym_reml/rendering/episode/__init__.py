@@ -1,0 +1,1 @@
+"""An episode of building and training a network, drawn and written."""

@@ -1,0 +1,133 @@
+"""A frame as text of at most 80 columns: what the picture shows, in words, numbers and a plot of characters."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gym_reml.rendering.episode.words import action_words, curve_scales, loss_scale, pool_words, step_scale
+from gym_reml.rendering.frames import Curve, Frame, Paths
+from gym_reml.rendering.scales import Scale, number, tamed, window
+from gym_reml.rendering.text import COLUMNS, MARGIN, plane_lines, spark, wrapped
+
+_GREYS = " .:-=+*#%@"
+
+
+def write_frame(frame: Frame) -> str:
+    """Write a frame: lines of at most ``COLUMNS`` characters."""
+    boxes = [f"[layer {layer}]" for layer in frame.layers]
+    boxes += ["[ empty ]"] * (frame.slots - len(frame.layers))
+    chosen = frame.actions[-1] if frame.actions else None
+    pool = [f">{layer}<" if layer == chosen else str(layer) for layer in range(1, frame.pool_size + 1)]
+    lines = [*textwrap.wrap(f"Building a network for one task: {frame.family}", COLUMNS), "=" * COLUMNS]
+    lines += wrapped("action", action_words(frame).split(" "), " ")
+    if frame.refused:
+        lines += wrapped("", ["REFUSED: it diverged, weights kept"], "")
+    lines += wrapped("network", ["input", "stem", *boxes, "head", "output"], " -> ")
+    lines += wrapped("pool", [pool_words(frame) + ":", *pool], " ")
+    lines += _step_lines(frame)
+    scale = loss_scale(frame)
+    for name, values in frame.courses.items():
+        lines += _course_lines(name, frame.measure, values, scale)
+    if frame.query_accuracy is not None:
+        words = f"{frame.query_accuracy:.1%}" if np.isfinite(frame.query_accuracy) else number(frame.query_accuracy)
+        lines += wrapped("accuracy", [f"{words} of the query set"], "")
+    if frame.curve is not None:
+        lines += ["", *_fit_lines(frame.curve)]
+    elif frame.paths is not None:
+        lines += ["", *_path_lines(frame.paths)]
+    elif frame.images is not None and len(frame.images):
+        lines += ["", *_image_lines(frame.images)]
+    return "\n".join(line[:COLUMNS].rstrip() for line in lines)
+
+
+def _step_lines(frame: Frame) -> list[str]:
+    """Step sizes as blocks, refused ones as x, and below each the layer chosen."""
+    scale = step_scale(frame)
+    left_out, sizes = window(frame.step_sizes, COLUMNS - MARGIN)
+    title = f"gradient step sizes, log scale {number(scale.low)} to {number(scale.high)}"
+    if any(frame.diverged):
+        title += ", x = refused"
+    lines = wrapped("steps", [title + (f" (first {left_out} not shown)" if left_out else "")], "")
+    if not sizes:
+        return [*lines, " " * MARGIN + "none yet"]
+    refused = [index < len(frame.diverged) and frame.diverged[index] for index in range(left_out, frame.steps)]
+    blocks = "".join("x" if bad else block for bad, block in zip(refused, spark(sizes, scale), strict=True))
+    if len(sizes) > 7:
+        lines.append(" " * MARGIN + blocks)
+        if frame.pool_size < 10:
+            return [*lines, "layer".ljust(MARGIN) + "".join(str(layer or "-") for layer in frame.actions[left_out:])]
+        return lines + wrapped("layer", [str(layer or "-") for layer in frame.actions[left_out:]] or ["-"], " ")
+    # Few steps leave room to write each in full: number, layer and size.
+    cells = [
+        (f"layer {layer}" if layer else "none", f"{block} {number(size)}")
+        for layer, size, block in zip(frame.actions[left_out:], sizes, blocks, strict=False)
+    ]
+    rows = zip(*cells, strict=True)
+    return lines + [" " * MARGIN + "".join(f"{cell[:9]:<10}" for cell in row)[:70] for row in rows]
+
+
+def _course_lines(name: str, measure: str, values: Sequence[float], scale: Scale) -> list[str]:
+    """First and present value of a loss or return, and its course as blocks."""
+    if not values:
+        return wrapped(name, [f"{measure} unknown"], "")
+    _, shown = window(values, 64)
+    words = f"{measure} {number(values[-1])}" + (f", at start {number(values[0])}" if len(values) > 1 else "")
+    blocks = spark(shown, scale)
+    if MARGIN + 37 + len(blocks) <= COLUMNS:
+        return [name.ljust(MARGIN) + words.ljust(37) + blocks]
+    return [name.ljust(MARGIN) + words, " " * MARGIN + blocks]
+
+
+def _fit_lines(curve: Curve, rows: int = 13, columns: int = 66) -> list[str]:
+    """The fit as characters: . target, * network, # both, o support."""
+    across, upward = curve_scales(curve)
+    grid = np.full((rows, columns), " ")
+
+    def cells(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        px, py = across.fraction(x), upward.fraction(y)
+        inside = np.isfinite(px) & np.isfinite(py) & (px >= 0) & (px <= 1) & (py >= 0) & (py <= 1)
+        row = ((1.0 - py[inside]) * (rows - 1)).round().astype(np.intp)
+        return row, (px[inside] * (columns - 1)).round().astype(np.intp)
+
+    # One point a column, whatever the grid: a coarse one would leave holes and a fine one would smear.
+    x = tamed(curve.x)
+    order = np.argsort(x)[np.isfinite(np.sort(x))]
+    if len(order):
+        even = np.linspace(across.low, across.high, columns)
+        grid[cells(even, np.interp(even, x[order], tamed(curve.target)[order]))] = "."
+        drawn = cells(even, np.interp(even, x[order], tamed(curve.prediction)[order]))
+        grid[drawn] = np.where(grid[drawn] == ".", "#", "*")
+    grid[cells(tamed(curve.support_x), tamed(curve.support_y))] = "o"
+    ticks = upward.ticks(6)
+    places = ((1.0 - upward.fraction(ticks)) * (rows - 1)).round().astype(int).tolist()
+    labels = {place: number(tick) for place, tick in zip(places, ticks, strict=True)}
+    lines = ["fit       . target   * network   # both   o support point"]
+    lines += [f"{labels.get(row, ''):>{MARGIN}} |{''.join(grid[row])}|" for row in range(rows)]
+    low, high = number(across.low), number(across.high)
+    return [*lines, " " * (MARGIN + 2) + low + high.rjust(columns - len(low))]
+
+
+def _path_lines(paths: Paths) -> list[str]:
+    """The plane as characters: . before the first step, * now, # both, S start, G goal."""
+    before, now = (list(ways) for ways in (paths.before, paths.now))
+    lines = ["paths     . at start   * now   # both   S start   G goal"]
+    return lines + plane_lines([(before, "."), (now, "*")], paths.goal, both="#")
+
+
+def _image_lines(images: np.ndarray, rows: int = 7, columns: int = 14) -> list[str]:
+    """The first five support images in shades of characters, side by side."""
+    shown = np.clip(np.nan_to_num(np.asarray(images[:5], dtype=np.float64)), 0.0, 1.0)
+    # Each character is the mean of its patch of pixels, of at least one where the picture is smaller than the text.
+    down = [patch if len(patch) else [0] for patch in np.array_split(np.arange(shown.shape[1]), rows)]
+    right = [patch if len(patch) else [0] for patch in np.array_split(np.arange(shown.shape[2]), columns)]
+    lines = [f"images    one support image a class, {len(shown)} of {len(images)} classes"]
+    lines.append("  ".join(f"class {index + 1}".ljust(columns) for index in range(len(shown))))
+    for band in down:
+        cells = np.stack([shown[:, band][:, :, patch].mean(axis=(1, 2)) for patch in right], axis=1)
+        shades = (cells * (len(_GREYS) - 1)).round().astype(int)
+        lines.append("  ".join("".join(_GREYS[shade] for shade in image) for image in shades))
+    return lines

@@ -1,0 +1,74 @@
+"""The one door: frames in, pictures or texts out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gym_reml.rendering.frames import Frame, TrialFrame
+from gym_reml.rendering.plain_text import printable
+
+
+def need_pillow() -> None:
+    """Raises an ImportError that names the extra where Pillow is not installed."""
+    try:
+        import PIL  # noqa: F401
+    except ImportError as error:
+        raise ImportError('render_mode="rgb_array" draws with Pillow: pip install "gym-reml[render]"') from error
+
+
+def render_rgb(frame: Frame) -> NDArray[np.uint8]:
+    """Draw a frame.
+
+    Args:
+        frame: What to show.
+
+    Returns:
+        (560, 896, 3) uint8, the same size for every frame. Both sides are multiples of 16, as video encoders want.
+
+    Raises:
+        ImportError: Pillow is not installed.
+    """
+    need_pillow()
+    from gym_reml.rendering.episode.image import draw_frame
+
+    return draw_frame(frame)
+
+
+def render_ansi(frame: Frame) -> str:
+    """Write a frame as plain text, legible without colour.
+
+    Args:
+        frame: What to show.
+
+    Returns:
+        Lines of at most 80 columns, which the present standard output can hold (`plain_text.printable`).
+    """
+    from gym_reml.rendering.episode.ansi import write_frame
+
+    return printable(write_frame(frame))
+
+
+def render_trial(frame: TrialFrame, mode: str | None) -> Any:
+    """Show a frame.
+
+    Args:
+        frame: What to show.
+        mode: "ansi" or "rgb_array".
+
+    Returns:
+        Lines of at most 80 columns, which the present standard output can hold, or a picture (560, 896, 3) uint8.
+
+    Raises:
+        ImportError: A picture is wanted, and Pillow is not installed.
+    """
+    if mode == "ansi":
+        from gym_reml.rendering.trial.ansi import write_trial
+
+        return printable(write_trial(frame))
+    need_pillow()
+    from gym_reml.rendering.trial.image import draw_trial
+
+    return draw_trial(frame)

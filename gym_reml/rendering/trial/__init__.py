@@ -1,0 +1,1 @@
+"""A trial of several inner episodes on one task, drawn and written."""

@@ -1,0 +1,129 @@
+"""The picture of a random process' trial: what pays and what was tried, the returns, and the way through the states."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gym_reml.rendering.canvas import (
+    INK,
+    LEFT,
+    MUTED,
+    QUERY,
+    RIGHT,
+    RULE,
+    STEEL,
+    SUPPORT,
+    WHITE,
+    Canvas,
+    Colour,
+    text_width,
+)
+from gym_reml.rendering.frames import TrialFrame
+from gym_reml.rendering.plots import GUTTER
+from gym_reml.rendering.scales import number
+from gym_reml.rendering.trial.returns import BOTTOM, TOP, Box, draw_returns, every_nth
+from gym_reml.rendering.trial.words import best_return, state_of, visits
+
+_RIGHT_PANELS = 468.0
+_GAIN: Colour = (0, 130, 125)
+_LOSS: Colour = (204, 102, 119)
+
+
+def draw_tabular(canvas: Canvas, frame: TrialFrame) -> None:
+    """States and actions at the left; returns and the last way at the right."""
+    middle = (TOP + BOTTOM) / 2
+    _draw_map(canvas, frame, (LEFT, TOP, 430.0, BOTTOM))
+    best = best_return(frame)
+    draw_returns(canvas, frame, (_RIGHT_PANELS, TOP, RIGHT, middle - 8), [SUPPORT] * frame.horizon, best)
+    _draw_way(canvas, frame, (_RIGHT_PANELS, middle + 8, RIGHT, BOTTOM))
+
+
+def shade(value: float, largest: float) -> Colour:
+    """White for nothing, the greener the more is gained, the redder the more is lost."""
+    share = min(1.0, abs(value) / largest)
+    end = _GAIN if value > 0 else _LOSS
+    red, green, blue = (round(255 + share * (channel - 255)) for channel in end)
+    return red, green, blue
+
+
+def _draw_map(canvas: Canvas, frame: TrialFrame, panel: Box) -> None:
+    """A row a state, a column an action: coloured by mean reward, with a disc as large as it was often taken."""
+    left, top, right, bottom = panel
+    rewards, counts = frame.task["rewards"], visits(frame)
+    states, actions = rewards.shape
+    area = (left + GUTTER, top + 44, right, bottom - 34)
+    wide, tall = (area[2] - area[0]) / actions, (area[3] - area[1]) / states
+    largest, most = max(1e-9, float(np.abs(rewards).max())), max(1, int(counts.max()))
+    gap = 1.0 if min(wide, tall) > 8 else 0.0
+    here = state_of(frame.place)
+    for state in range(states):
+        for action in range(actions):
+            x, y = area[0] + action * wide, area[1] + state * tall
+            canvas.box((x, y, x + wide - gap, y + tall - gap), shade(rewards[state, action], largest))
+    for state, action in np.argwhere(counts > 0).tolist():
+        radius = max(1.5, min(16.0, 0.44 * min(wide, tall)) * (counts[state, action] / most) ** 0.5)
+        x, y = area[0] + (action + 0.5) * wide, area[1] + (state + 0.5) * tall
+        canvas.dot(x - gap / 2, y - gap / 2, radius, INK, WHITE if radius > 3 else None)
+    canvas.box((area[0] - 3, area[1] + here * tall - 3, area[2] + 2, area[1] + (here + 1) * tall + 2), None, QUERY, 2.5)
+    nth = every_nth(tall, 16)
+    for state in range(0, states, nth):
+        if state != here and abs(state - here) * tall >= 16:
+            canvas.text(area[0] - 9, area[1] + (state + 0.5) * tall, str(state), 14, MUTED, "rm")
+    canvas.text(area[0] - 9, area[1] + (here + 0.5) * tall, str(here), 15, QUERY, "rm", bold=True)
+    for action in range(0, actions, every_nth(wide, text_width(str(actions), 14) + 8)):
+        canvas.text(area[0] + (action + 0.5) * wide, top + 32, str(action), 14, MUTED, "mm")
+    canvas.text(left, top + 32, "state", 14, MUTED)
+    canvas.text(left, top + 7, "States and actions", 15, bold=True)
+    words = "disc: how often taken"
+    canvas.text(right, top + 7, words, 15, anchor="rm")
+    canvas.dot(right - text_width(words, 15) - 14, top + 7, 6, INK)
+    ends = float(rewards.min()), float(rewards.max())
+    _draw_colours(canvas, ends, largest, (area[0], bottom - 20, right, bottom - 6))
+
+
+def _draw_colours(canvas: Canvas, ends: tuple[float, float], largest: float, area: Box) -> None:
+    """Which mean reward which colour stands for."""
+    left, top, right, bottom = area
+    words, y = "mean reward", (top + bottom) / 2
+    canvas.text(left, y, words, 15)
+    left += text_width(words, 15) + 14
+    first, last = map(number, ends)
+    canvas.text(left, y, first, 14, MUTED)
+    canvas.text(right, y, last, 14, MUTED, "rm")
+    left, right = left + text_width(first, 14) + 8, right - text_width(last, 14) - 8
+    cells = 48
+    for cell, value in enumerate(np.linspace(*ends, cells).tolist()):
+        x, width = left + (right - left) * cell / cells, (right - left) / cells
+        canvas.box((x, top, x + width, bottom), shade(value, largest))
+    canvas.box((left, top, right, bottom), outline=RULE)
+
+
+def _draw_way(canvas: Canvas, frame: TrialFrame, panel: Box) -> None:
+    """The states of the inner episode of the last step, in order."""
+    left, top, right, bottom = panel
+    episode = int(frame.episodes[-1]) if frame.steps else 0
+    way = frame.way(episode).argmax(axis=1) if frame.steps else np.array([state_of(frame.place)])
+    area = (left + GUTTER, top + 24, right, bottom - 20)
+    # How long inner episodes are is seen when the first one ends; until then the axis grows by tens.
+    length = int(frame.lengths[0]) if frame.ended.any() else -(-max(10, len(way) - 1) // 10) * 10
+    states = len(frame.task["rewards"])
+    tall, pitch = (area[3] - area[1]) / states, (area[2] - area[0]) / (length + 1)
+    for state in range(0, states, every_nth(tall, 15)):
+        y = area[1] + (state + 0.5) * tall
+        canvas.line([(area[0], y), (area[2], y)], RULE)
+        canvas.text(area[0] - 6, y, str(state), 14, MUTED, "rm")
+    places = [(area[0] + (step + 0.5) * pitch, area[1] + (state + 0.5) * tall) for step, state in enumerate(way)]
+    canvas.box(area, outline=RULE)
+    canvas.line(places if len(places) > 1 else places * 2, STEEL, 2.0)
+    radius = min(4.5, max(1.5, pitch * 0.4))
+    for x, y in places:
+        canvas.dot(x, y, radius, STEEL)
+    over = bool(frame.steps and frame.ended[-1])
+    if over:
+        canvas.dot(*places[-1], radius, WHITE, STEEL)
+    else:
+        canvas.dot(*places[-1], radius + 2, QUERY)
+    for step in range(0, length + 1, every_nth(pitch, text_width(str(length), 14) + 8)):
+        canvas.text(area[0] + (step + 0.5) * pitch, area[3] + 11, str(step), 14, MUTED, "mm")
+    canvas.text(left, area[3] + 11, "step", 14, MUTED)
+    canvas.text(left, top + 7, f"States in inner episode {episode + 1}" + (", over" if over else ""), 15, bold=True)

@@ -1,0 +1,28 @@
+"""Stable-Baselines3: its `VecEnv` over the native vector environment, the hybrid policies, and a callback.
+
+`HybridPolicy` is for PPO, A2C and TRPO, `RecurrentHybridPolicy` for RecurrentPPO. The latter needs sb3-contrib, which
+is loaded when it is asked for.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from gym_reml.sb3.callbacks import ChoicesCallback
+from gym_reml.sb3.hybrid_policy import HybridPolicy
+from gym_reml.sb3.vec_env import RowsVecEnv, make_vec_env
+
+if TYPE_CHECKING:
+    from gym_reml.sb3.recurrent_policy import RecurrentHybridPolicy
+
+__all__ = ["ChoicesCallback", "HybridPolicy", "RecurrentHybridPolicy", "RowsVecEnv", "make_vec_env"]
+
+
+if not TYPE_CHECKING:  # to a type checker, a module with this function has attributes of any name
+
+    def __getattr__(name: str) -> Any:
+        if name != "RecurrentHybridPolicy":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        try:
+            from gym_reml.sb3.recurrent_policy import RecurrentHybridPolicy
+        except ImportError as error:
+            raise ImportError("RecurrentHybridPolicy needs sb3-contrib: pip install sb3-contrib") from error
+        return RecurrentHybridPolicy

@@ -1,0 +1,210 @@
+"""Omniglot: telling handwritten characters apart, from a few drawings of each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gym_reml.checks import check_places, is_integer
+from gym_reml.tasks.base import Generators, Tasks
+from gym_reml.tasks.images.archives import (
+    DRAWINGS,
+    SIDE,
+    SPLITS_BY,
+    Archive,
+    Characters,
+    data_root,
+    download,
+    find_archives,
+    read_characters,
+)
+from gym_reml.tasks.images.classes import ClassFamily
+
+Images = NDArray[np.uint8]
+
+PERMUTATION = np.random.default_rng(20151211).permutation(SIDE * SIDE)
+"""Where each pixel of a "permuted" image comes from, the same in every task."""
+
+DOMAINS: dict[str, Callable[[Images], Images]] = {
+    "identity": lambda images: images,
+    "inverted": lambda images: 255 - images,
+    "permuted": lambda images: images.reshape(-1, SIDE * SIDE)[:, PERMUTATION].reshape(images.shape),
+    "transposed": lambda images: images.swapaxes(-1, -2),
+    "contrast": lambda images: 96 + images // 4,
+}
+"""What a task's images, (..., SIDE, SIDE) uint8 with ink 255 on 0, are turned into: the same shape and type."""
+
+
+@dataclass(frozen=True)
+class Omniglot(ClassFamily):
+    """Each task tells `ways` characters apart; inputs are 28x28 images, flat, ink 1 on 0.
+
+    Characters, and drawings within a task, are drawn without replacement: a query drawing is never a support drawing.
+    With the same generators, tasks that differ in `shots` or `queries` alone share their characters, and the drawings
+    of the smaller are among those of the larger. The split depends on the archives found: results are comparable
+    where the same archives are there.
+
+    Attributes:
+        shots: support drawings per character.
+        queries: query drawings of a task, all together: a multiple of `ways`, the same number for each character.
+        ways: characters of a task.
+        root: folder of `images_background*.zip` and `images_evaluation.zip`, all read; default the environment
+            variable GYM_REML_DATA, else `~/.cache/gym_reml/omniglot`.
+        download: fetch the two small archives into that folder where they are missing.
+        split_by: "character": new characters of known alphabets are held out; "alphabet": whole alphabets.
+        rotations: characters turned by 90, 180 and 270 degrees are characters of their own, in the same split.
+        shifts: largest random shift of each drawing, in pixels, in both directions.
+        domains: what may be done to a task's images, one drawn per task: names in DOMAINS.
+
+    Raises:
+        FileNotFoundError: there are no archives.
+        ValueError: an argument is out of range.
+    """
+
+    name: ClassVar[str] = "omniglot"
+
+    root: str | None = None
+    download: bool = False
+    split_by: str = "character"
+    rotations: bool = False
+    shifts: int = 0
+    domains: tuple[str, ...] = ("identity",)
+
+    def __post_init__(self) -> None:
+        domains = (self.domains,) if isinstance(self.domains, str) else tuple(self.domains)
+        object.__setattr__(self, "domains", domains)
+        object.__setattr__(self, "root", None if self.root is None else os.fspath(self.root))
+        super().__post_init__()
+        if not is_integer(self.shifts) or not 0 <= self.shifts <= SIDE // 2:
+            raise ValueError(f"shifts={self.shifts!r}: must be an integer from 0 to {SIDE // 2}")
+        for argument in ("download", "rotations"):
+            if not isinstance(getattr(self, argument), bool | np.bool_):
+                raise ValueError(f"{argument}={getattr(self, argument)!r}: must be true or false")
+        if self.split_by not in SPLITS_BY:
+            raise ValueError(f"split_by={self.split_by!r}: must be one of {', '.join(map(repr, SPLITS_BY))}")
+        unknown = [domain for domain in domains if domain not in DOMAINS]
+        if unknown or not domains:
+            raise ValueError(f"domains={domains!r}: must be one or more of {', '.join(map(repr, DOMAINS))}")
+        if self.most_shots + self.queries // self.ways > DRAWINGS:
+            raise ValueError(
+                f"shots={self.shots} and queries={self.queries} need {self.most_shots} + {self.queries // self.ways} "
+                f"different drawings of each character (ways={self.ways}): there are {DRAWINGS}"
+            )
+        folder = data_root(self.root)
+        if self.download:
+            download(folder)
+        # Not a field: it follows from the others, and a specification must not carry it.
+        object.__setattr__(self, "_archives", find_archives(folder))
+
+    @property
+    def characters(self) -> Characters:
+        """Every character of the archives, of all splits; decoded at the first use in the process."""
+        archives: tuple[Archive, ...] = self.__dict__["_archives"]
+        return read_characters(archives)
+
+    def identity(self) -> dict[str, Any]:
+        """What the tasks depend on: not where the archives lie, but the characters in them."""
+        characters = {"names": self.characters.names, "images": self.characters.images}
+        changes = [DOMAINS[domain] for domain in self.domains]
+        elsewhere = ("root", "download", "_archives")
+        held = {name: value for name, value in super().identity().items() if name not in elsewhere}
+        return held | characters | {"changes": changes}
+
+    @property
+    def example_shape(self) -> tuple[int, int]:
+        return SIDE, SIDE
+
+    @property
+    def class_sizes(self) -> NDArray[np.int64]:
+        return np.full(len(self._members) * self._orientations, DRAWINGS)
+
+    @property
+    def _members(self) -> NDArray[np.int64]:
+        """The split's characters, positions in `characters`."""
+        return self.characters.members[self.split_by][self.split]
+
+    @property
+    def _orientations(self) -> int:
+        return 4 if self.rotations else 1
+
+    def draw(self, generators: Generators) -> Tasks:
+        """Draws one task per generator.
+
+        Returns:
+            `character` (n, ways) int64, positions in `characters`; `turns` (n, ways), quarters to turn them by;
+            `support` (n, ways, shots) and `query` (n, ways, queries / ways), numbers of drawings; `domain` (n,),
+            positions in `domains`.
+
+        Raises:
+            ValueError: the split has fewer classes than `ways`.
+        """
+        members, turns = self._members, self._orientations
+        if self.ways > len(members) * turns:
+            raise ValueError(
+                f"ways={self.ways}: the {self.split!r} split by {self.split_by} has {len(members) * turns} classes "
+                f"({len(members)} of {len(self.characters.names)} characters, {turns} orientations)"
+            )
+        # Drawn first: no character depends on how many domains there are.
+        domain = np.array([generator.integers(len(self.domains)) for generator in generators], dtype=np.int64)
+        tasks = super().draw(generators)
+        chosen = tasks.pop("class")
+        return {"character": members[chosen // turns], "turns": chosen % turns} | tasks | {"domain": domain}
+
+    def describe(self, tasks: Tasks, row: int) -> dict[str, Any]:
+        names = self.characters.names
+        characters = [
+            {"alphabet": names[index][0], "character": names[index][1], "rotation": 90 * int(turns)}
+            for index, turns in zip(tasks["character"][row], tasks["turns"][row], strict=True)
+        ]
+        return {"family": self.name, "characters": characters, "domain": self.domains[tasks["domain"][row]]}
+
+    def task_parameters(self, tasks: Tasks) -> Tasks:
+        return {name: tasks[name] for name in ("character", "turns", "domain")}
+
+    def check_parameters(self, parameters: Tasks) -> None:
+        check_places("character", parameters["character"], len(self.characters.names))
+        check_places("turns", parameters["turns"], self._orientations)
+        check_places("domain", parameters["domain"], len(self.domains))
+        classes = np.sort(4 * parameters["character"] + parameters["turns"], axis=1)
+        if (classes[:, 1:] == classes[:, :-1]).any():
+            raise ValueError("options: task: a character is there twice, in the same orientation")
+
+    def draw_given(self, parameters: Tasks, generators: Generators) -> Tasks:
+        # All characters have as many drawings, so those of other characters will do.
+        return self.draw(generators) | parameters
+
+    def pick(self, tasks: Tasks, numbers: NDArray[np.int64], generators: Generators) -> Images:
+        """The drawings of these numbers (n, ways, k) as the tasks show them, (n, ways * k, SIDE, SIDE)."""
+        rows, ways, count = numbers.shape
+        store = self.characters.images.reshape(-1, SIDE * SIDE)
+        index = tasks["character"][..., None] * DRAWINGS + numbers
+        images = store.take(index.ravel(), axis=0).reshape(rows, ways, count, SIDE, SIDE)
+        for turns in (1, 2, 3) if self.rotations else ():
+            turned = tasks["turns"] == turns
+            images[turned] = np.rot90(images[turned], turns, axes=(-2, -1))
+        images = images.reshape(rows, ways * count, SIDE, SIDE)
+        if self.shifts:
+            span = 2 * self.shifts + 1
+            offsets = np.stack([generator.integers(span, size=(ways * count, 2)) for generator in generators])
+            images = shifted(images, offsets, self.shifts)
+        for position, domain in enumerate(self.domains):
+            chosen = tasks["domain"] == position
+            if domain != "identity" and chosen.any():
+                images[chosen] = DOMAINS[domain](images[chosen])
+        return images
+
+
+def shifted(images: Images, offsets: NDArray[np.int64], most: int) -> Images:
+    """A copy of the images (n, points, SIDE, SIDE), each moved by `most` - its offset, empty pixels coming in.
+
+    The offsets (n, points, 2), down and right, go from 0 to 2 * `most`.
+    """
+    rows, points = images.shape[:2]
+    framed = np.pad(images, ((0, 0), (0, 0), (most, most), (most, most)))
+    windows = np.lib.stride_tricks.sliding_window_view(framed, (SIDE, SIDE), axis=(2, 3))
+    return windows[np.arange(rows)[:, None], np.arange(points), offsets[..., 0], offsets[..., 1]]

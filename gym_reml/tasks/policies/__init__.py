@@ -1,0 +1,1 @@
+"""Families of reinforcement-learning tasks, whose networks are policies."""

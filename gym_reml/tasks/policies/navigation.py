@@ -1,0 +1,70 @@
+"""MAML's 2-D navigation (Finn et al. 2017, section 5.3): reach a goal that only rewards tell of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gym_reml.tasks.base import Batch, Forward, Generators, Tasks, uniforms
+from gym_reml.tasks.policies.base import PolicyFamily, Trajectories
+from gym_reml.tasks.policies.distributions import Gaussian
+from gym_reml.tasks.policies.point import EPISODE_STEPS, GOAL_RANGE, LARGEST_MOVE, advance
+
+
+@dataclass(frozen=True)
+class Navigation(PolicyFamily):
+    """A point on the plane, paid minus its distance to the task's goal; constants in `gym_reml.tasks.policies.point`.
+
+    The network is a Gaussian policy: from the position (2) to the mean velocity (2) and its log deviation (2), both in
+    units of the largest move, as in the authors' normalised environment.
+    """
+
+    name: ClassVar[str] = "navigation"
+
+    steps: int = EPISODE_STEPS
+    return_scale: float = 40.0
+
+    @property
+    def in_features(self) -> int:
+        return 2
+
+    @property
+    def distribution(self) -> Gaussian:
+        return Gaussian(2)
+
+    def draw(self, generators: Generators) -> Tasks:
+        low, high = GOAL_RANGE
+        return {"goal": low + (high - low) * uniforms(generators, 2)}
+
+    def rollout(self, tasks: Tasks, forward: Forward, generators: Generators, count: int) -> Trajectories:
+        goal = torch.from_numpy(tasks["goal"].astype(np.float32)).unsqueeze(1)
+        noise = self.noise(generators, count)
+        position = noise.new_zeros(len(goal), count, 2)
+        alive = torch.ones(len(goal), count, dtype=torch.bool, device="cpu")
+        positions, actions, rewards, lived = [], [], [], []
+        for step in range(self.steps):
+            action = self.distribution.sample(forward(position).cpu(), noise[:, :, step])
+            positions.append(position)
+            actions.append(action)
+            lived.append(alive)
+            moved, reward, reached = advance(position, LARGEST_MOVE * action, goal)
+            rewards.append(reward * alive)
+            position = torch.where(alive.unsqueeze(2), moved, position)
+            alive = alive & ~reached
+        return Trajectories(
+            torch.stack(positions, dim=2),
+            torch.stack(actions, dim=2),
+            torch.stack(rewards, dim=2),
+            torch.stack(lived, 2),
+        )
+
+    def paths(self, tasks: Tasks, batch: Batch, row: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        weight, goal = batch.extras["weight"][row], tasks["goal"][row]
+        places, actions = (tensor[row].reshape(*weight.shape, 2) for tensor in (batch.inputs, batch.targets))
+        arrived, _, _ = advance(places, LARGEST_MOVE * actions, torch.from_numpy(goal))
+        arrived = torch.where((weight > 0).unsqueeze(2), arrived, torch.nan)
+        return torch.cat([places[:, :1], arrived], dim=1).cpu().numpy(), goal

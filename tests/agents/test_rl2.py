@@ -1,0 +1,317 @@
+"""RL²: its policy against the one it stands for, its settings, its training, and the tables of trials."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
+from sb3_contrib.common.recurrent.type_aliases import RNNStates
+
+from agents import compare_trials, rl2
+from agents.compare_trials import TABLES, jobs_of, row_of
+from agents.comparison.rows import FIELDS, Row, read_rows
+from agents.runs.command_line import run_command
+from agents.runs.run import Run
+from agents.trials.baselines import baselines
+from agents.trials.play import play
+from agents.trials.rl2.policy import TrialLstmPolicy
+from agents.trials.rl2.recipes import ACTIONS, IDS, STATES, Recipe, Setting, recipe_for
+from agents.trials.rl2.training import Progress, Trained, train
+from tests.support.command_line import stop_of
+
+TINY = Recipe(320, n_envs=16, minibatch=8, epochs=1, lstm=8, heads=(8,))
+"""Two rollouts of ten pulls."""
+BANDIT = Setting.of("bandit")
+
+
+# -- the policy -----------------------------------------------------------------------------------------------------
+
+
+def make_policy(kind: type[RecurrentActorCriticPolicy], **arguments: Any) -> RecurrentActorCriticPolicy:
+    space, actions = gym.spaces.Box(-np.inf, np.inf, (7,)), gym.spaces.Discrete(5)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return kind(space, actions, lambda _: 1e-3, lstm_hidden_size=6, **arguments)
+
+
+@pytest.mark.parametrize("starts", ["first", "none", "some", "middle"])
+@pytest.mark.parametrize("layers", [1, 2])
+def test_sequences_in_one_piece_are_what_the_base_class_computes(starts: str, layers: int) -> None:
+    ours = make_policy(TrialLstmPolicy, n_lstm_layers=layers)
+    theirs = make_policy(RecurrentActorCriticPolicy, n_lstm_layers=layers)
+    theirs.load_state_dict(ours.state_dict())
+    generator = torch.Generator().manual_seed(1)
+    observations = torch.randn(3 * 4, 7, generator=generator)
+    states = torch.randn(4, layers, 3, 6, generator=generator)
+    flags = torch.zeros(3, 4)
+    flags[:, 0] = torch.tensor({"none": [0.0, 0, 0], "some": [0.0, 1, 0]}.get(starts, [1.0, 1, 1]))
+    flags[1, 2] = float(starts == "middle")
+    outcomes = []
+    for policy in (ours, theirs):
+        both = (states[0], states[1]), (states[2], states[3])
+        lstm_states = RNNStates(*both)
+        actions = torch.arange(12) % 5
+        values, log_prob, entropy = policy.evaluate_actions(observations, actions, lstm_states, flags.flatten())
+        (values.sum() + log_prob.sum() + entropy.sum()).backward()
+        gradients = [weight.grad for weight in policy.parameters() if weight.grad is not None]
+        outcomes.append([values, log_prob, entropy, *gradients])
+    for mine, expected in zip(*outcomes, strict=True):
+        torch.testing.assert_close(mine, expected)
+
+
+def test_a_shared_memory_learns_from_both_losses() -> None:
+    shared = {"shared_lstm": True, "enable_critic_lstm": False}
+    observations, starts = torch.ones(8, 7), torch.zeros(8)
+    states = torch.zeros(1, 2, 6)
+    lstm_states = RNNStates((states, states), (states, states))
+    outcomes, learned = [], []
+    for kind in (TrialLstmPolicy, RecurrentActorCriticPolicy):
+        policy = make_policy(kind, **shared)
+        policy.load_state_dict(make_policy(RecurrentActorCriticPolicy, **shared).state_dict())
+        outcome = policy.evaluate_actions(observations, torch.zeros(8), lstm_states, starts)
+        outcomes.append(outcome)
+        outcome[0].sum().backward()
+        learned.append(policy.lstm_actor.bias_hh_l0.grad)
+    for mine, theirs in zip(*outcomes, strict=True):
+        torch.testing.assert_close(mine, theirs)
+    assert learned[0] is not None
+    assert learned[1] is None
+
+
+def test_forget_gates_begin_as_they_are_told() -> None:
+    policy = make_policy(TrialLstmPolicy, n_lstm_layers=2, forget_bias=3.0)
+    for lstm in (policy.lstm_actor, policy.lstm_critic):
+        assert lstm is not None
+        for layer in range(2):
+            bias = getattr(lstm, f"bias_hh_l{layer}").detach()
+            assert (bias[6:12] == 3.0).all()
+            assert (bias[:6].abs() < 1.0).all()
+    assert make_policy(TrialLstmPolicy, shared_lstm=True, enable_critic_lstm=False).lstm_critic is None
+
+
+# -- settings -------------------------------------------------------------------------------------------------------
+
+
+def test_settings_fill_in_what_is_usual() -> None:
+    assert Setting.of("bandit") == Setting("bandit", 10, 5)
+    assert Setting.of("bandit", 100, 50).family == "bandit-50"
+    assert Setting.of("tabular").arguments == {"episodes": 10}
+    assert [Setting.of(env).length for env in ("bandit", "tabular", "navigation")] == [10, 100, 200]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("chess",), "env='chess'.*'bandit', 'tabular', 'navigation'"),
+        (("tabular", None, 5), "arms=5"),
+        (("bandit", 1), "episodes=1"),
+        (("bandit", 10, 1), "arms=1"),
+    ],
+)
+def test_settings_that_are_none(arguments: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Setting.of(*arguments)
+
+
+@pytest.mark.parametrize("env", IDS)
+def test_settings_are_those_of_the_environments(env: Any) -> None:
+    setting = Setting.of(env)
+    trial = gym.make(f"gym_reml:{setting.env_id}", **setting.arguments)
+    observation, _ = trial.reset(seed=0)
+    if env == "tabular":
+        assert observation.shape == (STATES + ACTIONS + 2,)
+    steps, ended = 0, False
+    while not ended:
+        # Points that stand still do not come upon their goal.
+        *_, terminated, truncated, _ = trial.step(trial.action_space.sample() * 0)
+        steps, ended = steps + 1, terminated or truncated
+    assert steps == setting.length
+    trial.close()
+
+
+@pytest.mark.parametrize("setting", [Setting("bandit", 10, 5), Setting("bandit", 100, 50), Setting("tabular", 10)])
+def test_rollouts_are_whole_minibatches(setting: Setting) -> None:
+    recipe = recipe_for(setting)
+    assert recipe.n_envs % recipe.minibatch == 0
+
+
+# -- training -------------------------------------------------------------------------------------------------------
+
+
+def weights(trained: Trained) -> list[float]:
+    return torch.cat([weight.flatten() for weight in trained.agent.policy.parameters()]).tolist()
+
+
+def new_run(folder: Path) -> Run:
+    return Run.create(folder, rl2.Config(), "rl2")
+
+
+def test_training_is_a_function_of_its_seed(tmp_path: Path) -> None:
+    first, second, other = (
+        train(new_run(tmp_path / name), BANDIT, TINY, seed) for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    )
+    assert weights(first) == weights(second) != weights(other)
+    assert first.steps == TINY.total_steps
+    assert [steps for steps, _ in first.curve] == [160]
+    assert 0.0 <= first.curve[0][1] <= 10.0
+    again = train(Run(tmp_path / "a"), BANDIT, TINY, 1)
+    assert (weights(again), again.seconds, again.curve) == (weights(first), first.seconds, first.curve)
+    found = play(first.policy, BANDIT, 20)
+    assert found.total.tolist() == play(again.policy, BANDIT, 20).total.tolist()
+
+
+def test_an_interrupted_training_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = new_run(tmp_path / "run")
+    monkeypatch.setattr("agents.trials.rl2.training.CHECKPOINT_SECONDS", 0.0)
+    with monkeypatch.context() as patch:
+        on_rollout_start = Progress._on_rollout_start
+
+        def crash(progress: Progress) -> None:
+            on_rollout_start(progress)
+            if progress.num_timesteps >= 320:
+                raise KeyboardInterrupt
+
+        patch.setattr(Progress, "_on_rollout_start", crash)
+        with pytest.raises(KeyboardInterrupt):
+            train(run, BANDIT, replace(TINY, total_steps=640), 0)
+    found = run.latest_checkpoint()
+    assert found is not None
+    assert found[0] == 320
+    kept = json.loads((found[1] / "progress.json").read_text(encoding="utf-8"))
+    entropies = []
+    with monkeypatch.context() as patch:
+
+        def note(progress: Progress) -> None:
+            on_rollout_start(progress)
+            entropies.append(progress.model.ent_coef)  # type: ignore[attr-defined]
+
+        patch.setattr(Progress, "_on_rollout_start", note)
+        trained = train(Run(run.folder), BANDIT, replace(TINY, total_steps=640), 0)
+    assert trained.steps == 640
+    assert trained.curve[: len(kept["curve"])] == [tuple(point) for point in kept["curve"]]
+    assert trained.seconds > kept["seconds"]
+    assert 0.0 < entropies[-1] < TINY.entropy / 2
+
+
+def test_the_command_trains_and_compares(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    arguments = ["--env", "bandit", "--total-steps", "1", "--evaluation-trials", "30", "--run", str(folder)]
+    monkeypatch.setattr(sys, "argv", ["rl2", *arguments])
+    run_command(rl2.main, rl2.Config)
+    shown = capsys.readouterr().out
+    for name in ("rl2", *baselines(BANDIT)):
+        assert f"\n| {name} | " in shown
+    table = shown[shown.index("| policy") : shown.rindex("|")]
+    monkeypatch.setattr(sys, "argv", ["rl2", "--resume", str(folder)])
+    run_command(rl2.main, rl2.Config)
+    assert table in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--total-steps", "0"], "--total-steps 0"),
+        (["--seed", "-1"], "--seed -1"),
+        (["--evaluation-trials", "1"], "--evaluation-trials 1"),
+        (["--env", "tabular", "--arms", "5"], "arms=5"),
+        (["--resume", "nowhere"], "nowhere"),
+    ],
+)
+def test_bad_arguments_end_in_a_line(
+    arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _ = stop_of("rl2", arguments, monkeypatch, capsys)
+    assert str(code).startswith("error: ")
+    assert message in str(code)
+
+
+@pytest.mark.slow
+def test_short_bandits_are_played_almost_as_well_as_can_be(tmp_path: Path) -> None:
+    trained = train(new_run(tmp_path / "run"), BANDIT, recipe_for(BANDIT), 0)
+    assert play(trained.policy, BANDIT, 2000).total.mean() > 6.4
+
+
+# -- tables ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tiny_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    tables = {
+        "bandits": replace(TABLES["bandits"], trained=(Setting("bandit", 10, 5), Setting("bandit", 12, 5))),
+        "tabular": replace(TABLES["tabular"], trained=(Setting("tabular", 2),), untrained=(Setting("tabular", 3),)),
+    }
+    monkeypatch.setattr(compare_trials, "TABLES", tables)
+    monkeypatch.setattr("agents.comparison.trial_jobs.recipe_for", lambda setting: TINY)
+
+
+@pytest.mark.usefixtures("tiny_tables")
+@pytest.mark.parametrize("table", TABLES)
+def test_the_quick_comparison_makes_every_row_and_makes_it_once(
+    table: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = compare_trials.Config(table, run=tmp_path / "run", results=tmp_path / "results", quick=True)
+    compare_trials.main(config)
+    path = tmp_path / "results" / f"{table}.json"
+    rows = {(row["learner"], row["step"]): row for row in read_rows(path)}
+    settings = [*compare_trials.TABLES[table].trained, *compare_trials.TABLES[table].untrained]
+    trained = {("rl2", setting.episodes) for setting in compare_trials.TABLES[table].trained}
+    assert rows.keys() == trained | {(name, setting.episodes) for setting in settings for name in baselines(setting)}
+    for (learner, _), row in rows.items():
+        assert tuple(row) == FIELDS
+        assert (row["metric"], row["shots"], row["tasks"]) == ("return", None, compare_trials.QUICK_TRIALS)
+        assert row["family"] == ("bandit-5" if table == "bandits" else "tabular")
+        assert row["seeds"] == (2 if learner in ("rl2", "random", "thompson", "epsilon_greedy", "psrl") else 1)
+        assert (row["parameters"] > 0) == (row["meta_training_tasks"] > 0) == (learner == "rl2")
+        assert (
+            row["command"] == f"python -m agents.compare_trials --table {table} --seeds 2 --total-steps 1 --trials 20"
+        )
+    before = path.read_text(encoding="utf-8")
+    capsys.readouterr()
+    compare_trials.main(config)
+    assert "(0 of " in " ".join(capsys.readouterr().out.split())
+    assert path.read_text(encoding="utf-8") == before
+
+
+def test_the_tables_are_those_of_the_literature() -> None:
+    bandits = jobs_of(compare_trials.Config("bandits"))
+    assert {(job.setting.episodes, job.setting.arms) for job in bandits} == {
+        (pulls, arms) for pulls in (10, 100) for arms in (5, 10, 50)
+    }
+    assert {job.learner for job in bandits} == {"rl2", "gittins", "ucb1", "thompson", "epsilon_greedy", "random"}
+    tabular = jobs_of(compare_trials.Config("tabular"))
+    assert {job.learner for job in tabular} == {"rl2", "psrl", "beb", "greedy", "myopic", "random", "oracle"}
+    assert {job.setting.episodes for job in tabular if job.learner == "rl2"} == {10}
+    assert {job.setting.episodes for job in tabular} == {10, 25, 50}
+    assert len({job.folder for job in (*bandits, *tabular)}) == len(bandits) + len(tabular)
+
+
+def test_rows_hold_the_seeds_that_are_there(tmp_path: Path, tiny_tables: None) -> None:
+    config = compare_trials.Config("tabular", seeds=3, total_steps=1, trials=5, run=tmp_path)
+    compare_trials.main(config)
+    compare_trials.main(replace(config, seeds=1))
+    rows: list[Row] = read_rows(tmp_path / "tabular.json")
+    assert {row["seeds"] for row in rows if row["learner"] in ("rl2", "psrl")} == {3}
+    assert all("--seeds" not in row["command"] for row in rows), "three are the usual number"
+    job = next(job for job in jobs_of(config) if job.learner == "psrl")
+    values = np.array([other.result.values(2, "return").mean() for other in job.others()])
+    found = row_of(job.others(), "x")
+    assert found["mean"] == pytest.approx(values.mean())
+    assert found["ci95"] == pytest.approx(4.302653 * values.std(ddof=1) / 3**0.5, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["seeds", "total-steps", "trials"])
+def test_numbers_of_the_comparison_that_make_no_sense(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _ = stop_of("compare_trials", [f"--{name}", "0"], monkeypatch, capsys)
+    assert f"--{name} 0: must be at least" in str(code)

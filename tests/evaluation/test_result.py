@@ -1,0 +1,94 @@
+"""What an evaluation found, as a line, as a table for notebooks, and as JSON that every reader reads."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gym_reml.evaluation import Result
+from gym_reml.evaluation.results import table
+from gym_reml.evaluation.trials import TrialReturns
+
+
+def result_of(tasks: int = 600, shots: Any = 5, **metrics: Any) -> Result:
+    steps = (0, 1, 5, 10)
+    values = metrics or {"loss": np.ones((len(steps), tasks))}
+    return Result("reml", "sinusoid", shots, 0, steps, values, np.zeros((len(steps), tasks), dtype=np.bool_))
+
+
+def test_a_result_is_one_line() -> None:
+    assert repr(result_of()) == "Result('reml', sinusoid, 5 shots, 600 tasks, steps 0 1 5 10)"
+    assert "sinusoid, 3 to 10 shots, 600 tasks" in repr(result_of(shots=(3, 10)))
+    assert repr([result_of(shots=1)]) == "[Result('reml', sinusoid, 1 shot, 600 tasks, steps 0 1 5 10)]"
+
+
+def test_returns_of_trials_are_one_line() -> None:
+    episodes = np.arange(2000.0).reshape(200, 10)
+    told = repr(TrialReturns(episodes.sum(axis=1), episodes))
+    assert told == "TrialReturns(200 trials of 10 episodes, mean return 9995.000)"
+
+
+@pytest.mark.parametrize("metric", ["mse", "accuracy", "return", None])
+def test_notebooks_show_the_table_of_the_familys_metric(metric: str | None) -> None:
+    values: dict[str, Any] = {"loss": np.full((4, 3), 0.5)} | ({metric: np.full((4, 3), 0.25)} if metric else {})
+    result = result_of(3, **values)
+    first, empty, *lines = result._repr_markdown_().splitlines()
+    shown = metric or "loss"
+    assert first == f"sinusoid, 5 shots, 3 tasks: {shown} on the query set, mean ± 95 % interval over tasks (median)"
+    assert (empty, "\n".join(lines)) == ("", table([result], shown))
+
+
+def test_values_that_are_not_finite_survive_json_that_every_reader_reads(tmp_path: Path) -> None:
+    values = np.array([[1.0, np.nan], [np.inf, -np.inf], [0.1, 1e308], [2.0, 3.0]])
+    result_of(2, loss=values).save(tmp_path / "a.json")
+
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is no JSON")
+
+    json.loads((tmp_path / "a.json").read_text(encoding="utf-8"), parse_constant=refuse)
+    np.testing.assert_array_equal(Result.load(tmp_path / "a.json").metrics["loss"], values)
+
+
+def test_results_of_earlier_versions_are_read(tmp_path: Path) -> None:
+    result_of(2).save(tmp_path / "a.json")
+    text = (tmp_path / "a.json").read_text(encoding="utf-8").replace("[[1.0, 1.0]", "[[NaN, -Infinity]", 1)
+    (tmp_path / "a.json").write_text(text, encoding="utf-8")
+    np.testing.assert_array_equal(Result.load(tmp_path / "a.json").metrics["loss"][0], [np.nan, -np.inf])
+
+
+def test_numbers_of_numpy_are_saved_like_others(tmp_path: Path) -> None:
+    result = replace(result_of(2, shots=np.int64(5)), seed=np.int64(3), notes={"scale": np.ones(2, np.float32)})
+    result.save(tmp_path / "a.json")
+    loaded = Result.load(tmp_path / "a.json")
+    assert (loaded.shots, loaded.seed, loaded.notes) == (5, 3, {"scale": [1.0, 1.0]})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: [],
+        lambda content: None,
+        lambda content: {},
+        lambda content: content | {"more": 1},
+        lambda content: content | {"steps": 5},
+        lambda content: content | {"steps": [0, 1]},
+        lambda content: content | {"metrics": {"loss": [[1.0]] * 4}},
+        lambda content: content | {"metrics": {"loss": "x"}},
+        lambda content: content | {"diverged": [[False]]},
+        lambda content: content | {"metrics": [1]},
+    ],
+)
+def test_what_is_no_result_is_told(change: Any, tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    result_of(2).save(path)
+    path.write_text(json.dumps(change(json.loads(path.read_text(encoding="utf-8")))), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"a\.json: damaged result, or none"):
+        Result.load(path)
+    path.write_text("{", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"a\.json: damaged result, or none"):
+        Result.load(path)

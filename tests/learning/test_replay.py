@@ -1,0 +1,119 @@
+"""Episodes lived again: as plain PyTorch lives them, as the process lived them, and their exact meta-gradient."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from gym_reml.learning import Episodes, LearningOptions, replay
+from gym_reml.mdp import Objective, TrainingMDP
+from gym_reml.networks.layer_kinds import LAYER_KINDS
+from gym_reml.pool import LayerPool
+from gym_reml.pool.rates import RATES
+from gym_reml.streams import many_streams
+from tests.support.replays import (
+    FAMILY,
+    LAYER,
+    PLAN,
+    SLOTS,
+    STEPS,
+    Recording,
+    assert_meta_gradient,
+    episodes,
+    live,
+    small_pool,
+    uses,
+)
+
+KINDS = pytest.mark.parametrize("kind", LAYER_KINDS)
+GRANULARITIES = pytest.mark.parametrize("granularity", [None, *RATES])
+
+
+def test_every_kind_has_its_reference() -> None:
+    assert LAYER.keys() == LAYER_KINDS.keys()
+
+
+# -- replay --------------------------------------------------------------------------------------------------------
+
+
+@KINDS
+@GRANULARITIES
+@pytest.mark.parametrize("initial_layers", [(), (2,)])
+def test_replay_lives_episodes_as_plain_pytorch_does(
+    kind: str, granularity: str | None, initial_layers: tuple[int, ...]
+) -> None:
+    pool = small_pool(kind, granularity)
+    for moments in (1, STEPS):
+        whole = episodes(initial_layers=initial_layers, moments=moments)
+        losses, weights, contents = replay(pool, FAMILY, whole)
+        for row in range(len(whole)):
+            expected, fast = live(pool, FAMILY, whole, row)
+            torch.testing.assert_close(losses[:, row], expected)
+            assert [int(layer) for layer in contents[:, row] if layer] == uses(whole, row)
+            for slot in range(len(uses(whole, row))):
+                matrix = weights.matrices[slot + 1]
+                assert matrix is not None
+                torch.testing.assert_close(matrix[row], fast["layers", slot])
+
+
+@KINDS
+@pytest.mark.parametrize("adapt_stem", [True, False])
+def test_replay_is_what_the_process_lived(kind: str, adapt_stem: bool) -> None:
+    pool = LayerPool.random(in_features=1, out_features=1, width=6, layers=3, kind=kind, adapt_stem=adapt_stem)
+    rated = pool.with_rates("weight", 0.02)
+    kept = Recording(rated, FAMILY, "maml", LearningOptions(batch_size=5))
+    mdp = TrainingMDP(5, FAMILY, rated, Objective(horizon=STEPS), slots=SLOTS, learner=kept)
+    mdp.seed(range(5), many_streams(0, 5, "train"))
+    mdp.reset()
+    rng = np.random.default_rng(0)
+    lived = [mdp.step(layers.numpy(), rng.uniform(-1, 1, 5).astype(np.float32)).info["query_loss"] for layers in PLAN]
+    (whole,) = kept.seen[:1]
+    losses = replay(rated, FAMILY, whole)[0]
+    np.testing.assert_allclose(sorted(losses[-1].tolist()), sorted(lived[-1]), rtol=1e-3)
+    np.testing.assert_allclose(losses.mean(dim=1), np.mean(lived, axis=1), rtol=1e-3)
+
+
+@KINDS
+@GRANULARITIES
+def test_meta_gradient_by_finite_differences(kind: str, granularity: str | None) -> None:
+    assert_meta_gradient(small_pool(kind, granularity), episodes(step_size=0.02))
+
+
+# -- episodes ------------------------------------------------------------------------------------------------------
+
+
+@KINDS
+def test_losses_nobody_wants_are_not_computed(kind: str) -> None:
+    pool, whole = small_pool(kind), episodes()
+    everything, last = (replay(pool, FAMILY, whole, judged=judged)[0] for judged in (None, (False, False, True)))
+    assert torch.equal(last[-1], everything[-1])
+    assert not last[:-1].any()
+
+
+def test_slot_contents() -> None:
+    contents, depth = episodes(initial_layers=(3,), slots=3).slot_contents()
+    assert contents.T.tolist() == [[3, 1, 2], [3, 2, 3], [3, 0, 0], [3, 3, 3], [3, 1, 2]]
+    assert depth.T.tolist() == [[1, 2, 2, 3], [1, 2, 3, 3], [1, 1, 1, 1], [1, 2, 3, 3], [1, 2, 3, 3]]
+    contents, depth = episodes(slots=2).slot_contents()
+    assert contents.T.tolist() == [[1, 2], [2, 3], [0, 0], [3, 3], [1, 2]]
+    assert depth[-1].tolist() == [2, 2, 0, 2, 2]
+
+
+@pytest.mark.parametrize("moments", [1, STEPS])
+def test_take_and_concatenate(moments: int) -> None:
+    whole = episodes(initial_layers=(2,), moments=moments)
+    parts = [whole.take(torch.tensor(index)) for index in ([4, 1], [0], [2, 3])]
+    assert [len(part) for part in parts] == [2, 1, 2]
+    together = Episodes.concatenate(parts)
+    back = together.take(torch.tensor([2, 1, 3, 4, 0]))
+    assert (back.initial_layers, back.slots) == ((2,), SLOTS)
+    assert torch.equal(back.layers, whole.layers)
+    assert torch.equal(back.step_sizes, whole.step_sizes)
+    for left, right in ((back.support, whole.support), (back.query, whole.query)):
+        assert len(left) == len(right) == moments
+        for one, other in zip(left, right, strict=True):
+            assert torch.equal(one.inputs, other.inputs)
+            assert torch.equal(one.targets, other.targets)
+            assert all(torch.equal(one.extras[name], tensor) for name, tensor in other.extras.items())
+    assert torch.equal(parts[1].query[0].inputs[0], whole.query[0].inputs[0])
