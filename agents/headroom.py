@@ -21,7 +21,7 @@ from stable_baselines3 import DQN, PPO, SAC
 from stable_baselines3.common.policies import ActorCriticPolicy
 
 from gym_reml.envs.net_build import NetBuildEnv
-from gym_reml.evaluation import Learner, Result, evaluate
+from gym_reml.evaluation import MetaLearner, Result, evaluate
 from gym_reml.evaluation.controls import STEP_GRID, best_composition, oracle, random_layer
 from gym_reml.evaluation.plans import plan_learner
 from gym_reml.evaluation.results import half_width
@@ -105,7 +105,7 @@ def main(config: Config) -> None:
     torch.set_num_threads(1)
     env = NetBuildEnv()
     protocol: dict[str, Any] = {"steps": STEPS, "tasks": config.tasks}
-    plain = Learner("agent", RandomAgent(env.action_encoding, config.seed), env.pool, {"action": "box"})
+    plain = MetaLearner("agent", RandomAgent(env.action_encoding, config.seed), env.pool, {"action": "box"})
     rows: dict[str, dict[str, float]] = {}
 
     def note(name: str, result: Result, seconds: float = 0.0) -> None:
@@ -126,7 +126,7 @@ def main(config: Config) -> None:
         start = time.perf_counter()
         agent = train(env_id, config.seed)
         seconds = time.perf_counter() - start
-        learner = Learner.from_sb3(agent, name=name)
+        learner = MetaLearner.from_sb3(agent, name=name)
         note(name, evaluate(learner, "sinusoid", **protocol), seconds)
         rows[name]["share of the gap"] = (rows[name]["return"] - low) / (high - low)
         show(f"{'':28s} {rows[name]['share of the gap']:.0%} of the gap")

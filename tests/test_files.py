@@ -22,7 +22,7 @@ from agents.pages.report import plot_curves, write_report
 from agents.runs.run import Run
 from gym_reml import files
 from gym_reml.envs.training.setup import make_setup
-from gym_reml.evaluation import Learner, Result, evaluate
+from gym_reml.evaluation import MetaLearner, Result, evaluate
 from gym_reml.evaluation.plans import plan_learner
 from gym_reml.files import file_name, load_safely, save_atomically, write_file, write_folder, write_text
 from gym_reml.pool import LayerPool
@@ -302,8 +302,8 @@ class Something:
     number: int = 3
 
 
-def learner_of(seed: int = 0) -> Learner:
-    return Learner.from_sb3(PPO("MlpPolicy", make_vec_env(n_envs=1, horizon=2), seed=seed), name=f"a/b:{seed}")
+def learner_of(seed: int = 0) -> MetaLearner:
+    return MetaLearner.from_sb3(PPO("MlpPolicy", make_vec_env(n_envs=1, horizon=2), seed=seed), name=f"a/b:{seed}")
 
 
 def result_of(seed: int = 0) -> Result:
@@ -336,7 +336,7 @@ def write_results(folder: Path) -> None:
 def write_learner(folder: Path) -> None:
     for seed in (0, 1):
         learner_of(seed).save(folder / "learner")
-    assert Learner.load(folder / "learner").name == "a/b:1"
+    assert MetaLearner.load(folder / "learner").name == "a/b:1"
 
 
 def write_result(folder: Path) -> None:

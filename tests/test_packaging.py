@@ -91,7 +91,7 @@ def test_a_wheel_gives_every_command_outside_a_checkout(tmp_path: Path) -> None:
     assert "episode.gif" in command("animate", "run/learner", "--episodes", "1")
     # Jobs travel to processes of their own.
     assert "| maml_1 |" in command("compare", "--quick", "--workers", "2", "--shots", "5", "--learners", "maml_1")
-    load = "import sys; from gym_reml.evaluation import Learner; print(Learner.load('run/learner').name); "
+    load = "import sys; from gym_reml.evaluation import MetaLearner; print(MetaLearner.load('run/learner').name); "
     load += "print([name for name in sys.modules if name.startswith('agents')])"
     done = run(sys.executable, "-c", load, cwd=here, PYTHONPATH=str(site))
     assert done.stdout.split() == ["reml", "[]"], done.stderr

@@ -15,7 +15,7 @@ from agents.reml.training import Reml
 from agents.rivals import maml, meta_sgd
 from agents.runs.run import Run
 from gym_reml.envs.net_build import NetBuildEnv
-from gym_reml.evaluation import Learner, controls, evaluate
+from gym_reml.evaluation import MetaLearner, controls, evaluate
 from gym_reml.evaluation.controls import STEP_GRID, random_layer
 from gym_reml.evaluation.plans import plan_learner
 from gym_reml.tasks import make_family
@@ -24,7 +24,7 @@ from tests.support.omniglot_archive import REAL_DATA
 pytestmark = pytest.mark.slow
 
 
-def meta_train(config: Config, folder: Path) -> Learner:
+def meta_train(config: Config, folder: Path) -> MetaLearner:
     return Reml(Run.create(folder, config, "x"), problem_of(config), config.algorithm).train()
 
 
@@ -50,7 +50,7 @@ def test_omniglot_characters_never_seen(tmp_path: Path) -> None:
     assert accuracy.mean - accuracy.ci95 > 0.80
 
 
-def after_one_step(learner: Learner) -> dict[int, float]:
+def after_one_step(learner: MetaLearner) -> dict[int, float]:
     """Mean squared error by shots, as MAML's and Meta-SGD's tables show it."""
     return {shots: evaluate(learner, "sinusoid", shots, (1,), 600).summary(1).mean for shots in (5, 10, 20)}
 
@@ -84,7 +84,7 @@ def test_plain_agents_close_two_thirds_of_the_gap(name: str) -> None:
     )
     best = returns(controls.oracle(plan_learner("x", env.pool, arguments, (), 0.0), "sinusoid", **protocol)).mean()
     env_id, train = AGENTS[name]
-    learner = Learner(name, train(env_id, 0), env.pool, {"action": name.split("-")[1]})
+    learner = MetaLearner(name, train(env_id, 0), env.pool, {"action": name.split("-")[1]})
     reached = returns(evaluate(learner, "sinusoid", **protocol)).mean()
     assert np.isfinite([blind, best, reached]).all()
     assert reached - blind > 2 / 3 * (best - blind)

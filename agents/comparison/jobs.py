@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gym_reml.evaluation import Ensemble, Learner, Result, controls, evaluate
+from gym_reml.evaluation import Ensemble, MetaLearner, Result, controls, evaluate
 from gym_reml.files import file_name
 from gym_reml.tasks.base import TaskFamily
 from gym_reml.tasks.policies.base import PolicyFamily
@@ -119,11 +119,11 @@ def _run(job: Job) -> float:
     return seconds
 
 
-def _evaluate(job: Job, learner: Learner | Ensemble, family: TaskFamily) -> list[Result]:
+def _evaluate(job: Job, learner: MetaLearner | Ensemble, family: TaskFamily) -> list[Result]:
     protocol: dict[str, Any] = {"steps": BENCHMARKS[job.benchmark].steps, "tasks": job.evaluation_tasks}
     own = evaluate(learner, family, **protocol)
     results = [replace(own, learner=job.learner)]
-    if job.learner in CONTROLLED and job.benchmark == "sinusoid" and isinstance(learner, Learner):
+    if job.learner in CONTROLLED and job.benchmark == "sinusoid" and isinstance(learner, MetaLearner):
         few = min(FEW_TUNING_TASKS, job.evaluation_tasks)
         results += [
             controls.random_layer(learner, family, **protocol),
@@ -132,14 +132,14 @@ def _evaluate(job: Job, learner: Learner | Ensemble, family: TaskFamily) -> list
             controls.zeroed_observation(learner, family, **protocol),
             controls.best_composition(learner, family, tuning_tasks=few, **protocol),
         ]
-    elif job.learner in CONTROLLED and isinstance(learner, Learner) and isinstance(family, PolicyFamily):
+    elif job.learner in CONTROLLED and isinstance(learner, MetaLearner) and isinstance(family, PolicyFamily):
         results += [evaluate(rival, family, **protocol) for rival in _other_steps(job, learner, family)]
-    elif job.learner in CONTROLLED and isinstance(learner, Learner):
+    elif job.learner in CONTROLLED and isinstance(learner, MetaLearner):
         results += [controls.random_layer(learner, family, **protocol)]
     return results
 
 
-def _other_steps(job: Job, learner: Learner, family: PolicyFamily) -> list[Learner]:
+def _other_steps(job: Job, learner: MetaLearner, family: PolicyFamily) -> list[MetaLearner]:
     """Who else could choose the steps on the learner's pool."""
     known = family.replace(shots=BENCHMARKS[job.benchmark].train(job.shots).shots)
     return [

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from gym_reml.evaluation import Ensemble, Learner
+from gym_reml.evaluation import Ensemble, MetaLearner
 
 from ..problems.problem import Problem, own_shape, usual_shape
 from ..problems.recipes import multipliers, policy_layers, still_pool
@@ -14,36 +14,36 @@ from ..reml.training import Reml
 from ..rivals import bouncegrad, fomaml, maml, maml_plus_plus, maml_rl, meta_sgd, pretrained, reptile, router, scratch
 from ..runs.run import Run
 
-Train = Callable[[Problem, Path], "Learner | Ensemble"]
+Train = Callable[[Problem, Path], "MetaLearner | Ensemble"]
 """From a problem and a folder for whatever the training writes to a meta-learner."""
 
 
 def _maml(steps: int, own: bool) -> Train:
-    def train(problem: Problem, folder: Path) -> Learner:
+    def train(problem: Problem, folder: Path) -> MetaLearner:
         shape = own_shape(problem.recipe) if own else usual_shape(problem)
         return maml.train(problem, steps, shape)
 
     return train
 
 
-def _matched(problem: Problem, folder: Path) -> Learner:
+def _matched(problem: Problem, folder: Path) -> MetaLearner:
     return maml.train(problem, 5, maml.matched_shape(problem), "maml_matched")
 
 
-def _maml_plus_plus(problem: Problem, folder: Path) -> Learner | Ensemble:
+def _maml_plus_plus(problem: Problem, folder: Path) -> MetaLearner | Ensemble:
     return maml_plus_plus.with_better_statistics(maml_plus_plus.train(problem), problem)
 
 
-def _reml(problem: Problem, folder: Path) -> Learner:
+def _reml(problem: Problem, folder: Path) -> MetaLearner:
     return Reml(_run(problem, folder), problem).train()
 
 
-def _multipliers(problem: Problem, folder: Path) -> Learner:
+def _multipliers(problem: Problem, folder: Path) -> MetaLearner:
     problem = replace(problem, recipe=multipliers(problem.recipe).scaled(problem.tasks))
     return Reml(_run(problem, folder), problem, name="reml_multipliers").train()
 
 
-def _random_pool(problem: Problem, folder: Path) -> Learner:
+def _random_pool(problem: Problem, folder: Path) -> MetaLearner:
     frozen = replace(problem.recipe, bootstrap="none", routing_share=1.0, settled_share=0.0)
     problem = replace(problem, recipe=frozen.scaled(problem.tasks))
     return Reml(_run(problem, folder), problem, name="reml/random_pool").train()
@@ -53,18 +53,18 @@ def _maml_rl(surrogate: str, outer: str, name: str) -> Train:
     return lambda problem, folder: maml_rl.train(problem, surrogate, outer, name)
 
 
-def _maml_rl_pool(problem: Problem, folder: Path) -> Learner:
+def _maml_rl_pool(problem: Problem, folder: Path) -> MetaLearner:
     problem = replace(problem, recipe=still_pool(problem.recipe).scaled(problem.tasks))
     return Reml(_run(problem, folder), problem, name="reml/maml_rl_pool").train()
 
 
-def _pretrained_pool(problem: Problem, folder: Path) -> Learner:
+def _pretrained_pool(problem: Problem, folder: Path) -> MetaLearner:
     recipe = replace(still_pool(problem.recipe), bootstrap="pretraining")
     problem = replace(problem, recipe=recipe.scaled(problem.tasks))
     return Reml(_run(problem, folder), problem, name="reml/pretrained_pool").train()
 
 
-def _policy_layers(problem: Problem, folder: Path) -> Learner:
+def _policy_layers(problem: Problem, folder: Path) -> MetaLearner:
     problem = replace(problem, recipe=policy_layers(problem.recipe).scaled(problem.tasks))
     return Reml(_run(problem, folder), problem, name="reml/layers").train()
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gym_reml.envs.training.setup import Setup, make_setup
-from gym_reml.evaluation import Learner
+from gym_reml.evaluation import MetaLearner
 from gym_reml.streams import row_streams
 from gym_reml.tasks.policies.base import PolicyFamily
 
@@ -26,7 +26,7 @@ BEST_WITHOUT_KNOWLEDGE = 38.0
 class Rule:
     """A policy that appends nothing and steps as far as a function of the observation and the moment says."""
 
-    def __init__(self, learner: Learner, family: PolicyFamily) -> None:
+    def __init__(self, learner: MetaLearner, family: PolicyFamily) -> None:
         """For the learner's pool and arguments."""
         self.setup = setup_of(learner, family, 1)
 
@@ -46,7 +46,7 @@ class Rule:
 class HandRule(Rule):
     """rate = .5 x (-return / 38): the first rate where nothing is known, and less in proportion to what is missing."""
 
-    def __init__(self, learner: Learner, family: PolicyFamily) -> None:
+    def __init__(self, learner: MetaLearner, family: PolicyFamily) -> None:
         super().__init__(learner, family)
         self.scale = family.return_scale
         self.rates = next(rate for name, rate in learner.pool.rates.items() if name == "head").tolist()
@@ -63,7 +63,7 @@ class HandRule(Rule):
 class Regression(Rule):
     """The step that was best for the next return on training tasks, by ridge regression on what agents see."""
 
-    def __init__(self, learner: Learner, family: PolicyFamily, seed: int, tasks: int = REGRESSION_TASKS) -> None:
+    def __init__(self, learner: MetaLearner, family: PolicyFamily, seed: int, tasks: int = REGRESSION_TASKS) -> None:
         super().__init__(learner, family)
         moments = [self._best_steps(learner, family, moment, seed, tasks) for moment in range(horizon_of(learner))]
         seen = np.concatenate(
@@ -90,7 +90,7 @@ class Regression(Rule):
         return np.concatenate([shown, missing, first], axis=1).astype(np.float64)
 
     def _best_steps(
-        self, learner: Learner, family: PolicyFamily, moment: int, seed: int, tasks: int
+        self, learner: MetaLearner, family: PolicyFamily, moment: int, seed: int, tasks: int
     ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         """Observations of training tasks after so many neutral steps (tasks, size), and the best next ones (tasks,)."""
         returns, observations = [], None
@@ -109,16 +109,16 @@ class Regression(Rule):
         return observations, np.array(GRID)[np.argmax(returns, axis=0)]
 
 
-def setup_of(learner: Learner, family: PolicyFamily, count: int) -> Setup:
+def setup_of(learner: MetaLearner, family: PolicyFamily, count: int) -> Setup:
     """The learner's process, of so many rows."""
     return make_setup(count, family=family, pool=learner.pool, **(learner.arguments | {"action": "box"}))
 
 
-def horizon_of(learner: Learner) -> int:
+def horizon_of(learner: MetaLearner) -> int:
     """How many steps the learner was trained for."""
     return int(learner.arguments["horizon"])
 
 
-def rule_learner(name: str, learner: Learner, rule: Rule) -> Learner:
+def rule_learner(name: str, learner: MetaLearner, rule: Rule) -> MetaLearner:
     """The same pool under a rule."""
-    return Learner(name, rule, learner.pool, learner.arguments | {"action": "box"})
+    return MetaLearner(name, rule, learner.pool, learner.arguments | {"action": "box"})

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 from rich import print as show
 
-from gym_reml.evaluation import Learner, Result, controls, evaluate, rollout
+from gym_reml.evaluation import MetaLearner, Result, controls, evaluate, rollout
 from gym_reml.evaluation.protocol import at_most
 from gym_reml.evaluation.results import half_width, table
 from gym_reml.files import file_name, write_file, write_text
@@ -32,7 +32,9 @@ MARKERS = "osDv^PX*"
 matplotlib.use("Agg")
 
 
-def compare_with_controls(learner: Learner, family: TaskFamily, tasks: int, seed: int, *, full: bool) -> list[Result]:
+def compare_with_controls(
+    learner: MetaLearner, family: TaskFamily, tasks: int, seed: int, *, full: bool
+) -> list[Result]:
     """The learner, from scratch, and the controls on the same tasks; `full` adds those that try every composition.
 
     They are not added for policies, whose every try is another set of trajectories. A family that holds fewer tasks is
@@ -90,7 +92,7 @@ def plot_curves(results: Sequence[Result], metric: str, path: Path, title: str) 
     write_file(path, partial(figure.savefig, format="png", dpi=130))
 
 
-def plot_examples(learner: Learner, family: TaskFamily, path: Path, *, seed: int, tasks: int = 4) -> None:
+def plot_examples(learner: MetaLearner, family: TaskFamily, path: Path, *, seed: int, tasks: int = 4) -> None:
     """A few held-out tasks: fits of functions as they adapt, or query images and what the network says of them."""
     seeds = [seed + row for row in range(tasks)]
     moments = rollout(learner, family.replace(split="test"), seeds, 5)

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from gym_reml.evaluation import Learner, rollout
+from gym_reml.evaluation import MetaLearner, rollout
 from gym_reml.tasks.base import TaskFamily, Tasks
 from gym_reml.tasks.images.omniglot import Omniglot
 from gym_reml.tasks.mixture import Mixture
@@ -74,7 +74,7 @@ class Choices:
         return np.exp(np.log(self.sizes).mean(axis=0))
 
 
-def choices_of(learner: Learner, family: TaskFamily, *, seed: int, tasks: int | None = None) -> Choices:
+def choices_of(learner: MetaLearner, family: TaskFamily, *, seed: int, tasks: int | None = None) -> Choices:
     """Lets the learner act on held-out tasks, for one horizon.
 
     Args:
@@ -95,7 +95,7 @@ def choices_of(learner: Learner, family: TaskFamily, *, seed: int, tasks: int | 
 
 
 def plot_routing(
-    learner: Learner, family: TaskFamily, path: Path, *, seed: int, title: str, tasks: int | None = None
+    learner: MetaLearner, family: TaskFamily, path: Path, *, seed: int, title: str, tasks: int | None = None
 ) -> None:
     """Draws which layers and which step sizes the learner chooses for which of a family's held-out tasks.
 

@@ -14,7 +14,7 @@ from gym_reml.mdp import Objective, TrainingMDP
 from gym_reml.meta_training import Clusters, find_clusters, greedy_competition, meta_train
 from gym_reml.meta_training.clusters import copy_layer
 from gym_reml.meta_training.competition import HIDDEN_SCALE
-from gym_reml.meta_training.outer_loop import falling
+from gym_reml.meta_training.outer_loop import cosine_schedule
 from gym_reml.networks.torch_state import own_state
 from gym_reml.pool import LayerPool
 from gym_reml.streams import many_streams
@@ -143,7 +143,7 @@ def _specialise(problem: Problem, progress: Log) -> Specialists:
         learner(recipe.bootstrap_learning_rate),
         lambda seen: np.full(len(seen), first),
         iterations=recipe.bootstrap_iterations - clustered,
-        schedule=lambda learner, done: learner.scale_rates(falling(done * stop)),
+        schedule=lambda learner, done: learner.scale_rates(cosine_schedule(done * stop)),
         progress=progress,
     )
     specialists = range(first, pool.layers + 1)
@@ -154,7 +154,7 @@ def _specialise(problem: Problem, progress: Log) -> Specialists:
         learner(recipe.clustered_learning_rate or recipe.bootstrap_learning_rate),
         lambda seen: clusters.assign(seen) + first,
         iterations=clustered,
-        schedule=lambda learner, done: learner.scale_rates(falling(resume + done * (1.0 - resume))),
+        schedule=lambda learner, done: learner.scale_rates(cosine_schedule(resume + done * (1.0 - resume))),
         progress=progress,
     )
     return pool, clusters

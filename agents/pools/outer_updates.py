@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from gym_reml.learning import Episodes, replay
-from gym_reml.learning.replay import differentiable, finite_rows, total_norm
-from gym_reml.meta_training.outer_loop import falling
+from gym_reml.learning.replay import finite_rows, requires_grad, total_norm
+from gym_reml.meta_training.outer_loop import cosine_schedule
 from gym_reml.pool import LayerPool
 from gym_reml.tasks.base import Batch, TaskFamily
 from gym_reml.tasks.policies.base import PolicyFamily
@@ -124,8 +124,8 @@ class Ascent(_Outer):
         """Steps of Adam on the same trajectories, its rate falling along a cosine over the training."""
         old: Tensor | None = None
         for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate * falling(done)
-        with differentiable(self.leaves):
+            group["lr"] = self.learning_rate * cosine_schedule(done)
+        with requires_grad(self.leaves):
             for _ in range(self.epochs):
                 found = self.gradient(episodes, old)
                 if found is None:
@@ -162,12 +162,12 @@ class TrustRegion(_Outer):
 
     def __call__(self, episodes: Episodes, done: float) -> None:
         """One step of conjugate gradients and a line search."""
-        with differentiable(self.leaves):
+        with requires_grad(self.leaves):
             found = self.gradient(episodes)
             if found is None:
                 return
             episodes, old, gradients = found
-            gradient = flat(gradients)
+            gradient = flatten(gradients)
             curvature = self.curvature(episodes.take(torch.arange(0, len(episodes), CURVATURE_EVERY)))
             direction = conjugate_gradients(curvature, -gradient, CONJUGATE_STEPS)
             length = float((direction * curvature(direction)).sum())
@@ -190,8 +190,8 @@ class TrustRegion(_Outer):
         (slope,) = torch.autograd.grad(self._divergence(unmoved, old, batch), unmoved, create_graph=True)
 
         def product(vector: Tensor) -> Tensor:
-            (felt,) = torch.autograd.grad(slope, unmoved, self._push(episodes, vector), retain_graph=True)
-            return flat(torch.autograd.grad(outputs, leaves, felt, retain_graph=True)) + DAMPING * vector
+            (cotangent,) = torch.autograd.grad(slope, unmoved, self._push(episodes, vector), retain_graph=True)
+            return flatten(torch.autograd.grad(outputs, leaves, cotangent, retain_graph=True)) + DAMPING * vector
 
         return product
 
@@ -216,13 +216,13 @@ class TrustRegion(_Outer):
         start = [leaf.clone() for leaf in self.leaves]
         before = float(self._loss(old, old, batch))
         for attempt in range(BACKTRACKS):
-            move(self.leaves, start, step * SHRINK**attempt)
+            step_leaves(self.leaves, start, step * SHRINK**attempt)
             with torch.no_grad():
                 outputs = adapted_outputs(self.pool, self.family, episodes)
             loss, moved = float(self._loss(outputs, old, batch)), float(self._divergence(outputs, old, batch))
             if loss < before and moved <= RADIUS:
                 return
-        move(self.leaves, start, torch.zeros_like(step))
+        step_leaves(self.leaves, start, torch.zeros_like(step))
 
     def _now(self, outputs: Tensor, batch: Batch) -> Tensor:
         return outputs
@@ -236,13 +236,13 @@ class TrustRegion(_Outer):
         return (by_point * batch.extras["weight"].flatten(1)).sum(dim=1).mean()
 
 
-def flat(tensors: Sequence[Tensor]) -> Tensor:
+def flatten(tensors: Sequence[Tensor]) -> Tensor:
     """All numbers of these tensors, one after the other."""
     return torch.cat([tensor.reshape(-1) for tensor in tensors])
 
 
 @torch.no_grad()
-def move(leaves: Sequence[Tensor], start: Sequence[Tensor], step: Tensor) -> None:
+def step_leaves(leaves: Sequence[Tensor], start: Sequence[Tensor], step: Tensor) -> None:
     """Writes start + step over the leaves."""
     pieces = step.split([leaf.numel() for leaf in leaves])
     for leaf, origin, piece in zip(leaves, start, pieces, strict=True):

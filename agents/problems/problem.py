@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gym_reml.evaluation import Ensemble, Learner
+from gym_reml.evaluation import Ensemble, MetaLearner
 from gym_reml.evaluation.plans import plan_learner
 from gym_reml.mdp import Objective, TrainingMDP
 from gym_reml.pool import LayerPool
@@ -57,7 +57,7 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Shape:
+class NetworkShape:
     """Networks that are whole from the start: a stem, `depth` layers and a head.
 
     Attributes:
@@ -109,26 +109,26 @@ class Shape:
         limits = {} if step is None else {"min_step": step, "max_step": step}
         return {"action": "box", "depth": self.depth, "horizon": horizon, "initial_layers": self.layers} | limits
 
-    def learner(self, name: str, pool: LayerPool, horizon: int, step: float | None = None) -> Learner:
+    def learner(self, name: str, pool: LayerPool, horizon: int, step: float | None = None) -> MetaLearner:
         """The learner that takes neutral steps throughout (MAML, and what descends from it)."""
         return plan_learner(name, pool, self.arguments(horizon, step), (), 0.0)
 
 
-CLASSIC = Shape(width=40, depth=1, kind="relu")
+CLASSIC = NetworkShape(width=40, depth=1, kind="relu")
 """MAML's network for the sinusoid, 1-40-40-1 (Finn et al. 2017)."""
 
 
-def own_shape(recipe: Recipe) -> Shape:
+def own_shape(recipe: Recipe) -> NetworkShape:
     """Networks as large as those that REML builds."""
-    return Shape(recipe.width, recipe.depth, recipe.layer_kind)
+    return NetworkShape(recipe.width, recipe.depth, recipe.layer_kind)
 
 
-def usual_shape(problem: Problem) -> Shape:
+def usual_shape(problem: Problem) -> NetworkShape:
     """What the literature takes: MAML's network for functions; for images REML's own shape, as wide as theirs."""
     return CLASSIC if problem.functions else own_shape(problem.recipe)
 
 
-def count_parameters(learner: Learner | Ensemble) -> int:
+def count_parameters(learner: MetaLearner | Ensemble) -> int:
     """Numbers that were learned: the pool's, its rates, and those of a policy that is a network."""
     if isinstance(learner, Ensemble):
         return sum(map(count_parameters, learner.members))

@@ -10,7 +10,7 @@ import tyro
 from gymnasium.spaces import flatdim
 
 from gym_reml.envs.training.setup import make_setup
-from gym_reml.evaluation import Learner
+from gym_reml.evaluation import MetaLearner
 from gym_reml.tasks.base import TaskFamily
 
 from ..problems.families import FamilyChoice, FamilyOrNone, check_own, family_of, named_family, parse_arguments
@@ -40,7 +40,7 @@ class LearnerChoice:
                 return config_of(Run(folder))
         return None
 
-    def learner(self) -> Learner:
+    def learner(self) -> MetaLearner:
         """The learner.
 
         Raises:
@@ -50,11 +50,11 @@ class LearnerChoice:
         if not self.run.is_dir():
             raise FileNotFoundError(f"{self.run}: no such folder")
         if not (self.run / "config.json").is_file():
-            return Learner.load(self.run)
+            return MetaLearner.load(self.run)
         Run(self.run)
         if not (self.run / "learner").is_dir():
             raise FileNotFoundError(f"{self.run}: has no learner yet; finish the training by --resume {self.run}")
-        return Learner.load(self.run / "learner")
+        return MetaLearner.load(self.run / "learner")
 
     def chosen_family(self) -> TaskFamily:
         """The family to play.
@@ -77,7 +77,7 @@ class LearnerChoice:
             family = named_family(self.family, arguments)
         return family.replace(shots=family_of(trained).shots if shots is None else shots)
 
-    def learner_and_family(self) -> tuple[Learner, TaskFamily]:
+    def learner_and_family(self) -> tuple[MetaLearner, TaskFamily]:
         """Both, which fit each other.
 
         Raises:

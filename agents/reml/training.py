@@ -18,7 +18,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from gym_reml.evaluation import Learner
+from gym_reml.evaluation import MetaLearner
 from gym_reml.files import load_safely, save_atomically
 from gym_reml.meta_training import Clusters
 from gym_reml.pool import LayerPool
@@ -54,11 +54,11 @@ class Reml:
     algorithm: str = "PPO"
     name: str = "reml"
 
-    def train(self) -> Learner:
+    def train(self) -> MetaLearner:
         """Runs what is left to do of the four phases, and returns the meta-learner."""
         finished = self.run.folder / "learner"
         if (finished / "learner.pt").is_file():
-            return Learner.load(finished)
+            return MetaLearner.load(finished)
         pool_path = self.run.folder / "pool_bootstrapped.pt"
         if not pool_path.is_file():
             with SummaryWriter(str(self.run.folder / "tensorboard" / "bootstrap")) as writer:
@@ -70,7 +70,7 @@ class Reml:
             pool.save(pool_path)
         learner = self._learn(LayerPool.load(pool_path))
         learner.save(finished)
-        return Learner.load(finished)
+        return MetaLearner.load(finished)
 
     @property
     def _clusters_path(self) -> Path:
@@ -78,7 +78,7 @@ class Reml:
 
     # -- phases 2 to 4 -----------------------------------------------------------------------------------------------
 
-    def _learn(self, pool: LayerPool) -> Learner:
+    def _learn(self, pool: LayerPool) -> MetaLearner:
         found = self.run.latest_checkpoint()
         if found is not None:
             pool = LayerPool.load(found[1] / "pool.pt")
@@ -134,7 +134,7 @@ class Reml:
             f"beside the agent the pool took {told.updates:,} updates by {told.used:,} episodes; "
             f"{told.dropped + told.stale:,} were left out"
         )
-        return Learner.from_sb3(agent, env, self.name)
+        return MetaLearner.from_sb3(agent, env, self.name)
 
     def save_checkpoint(self, agent: Any, env: VecNormalize) -> None:
         """Keeps all that the run needs to go on from here."""

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from gym_reml.evaluation import Learner
+from gym_reml.evaluation import MetaLearner
 from gym_reml.learning import Episodes, LearningOptions, PoolLearner, replay
 from gym_reml.mdp import TrainingMDP
-from gym_reml.meta_training.outer_loop import falling
+from gym_reml.meta_training.outer_loop import cosine_schedule
 from gym_reml.networks.torch_state import own_state
 from gym_reml.pool import LayerPool
 from gym_reml.spaces import make_encoding
@@ -109,7 +109,7 @@ class Annealing:
 
 
 @own_state
-def train(problem: Problem) -> Learner:
+def train(problem: Problem) -> MetaLearner:
     """The pool learns by the meta-gradient through structures found with few proposals, from hot to cold."""
     recipe, family = problem.recipe, problem.training_family
     steps, initial = recipe.horizon, recipe.initial_layers
@@ -123,7 +123,7 @@ def train(problem: Problem) -> Learner:
     iterations = max(1, problem.tasks // META_BATCH)
     sizes = torch.ones((steps, META_BATCH), dtype=torch.float32)
     for iteration in tqdm(range(iterations), desc="bouncegrad", unit="update", disable=None):
-        share = falling(iteration / iterations)
+        share = cosine_schedule(iteration / iterations)
         learner.scale_rates(share)
         mdp.reset()
         layers = torch.zeros((steps, META_BATCH), dtype=torch.int64)
@@ -131,7 +131,7 @@ def train(problem: Problem) -> Learner:
         found = policy.search(pool, family, mdp.support, initial, 1.0, TRAINING_PROPOSALS, generator, heat)
         layers[: policy.free] = torch.from_numpy(found)
         learner.update(Episodes([mdp.support], [mdp.query], layers, sizes, initial, recipe.depth))
-    return Learner("bouncegrad", policy, pool, recipe.arguments("box"))
+    return MetaLearner("bouncegrad", policy, pool, recipe.arguments("box"))
 
 
 def main(config: Config) -> None:

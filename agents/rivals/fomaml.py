@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from gym_reml.evaluation import Learner
+from gym_reml.evaluation import MetaLearner
 
 from ..problems.problem import Problem, usual_shape
 from ..runs.command_line import run_command
@@ -20,7 +20,7 @@ class Config(RivalConfig):
     """MAML whose meta-gradient takes the inner gradients as constants."""
 
 
-def train(problem: Problem) -> Learner:
+def train(problem: Problem) -> MetaLearner:
     """As MAML trained for five steps, with first-order meta-gradients (which still teach a learned rate)."""
     shape = usual_shape(problem)
     settings = replace(settings_for(problem, STEPS), rule="fomaml")

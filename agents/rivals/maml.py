@@ -9,12 +9,12 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticPolicy
 
-from gym_reml.evaluation import Learner
+from gym_reml.evaluation import MetaLearner
 from gym_reml.mdp import Objective, TrainingMDP
 from gym_reml.spaces import make_encoding
 
 from ..pools.bootstraps import fresh_pool
-from ..problems.problem import Problem, Shape, own_shape, usual_shape
+from ..problems.problem import NetworkShape, Problem, own_shape, usual_shape
 from ..reml.algorithms import WIDE
 from ..runs.command_line import run_command
 from .meta_gradient import Settings, meta_learn
@@ -35,12 +35,12 @@ class Config(RivalConfig):
     shape: Literal["usual", "own"] = "usual"
     """the literature's network (1-40-40-1 for functions), or one as large as REML's"""
 
-    def learner(self, problem: Problem) -> Learner:
+    def learner(self, problem: Problem) -> MetaLearner:
         """What this command trains."""
         return train(problem, self.steps, usual_shape(problem) if self.shape == "usual" else own_shape(problem.recipe))
 
 
-def train(problem: Problem, steps: int, shape: Shape, name: str | None = None) -> Learner:
+def train(problem: Problem, steps: int, shape: NetworkShape, name: str | None = None) -> MetaLearner:
     """Initial weights by equation 1 of the paper, the loss after the last step alone counting."""
     name = name or f"maml_{steps}"
     settings = settings_for(problem, steps)
@@ -57,7 +57,7 @@ def settings_for(problem: Problem, steps: int) -> Settings:
     return Settings(steps, rates="step", rate=0.4, learning_rate=1e-2)
 
 
-def matched_shape(problem: Problem) -> Shape:
+def matched_shape(problem: Problem) -> NetworkShape:
     """Networks as deep as REML's and so wide that they have as many parameters as its pool and policy together."""
     recipe, family = problem.recipe, problem.family
     pool = fresh_pool(problem)

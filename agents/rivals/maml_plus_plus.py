@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from gym_reml.evaluation import Ensemble, Learner, evaluate
+from gym_reml.evaluation import Ensemble, MetaLearner, evaluate
 from gym_reml.evaluation.protocol import at_most
 from gym_reml.learning import PoolLearner
-from gym_reml.meta_training.outer_loop import falling
+from gym_reml.meta_training.outer_loop import cosine_schedule
 from gym_reml.pool import LayerPool
 
-from ..problems.problem import Problem, Shape, own_shape
+from ..problems.problem import NetworkShape, Problem, own_shape
 from ..runs.command_line import run_command
 from .maml import settings_for
 from .meta_gradient import meta_learn
@@ -44,12 +44,12 @@ class Config(RivalConfig):
     ensemble: bool = True
     """the mean output of the three models that did best on validation tasks; else the last model"""
 
-    def learner(self, problem: Problem) -> Learner | Ensemble:
+    def learner(self, problem: Problem) -> MetaLearner | Ensemble:
         """What this command trains."""
         return train(problem, self)
 
 
-def train(problem: Problem, parts: Config = Config()) -> Learner | Ensemble:
+def train(problem: Problem, parts: Config = Config()) -> MetaLearner | Ensemble:
     """Initial weights and step sizes, by the parts of the method that are switched on."""
     shape = own_shape(problem.recipe)
     normalised = not problem.functions
@@ -67,14 +67,14 @@ def train(problem: Problem, parts: Config = Config()) -> Learner | Ensemble:
     return Ensemble("maml_plus_plus", tuple(learner for _, learner in training.best))
 
 
-def with_better_statistics(learner: Learner | Ensemble, problem: Problem) -> Learner | Ensemble:
+def with_better_statistics(learner: MetaLearner | Ensemble, problem: Problem) -> MetaLearner | Ensemble:
     """The learner, or the same models normalising by the batch, whichever does better on validation tasks.
 
     Training is the same for both. The paper keeps running statistics, the authors' released code never uses them; where
     tasks are of different kinds, statistics over all of them are those of none.
     """
 
-    def loss(candidate: Learner | Ensemble) -> float:
+    def loss(candidate: MetaLearner | Ensemble) -> float:
         tasks = at_most(VALIDATION_TASKS, problem.family, "validation")
         found = evaluate(candidate, problem.family, steps=(STEPS,), tasks=tasks, split="validation")
         return float(found.values(STEPS).mean())
@@ -83,20 +83,20 @@ def with_better_statistics(learner: Learner | Ensemble, problem: Problem) -> Lea
     if not any(member.pool.statistics for member in members):
         return learner
     if isinstance(learner, Ensemble):
-        other: Learner | Ensemble = replace(learner, members=tuple(map(by_batch, members)))
+        other: MetaLearner | Ensemble = replace(learner, members=tuple(map(by_batch, members)))
     else:
         other = by_batch(learner)
     return min(learner, other, key=loss)
 
 
-def by_batch(learner: Learner) -> Learner:
+def by_batch(learner: MetaLearner) -> MetaLearner:
     """A copy without running statistics."""
     pool = learner.pool.clone()
     pool.statistics = {}
     return replace(learner, pool=pool)
 
 
-def starting_pool(problem: Problem, shape: Shape, parts: Config, rates: str, rate: float) -> LayerPool:
+def starting_pool(problem: Problem, shape: NetworkShape, parts: Config, rates: str, rate: float) -> LayerPool:
     """Fresh weights, step sizes and, for batch norm, what is kept per step."""
     pool = shape.fresh(problem.training_family, problem.seed)
     if shape.kind == "batch_norm" and parts.per_step_norms:
@@ -119,10 +119,10 @@ class Training:
         best: up to three (validation loss, learner), best first.
     """
 
-    def __init__(self, problem: Problem, shape: Shape, parts: Config, learning_rate: float) -> None:
+    def __init__(self, problem: Problem, shape: NetworkShape, parts: Config, learning_rate: float) -> None:
         self.problem, self.shape, self.parts = problem, shape, parts
         self.learning_rate = learning_rate
-        self.best: list[tuple[float, Learner]] = []
+        self.best: list[tuple[float, MetaLearner]] = []
         self._validated = 0
 
     def __call__(self, learner: PoolLearner, done: float) -> None:
@@ -134,13 +134,13 @@ class Training:
             learner.rule = "fomaml" if epoch < FIRST_ORDER_EPOCHS else "maml"
         if parts.cosine_annealing:
             floor = FINAL_LEARNING_RATE / self.learning_rate
-            learner.scale_rates(floor + (1.0 - floor) * falling(done))
+            learner.scale_rates(floor + (1.0 - floor) * cosine_schedule(done))
         # The second half, ten times: before, no model is among the best.
         if parts.ensemble and epoch >= 50 + 5 * self._validated:
             self._validated += 1
             self.consider(self.shape.learner("maml_plus_plus", learner.pool.clone(), self.problem.recipe.horizon))
 
-    def consider(self, learner: Learner) -> None:
+    def consider(self, learner: MetaLearner) -> None:
         """Keeps the learner if it is among the best."""
         tasks = at_most(VALIDATION_TASKS, self.problem.family, "validation")
         found = evaluate(learner, self.problem.family, steps=(STEPS,), tasks=tasks, split="validation")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from tqdm import tqdm
 
-from gym_reml.evaluation import Learner
+from gym_reml.evaluation import MetaLearner
 from gym_reml.tasks import FAMILIES
 from gym_reml.tasks.policies.base import PolicyFamily
 
@@ -37,14 +37,14 @@ class Config(RivalConfig):
     evaluation_tasks: int = 200
     """held-out tasks of the table"""
 
-    def learner(self, problem: Problem) -> Learner:
+    def learner(self, problem: Problem) -> MetaLearner:
         """What this command trains."""
         if not isinstance(problem.family, PolicyFamily):
             raise ValueError(f"--family {self.family}: must be a family of policies (a PolicyFamily)")
         return train(problem, self.surrogate, self.outer)
 
 
-def train(problem: Problem, surrogate: str = "lvc", outer: str = "adam", name: str = "maml_rl") -> Learner:
+def train(problem: Problem, surrogate: str = "lvc", outer: str = "adam", name: str = "maml_rl") -> MetaLearner:
     """Initial weights for one step at the authors' rate; further updates take theirs."""
     iterations = max(1, problem.tasks // POLICY_BATCH)
     with tqdm(total=iterations, desc=f"{name}: {surrogate}, {outer}", unit="update", disable=None) as bar:

@@ -8,10 +8,10 @@ from tqdm import tqdm
 
 from gym_reml.learning import LearningOptions, PoolLearner
 from gym_reml.meta_training import meta_train
-from gym_reml.meta_training.outer_loop import Schedule, cosine, nothing
+from gym_reml.meta_training.outer_loop import Schedule, cosine, no_layer
 from gym_reml.pool import LayerPool
 
-from ..problems.problem import Problem, Shape
+from ..problems.problem import NetworkShape, Problem
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Settings:
 
 def meta_learn(
     problem: Problem,
-    shape: Shape,
+    shape: NetworkShape,
     settings: Settings,
     *,
     pool: LayerPool | None = None,
@@ -82,5 +82,5 @@ def meta_learn(
             bar.set_postfix(query_loss=f"{loss:.3f}", refresh=False)
 
         learner = PoolLearner(pool, problem.training_family, settings.rule, options)
-        meta_train(mdp, learner, nothing, iterations=iterations, schedule=schedule, progress=progress)
+        meta_train(mdp, learner, no_layer, iterations=iterations, schedule=schedule, progress=progress)
     return pool

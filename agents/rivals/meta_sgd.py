@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from gym_reml.evaluation import Learner
+from gym_reml.evaluation import MetaLearner
 
-from ..problems.problem import Problem, Shape, own_shape, usual_shape
+from ..problems.problem import NetworkShape, Problem, own_shape, usual_shape
 from ..problems.recipes import multipliers
 from ..runs.command_line import run_command
 from .maml import settings_for
@@ -24,13 +24,13 @@ class Config(RivalConfig):
     shape: Literal["usual", "own"] = "own"
     """the literature's network (1-40-40-1 for functions), or one as large as those of REML's multipliers"""
 
-    def learner(self, problem: Problem) -> Learner:
+    def learner(self, problem: Problem) -> MetaLearner:
         """What this command trains."""
         shape = usual_shape(problem) if self.shape == "usual" else own_shape(multipliers(problem.recipe))
         return train(problem, self.steps, shape)
 
 
-def train(problem: Problem, steps: int, shape: Shape) -> Learner:
+def train(problem: Problem, steps: int, shape: NetworkShape) -> MetaLearner:
     """Weights and their rates by the meta-gradient of the loss after the last step."""
     settings = replace(settings_for(problem, steps), rates="weight")
     pool = meta_learn(problem, shape, settings, name="meta_sgd")

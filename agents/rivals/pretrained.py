@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gym_reml.evaluation import Learner
+from gym_reml.evaluation import MetaLearner
 
 from ..pools.pretraining import weights
 from ..problems.problem import Problem, usual_shape
@@ -19,7 +19,7 @@ class Config(RivalConfig):
     """One network for all tasks, trained to do well before any adaptation, then finetuned with the best step size."""
 
 
-def train(problem: Problem) -> Learner:
+def train(problem: Problem) -> MetaLearner:
     """Weights with the least query loss after no step; the step size of finetuning is tuned on validation tasks."""
     shape, pool = usual_shape(problem), weights(problem)
     return tuned_learner("pretrained", pool, problem, shape, FINETUNING_STEPS)

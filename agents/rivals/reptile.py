@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from gym_reml.evaluation import Learner
+from gym_reml.evaluation import MetaLearner
 
 from ..problems.problem import Problem, usual_shape
 from ..runs.command_line import run_command
@@ -20,7 +20,7 @@ class Config(RivalConfig):
     """Initial weights that move towards where each task's gradient steps lead, without any meta-gradient."""
 
 
-def train(problem: Problem) -> Learner:
+def train(problem: Problem) -> MetaLearner:
     """Every training task shows as many points as others get in support and query set together, as published."""
     shape = usual_shape(problem)
     if problem.functions:

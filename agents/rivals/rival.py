@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from rich import print as show
 
-from gym_reml.evaluation import Ensemble, Learner, evaluate
+from gym_reml.evaluation import Ensemble, MetaLearner, evaluate
 from gym_reml.evaluation.controls import tune_step
 from gym_reml.evaluation.protocol import at_most
 from gym_reml.evaluation.results import table
 from gym_reml.pool import LayerPool
 
 from ..problems.families import FamilyChoice, family_of, implied_by_family
-from ..problems.problem import POLICY_STEPS, TABLE_STEPS, Problem, Shape, count_parameters
+from ..problems.problem import POLICY_STEPS, TABLE_STEPS, NetworkShape, Problem, count_parameters
 from ..problems.recipes import recipe_for
 from ..runs.command_line import check_options
 
@@ -26,7 +26,7 @@ VALIDATION_TASKS, POLICY_VALIDATION_TASKS = 200, 40
 UNTRAINED = ("scratch", "random")
 """Those who draw no training tasks."""
 
-Train = Callable[[Problem], Learner | Ensemble]
+Train = Callable[[Problem], MetaLearner | Ensemble]
 """A meta-learner: from a problem to a policy and a trained pool."""
 
 
@@ -76,7 +76,9 @@ class RivalConfig(FamilyChoice):
         print(table([result], metric, steps))
 
 
-def tuned_learner(name: str, pool: LayerPool, problem: Problem, shape: Shape, limits: tuple[float, float]) -> Learner:
+def tuned_learner(
+    name: str, pool: LayerPool, problem: Problem, shape: NetworkShape, limits: tuple[float, float]
+) -> MetaLearner:
     """The learner that starts from these weights with the step size, within the limits, that validation likes best."""
     arguments: dict[str, Any] = shape.arguments(problem.recipe.horizon)
     low, high = limits

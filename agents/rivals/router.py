@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from gym_reml.evaluation import Learner
+from gym_reml.evaluation import MetaLearner
 from gym_reml.learning import Episodes, PoolLearner, replay
 from gym_reml.mdp import TrainingMDP
-from gym_reml.meta_training.outer_loop import falling
+from gym_reml.meta_training.outer_loop import cosine_schedule
 from gym_reml.networks.torch_state import own_state
 from gym_reml.spaces import make_encoding
 
@@ -78,7 +78,7 @@ class Router(nn.Module):
 
 
 @own_state
-def train(problem: Problem) -> Learner:
+def train(problem: Problem) -> MetaLearner:
     """Bootstrap, routing on the frozen pool, the pool on what the router picks, routing once more on the result."""
     recipe, family = problem.recipe, problem.training_family
     pool, _ = bootstrap(problem)
@@ -99,13 +99,13 @@ def train(problem: Problem) -> Learner:
     iterations = max(1, remaining // META_BATCH)
     sizes = torch.ones((steps, META_BATCH), dtype=torch.float32)
     for iteration in tqdm(range(iterations), desc="router: pool", unit="update", disable=None):
-        learner.scale_rates(falling(iteration / iterations))
+        learner.scale_rates(cosine_schedule(iteration / iterations))
         mdp.reset()
         layers = torch.zeros((steps, META_BATCH), dtype=torch.int64)
         layers[:free] = torch.from_numpy(router.choose(mdp.observe()))
         learner.update(Episodes([mdp.support], [mdp.query], layers, sizes, initial, recipe.depth))
     teach(router, mdp, labelled, problem.seed)
-    return Learner("router", router, pool, recipe.arguments("box"))
+    return MetaLearner("router", router, pool, recipe.arguments("box"))
 
 
 @torch.enable_grad()
@@ -122,7 +122,7 @@ def teach(router: Router, mdp: TrainingMDP, tasks: int, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     for epoch in tqdm(range(EPOCHS), desc="router: routing", unit="epoch", disable=None):
         for group in optimizer.param_groups:
-            group["lr"] = 1e-3 * falling(epoch / EPOCHS)
+            group["lr"] = 1e-3 * cosine_schedule(epoch / EPOCHS)
         for index in torch.randperm(len(scores), generator=generator).split(128):
             choice = torch.softmax(router(observations[index]), dim=1)
             loss = (choice * centred[index]).sum(dim=1).mean()

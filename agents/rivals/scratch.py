@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gym_reml.evaluation import Learner
+from gym_reml.evaluation import MetaLearner
 from gym_reml.evaluation.controls import SCRATCH_STEPS
 
 from ..problems.problem import Problem, usual_shape
@@ -17,7 +17,7 @@ class Config(RivalConfig):
     """Fresh weights for every task: what a meta-learner that learned nothing would do."""
 
 
-def train(problem: Problem) -> Learner:
+def train(problem: Problem) -> MetaLearner:
     """Random weights with the best step size; no training task is drawn."""
     shape = usual_shape(problem)
     return tuned_learner(

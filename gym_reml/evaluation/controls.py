@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gym_reml.evaluation.meta_learner import Learner
+from gym_reml.evaluation.meta_learner import MetaLearner
 from gym_reml.evaluation.plans import plan_learner
 from gym_reml.evaluation.protocol import TASKS, at_most, evaluate
 from gym_reml.evaluation.results import Result
@@ -30,7 +30,7 @@ SCRATCH_STEPS = (1e-3, 3.0)
 """Range in which the step of training from scratch is looked for."""
 
 
-def random_layer(learner: Learner, family: TaskFamily | str, *arguments: Any, **named: Any) -> Result:
+def random_layer(learner: MetaLearner, family: TaskFamily | str, *arguments: Any, **named: Any) -> Result:
     """The learner's own decisions when to append and how far to step, but a random layer: any but the initial ones."""
     protocol = _protocol(arguments, named)
     choices = np.array(candidates(learner))
@@ -46,7 +46,7 @@ def random_layer(learner: Learner, family: TaskFamily | str, *arguments: Any, **
 
 
 def constant_step(
-    learner: Learner, family: TaskFamily | str, *arguments: Any, tuning_tasks: int = 200, **named: Any
+    learner: MetaLearner, family: TaskFamily | str, *arguments: Any, tuning_tasks: int = 200, **named: Any
 ) -> Result:
     """The learner's own layers, but one step size throughout: the best on validation tasks."""
     protocol = _protocol(arguments, named)
@@ -67,7 +67,7 @@ def constant_step(
     return replace(with_step(best), learner=f"{learner.name}/constant_step", notes={"step": best})
 
 
-def shuffled_observation(learner: Learner, family: TaskFamily | str, *arguments: Any, **named: Any) -> Result:
+def shuffled_observation(learner: MetaLearner, family: TaskFamily | str, *arguments: Any, **named: Any) -> Result:
     """The learner sees another task's observation: that of the task before.
 
     Raises:
@@ -82,7 +82,7 @@ def shuffled_observation(learner: Learner, family: TaskFamily | str, *arguments:
     return replace(result, learner=f"{learner.name}/shuffled_observation")
 
 
-def zeroed_observation(learner: Learner, family: TaskFamily | str, *arguments: Any, **named: Any) -> Result:
+def zeroed_observation(learner: MetaLearner, family: TaskFamily | str, *arguments: Any, **named: Any) -> Result:
     """The learner sees nothing."""
     protocol = _protocol(arguments, named)
     result = evaluate(learner, family, blindfold=np.zeros_like, **protocol)
@@ -95,21 +95,21 @@ def _protocol(arguments: Sequence[Any], named: dict[str, Any]) -> dict[str, Any]
     return {name: value for name, value in bound.items() if name not in ("learner", "family")}
 
 
-def candidates(learner: Learner) -> list[int]:
+def candidates(learner: MetaLearner) -> list[int]:
     """The pool layers that may be appended: all but those that are there from the start, if there are others."""
     everything = range(1, learner.pool.layers + 1)
     initial = learner.arguments.get("initial_layers", ())
     return [layer for layer in everything if layer not in initial] or list(everything)
 
 
-def compositions(learner: Learner) -> list[tuple[int, ...]]:
+def compositions(learner: MetaLearner) -> list[tuple[int, ...]]:
     """All ways to fill the free slots of the learner's networks one after the other."""
     free = slots(learner) - len(learner.arguments.get("initial_layers", ()))
     return list(product(candidates(learner), repeat=free))
 
 
 def best_composition(
-    learner: Learner, family: TaskFamily | str, *arguments: Any, tuning_tasks: int = 100, **named: Any
+    learner: MetaLearner, family: TaskFamily | str, *arguments: Any, tuning_tasks: int = 100, **named: Any
 ) -> Result:
     """The one composition and constant step that do best on validation tasks, used for every task."""
     protocol = _protocol(arguments, named)
@@ -126,7 +126,7 @@ def best_composition(
     return replace(evaluate(plan, family, **protocol), notes={"layers": list(layers), "step": step})
 
 
-def oracle(learner: Learner, family: TaskFamily | str, *arguments: Any, **named: Any) -> Result:
+def oracle(learner: MetaLearner, family: TaskFamily | str, *arguments: Any, **named: Any) -> Result:
     """For every task the composition and constant step with the best mean query score over the horizon.
 
     It looks at the query set, so no learner can be expected to reach it.
@@ -160,7 +160,7 @@ def oracle(learner: Learner, family: TaskFamily | str, *arguments: Any, **named:
 
 
 def from_scratch(
-    learner: Learner,
+    learner: MetaLearner,
     family: TaskFamily | str,
     *arguments: Any,
     tuning_tasks: int = 200,
@@ -187,14 +187,14 @@ def from_scratch(
 
 def tune_step(
     name: str, pool: LayerPool, arguments: dict[str, Any], family: TaskFamily | str, tuning_tasks: int, **protocol: Any
-) -> tuple[Learner, float]:
+) -> tuple[MetaLearner, float]:
     """The learner that appends nothing and takes the one step size throughout that is best on validation tasks.
 
     Returns:
         The learner, and the step's place on the logarithmic range, one of 13.
     """
 
-    def learner_with(step: float) -> Learner:
+    def learner_with(step: float) -> MetaLearner:
         return plan_learner(name, pool, arguments, (), step)
 
     def validation_score(step: float) -> float:
@@ -206,24 +206,24 @@ def tune_step(
     return learner_with(best), best
 
 
-def tuning_protocol(learner: Learner, family: TaskFamily | str, tasks: int) -> dict[str, Any]:
+def tuning_protocol(learner: MetaLearner, family: TaskFamily | str, tasks: int) -> dict[str, Any]:
     """How controls are tuned: on validation tasks, all of them where there are fewer, by every step of the horizon."""
     tasks = at_most(tasks, family, "validation")
     return {"split": "validation", "tasks": tasks, "steps": tuple(range(1, horizon(learner) + 1))}
 
 
-def scores(result: Result, learner: Learner, family: TaskFamily | str) -> NDArray[np.float64]:
+def scores(result: Result, learner: MetaLearner, family: TaskFamily | str) -> NDArray[np.float64]:
     """Mean query score of every task over the steps of the horizon, (tasks,)."""
     losses = np.stack([result.values(step) for step in range(1, horizon(learner) + 1)])
     mean: NDArray[np.float64] = make_family(family).score(torch.from_numpy(losses)).numpy().mean(axis=0)
     return mean
 
 
-def horizon(learner: Learner) -> int:
+def horizon(learner: MetaLearner) -> int:
     """Steps of the episodes that the learner was made for."""
     return int(learner.arguments.get("horizon", 5))
 
 
-def slots(learner: Learner) -> int:
+def slots(learner: MetaLearner) -> int:
     """How many layers its networks hold."""
     return int(learner.arguments.get("depth", 2))

@@ -116,10 +116,10 @@ class Normaliser:
 
 
 @dataclass(frozen=True, repr=False)
-class Learner:
+class MetaLearner:
     """A meta-learner.
 
-    `Learner.from_sb3` makes one of an agent that Stable-Baselines3 trained.
+    `MetaLearner.from_sb3` makes one of an agent that Stable-Baselines3 trained.
 
     Attributes:
         name: what tables call it.
@@ -175,7 +175,7 @@ class Learner:
             _check_training(self)
 
     @classmethod
-    def from_sb3(cls, model: Any, env: Any = None, name: str | None = None) -> Learner:
+    def from_sb3(cls, model: Any, env: Any = None, name: str | None = None) -> MetaLearner:
         """What Stable-Baselines3 trained: all that belongs to it is read from the agent and its environment.
 
         It is a copy: what the agent and the pool learn from here on does not reach it.
@@ -206,11 +206,12 @@ class Learner:
             if kind not in HARMLESS_WRAPPERS:
                 raise ValueError(
                     f"env: under {kind} a policy may see or do something else than the environment shows, which a "
-                    "Learner cannot hold. If it leaves observations and actions alone, hand in the environment inside"
+                    "MetaLearner cannot hold. If it leaves observations and actions alone, hand in the environment "
+                    "inside"
                 )
             if kind == "VecNormalize" and wrapper.norm_obs:
                 if normaliser is not None:
-                    raise ValueError("env: two VecNormalize normalise observations; a Learner has one normaliser")
+                    raise ValueError("env: two VecNormalize normalise observations; a MetaLearner has one normaliser")
                 normaliser, seen = _normaliser_of(wrapper), _has_seen(wrapper)
         trained_with = _normaliser_of(model.get_vec_normalize_env())
         if trained_with is not None and normaliser is not None and not _alike(vars(trained_with), vars(normaliser)):
@@ -273,7 +274,7 @@ class Learner:
         save_atomically(state, as_path(folder) / "learner.pt")
 
     @classmethod
-    def load(cls, folder: str | os.PathLike[str], classes: Mapping[str, type] | None = None) -> Learner:
+    def load(cls, folder: str | os.PathLike[str], classes: Mapping[str, type] | None = None) -> MetaLearner:
         """Reads what `save` wrote, executing nothing that the file holds.
 
         The policy needs stable-baselines3, and sb3-contrib if it is one of theirs. It predicts; it has no environment.
@@ -294,7 +295,7 @@ class Learner:
         if found == OLD_FORMAT:
             raise ValueError(
                 f"{path}: of an earlier version, whose policy.zip is a pickle, which runs whatever somebody put there. "
-                "If you trust it, rewrite it by Learner.convert(folder)"
+                "If you trust it, rewrite it by MetaLearner.convert(folder)"
             )
         if found != FORMAT:
             raise ValueError(f"{path}: not a learner this version reads (found {found!r}, expected {FORMAT!r})")
@@ -308,7 +309,7 @@ class Learner:
             raise ValueError(f"{path}: damaged learner, {type(error).__name__}: {error}") from error
 
     @classmethod
-    def convert(cls, folder: str | os.PathLike[str]) -> Learner:
+    def convert(cls, folder: str | os.PathLike[str]) -> MetaLearner:
         """Rewrites a folder of an earlier version in place, and returns the learner.
 
         Its policy.zip is a pickle: reading it runs whatever its sender put there. Convert only what you trust.
@@ -334,7 +335,7 @@ class Learner:
         """One line."""
         parts = [repr(self.name), self.algorithm or type(self.policy).__name__, repr(self.pool)]
         parts += [f"{name}={value!r}" for name, value in self.arguments.items()]
-        return f"Learner({', '.join(parts + ['normalised'] * (self.normaliser is not None))})"
+        return f"MetaLearner({', '.join(parts + ['normalised'] * (self.normaliser is not None))})"
 
 
 @dataclass(frozen=True, repr=False)
@@ -347,7 +348,7 @@ class Ensemble:
     """
 
     name: str
-    members: tuple[Learner, ...]
+    members: tuple[MetaLearner, ...]
 
     def __post_init__(self) -> None:
         if not self.members:
@@ -361,10 +362,10 @@ class Ensemble:
 # -- what cannot be right ---------------------------------------------------------------------------------------------
 
 
-REMEDY = "Learner.from_sb3(model) reads it all"
+REMEDY = "MetaLearner.from_sb3(model) reads it all"
 
 
-def _check_spaces(learner: Learner) -> None:
+def _check_spaces(learner: MetaLearner) -> None:
     """Raises a ValueError if the policy's spaces are not those of the learner's other parts."""
     policy: Any = learner.policy
     shown, observation = policy.observation_space, learner.arguments.get("observation", "flat")
@@ -386,7 +387,7 @@ def _check_spaces(learner: Learner) -> None:
             raise ValueError(f"normaliser: is of {normalised}, but the policy's observations of {shapes}; {REMEDY}")
 
 
-def _check_training(learner: Learner) -> None:
+def _check_training(learner: MetaLearner) -> None:
     """Raises a ValueError if the SB3 model still has its environment, and that is not what the learner says."""
     model: Any = learner.policy
     given, own = learner.normaliser, _normaliser_of(model.get_vec_normalize_env())

@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from gym_reml.evaluation.meta_learner import Learner
+from gym_reml.evaluation.meta_learner import MetaLearner
 from gym_reml.mdp.training import TrainingMDP
 from gym_reml.pool.layer_pool import LayerPool
 from gym_reml.spaces import ActionEncoding, make_encoding
@@ -31,11 +31,13 @@ class Plan:
         return actions, moment + 1
 
 
-def plan_learner(name: str, pool: LayerPool, arguments: dict[str, Any], layers: Sequence[int], step: float) -> Learner:
+def plan_learner(
+    name: str, pool: LayerPool, arguments: dict[str, Any], layers: Sequence[int], step: float
+) -> MetaLearner:
     """A learner that follows a plan."""
     # Boxes hold any step; finite encodings would round the grid.
     arguments = arguments | {"action": "box"}
-    return Learner(name, Plan(make_encoding("box", pool.layers, 1), layers, step), pool, arguments)
+    return MetaLearner(name, Plan(make_encoding("box", pool.layers, 1), layers, step), pool, arguments)
 
 
 @runtime_checkable

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gym_reml.checks import check_integer, is_integer
 from gym_reml.envs.training.envs import observe
 from gym_reml.envs.training.setup import make_setup
-from gym_reml.evaluation.meta_learner import Ensemble, Learner
+from gym_reml.evaluation.meta_learner import Ensemble, MetaLearner
 from gym_reml.evaluation.plans import Planner
 from gym_reml.evaluation.results import Result
 from gym_reml.mdp.training import TrainingMDP
@@ -37,7 +37,7 @@ Blindfold = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 def evaluate(
-    learner: Learner | Ensemble,
+    learner: MetaLearner | Ensemble,
     family: str | TaskFamily,
     shots: int | tuple[int, int] | None = None,
     steps: Sequence[int] = (0, 1, 5, 10),
@@ -70,8 +70,8 @@ def evaluate(
             holds, a family that the learner's pool does not fit, or an ensemble on a family whose data depends on the
             network.
     """
-    if not isinstance(learner, Learner | Ensemble):
-        raise ValueError(f"learner={learner!r}: must be a Learner or an Ensemble, which hold a policy and its pool")
+    if not isinstance(learner, MetaLearner | Ensemble):
+        raise ValueError(f"learner={learner!r}: must be a MetaLearner or an Ensemble, which hold a policy and its pool")
     wanted = tuple(steps) if isinstance(steps, Iterable) else ()
     if not wanted or not all(is_integer(step) and step >= 0 for step in wanted):
         raise ValueError(f"steps={steps!r}: must be one or more integers from 0")
@@ -167,7 +167,7 @@ class Moment:
 
 
 def rollout(
-    learner: Learner | Ensemble,
+    learner: MetaLearner | Ensemble,
     family: TaskFamily,
     seeds: Sequence[int],
     steps: int,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gym_reml.learning.episodes import Episodes
 from gym_reml.learning.options import GRADIENT_RULES, RULES, LearningOptions
-from gym_reml.learning.replay import differentiable, finite_rows, replay, total_norm
+from gym_reml.learning.replay import finite_rows, replay, requires_grad, total_norm
 from gym_reml.learning.running_statistics import SeenStatistics
 from gym_reml.networks.torch_state import own_state
 from gym_reml.pool.layer_pool import LayerPool
@@ -165,7 +165,7 @@ class PoolLearner:
                 It is asked again, with infinite losses, if the gradients of some rows are not finite.
         """
         leaves = list(self.pool.trainable().values())
-        with differentiable(leaves):
+        with requires_grad(leaves):
             by_row, fit, seen = self._weighted_losses(episodes, step_weights)
             losses = by_row.detach()
             while fit.any():

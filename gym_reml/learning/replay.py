@@ -97,7 +97,7 @@ def replay(
 
 
 @contextmanager
-def differentiable(leaves: Sequence[Tensor]) -> Iterator[None]:
+def requires_grad(leaves: Sequence[Tensor]) -> Iterator[None]:
     """While it lasts, gradients reach these tensors, also where the user has switched gradients off."""
     with torch.enable_grad():
         for leaf in leaves:

@@ -16,7 +16,7 @@ from gym_reml.learning.episodes import Episodes
 from gym_reml.learning.pool_learner import PoolLearner
 from gym_reml.mdp.objective import FEEDBACKS, Objective
 from gym_reml.mdp.process import Outcome
-from gym_reml.networks.dense import Activations, Trace, Workspace, by_head, mean_over_points
+from gym_reml.networks.dense import BiasedInputs, Trace, Workspace, by_head, mean_over_points
 from gym_reml.networks.torch_state import own_state
 from gym_reml.pool.layer_pool import LayerPool
 from gym_reml.pool.subnetworks import SubNetworks
@@ -315,7 +315,7 @@ class TrainingMDP:
     def _replace(self, rows: Tensor, data: Sequence[Batch]) -> None:
         for batch, other in zip((self.support, self.query), data, strict=False):
             batch.assign(rows, other)
-        self._prepared = Activations(self.networks.prepare(torch.cat([self.support.inputs, self.query.inputs], dim=1)))
+        self._prepared = BiasedInputs(self.networks.prepare(torch.cat([self.support.inputs, self.query.inputs], dim=1)))
 
     def row_metrics(self, row: int) -> dict[str, float]:
         """The query metrics of one row's present network."""

@@ -23,17 +23,17 @@ Schedule = Callable[[PoolLearner, float], None]
 """Sets a learner up for its next update, by the share of them that is done, in [0, 1)."""
 
 
-def falling(done: float) -> float:
+def cosine_schedule(done: float) -> float:
     """From 1 to 0 along a cosine (Loshchilov and Hutter 2017)."""
     return 0.5 * (1.0 + math.cos(math.pi * done))
 
 
 def cosine(learner: PoolLearner, done: float) -> None:
     """Learning rates that fall to zero along a cosine."""
-    learner.scale_rates(falling(done))
+    learner.scale_rates(cosine_schedule(done))
 
 
-def nothing(observations: NDArray[np.float32]) -> NDArray[np.int64]:
+def no_layer(observations: NDArray[np.float32]) -> NDArray[np.int64]:
     """The choice of networks that are whole from the start: no layer."""
     return np.zeros(len(observations), dtype=np.int64)
 

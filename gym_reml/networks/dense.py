@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gym_reml.networks.buffers import Activations, Workspace, constant
+from gym_reml.networks.buffers import BiasedInputs, Workspace, constant
 from gym_reml.networks.layer_kinds import LayerKind, Saved
 from gym_reml.networks.weights import Weights, without_inputs
 
@@ -35,7 +35,7 @@ class Trace:
         norms: of stem and slots, as they were used; empty for kinds without normalisation.
     """
 
-    inputs: list[Activations]
+    inputs: list[BiasedInputs]
     saved: list[Saved]
     outputs: Tensor
     norms: list[Tensor]
@@ -45,7 +45,7 @@ class Trace:
 
         Not for kinds that look across points: theirs would have been another pass.
         """
-        views = Activations if workspace is None else workspace.views
+        views = BiasedInputs if workspace is None else workspace.views
         saved = [tuple([views(tensor).first(points).tensor for tensor in tensors]) for tensors in self.saved]
         outputs = views(self.outputs).first(points).tensor
         return Trace([inputs.first(points) for inputs in self.inputs], saved, outputs, self.norms)
@@ -72,7 +72,7 @@ def prepare(x: Tensor, frozen_stem: Tensor | None) -> Tensor:
 def forward(
     kind: LayerKind,
     weights: Weights,
-    prepared: Tensor | Activations,
+    prepared: Tensor | BiasedInputs,
     filled: Filled,
     workspace: Workspace | None = None,
     trace: Trace | None = None,
@@ -94,7 +94,7 @@ def forward(
     norms = weights.norms if norms is None else norms
     saved: list[Saved] = []
     if start == 0:
-        inputs = [prepared if isinstance(prepared, Activations) else Activations(prepared)]
+        inputs = [prepared if isinstance(prepared, BiasedInputs) else BiasedInputs(prepared)]
     else:
         assert trace is not None
         inputs, saved = trace.inputs[: start + 1], trace.saved[:start]
@@ -115,7 +115,7 @@ def forward(
             hidden = torch.add(hidden, previous.body, out=target)
         if isinstance(present, Tensor):
             hidden = torch.where(present, hidden, previous.body, out=target)
-        inputs.append(Activations(with_ones(hidden)) if into is None else into)
+        inputs.append(BiasedInputs(with_ones(hidden)) if into is None else into)
         saved.append(known)
     # Few outputs: the transposed product is several times faster than the direct one.
     left, right = weights.turned_head, inputs[-1].transposed

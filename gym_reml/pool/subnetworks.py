@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gym_reml.networks.dense import Activations, Filled, Trace, Workspace, backward, forward, prepare
+from gym_reml.networks.dense import BiasedInputs, Filled, Trace, Workspace, backward, forward, prepare
 from gym_reml.networks.weights import LONGEST, Weights, descend, gradient_norms, without_overflow
 from gym_reml.pool.layer_pool import LayerPool
 
@@ -117,7 +117,7 @@ class SubNetworks:
 
     def forward(
         self,
-        prepared: Tensor | Activations,
+        prepared: Tensor | BiasedInputs,
         workspace: Workspace | None,
         trace: Trace | None = None,
         start: int = 0,

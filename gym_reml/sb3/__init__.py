@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from gym_reml.sb3.callbacks import ChoicesCallback
 from gym_reml.sb3.hybrid_policy import HybridPolicy
-from gym_reml.sb3.vec_env import RowsVecEnv, make_vec_env
+from gym_reml.sb3.vec_env import NativeVecEnv, make_vec_env
 
 if TYPE_CHECKING:
     from gym_reml.sb3.recurrent_policy import RecurrentHybridPolicy
 
-__all__ = ["ChoicesCallback", "HybridPolicy", "RecurrentHybridPolicy", "RowsVecEnv", "make_vec_env"]
+__all__ = ["ChoicesCallback", "HybridPolicy", "NativeVecEnv", "RecurrentHybridPolicy", "make_vec_env"]
 
 
 if not TYPE_CHECKING:  # to a type checker, a module with this function has attributes of any name

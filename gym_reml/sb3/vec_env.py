@@ -17,7 +17,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvS
 
 import gym_reml
 from gym_reml.checks import check_integer
-from gym_reml.envs.common.vector import RowsVectorEnv, make_rows
+from gym_reml.envs.common.vector import ProcessVectorEnv, make_rows
 
 VECTOR_ARGUMENTS = ("num_envs", "autoreset_mode", "vectorization_mode")
 """Arguments of vector environments that single ones do not have."""
@@ -32,14 +32,14 @@ TOGETHER = (
 """Attributes of the vector environment that are no row's."""
 
 
-class RowsVecEnv(VecEnv):
+class NativeVecEnv(VecEnv):
     """The native vector environment as SB3 wants it: same-step resets, infos as dicts, the last observation in them.
 
     Attributes:
         env: the native vector environment.
     """
 
-    def __init__(self, env: RowsVectorEnv) -> None:
+    def __init__(self, env: ProcessVectorEnv) -> None:
         """Wraps an environment made with `autoreset_mode="SameStep"`.
 
         Raises:
@@ -179,8 +179,8 @@ def make_vec_env(
     """`n_envs` environments, computed together, for any SB3 algorithm.
 
     Args:
-        env_id: an id of this package, or one of your own whose vector entry point is a `RowsVectorEnv`; an `EnvSpec` of
-            such an id.
+        env_id: an id of this package, or one of your own whose vector entry point is a `ProcessVectorEnv`; an
+            `EnvSpec` of such an id.
         n_envs: how many run side by side.
         seed: row i is seeded with seed + i at the first reset.
         **arguments: those of the environment.
@@ -197,7 +197,7 @@ def make_vec_env(
         check_integer("seed", seed, least=0)
     known = (*gym_reml.ENVIRONMENTS, *gym_reml.TRIALS)
     instead = "For any other id, or a function, use stable_baselines3.common.env_util.make_vec_env"
-    vec_env = RowsVecEnv(make_rows(env_id, n_envs, RowsVectorEnv, known, instead, **arguments))
+    vec_env = NativeVecEnv(make_rows(env_id, n_envs, ProcessVectorEnv, known, instead, **arguments))
     if seed is not None:
         vec_env.seed(seed)
     return VecMonitor(vec_env)

@@ -25,10 +25,10 @@ from agents.reml.algorithms import ENCODINGS, SETTINGS, prefer_neutral_steps
 from agents.reml.configuration import Config, config_of, problem_of, recipe_of
 from agents.reml.training import Phases, Reml
 from agents.runs.run import Run
-from gym_reml.evaluation import Learner
+from gym_reml.evaluation import MetaLearner
 from gym_reml.evaluation.meta_learner import ALGORITHMS
 from gym_reml.pool import LayerPool
-from gym_reml.sb3 import RowsVecEnv
+from gym_reml.sb3 import NativeVecEnv
 from gym_reml.spaces import ENCODINGS as SPACES
 from gym_reml.tasks import make_family
 from tests.support.command_line import stop_of
@@ -139,7 +139,7 @@ def test_every_algorithm_meta_trains(algorithm: str, tmp_path: Path) -> None:
     config = Config(algorithm=algorithm, total_steps=480, bootstrap_iterations=2, n_envs=16)
     run = Run.create(tmp_path / "run", config, "x")
     learner = Reml(run, problem_of(config), algorithm).train()
-    assert isinstance(learner, Learner)
+    assert isinstance(learner, MetaLearner)
     assert learner.algorithm == algorithm
     assert learner.normaliser is not None
     assert np.isfinite(learner.normaliser.mean).all()
@@ -162,13 +162,13 @@ def test_the_pool_changes_in_the_joint_phase_only(tmp_path: Path) -> None:
 def test_no_two_runs_train_on_the_same_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor does a resumed run begin again with the tasks it began with."""
     seeds: list[set[int]] = []
-    reset = RowsVecEnv.reset
+    reset = NativeVecEnv.reset
 
-    def spy(self: RowsVecEnv) -> Any:
+    def spy(self: NativeVecEnv) -> Any:
         seeds.append({seed for seed in self._seeds if seed is not None})
         return reset(self)
 
-    monkeypatch.setattr(RowsVecEnv, "reset", spy)
+    monkeypatch.setattr(NativeVecEnv, "reset", spy)
     for seed in (0, 1):
         config = Config(total_steps=640, bootstrap_iterations=1, n_envs=16, seed=seed)
         run = Run.create(tmp_path / f"run{seed}", config, "x")
@@ -234,7 +234,7 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_end(tmp_path: Path, capsys: p
     }
     leftovers = [path for path in folder.rglob(".*") if path.is_file() and path.stat().st_size and path.suffix == ".pt"]
     assert not leftovers
-    assert Learner.load(folder / "learner").name == "reml"
+    assert MetaLearner.load(folder / "learner").name == "reml"
 
     average.main(average.Config(runs=(folder, folder)))
     assert "mean over 2 seeds" in capsys.readouterr().out

@@ -26,7 +26,7 @@ from agents.rivals import maml, maml_plus_plus
 from agents.runs.command_line import program, run_command, spelled
 from agents.runs.run import Run, commit, file_name, versions
 from gym_reml import __version__
-from gym_reml.evaluation import Learner
+from gym_reml.evaluation import MetaLearner
 from gym_reml.evaluation import evaluate as evaluate_learner
 from gym_reml.sb3 import make_vec_env
 from gym_reml.tasks import FAMILIES, TaskFamily
@@ -312,7 +312,7 @@ def test_rivals_train_on_own_families(own: Path, rival: Any, name: str, capsys: 
 def quick_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """The learner alone in tables: its controls take their time."""
 
-    def alone(learner: Learner, family: TaskFamily, tasks: int, seed: int, **_: Any) -> list[Any]:
+    def alone(learner: MetaLearner, family: TaskFamily, tasks: int, seed: int, **_: Any) -> list[Any]:
         return [evaluate_learner(learner, family, steps=(0, 1, 5, 10), tasks=tasks, seed=seed)]
 
     for module in (train, evaluate):
@@ -389,7 +389,7 @@ def learner(tmp_path: Path) -> Path:
     env = make_vec_env("NetBuildMultiDiscrete-v0", n_envs=2)
     agent = PPO("MlpPolicy", env, n_steps=4, batch_size=8, device="cpu")
     folder = tmp_path / "somewhere"
-    Learner("mine", agent, env.get_attr("pool")[0], {"action": "multidiscrete"}, algorithm="PPO").save(folder)
+    MetaLearner("mine", agent, env.get_attr("pool")[0], {"action": "multidiscrete"}, algorithm="PPO").save(folder)
     return folder
 
 

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from agents.problems.problem import Problem, Shape, own_shape
+from agents.problems.problem import NetworkShape, Problem, own_shape
 from agents.problems.recipes import recipe_for
 from agents.rivals import maml_plus_plus
 from agents.rivals.maml import settings_for
 from agents.rivals.maml_plus_plus import Config, Training, starting_pool, step_weights, train, with_better_statistics
 from agents.rivals.meta_gradient import meta_learn
 from agents.rivals.rival import RivalConfig
-from gym_reml.evaluation import Ensemble, Learner, evaluate, rollout
+from gym_reml.evaluation import Ensemble, MetaLearner, evaluate, rollout
 from gym_reml.learning import Episodes, LearningOptions, PoolLearner
 from gym_reml.pool import LayerPool
 from gym_reml.tasks import TaskFamily, make_family
@@ -35,7 +35,7 @@ def problem_of(family: TaskFamily, tasks: int = 64, seed: int = 0) -> Problem:
     return Problem(family, recipe.scaled(tasks), tasks, seed)
 
 
-def shape_of(problem: Problem) -> Shape:
+def shape_of(problem: Problem) -> NetworkShape:
     return own_shape(problem.recipe)
 
 
@@ -49,13 +49,13 @@ def set_up(parts: Config, done: float, learning_rate: float = 3e-3) -> PoolLearn
     return learner
 
 
-def alone(family: TaskFamily, parts: Config = ALONE, tasks: int = 64) -> Learner:
+def alone(family: TaskFamily, parts: Config = ALONE, tasks: int = 64) -> MetaLearner:
     learner = train(problem_of(family, tasks), replace(parts, ensemble=False))
-    assert isinstance(learner, Learner)
+    assert isinstance(learner, MetaLearner)
     return learner
 
 
-def members(learner: Learner | Ensemble) -> tuple[Learner, ...]:
+def members(learner: MetaLearner | Ensemble) -> tuple[MetaLearner, ...]:
     return learner.members if isinstance(learner, Ensemble) else (learner,)
 
 
@@ -196,7 +196,7 @@ def test_images_have_norms_and_statistics_for_each_step() -> None:
         "stem": (5, 2, 12),
         "layers": (5, 2, 2, 12),
     }
-    start = starting_pool(problem_of(CLASSES), Shape(12, 2, "batch_norm"), ALONE, "step", 0.4)
+    start = starting_pool(problem_of(CLASSES), NetworkShape(12, 2, "batch_norm"), ALONE, "step", 0.4)
     for name, tensor in (pool.statistics | pool.parameters).items():
         before = (start.statistics | start.parameters)[name]
         assert not tensor.equal(before), f"{name}: learned, or seen"
@@ -218,14 +218,14 @@ def test_validation_tasks_decide_whether_running_statistics_are_used(
     asked: list[str] = []
 
     class Found:
-        def __init__(self, candidate: Learner | Ensemble) -> None:
+        def __init__(self, candidate: MetaLearner | Ensemble) -> None:
             kept = bool(members(candidate)[0].pool.statistics)
             self.loss = 1.0 if kept == helpful else 2.0
 
         def values(self, step: int) -> Any:
             return np.full(3, self.loss)
 
-    def judge(candidate: Learner | Ensemble, family: TaskFamily, *, split: str, **_: Any) -> Found:
+    def judge(candidate: MetaLearner | Ensemble, family: TaskFamily, *, split: str, **_: Any) -> Found:
         asked.append(split)
         return Found(candidate)
 
@@ -261,7 +261,7 @@ def test_functions_have_no_norms() -> None:
 # -- the ensemble ---------------------------------------------------------------------------------------------------
 
 
-def candidate(problem: Problem, seed: int) -> Learner:
+def candidate(problem: Problem, seed: int) -> MetaLearner:
     pool = shape_of(problem).fresh(problem.family, seed).with_rates("step", 0.01 * (seed + 1), steps=5)
     return shape_of(problem).learner(f"{seed}", pool, 5)
 
@@ -284,7 +284,7 @@ def test_models_are_looked_at_ten_times_in_the_second_half() -> None:
     seen: list[float] = []
 
     class Watched(Training):
-        def consider(self, learner: Learner) -> None:
+        def consider(self, learner: MetaLearner) -> None:
             seen.append(now)
             assert learner.pool is not pool_learner.pool, "a copy, which stays as it is"
             assert learner.pool.parameters["head"].equal(pool_learner.pool.parameters["head"])
@@ -305,7 +305,7 @@ def test_the_ensemble_is_made_of_the_best_and_judged_by_their_mean_output(monkey
     considered: list[tuple[float, LayerPool]] = []
     consider = Training.consider
 
-    def watch(self: Training, learner: Learner) -> None:
+    def watch(self: Training, learner: MetaLearner) -> None:
         consider(self, learner)
         kept = [loss for loss, other in self.best if other is learner]
         considered.append((kept[0] if kept else np.inf, learner.pool))
@@ -335,7 +335,7 @@ def test_the_ensemble_is_made_of_the_best_and_judged_by_their_mean_output(monkey
 
 
 def test_without_an_ensemble_it_is_the_last_model() -> None:
-    assert isinstance(Config(ensemble=False).learner(problem_of(FUNCTION, 32)), Learner)
+    assert isinstance(Config(ensemble=False).learner(problem_of(FUNCTION, 32)), MetaLearner)
 
 
 def test_with_everything_off_it_is_maml() -> None:

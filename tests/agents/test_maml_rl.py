@@ -30,7 +30,7 @@ from agents.reml.algorithms import SETTINGS, encoding_of, make_agent, settings_o
 from agents.reml.designs import CAREFUL, DESIGNS
 from agents.reml.training import IDS
 from agents.rivals import maml, maml_rl, reptile
-from gym_reml.evaluation import Learner, evaluate
+from gym_reml.evaluation import MetaLearner, evaluate
 from gym_reml.evaluation.plans import plan_learner
 from gym_reml.learning import replay
 from gym_reml.pool import LayerPool
@@ -53,7 +53,7 @@ def small_validation(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", LEARNERS)
 def test_every_learner_of_policies_trains_and_is_evaluated(name: str, tmp_path: Path) -> None:
     learner = LEARNERS[name](problem(), tmp_path / "training")
-    assert isinstance(learner, Learner)
+    assert isinstance(learner, MetaLearner)
     result = evaluate(learner, family(shots=4, queries=4), steps=(0, 2, 4), tasks=3)
     assert result.values(4, "return").shape == (3,)
     assert (result.values(4, "return") < 0.0).all()
@@ -87,7 +87,7 @@ def test_the_pool_of_policies_learns_along_with_the_agent_unless_it_is_to_stay(t
     for name, moves in (("reml", True), ("reml/maml_rl_pool", False)):
         folder = tmp_path / name
         learner = LEARNERS[name](problem(recipe=replace(RECIPE, total_steps=1200)), folder)
-        assert isinstance(learner, Learner)
+        assert isinstance(learner, MetaLearner)
         before = LayerPool.load(folder / "pool_bootstrapped.pt")
         same = [torch.equal(before.parameters[key], value) for key, value in learner.pool.parameters.items()]
         assert not any(same) if moves else all(same), name
@@ -96,7 +96,7 @@ def test_the_pool_of_policies_learns_along_with_the_agent_unless_it_is_to_stay(t
 def test_reml_starts_from_the_policies_of_maml_rl(tmp_path: Path) -> None:
     """Its neutral steps on that pool are MAML-RL with as many meta-updates."""
     learner = LEARNERS["reml"](problem(), tmp_path)
-    assert isinstance(learner, Learner)
+    assert isinstance(learner, MetaLearner)
     expected = with_inner_rates(meta_learn_policies(problem(), RECIPE.bootstrap_iterations, ignore))
     for name, tensor in expected.trainable().items():
         assert torch.equal(tensor, learner.pool.trainable()[name]), name
@@ -184,7 +184,7 @@ def test_every_cluster_trains_its_own_layer(monkeypatch: pytest.MonkeyPatch) -> 
 # -- who else could choose the steps --------------------------------------------------------------------------------
 
 
-def base() -> Learner:
+def base() -> MetaLearner:
     pool = with_inner_rates(own_shape(RECIPE).fresh(family(), 0))
     arguments = {"action": "box", "depth": 1, "horizon": 4, "initial_layers": [1], "min_step": 0.125, "max_step": 8.0}
     return plan_learner("base", pool, arguments, (), 0.0)

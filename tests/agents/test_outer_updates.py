@@ -120,12 +120,12 @@ def test_the_curvature_is_the_hessian_of_the_divergence() -> None:
     leaves = list(pool.parameters.values())
     generator = torch.Generator().manual_seed(1)
     vector = torch.randn(sum(leaf.numel() for leaf in leaves), generator=generator)
-    with outer_updates.differentiable(leaves):
+    with outer_updates.requires_grad(leaves):
         batch = episodes.query[-1]
         outputs = adapted_outputs(pool, update.family, episodes)
         divergence = update._divergence(outputs, outputs.detach(), batch)
-        slope = outer_updates.flat(torch.autograd.grad(divergence, leaves, create_graph=True))
-        expected = outer_updates.flat(torch.autograd.grad(slope @ vector, leaves)) + outer_updates.DAMPING * vector
+        slope = outer_updates.flatten(torch.autograd.grad(divergence, leaves, create_graph=True))
+        expected = outer_updates.flatten(torch.autograd.grad(slope @ vector, leaves)) + outer_updates.DAMPING * vector
         product = update.curvature(episodes)(vector)
     torch.testing.assert_close(product, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
     assert all(mine is leaf for mine, leaf in zip(pool.parameters.values(), leaves, strict=True))

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from agents.comparison.learners import LEARNERS, SUPERVISED
-from agents.problems.problem import CLASSIC, TASKS_OF_A_PROBLEM, Problem, Shape, count_parameters
+from agents.problems.problem import CLASSIC, TASKS_OF_A_PROBLEM, NetworkShape, Problem, count_parameters
 from agents.problems.recipes import FUNCTIONS, IMAGES, Recipe, multipliers, recipe_for
 from agents.reml.training import Reml
 from agents.rivals import fomaml, maml, meta_sgd, pretrained, reptile
@@ -24,7 +24,7 @@ from agents.rivals.meta_gradient import Settings, meta_learn
 from agents.rivals.rival import RivalConfig
 from agents.runs.command_line import run_command
 from agents.runs.run import Run
-from gym_reml.evaluation import Ensemble, Learner
+from gym_reml.evaluation import Ensemble, MetaLearner
 from gym_reml.learning import Episodes
 from gym_reml.meta_training.competition import HIDDEN_SCALE
 from gym_reml.pool import LayerPool
@@ -45,7 +45,7 @@ def tiny(tasks: int = 64, family: TaskFamily | None = None, seed: int = 0) -> Pr
     return Problem(family, recipe_for(family).scaled(tasks), tasks, seed)
 
 
-def members(learner: Learner | Ensemble) -> tuple[Learner, ...]:
+def members(learner: MetaLearner | Ensemble) -> tuple[MetaLearner, ...]:
     return learner.members if isinstance(learner, Ensemble) else (learner,)
 
 
@@ -67,10 +67,10 @@ def test_every_command_takes_what_all_take(module: str) -> None:
 def test_every_rival_trains_and_is_evaluated(module: str, capsys: pytest.CaptureFixture[str]) -> None:
     """All but scratch end elsewhere than at the random weights that they start from."""
     command = importlib.import_module(f"agents.rivals.{module}")
-    trained: list[Learner | Ensemble] = []
+    trained: list[MetaLearner | Ensemble] = []
 
     class Watched(command.Config):  # type: ignore[name-defined]
-        def show(self, train: Callable[[Problem], Learner | Ensemble]) -> None:
+        def show(self, train: Callable[[Problem], MetaLearner | Ensemble]) -> None:
             super().show(lambda problem: trained.append(train(problem)) or trained[0])  # type: ignore[func-returns-value]
 
     command.main(Watched(tasks=64, seed=3, evaluation_tasks=4))
@@ -82,7 +82,7 @@ def test_every_rival_trains_and_is_evaluated(module: str, capsys: pytest.Capture
     assert learner.name.startswith(module)
     for member in members(learner):
         pool = member.pool
-        start = Shape(pool.width, pool.layers, pool.kind).fresh(make_family("sinusoid"), 3)
+        start = NetworkShape(pool.width, pool.layers, pool.kind).fresh(make_family("sinusoid"), 3)
         if module == "router":
             start.parameters["layers"] *= HIDDEN_SCALE
         assert all(tensor.isfinite().all() for tensor in pool.trainable().values())
@@ -142,7 +142,7 @@ EXACT = tiny(64, Exact(), seed=2)
 """Two updates of 32 tasks, so that moments and schedule count."""
 
 
-def plain_episodes(problem: Problem, shape: Shape, updates: int, steps: int, size: float) -> list[Episodes]:
+def plain_episodes(problem: Problem, shape: NetworkShape, updates: int, steps: int, size: float) -> list[Episodes]:
     """The problem's tasks in the order in which a learner meets them, on networks that are whole from the start."""
     family, count = problem.family, 32
     streams = many_streams(problem.seed * TASKS_OF_A_PROBLEM, count, "train")
@@ -170,7 +170,7 @@ def adam_along_a_cosine(pool: LayerPool, losses: list[Callable[[], Tensor]]) -> 
         leaf.requires_grad_(False)
 
 
-def plain_maml(problem: Problem, shape: Shape, steps: int, rates: str | None, first_order: bool) -> LayerPool:
+def plain_maml(problem: Problem, shape: NetworkShape, steps: int, rates: str | None, first_order: bool) -> LayerPool:
     """MAML with double backward, task by task."""
     pool = shape.fresh(problem.family, problem.seed)
     if rates is not None:
@@ -186,8 +186,8 @@ def plain_maml(problem: Problem, shape: Shape, steps: int, rates: str | None, fi
     return pool
 
 
-MULTIPLIED = Shape(40, 2, "relu")
-BY_META_GRADIENT: dict[str, tuple[Callable[[Problem], Learner], tuple[Shape, int, str | None, bool]]] = {
+MULTIPLIED = NetworkShape(40, 2, "relu")
+BY_META_GRADIENT: dict[str, tuple[Callable[[Problem], MetaLearner], tuple[NetworkShape, int, str | None, bool]]] = {
     "maml, one step": (lambda problem: maml.train(problem, 1, CLASSIC), (CLASSIC, 1, None, False)),
     "maml, five steps": (lambda problem: maml.train(problem, 5, CLASSIC), (CLASSIC, 5, "scalar", False)),
     "fomaml": (fomaml.train, (CLASSIC, 5, "scalar", True)),
@@ -270,7 +270,7 @@ def test_the_matched_shape_has_just_as_many_parameters_as_reml(family: TaskFamil
     pool_alone = sum(tensor.numel() for tensor in reml.pool.trainable().values())
     assert wanted > pool_alone + 128 * 128, "the policy counts"
 
-    def size(shape: Shape) -> int:
+    def size(shape: NetworkShape) -> int:
         return sum(tensor.numel() for tensor in shape.fresh(family, 0).parameters.values())
 
     assert (shape.depth, shape.kind) == (problem.recipe.depth, problem.recipe.layer_kind)

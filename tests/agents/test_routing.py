@@ -12,7 +12,7 @@ from PIL import Image
 
 from agents.pages import routing
 from agents.pages.routing import Choices, choices_of, groups_of, parameters, plot_routing
-from gym_reml.evaluation import Learner
+from gym_reml.evaluation import MetaLearner
 from gym_reml.evaluation.plans import Plan, plan_learner
 from gym_reml.pool import LayerPool
 from gym_reml.spaces import make_encoding
@@ -37,7 +37,7 @@ class ByDigits:
         return self.encoding.encode(1 + 2 * (digits.astype(np.int64) % 2), (digits % 1.0).astype(np.float32)), None
 
 
-def learner_of(family: TaskFamily, policy: Any = None) -> Learner:
+def learner_of(family: TaskFamily, policy: Any = None) -> MetaLearner:
     pool = LayerPool.random(
         in_features=family.in_features,
         out_features=family.out_features,
@@ -47,7 +47,7 @@ def learner_of(family: TaskFamily, policy: Any = None) -> Learner:
         constant_outputs=family.constant_outputs,
         seed=0,
     )
-    return Learner("reml", policy or ByDigits(), pool, ARGUMENTS)
+    return MetaLearner("reml", policy or ByDigits(), pool, ARGUMENTS)
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +162,9 @@ def test_who_builds_the_same_network_is_shown_by_step_sizes(tmp_path: Path, monk
 
 def test_a_learner_that_names_no_horizon(tmp_path: Path) -> None:
     family = make_family("sinusoid")
-    learner = Learner("x", Plan(make_encoding("box", LAYERS, 1), (1,), 0.0), learner_of(family).pool, {"action": "box"})
+    learner = MetaLearner(
+        "x", Plan(make_encoding("box", LAYERS, 1), (1,), 0.0), learner_of(family).pool, {"action": "box"}
+    )
     assert len(choices_of(learner, family, seed=0, tasks=3).sizes) == 5
 
 

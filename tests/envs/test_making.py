@@ -122,10 +122,10 @@ def test_trials_of_ones_own_are_evaluated() -> None:
 @pytest.mark.usefixtures("own_ids")
 @pytest.mark.parametrize("env_id", ["Single-v0", "Wrapped-v0", "CartPole-v1", "Nowhere-v0", "no_such_module:Mine-v0"])
 def test_ids_without_rows_are_refused_with_the_remedy(env_id: str) -> None:
-    with pytest.raises(ValueError, match=rf"env_id='{env_id}'.*'NetBuild-v0'.*RowsVectorEnv.*stable_baselines3"):
+    with pytest.raises(ValueError, match=rf"env_id='{env_id}'.*'NetBuild-v0'.*ProcessVectorEnv.*stable_baselines3"):
         make_vec_env(env_id, n_envs=2)
     if env_id != "Wrapped-v0":  # which takes no split
-        with pytest.raises(ValueError, match=rf"env_id='{env_id}'.*'BanditTrial-v0'.*TrialFace"):
+        with pytest.raises(ValueError, match=rf"env_id='{env_id}'.*'BanditTrial-v0'.*TrialsView"):
             evaluate_trials(FirstArm(), env_id, 2)
 
 

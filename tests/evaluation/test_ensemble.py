@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from gym_reml.evaluation import Ensemble, Learner, evaluate, rollout
+from gym_reml.evaluation import Ensemble, MetaLearner, evaluate, rollout
 from gym_reml.evaluation import protocol as evaluation
 from gym_reml.evaluation.plans import Plan, Planner, plan_learner
 from gym_reml.mdp import TrainingMDP
@@ -23,7 +23,7 @@ MANY = from_arrays(GENERATOR.normal(size=(60, 20, 2)), GENERATOR.integers(3, siz
 FAMILIES = {"function": make_family("sinusoid"), "classes": MANY}
 
 
-def member(family: TaskFamily, seed: int, layers: tuple[int, ...] = (1, 2), step: float = 0.4) -> Learner:
+def member(family: TaskFamily, seed: int, layers: tuple[int, ...] = (1, 2), step: float = 0.4) -> MetaLearner:
     pool = LayerPool.random(
         in_features=family.in_features, out_features=family.out_features, width=6, layers=3, seed=seed
     )
@@ -136,7 +136,7 @@ def test_a_planner_is_shown_every_chunk_of_tasks_before_its_first_action(monkeyp
     family, policy = FAMILIES["function"], Curious()
     monkeypatch.setattr(evaluation, "CHUNK", 4)
     learner = member(family, 0)
-    evaluate(Learner("x", policy, learner.pool, SMALL), family, steps=(2,), tasks=6, seed=8)
+    evaluate(MetaLearner("x", policy, learner.pool, SMALL), family, steps=(2,), tasks=6, seed=8)
     shown = [entry for entry in policy.trail if entry != "acts"]
     assert [entry if entry == "acts" else entry[:2] for entry in policy.trail] == [
         (3, [0, 0, 0]),
@@ -149,7 +149,7 @@ def test_a_planner_is_shown_every_chunk_of_tasks_before_its_first_action(monkeyp
 
 def test_members_of_an_ensemble_may_plan() -> None:
     family, policy = FAMILIES["function"], Curious()
-    planning = Learner("x", policy, member(family, 0).pool, SMALL)
+    planning = MetaLearner("x", policy, member(family, 0).pool, SMALL)
     evaluate(Ensemble("x", (member(family, 1), planning)), family, steps=(1,), tasks=3)
     assert [entry if entry == "acts" else entry[0] for entry in policy.trail] == [3, "acts"]
 

@@ -25,7 +25,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecChec
 from agents.reml.algorithms import ENCODINGS, make_agent
 from agents.reml.designs import DESIGNS
 from agents.reml.training import IDS
-from gym_reml.evaluation import Ensemble, Learner, Normaliser, controls, evaluate, rollout
+from gym_reml.evaluation import Ensemble, MetaLearner, Normaliser, controls, evaluate, rollout
 from gym_reml.evaluation.meta_learner import ALGORITHMS, find_algorithm
 from gym_reml.evaluation.saved_policy import decode_space, encode_space
 from gym_reml.files import save_atomically
@@ -74,7 +74,7 @@ def learned(algorithm: str, **arguments: Any) -> Any:
     return agent.learn(48)
 
 
-def shown(learner: Learner, steps: int = 3) -> list[np.ndarray[Any, Any]]:
+def shown(learner: MetaLearner, steps: int = 3) -> list[np.ndarray[Any, Any]]:
     """What a learner chooses on some held-out tasks."""
     actions: list[np.ndarray[Any, Any]] = []
 
@@ -86,7 +86,7 @@ def shown(learner: Learner, steps: int = 3) -> list[np.ndarray[Any, Any]]:
     return actions
 
 
-def equal(one: Learner, other: Learner) -> bool:
+def equal(one: MetaLearner, other: MetaLearner) -> bool:
     return all(np.array_equal(a, b) for a, b in zip(shown(one), shown(other), strict=True))
 
 
@@ -104,10 +104,10 @@ WITH_DICTS = [name for name in EVERYONE if name not in ("ARS", "CrossQ")]  # tho
 def test_every_algorithm_is_saved_and_acts_the_same(algorithm: str, observation: str, tmp_path: Path) -> None:
     agent = learned(algorithm, observation=observation)
     env = agent.get_env()
-    learner = Learner.from_sb3(agent, name="it")
+    learner = MetaLearner.from_sb3(agent, name="it")
     learner.save(tmp_path / "learner")
     assert [path.name for path in (tmp_path / "learner").iterdir()] == ["learner.pt"]
-    loaded = Learner.load(tmp_path / "learner")
+    loaded = MetaLearner.load(tmp_path / "learner")
     assert equal(loaded, learner)
     seen = env.reset()
     start = np.ones(env.num_envs, dtype=np.bool_)
@@ -119,7 +119,7 @@ def test_every_algorithm_is_saved_and_acts_the_same(algorithm: str, observation:
     assert type(loaded.policy).__name__ == algorithm
     assert json.loads(json.dumps(learner.arguments)) == learner.arguments
     loaded.save(tmp_path / "again")
-    assert equal(Learner.load(tmp_path / "again"), learner)
+    assert equal(MetaLearner.load(tmp_path / "again"), learner)
 
 
 class Narrow(BaseFeaturesExtractor):
@@ -161,31 +161,31 @@ POLICIES: dict[str, Callable[[Any], Any]] = {
 
 @pytest.mark.parametrize("kind", POLICIES)
 def test_policies_of_many_kinds_are_saved(kind: str, tmp_path: Path) -> None:
-    learner = Learner.from_sb3(POLICIES[kind](envs(n_envs=4)))
+    learner = MetaLearner.from_sb3(POLICIES[kind](envs(n_envs=4)))
     learner.save(tmp_path)
-    loaded = Learner.load(tmp_path)
+    loaded = MetaLearner.load(tmp_path)
     assert equal(loaded, learner)
     assert type(loaded.policy.policy) is type(learner.policy.policy)  # type: ignore[attr-defined]
 
 
 def test_a_compiled_policy_is_saved_as_what_it_is(tmp_path: Path) -> None:
     agent = PPO("MlpPolicy", envs())
-    expected = shown(Learner.from_sb3(agent))
+    expected = shown(MetaLearner.from_sb3(agent))
     agent.policy = torch.compile(agent.policy)  # type: ignore[assignment]
-    Learner.from_sb3(agent).save(tmp_path)
-    assert all(np.array_equal(a, b) for a, b in zip(shown(Learner.load(tmp_path)), expected, strict=True))
+    MetaLearner.from_sb3(agent).save(tmp_path)
+    assert all(np.array_equal(a, b) for a, b in zip(shown(MetaLearner.load(tmp_path)), expected, strict=True))
 
 
 def test_own_classes_are_named_when_saving_and_loading(tmp_path: Path) -> None:
     made = {"features_extractor_class": Narrow, "features_extractor_kwargs": {"size": 2}}
-    learner = Learner.from_sb3(PPO("MlpPolicy", envs(), policy_kwargs=made))
+    learner = MetaLearner.from_sb3(PPO("MlpPolicy", envs(), policy_kwargs=made))
     with pytest.raises(ValueError, match=r"features_extractor_class.*Narrow.*classes=\{'Narrow': Narrow\}"):
         learner.save(tmp_path / "learner")
     assert not list(tmp_path.iterdir())
     learner.save(tmp_path, classes={"Narrow": Narrow})
     with pytest.raises(ValueError, match=r"learner\.pt: .*class 'Narrow'.*classes="):
-        Learner.load(tmp_path)
-    assert equal(Learner.load(tmp_path, classes={"Narrow": Narrow}), learner)
+        MetaLearner.load(tmp_path)
+    assert equal(MetaLearner.load(tmp_path, classes={"Narrow": Narrow}), learner)
 
 
 SPACES = [
@@ -209,7 +209,7 @@ def test_a_learner_needs_nobody_but_the_package(tmp_path: Path) -> None:
     """Loaded where there is no agents/ and nothing may be unpickled."""
     env = envs(normalised=True, n_envs=4)
     agent = make_agent("PPO", env, seed=0, learning_rate=1e-3, log_folder=None, design=DESIGNS["steps"])
-    learner = Learner.from_sb3(agent)
+    learner = MetaLearner.from_sb3(agent)
     learner.save(tmp_path / "learner")
     code = """
 import builtins, pickle, sys
@@ -217,9 +217,9 @@ sys.modules["agents"] = None
 import stable_baselines3, cloudpickle
 def refuse(*arguments, **more): raise SystemExit("unpickles")
 pickle.load = pickle.loads = cloudpickle.load = cloudpickle.loads = refuse
-from gym_reml.evaluation import Learner
+from gym_reml.evaluation import MetaLearner
 from gym_reml.evaluation import evaluate
-print(evaluate(Learner.load("learner"), "sinusoid", tasks=4, steps=(3,)).values(3).tolist())
+print(evaluate(MetaLearner.load("learner"), "sinusoid", tasks=4, steps=(3,)).values(3).tolist())
 """
     root = str(Path(__file__).resolve().parents[2] / "gym_reml")
     # The package alone, as a wheel has it.
@@ -246,7 +246,7 @@ def test_importing_learners_loads_no_sb3() -> None:
 
 @pytest.mark.parametrize("state", ["dtype", "device", "inference", "errors"])
 def test_loading_minds_no_global_state(state: str, tmp_path: Path) -> None:
-    learner = Learner.from_sb3(learned("SAC"))
+    learner = MetaLearner.from_sb3(learned("SAC"))
     learner.save(tmp_path)
     expected = shown(learner)
     stream, threads = torch.get_rng_state(), torch.get_num_threads()
@@ -257,7 +257,7 @@ def test_loading_minds_no_global_state(state: str, tmp_path: Path) -> None:
         if state == "device":
             torch.set_default_device("meta")
         with torch.inference_mode(state == "inference"), np.errstate(all="raise" if state == "errors" else "warn"):
-            loaded = Learner.load(tmp_path)
+            loaded = MetaLearner.load(tmp_path)
     finally:
         torch.set_default_dtype(before)
         torch.set_default_device(None)
@@ -286,23 +286,23 @@ ARGUMENTS: dict[str, tuple[Any, Any]] = {
 def test_numbers_of_numpy_and_torch_are_arguments_like_others(kind: str, tmp_path: Path) -> None:
     given, plain = ARGUMENTS[kind]
     agent = PPO("MlpPolicy", envs(max_step=0.25 if kind == "torch" else None), device="cpu")
-    learner = Learner("x", agent, pool_of(), SMALL | given)
+    learner = MetaLearner("x", agent, pool_of(), SMALL | given)
     learner.save(tmp_path)
-    assert Learner.load(tmp_path).arguments == SMALL | plain
+    assert MetaLearner.load(tmp_path).arguments == SMALL | plain
 
 
 @pytest.mark.parametrize("value", [object(), float("nan"), {1: 2}, {"a": object()}, [print], 1 + 2j, torch.ones(2) / 0])
 def test_what_cannot_be_saved_is_refused_before_anything_is_written(value: Any, tmp_path: Path) -> None:
     folder = tmp_path / "learner"
-    first = Learner.from_sb3(PPO("MlpPolicy", envs(), seed=1))
+    first = MetaLearner.from_sb3(PPO("MlpPolicy", envs(), seed=1))
     second = PPO("MlpPolicy", envs(), seed=2)
     with pytest.raises((TypeError, ValueError), match=r"^feedback"):
-        Learner("second", second, pool_of(seed=2), SMALL | {"feedback": value}).save(folder)
+        MetaLearner("second", second, pool_of(seed=2), SMALL | {"feedback": value}).save(folder)
     assert not list(tmp_path.iterdir())
     first.save(folder)
     content = (folder / "learner.pt").read_bytes()
     with pytest.raises((TypeError, ValueError), match=r"^feedback"):
-        Learner("second", second, pool_of(seed=2), SMALL | {"feedback": value}).save(folder)
+        MetaLearner("second", second, pool_of(seed=2), SMALL | {"feedback": value}).save(folder)
     assert [path.name for path in folder.iterdir()] == ["learner.pt"]
     assert (folder / "learner.pt").read_bytes() == content
 
@@ -312,7 +312,7 @@ def test_what_cannot_be_saved_is_refused_before_anything_is_written(value: Any, 
 def test_a_crash_while_saving_leaves_the_old_learner(
     place: str, error: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, second = (Learner.from_sb3(PPO("MlpPolicy", envs(), seed=seed), name=str(seed)) for seed in (1, 2))
+    first, second = (MetaLearner.from_sb3(PPO("MlpPolicy", envs(), seed=seed), name=str(seed)) for seed in (1, 2))
     first.save(tmp_path)
 
     def crash(*arguments: Any) -> None:
@@ -323,7 +323,7 @@ def test_a_crash_while_saving_leaves_the_old_learner(
         with pytest.raises(error):
             second.save(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["learner.pt"]
-    loaded = Learner.load(tmp_path)
+    loaded = MetaLearner.load(tmp_path)
     assert loaded.name == "1"
     assert equal(loaded, first)
 
@@ -334,7 +334,7 @@ def test_a_crash_while_saving_leaves_the_old_learner(
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("learner")
-    Learner.from_sb3(PPO("MlpPolicy", envs(normalised=True), **nets())).save(folder)
+    MetaLearner.from_sb3(PPO("MlpPolicy", envs(normalised=True), **nets())).save(folder)
     return torch.load(folder / "learner.pt", weights_only=True)
 
 
@@ -431,7 +431,7 @@ def test_damaged_learners_are_refused(damage: Callable[[dict[str, Any]], Any], s
     damage(state)
     save_atomically(state, tmp_path / "learner.pt")
     with pytest.raises(ValueError, match=r"learner\.pt: "):
-        Learner.load(tmp_path)
+        MetaLearner.load(tmp_path)
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
@@ -446,13 +446,13 @@ def test_nothing_in_a_learner_is_executed(place: str, write: Callable[..., Any],
         (tmp_path / "policy.zip").write_bytes(pickle.dumps(Bomb(trace)))
     write(state, tmp_path / "learner.pt")
     with pytest.raises(ValueError, match=r"learner\.pt: "):
-        Learner.load(tmp_path)
+        MetaLearner.load(tmp_path)
     assert not trace.exists()
 
 
 def test_folders_of_an_earlier_version_are_converted_on_demand(tmp_path: Path) -> None:
     agent = learned("A2C")
-    learner = Learner.from_sb3(agent, name="old")
+    learner = MetaLearner.from_sb3(agent, name="old")
     agent.save(tmp_path / "policy.zip")
     assert learner.normaliser is not None
     parts = {name: getattr(learner.normaliser, name) for name in ("mean", "variance", "clip", "epsilon")}
@@ -465,13 +465,13 @@ def test_folders_of_an_earlier_version_are_converted_on_demand(tmp_path: Path) -
         "normaliser": parts | {"mean": parts["mean"].tolist(), "variance": parts["variance"].tolist()},
     }
     save_atomically(state, tmp_path / "learner.pt")
-    with pytest.raises(ValueError, match=r"learner\.pt: of an earlier version.*Learner\.convert\(folder\)"):
-        Learner.load(tmp_path)
-    assert equal(Learner.convert(tmp_path), learner)
+    with pytest.raises(ValueError, match=r"learner\.pt: of an earlier version.*MetaLearner\.convert\(folder\)"):
+        MetaLearner.load(tmp_path)
+    assert equal(MetaLearner.convert(tmp_path), learner)
     assert [path.name for path in tmp_path.iterdir()] == ["learner.pt"]
-    assert equal(Learner.load(tmp_path), learner)
+    assert equal(MetaLearner.load(tmp_path), learner)
     with pytest.raises(ValueError, match="not a learner of an earlier version"):
-        Learner.convert(tmp_path)
+        MetaLearner.convert(tmp_path)
 
 
 # -- normalisers ------------------------------------------------------------------------------------------------------
@@ -482,9 +482,9 @@ def test_folders_of_an_earlier_version_are_converted_on_demand(tmp_path: Path) -
 def test_dict_observations_are_normalised_as_vecnormalize_does(keys: Any, dtype: Any, tmp_path: Path) -> None:
     env = VecNormalize(envs(observation="dict"), norm_obs_keys=keys, clip_obs=0.7, epsilon=1e-3)
     agent = PPO("MultiInputPolicy", env, n_steps=8, batch_size=8).learn(32)
-    learner = Learner.from_sb3(agent)
+    learner = MetaLearner.from_sb3(agent)
     learner.save(tmp_path)
-    for one in (learner, Learner.load(tmp_path)):
+    for one in (learner, MetaLearner.load(tmp_path)):
         assert one.normaliser is not None
         first: Any = env.venv.reset()
         raw = {part: values.astype(dtype) for part, values in first.items()}
@@ -494,14 +494,14 @@ def test_dict_observations_are_normalised_as_vecnormalize_does(keys: Any, dtype:
         for part, values in wanted.items():
             np.testing.assert_array_equal(found[part], values)
             assert found[part].dtype == values.dtype
-    assert np.isfinite(evaluate(Learner.load(tmp_path), "sinusoid", tasks=3, steps=(1,)).summary(1).mean)
+    assert np.isfinite(evaluate(MetaLearner.load(tmp_path), "sinusoid", tasks=3, steps=(1,)).summary(1).mean)
 
 
 def test_no_clipping_is_saved_too(tmp_path: Path) -> None:
     env = VecNormalize(envs(), clip_obs=np.inf)
-    learner = Learner.from_sb3(PPO("MlpPolicy", env, n_steps=8, batch_size=8).learn(16))
+    learner = MetaLearner.from_sb3(PPO("MlpPolicy", env, n_steps=8, batch_size=8).learn(16))
     learner.save(tmp_path)
-    assert equal(Learner.load(tmp_path), learner)
+    assert equal(MetaLearner.load(tmp_path), learner)
 
 
 @pytest.mark.parametrize(
@@ -544,7 +544,7 @@ def test_all_arguments_are_read_from_the_environment(env_id: str, observation: s
     env = envs(env_id, normalised=True, observation=observation, **UNUSUAL)
     agent = A2C("MultiInputPolicy" if observation == "dict" else "MlpPolicy", env)
     action = next(action for action, name in IDS.items() if name == env_id)
-    assert Learner.from_sb3(agent).arguments == UNUSUAL | {"action": action, "observation": observation}
+    assert MetaLearner.from_sb3(agent).arguments == UNUSUAL | {"action": action, "observation": observation}
 
 
 def single(**arguments: Any) -> gym.Env[Any, Any]:
@@ -578,7 +578,7 @@ def test_learners_are_read_from_all_stacks(stack: str, normalised: bool) -> None
         env = VecNormalize(env if hasattr(env, "num_envs") else DummyVecEnv([lambda: env]))
     agent = PPO("MlpPolicy", env, n_steps=8, batch_size=8, seed=0, device="cpu").learn(16)
     for given in (None, env):
-        learner = Learner.from_sb3(agent, given)
+        learner = MetaLearner.from_sb3(agent, given)
         assert learner.name == learner.algorithm == "PPO"
         assert {name: learner.arguments[name] for name in SMALL} == SMALL
         assert (learner.normaliser is not None) == normalised
@@ -616,39 +616,39 @@ CHANGED: dict[str, Callable[[], Any]] = {
 def test_wrappers_that_change_what_the_policy_sees_are_refused(wrapper: str) -> None:
     env = CHANGED[wrapper]()
     with pytest.raises(ValueError, match=f"^env: under {wrapper.split()[0]} a policy may see or do something else"):
-        Learner.from_sb3(PPO("MlpPolicy", env))
+        MetaLearner.from_sb3(PPO("MlpPolicy", env))
     env.close()
 
 
 def test_what_no_learner_can_be_read_from() -> None:
     with pytest.raises(ValueError, match=r"^model="):
-        Learner.from_sb3(controls.plan_learner("x", pool_of(), {}, (), 0.0).policy)
+        MetaLearner.from_sb3(controls.plan_learner("x", pool_of(), {}, (), 0.0).policy)
     with pytest.raises(ValueError, match=r"^env=.*must be one of NetBuild-v0"):
-        Learner.from_sb3(PPO("MlpPolicy", "CartPole-v1"))
+        MetaLearner.from_sb3(PPO("MlpPolicy", "CartPole-v1"))
     with pytest.raises(ValueError, match=r"^env=.*must be one of NetBuild-v0"):
-        Learner.from_sb3(PPO("MlpPolicy", make_vec_env("BanditTrial-v0")))
+        MetaLearner.from_sb3(PPO("MlpPolicy", make_vec_env("BanditTrial-v0")))
     agent = PPO("MlpPolicy", envs())
     agent.env = None
     with pytest.raises(ValueError, match=r"^env=None"):
-        Learner.from_sb3(agent)
-    assert Learner.from_sb3(agent, envs()).arguments["horizon"] == 3
+        MetaLearner.from_sb3(agent)
+    assert MetaLearner.from_sb3(agent, envs()).arguments["horizon"] == 3
 
 
 def test_environments_that_are_not_the_models_own_are_refused() -> None:
     env = envs(normalised=True)
     agent = PPO("MlpPolicy", env, n_steps=8, batch_size=8).learn(16)
     with pytest.raises(ValueError, match=r"^env: normalises by other statistics"):
-        Learner.from_sb3(agent, envs(normalised=True))
+        MetaLearner.from_sb3(agent, envs(normalised=True))
     with pytest.raises(ValueError, match=r"^normaliser=None"):
-        Learner.from_sb3(agent, envs())
+        MetaLearner.from_sb3(agent, envs())
     other = VecNormalize(envs(horizon=4), norm_reward=False)
     other.obs_rms = env.obs_rms
     with pytest.raises(ValueError, match=r"^arguments: horizon=4"):
-        Learner.from_sb3(agent, other)
+        MetaLearner.from_sb3(agent, other)
     other = VecNormalize(envs(pool=pool_of(seed=1)), norm_reward=False)
     other.obs_rms = env.obs_rms
     with pytest.raises(ValueError, match=r"^env: has another pool"):
-        Learner.from_sb3(agent, other)
+        MetaLearner.from_sb3(agent, other)
 
 
 @pytest.mark.parametrize("observation", ["flat", "dict"])
@@ -658,16 +658,16 @@ def test_a_normaliser_that_has_seen_nothing_is_refused(observation: str, trainin
     env = envs(normalised=True, observation=observation)
     policy = "MlpPolicy" if observation == "flat" else "MultiInputPolicy"
     agent = PPO(policy, env, n_steps=8, batch_size=8)
-    assert Learner.from_sb3(agent).normaliser is not None, "nobody has seen anything"
+    assert MetaLearner.from_sb3(agent).normaliser is not None, "nobody has seen anything"
     agent.learn(16).save(tmp_path / "model")
     fresh = VecNormalize(envs(observation=observation), training=training)
     for model, given in ((PPO.load(tmp_path / "model"), fresh), (PPO.load(tmp_path / "model", env=fresh), None)):
         with pytest.raises(ValueError, match=r"^env: its VecNormalize has seen nothing, but the model .* 16 steps"):
-            Learner.from_sb3(model, given)
+            MetaLearner.from_sb3(model, given)
     env.save(str(tmp_path / "statistics"))
     again = VecNormalize.load(str(tmp_path / "statistics"), envs(observation=observation))
-    found = Learner.from_sb3(PPO.load(tmp_path / "model"), again).normaliser
-    assert repr(found) == repr(Learner.from_sb3(agent).normaliser)
+    found = MetaLearner.from_sb3(PPO.load(tmp_path / "model"), again).normaliser
+    assert repr(found) == repr(MetaLearner.from_sb3(agent).normaliser)
 
 
 def test_rewards_and_observations_may_be_normalised_one_by_one() -> None:
@@ -676,35 +676,35 @@ def test_rewards_and_observations_may_be_normalised_one_by_one() -> None:
     outside = VecNormalize(within, norm_obs=False)
     for env, of in ((inside, inside), (outside, within)):
         agent = PPO("MlpPolicy", env, n_steps=8, batch_size=8).learn(16)
-        normaliser = Learner.from_sb3(agent).normaliser
+        normaliser = MetaLearner.from_sb3(agent).normaliser
         assert normaliser is not None
         statistics: Any = of.obs_rms
         np.testing.assert_array_equal(normaliser.mean, statistics.mean)
     twice = VecNormalize(envs(normalised=True))
     with pytest.raises(ValueError, match=r"^env: two VecNormalize normalise observations"):
-        Learner.from_sb3(PPO("MlpPolicy", twice))
+        MetaLearner.from_sb3(PPO("MlpPolicy", twice))
 
 
 def test_environments_that_differ_are_refused() -> None:
     agent = PPO("MlpPolicy", DummyVecEnv([single, lambda: single(pool=pool_of(seed=1))]))
     with pytest.raises(ValueError, match=r"^env: its 2 environments have learned a pool each"):
-        Learner.from_sb3(agent)
+        MetaLearner.from_sb3(agent)
     agent = PPO("MlpPolicy", DummyVecEnv([single, lambda: single(horizon=2)]))
     with pytest.raises(ValueError, match=r"^env: its environments were made with different arguments"):
-        Learner.from_sb3(agent)
+        MetaLearner.from_sb3(agent)
 
 
 def test_a_learner_stays_while_agent_and_pool_learn_on() -> None:
     env = envs(normalised=True, learn="maml", n_envs=8)
     agent = PPO("MlpPolicy", env, n_steps=8, batch_size=8, seed=0).learn(64)
-    learner = Learner.from_sb3(agent)
+    learner = MetaLearner.from_sb3(agent)
     before, pool = shown(learner), learner.pool.clone()
     mean = learner.normaliser.mean.copy()  # type: ignore[union-attr]
     agent.learn(512)
     assert not torch.equal(env.get_attr("pool")[0].parameters["stem"], pool.parameters["stem"])
     assert not np.array_equal(env.obs_rms.mean, mean)
     assert all(np.array_equal(a, b) for a, b in zip(shown(learner), before, strict=True))
-    assert not equal(Learner.from_sb3(agent), learner)
+    assert not equal(MetaLearner.from_sb3(agent), learner)
 
 
 # -- what cannot be right ---------------------------------------------------------------------------------------------
@@ -723,7 +723,7 @@ def wrong(message: str, **parts: Any) -> Any:
         wrong(r"^normaliser: is of \(2,\)", normaliser=Normaliser(np.zeros(2), np.ones(2))),
         wrong(r"^normaliser: is of \{'task'", normaliser=Normaliser({"task": np.zeros(2)}, {"task": np.ones(2)})),
         wrong("^normaliser=", normaliser=lambda observation: observation),
-        wrong(r"^arguments: horizon=5, but .* horizon=3; Learner.from_sb3", arguments={"depth": 1}),
+        wrong(r"^arguments: horizon=5, but .* horizon=3; MetaLearner.from_sb3", arguments={"depth": 1}),
         wrong("^arguments: horizon=4", arguments=SMALL | {"horizon": 4}),
         wrong("^arguments: depth=2", arguments={"horizon": 3}),
         wrong("^arguments: min_step=0.01", arguments=SMALL | {"min_step": 0.01}),
@@ -752,11 +752,11 @@ def test_learners_that_cannot_be_right(parts: dict[str, Any], message: str) -> N
         "arguments": SMALL,
         "normaliser": normaliser,
     }
-    assert Learner(**fine).algorithm == "PPO"
+    assert MetaLearner(**fine).algorithm == "PPO"
     if parts.keys() & {"clip", "epsilon"}:
         parts = {"normaliser": replace(normaliser, **parts)}
     with pytest.raises(ValueError, match=message):
-        Learner(**(fine | parts))
+        MetaLearner(**(fine | parts))
 
 
 @pytest.mark.parametrize("algorithm", EVERYONE)
@@ -766,38 +766,38 @@ def test_the_algorithm_is_the_policys_own(algorithm: str) -> None:
     policy = "LinearPolicy" if algorithm == "ARS" else "MlpLstmPolicy" if algorithm == "RecurrentPPO" else "MlpPolicy"
     agent = find_algorithm(algorithm)(policy, env, **more)
     arguments = SMALL | {"action": ENCODINGS[algorithm]}
-    assert Learner("x", agent, pool_of(), arguments).algorithm == algorithm
+    assert MetaLearner("x", agent, pool_of(), arguments).algorithm == algorithm
     for other in EVERYONE:
         if other != algorithm:
             with pytest.raises(ValueError, match=f"^algorithm='{other}': the policy is '{algorithm}'"):
-                Learner("x", agent, pool_of(), arguments, algorithm=other)
+                MetaLearner("x", agent, pool_of(), arguments, algorithm=other)
 
 
 def test_a_bin_of_steps_means_what_it_meant_in_training() -> None:
     agent = PPO("MlpPolicy", envs("NetBuildMultiDiscrete-v0", step_bins=7))
     with pytest.raises(ValueError, match=r"^arguments: with action='multidiscrete', step_bins=13"):
-        Learner("x", agent, pool_of(), SMALL | {"action": "multidiscrete"})
-    Learner("x", agent, pool_of(), SMALL | {"action": "multidiscrete", "step_bins": 7})
+        MetaLearner("x", agent, pool_of(), SMALL | {"action": "multidiscrete"})
+    MetaLearner("x", agent, pool_of(), SMALL | {"action": "multidiscrete", "step_bins": 7})
     # Where there are no bins, their number means nothing.
-    Learner("x", PPO("MlpPolicy", envs(step_bins=7)), pool_of(), SMALL)
+    MetaLearner("x", PPO("MlpPolicy", envs(step_bins=7)), pool_of(), SMALL)
 
 
 def test_a_bare_policy_is_checked_too_and_not_saved(tmp_path: Path) -> None:
     policy = PPO("MlpPolicy", envs()).policy
     with pytest.raises(ValueError, match=r"^arguments: with action='discrete'"):
-        Learner("x", policy, pool_of(), SMALL | {"action": "discrete"})
+        MetaLearner("x", policy, pool_of(), SMALL | {"action": "discrete"})
     with pytest.raises(ValueError, match="only SB3 algorithms can be saved"):
-        Learner("x", policy, pool_of(), SMALL).save(tmp_path)
+        MetaLearner("x", policy, pool_of(), SMALL).save(tmp_path)
 
 
 # -- reprs ------------------------------------------------------------------------------------------------------------
 
 
 def test_everything_is_shown_in_a_line() -> None:
-    learner = Learner.from_sb3(learned("PPO"), name="reml")
+    learner = MetaLearner.from_sb3(learned("PPO"), name="reml")
     assert repr(learner.pool) == "LayerPool(3 residual layers of width 8, 1 inputs, 1 outputs)"
     assert repr(learner.normaliser).startswith("Normaliser(of (")
-    assert repr(learner).startswith("Learner('reml', PPO, LayerPool(")
+    assert repr(learner).startswith("MetaLearner('reml', PPO, LayerPool(")
     assert repr(Ensemble("both", (learner, learner))).startswith("Ensemble('both', 2 members")
     for thing in (learner.pool, learner.normaliser, learner, Ensemble("both", (learner, learner))):
         assert "\n" not in repr(thing)
@@ -833,6 +833,6 @@ def test_controls_take_the_arguments_of_evaluate_in_its_order(control: Any) -> N
 
 def test_arguments_are_the_learners_own() -> None:
     arguments = {"initial_layers": [1]}
-    learner = Learner("x", controls.plan_learner("x", pool_of(), {}, (), 0.0).policy, pool_of(), arguments)
+    learner = MetaLearner("x", controls.plan_learner("x", pool_of(), {}, (), 0.0).policy, pool_of(), arguments)
     arguments["initial_layers"].append(2)
     assert learner.arguments == {"initial_layers": [1]}

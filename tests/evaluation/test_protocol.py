@@ -12,7 +12,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecNormalize
 
-from gym_reml.evaluation import Learner, Normaliser, Result, controls, evaluate, rollout
+from gym_reml.evaluation import MetaLearner, Normaliser, Result, controls, evaluate, rollout
 from gym_reml.evaluation import protocol as evaluation
 from gym_reml.evaluation.meta_learner import ALGORITHMS, find_algorithm
 from gym_reml.evaluation.plans import Plan, plan_learner
@@ -117,7 +117,7 @@ def test_protocols_that_make_no_sense(argument: str, value: Any) -> None:
 
 def test_a_policy_alone_is_no_learner() -> None:
     policy: Any = plan_learner("a", pool_of(), SMALL, (), 0.0).policy
-    with pytest.raises(ValueError, match=r"^learner=.*: must be a Learner"):
+    with pytest.raises(ValueError, match=r"^learner=.*: must be a MetaLearner"):
         evaluate(policy, "sinusoid")
 
 
@@ -188,11 +188,11 @@ def test_a_learner_is_saved_and_loaded_as_one(tmp_path: Path) -> None:
     assert isinstance(env.obs_rms, RunningMeanStd)
     normaliser = Normaliser(env.obs_rms.mean, env.obs_rms.var, env.clip_obs, env.epsilon)
     arguments = {"action": "multidiscrete", **SMALL}
-    learner = Learner("reml", agent, pool, arguments, normaliser, "PPO")
+    learner = MetaLearner("reml", agent, pool, arguments, normaliser, "PPO")
     seen = env.get_original_obs()
     np.testing.assert_allclose(normaliser(seen), env.normalize_obs(seen), rtol=1e-5)
     learner.save(tmp_path / "learner")
-    loaded = Learner.load(tmp_path / "learner")
+    loaded = MetaLearner.load(tmp_path / "learner")
     first, second = (evaluate(one, "sinusoid", steps=(0, 3), tasks=10) for one in (learner, loaded))
     np.testing.assert_array_equal(first.metrics["loss"], second.metrics["loss"])
     assert loaded.arguments == arguments
@@ -202,13 +202,13 @@ def test_learners_that_cannot_be_saved_or_read(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="only SB3 algorithms"):
         plan_learner("a", pool_of(), SMALL, (), 0.0).save(tmp_path)
     with pytest.raises(FileNotFoundError, match="RUN/learner"):
-        Learner.load(tmp_path / "nowhere")
+        MetaLearner.load(tmp_path / "nowhere")
     torch.save({"format": "gym_reml.Learner/99"}, tmp_path / "learner.pt")
     with pytest.raises(ValueError, match="Learner/99"):
-        Learner.load(tmp_path)
+        MetaLearner.load(tmp_path)
     (tmp_path / "learner.pt").write_bytes(b"PK\x03\x04 not quite")
     with pytest.raises(ValueError, match="damaged"):
-        Learner.load(tmp_path)
+        MetaLearner.load(tmp_path)
 
 
 def test_thirteen_algorithms_by_name() -> None:
@@ -234,7 +234,7 @@ def test_random_layers_are_uniform_and_keep_the_steps() -> None:
     learner = plan_learner("a", pool_of(), SMALL, (2, 2), 0.4)
     seen: list[np.ndarray] = []
 
-    def spy(learner: Learner, family: Any, intervene: Any, **protocol: Any) -> Result:
+    def spy(learner: MetaLearner, family: Any, intervene: Any, **protocol: Any) -> Result:
         def both(layers: np.ndarray, steps: np.ndarray, generators: Any) -> Any:
             new_layers, new_steps = intervene(layers, steps, generators)
             seen.append(new_layers)
@@ -310,7 +310,7 @@ def test_blindfolds_show_another_tasks_observation_or_none() -> None:
     shown = {}
     for control in (evaluate, controls.shuffled_observation, controls.zeroed_observation):
         echo = Echo()
-        control(Learner("a", echo, pool_of(), SMALL), "sinusoid", steps=(1,), tasks=5)
+        control(MetaLearner("a", echo, pool_of(), SMALL), "sinusoid", steps=(1,), tasks=5)
         shown[control.__name__] = echo.seen[0]
     np.testing.assert_array_equal(shown["shuffled_observation"], np.roll(shown["evaluate"], 1, axis=0))
     assert not shown["zeroed_observation"].any()

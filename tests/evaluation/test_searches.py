@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from agents.rivals.bouncegrad import Annealing
 from agents.rivals.router import LABEL_BATCH, Router, label, teach
-from gym_reml.evaluation import Learner, evaluate, rollout
+from gym_reml.evaluation import MetaLearner, evaluate, rollout
 from gym_reml.evaluation.controls import scores
 from gym_reml.evaluation.plans import Planner, plan_learner
 from gym_reml.learning import Episodes, replay
@@ -118,7 +118,7 @@ def built(family: TaskFamily, policy: Annealing, pool: LayerPool) -> list[Struct
         return layers, steps
 
     arguments = {"action": "box", "depth": 3, "horizon": 3, "initial_layers": [1]}
-    evaluate(Learner("x", policy, pool, arguments), family, steps=(0, 4), tasks=ROWS, intervene=watch)
+    evaluate(MetaLearner("x", policy, pool, arguments), family, steps=(0, 4), tasks=ROWS, intervene=watch)
     return appended
 
 
@@ -142,7 +142,7 @@ def test_as_a_policy_it_beats_random_structures() -> None:
     arguments = {"action": "box", "depth": 3, "horizon": 3, "initial_layers": [1]}
     losses = []
     for policy in (searched, random):
-        *_, last = rollout(Learner("x", policy, pool, arguments), FAMILY, range(100), FREE)
+        *_, last = rollout(MetaLearner("x", policy, pool, arguments), FAMILY, range(100), FREE)
         losses.append(last.info["support_loss"])
     assert (losses[0] <= losses[1] * (1 + 1e-6)).mean() > 0.75
     assert losses[0].mean() < losses[1].mean()

@@ -12,14 +12,14 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 
 from agents.trials.classical.bandits import Gittins, RandomArm
-from gym_reml.envs.trials.envs import TrialFace
+from gym_reml.envs.trials.envs import TrialsView
 from gym_reml.evaluation import Normaliser, evaluate_trials
 
 LENGTHS = ((2, 1, 3), (1, 1, 1), (4, 2, 2))
 """Steps of the inner episodes of rows 0, 1 and 2 (and of every third one); a trial is shorter than another."""
 
 
-class Scripted(TrialFace, VectorEnv[Any, Any, Any]):
+class Scripted(TrialsView, VectorEnv[Any, Any, Any]):
     """Row i's reward is 100 (i + seed) + 10 times the inner episode + the action; rows start anew as they end."""
 
     metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.SAME_STEP}

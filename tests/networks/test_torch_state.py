@@ -17,7 +17,7 @@ from torch import Tensor
 
 from agents.pools.outer_updates import OUTER_UPDATES
 from agents.pools.reinforcement import meta_learn_policies
-from agents.problems.problem import Problem, Shape
+from agents.problems.problem import NetworkShape, Problem
 from gym_reml.evaluation import evaluate
 from gym_reml.evaluation.plans import plan_learner
 from gym_reml.learning import RULES, LearningOptions, PoolLearner
@@ -238,7 +238,7 @@ def test_policies_are_meta_learned_as_ever(outer: str, state: str) -> None:
 
 @every_state
 def test_learners_are_evaluated_as_ever(state: str) -> None:
-    shape = Shape(width=6, depth=1, kind="relu")
+    shape = NetworkShape(width=6, depth=1, kind="relu")
 
     def run() -> Any:
         pool = LayerPool.random(in_features=1, out_features=1, width=6, layers=1, kind="relu")

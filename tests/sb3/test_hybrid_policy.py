@@ -19,7 +19,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import VecEnv
 
 import gym_reml.sb3.vec_env
-from gym_reml.evaluation import Learner
+from gym_reml.evaluation import MetaLearner
 from gym_reml.evaluation.meta_learner import find_algorithm
 from gym_reml.sb3 import HybridPolicy, RecurrentHybridPolicy, make_vec_env
 from tests.support.env_helpers import SMALL
@@ -196,10 +196,10 @@ def test_trpo_keeps_its_trust_region() -> None:
 def test_a_learner_with_the_policy_is_saved(tmp_path: Path) -> None:
     env = envs()
     agent = make_agent("PPO", env)
-    Learner.from_sb3(agent).save(tmp_path)
+    MetaLearner.from_sb3(agent).save(tmp_path)
     observation, start = env.reset(), np.ones(4, dtype=bool)
     expected, _ = agent.predict(observation, deterministic=True)
-    np.testing.assert_array_equal(Learner.load(tmp_path).act(observation, None, start, None)[0], expected)
+    np.testing.assert_array_equal(MetaLearner.load(tmp_path).act(observation, None, start, None)[0], expected)
 
 
 class Bandit(VecEnv):

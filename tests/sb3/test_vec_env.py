@@ -22,7 +22,7 @@ import gym_reml
 from agents.reml.algorithms import ENCODINGS, WIDE
 from gym_reml.evaluation.meta_learner import ALGORITHMS, find_algorithm
 from gym_reml.pool import LayerPool
-from gym_reml.sb3 import RowsVecEnv, make_vec_env
+from gym_reml.sb3 import NativeVecEnv, make_vec_env
 from tests.support.env_helpers import MIXTURE, SMALL, assert_same, sample_actions
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -69,7 +69,7 @@ def test_hybrid_actions_are_refused_with_the_remedy(arguments: dict[str, Any]) -
 def test_another_autoreset_mode_is_refused() -> None:
     envs: Any = gym.make_vec("NetBuild-v0", num_envs=2, **ARGUMENTS)
     with pytest.raises(ValueError, match="autoreset_mode='NextStep', must be 'SameStep'"):
-        RowsVecEnv(envs)
+        NativeVecEnv(envs)
     with pytest.raises(ValueError, match="autoreset_mode='NextStep': must be 'SameStep'"):
         make_vec_env(autoreset_mode="NextStep", **ARGUMENTS)
     assert make_vec_env(autoreset_mode="SameStep", **ARGUMENTS).num_envs == 1

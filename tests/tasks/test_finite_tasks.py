@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gym_reml.evaluation import Learner, controls, evaluate, rollout
+from gym_reml.evaluation import MetaLearner, controls, evaluate, rollout
 from gym_reml.evaluation.plans import plan_learner
 from gym_reml.pool import LayerPool
 from gym_reml.streams import NumberedGenerator, numbered_streams, row_streams
@@ -22,7 +22,7 @@ MIXTURE = make_family("mixture", members=[FAMILY, from_arrays(X[:30], X[:30], sh
 FINITE = {"regression": FAMILY, "classification": LABELLED, "mixture": MIXTURE}
 
 
-def learner(family: TaskFamily = FAMILY) -> Learner:
+def learner(family: TaskFamily = FAMILY) -> MetaLearner:
     pool = LayerPool.random(in_features=1, out_features=family.out_features, width=4, layers=2)
     return plan_learner("plan", pool, {"horizon": 2}, (1,), 0.0)
 

@@ -10,12 +10,12 @@ import numpy as np
 
 from gym_reml.envs.common.arguments import RENDER_MODES
 from gym_reml.envs.common.infos import only_row
-from gym_reml.envs.common.view import Face
+from gym_reml.envs.common.view import ProcessView
 from gym_reml.spaces.base import ActionError
 from gym_reml.streams import row_streams
 
 
-class RowEnv(Face, gym.Env[Any, Any]):
+class ProcessEnv(ProcessView, gym.Env[Any, Any]):
     """One episode at a time."""
 
     metadata: dict[str, Any] = {"render_modes": list(RENDER_MODES), "render_fps": 2}

@@ -17,11 +17,11 @@ from gym_reml.checks import check_integer, is_integer
 from gym_reml.envs.common.arguments import RENDER_MODES, check_render_mode, frame_mode
 from gym_reml.envs.common.infos import merged, with_masks
 from gym_reml.envs.common.versions import AutoresetMode, VectorEnv
-from gym_reml.envs.common.view import Face, for_rows
+from gym_reml.envs.common.view import ProcessView, for_rows
 from gym_reml.streams import row_streams
 
 
-class RowsVectorEnv(Face, VectorEnv[Any, Any, Any]):
+class ProcessVectorEnv(ProcessView, VectorEnv[Any, Any, Any]):
     """n episodes side by side; reset with seed s it equals n single environments reset with s, s + 1, ..."""
 
     metadata: dict[str, Any] = {
@@ -216,7 +216,7 @@ class RowsVectorEnv(Face, VectorEnv[Any, Any, Any]):
 
 def make_rows(
     env_id: Any, num_envs: int, kind: type, known: Iterable[str], instead: str, **arguments: Any
-) -> RowsVectorEnv:
+) -> ProcessVectorEnv:
     """The native vector face of an id, with same-step resets: what `gym.make_vec` makes, in any version of Gymnasium.
 
     Args:
@@ -246,7 +246,7 @@ def make_rows(
     if spec.max_episode_steps is not None:
         kwargs["max_episode_steps"] = spec.max_episode_steps
     kwargs |= arguments | {"autoreset_mode": "SameStep"}
-    env: RowsVectorEnv = make(num_envs=num_envs, **kwargs)
+    env: ProcessVectorEnv = make(num_envs=num_envs, **kwargs)
     if not isinstance(env, kind):
         env.close()
         raise ValueError(f"env_id={spec.id!r}: {choices}")

@@ -1,4 +1,4 @@
-"""What the faces of a process of n rows share: the single `Env` (`RowEnv`) and the `VectorEnv` (`RowsVectorEnv`)."""
+"""What the single `Env` (`ProcessEnv`) and the `VectorEnv` (`ProcessVectorEnv`) over a process of n rows share."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 def for_rows(*, takes_row: bool) -> Callable[[Method], Method]:
     """Marks a method of a vector environment that has something for each row.
 
-    Adapters that treat rows as environments of their own, as `gym_reml.sb3.RowsVecEnv`, call no others.
+    Adapters that treat rows as environments of their own, as `gym_reml.sb3.NativeVecEnv`, call no others.
 
     Args:
         takes_row: whether the method is called with `row=...` and answers for that row, or once, and gives a sequence
@@ -46,7 +46,7 @@ def for_rows(*, takes_row: bool) -> Callable[[Method], Method]:
     return mark
 
 
-class Face(ABC):
+class ProcessView(ABC):
     """A view of a process: what differs from process to process, for faces that need not know which it is."""
 
     _recorders: Sequence[Recorder] = ()

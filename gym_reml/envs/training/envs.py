@@ -10,16 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gym_reml.envs.common.arguments import check_render_mode
-from gym_reml.envs.common.single import RowEnv
-from gym_reml.envs.common.vector import RowsVectorEnv
+from gym_reml.envs.common.single import ProcessEnv
+from gym_reml.envs.common.vector import ProcessVectorEnv
 from gym_reml.envs.common.versions import AutoresetMode
 from gym_reml.envs.common.view import for_rows
 from gym_reml.envs.training.setup import Setup
-from gym_reml.envs.training.view import TrainingFace, warn_of_cuts
+from gym_reml.envs.training.view import TrainingView, warn_of_cuts
 from gym_reml.envs.training.view import observe as observe
 
 
-class TrainingEnv(TrainingFace, RowEnv):
+class TrainingEnv(TrainingView, ProcessEnv):
     """One episode at a time.
 
     `reset(options={"pool": "initial"})` writes the pool's initial weights back (only where it learns),
@@ -85,7 +85,7 @@ def _learn_alike(one: TrainingEnv, other: TrainingEnv) -> bool:
     return one.pool_source != "given" and len(set(found)) == 1
 
 
-class TrainingVectorEnv(TrainingFace, RowsVectorEnv):
+class TrainingVectorEnv(TrainingView, ProcessVectorEnv):
     """n episodes side by side; reset with seed s it equals n single environments reset with s, s + 1, ...
 
     `reset(options={"pool": "initial"})` writes the pool's initial weights back (only where it learns),

@@ -41,7 +41,7 @@ class Setup:
         encoding: how actions are written.
         space: observation space of one row.
         pool_source: where the pool comes from: "packaged", "random", "given" or a path.
-        arguments: those that a `Learner` holds, as they were resolved: all but what says on which tasks, from which
+        arguments: those that a `MetaLearner` holds, as they were resolved: all but what says on which tasks, from which
             pool and where.
     """
 

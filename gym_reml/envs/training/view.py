@@ -13,7 +13,7 @@ from torch import nn
 
 from gym_reml.checks import is_integer
 from gym_reml.envs.common.arguments import frame_mode
-from gym_reml.envs.common.view import Face, for_rows
+from gym_reml.envs.common.view import ProcessView, for_rows
 from gym_reml.envs.training.recorder import Recorder
 from gym_reml.envs.training.setup import Setup
 from gym_reml.mdp.export import export_network
@@ -29,14 +29,14 @@ ENOUGH_CUTS = 5
 """So many times in a row at the same step, before any episode was finished: something cuts them always."""
 
 
-class TrainingFace(Face):
+class TrainingView(ProcessView):
     """A view of a set-up training process.
 
     Attributes:
         mdp: the process.
         action_encoding: how actions are written, with `decode`, `encode` and `mask`.
         pool_source: where the pool came from: "packaged", "random", "given" or a path.
-        arguments: those that a `Learner` holds, as they were resolved.
+        arguments: those that a `MetaLearner` holds, as they were resolved.
     """
 
     mdp: TrainingMDP

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from gym_reml.envs.common.arguments import check_known, check_render_mode, frame_mode
-from gym_reml.envs.common.single import RowEnv
-from gym_reml.envs.common.vector import RowsVectorEnv
+from gym_reml.envs.common.single import ProcessEnv
+from gym_reml.envs.common.vector import ProcessVectorEnv
 from gym_reml.envs.common.versions import AutoresetMode
-from gym_reml.envs.common.view import Face
+from gym_reml.envs.common.view import ProcessView
 from gym_reml.envs.trials.recorder import TrialRecorder
 from gym_reml.mdp.process import Outcome
 from gym_reml.mdp.trial import TrialProcess
@@ -18,7 +18,7 @@ from gym_reml.rendering.render import render_trial
 from gym_reml.streams import check_split
 
 
-class TrialFace(Face):
+class TrialsView(ProcessView):
     """A view of trials.
 
     Attributes:
@@ -63,7 +63,7 @@ class TrialFace(Face):
         return render_trial(recorder.frame(self.trials), frame_mode(self.render_mode))
 
 
-class TrialEnv(TrialFace, RowEnv):
+class TrialEnv(TrialsView, ProcessEnv):
     """One trial at a time."""
 
     def __init__(self, render_mode: str | None = None, **arguments: Any) -> None:
@@ -80,7 +80,7 @@ class TrialEnv(TrialFace, RowEnv):
         self.render_mode = render_mode
 
 
-class TrialVectorEnv(TrialFace, RowsVectorEnv):
+class TrialVectorEnv(TrialsView, ProcessVectorEnv):
     """n trials side by side; reset with seed s it equals n single environments reset with s, s + 1, ..."""
 
     def __init__(
