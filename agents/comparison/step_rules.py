@@ -49,7 +49,7 @@ class HandRule(Rule):
     def __init__(self, learner: MetaLearner, family: PolicyFamily) -> None:
         super().__init__(learner, family)
         self.scale = family.return_scale
-        self.rates = next(rate for name, rate in learner.pool.rates.items() if name == "head").tolist()
+        self.rates = next(rate for name, rate in learner.pool.rates.items() if name == "head.matrix").tolist()
 
     def place(self, observation: NDArray[np.float32], moment: int) -> NDArray[np.float64]:
         mdp = self.setup.mdp

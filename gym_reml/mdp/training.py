@@ -16,7 +16,9 @@ from gym_reml.learning.episodes import Episodes
 from gym_reml.learning.pool_learner import PoolLearner
 from gym_reml.mdp.objective import FEEDBACKS, Objective
 from gym_reml.mdp.process import Outcome
-from gym_reml.networks.dense import BiasedInputs, Trace, Workspace, by_head, mean_over_points
+from gym_reml.networks.architecture import Trace
+from gym_reml.networks.buffers import BiasedInputs, Workspace
+from gym_reml.networks.dense import mean_over_points
 from gym_reml.networks.torch_state import own_state
 from gym_reml.pool.layer_pool import LayerPool
 from gym_reml.pool.subnetworks import SubNetworks
@@ -65,7 +67,7 @@ class TrainingMDP:
                 different numbers.
         """
         pool.check()
-        if pool.layer_kind.across_points and not isinstance(family.shots, int):
+        if pool.architecture.across_points and not isinstance(family.shots, int):
             raise ValueError(
                 f"shots={family.shots!r}: layers of kind {pool.kind!r} look across the points of a task, "
                 "of which there must be as many in each; give one number of shots, or another layer_kind"
@@ -130,7 +132,7 @@ class TrainingMDP:
     def _observe(self) -> NDArray[np.float32]:
         trace, by_output = self._present()
         observation, parts = self._observation, self.parts
-        gradient = by_head(trace, by_output)
+        gradient = self.pool.architecture.head_gradient(trace, by_output)
         if self.family.exchangeable_outputs:
             gradient = torch.linalg.vector_norm(gradient, dim=2)
         # Not by var or vector_norm, which are tens of times slower over this dimension.
@@ -260,9 +262,11 @@ class TrainingMDP:
         trace, by_output = self._present()
         appended, changed = networks.append(layers)
         if changed <= self.slots:
-            trace = networks.forward(self._prepared, self._workspaces[1], trace, changed, networks.norms(self.clock))
+            trace = networks.forward(
+                self._prepared, self._workspaces[1], trace=trace, start=changed, norms=networks.norms(self.clock)
+            )
             by_output = self._output_gradient(trace)
-        norms = networks.descend(trace, by_output, step_sizes, self.clock)
+        norms = networks.descend(trace, by_output, step_sizes=step_sizes, clock=self.clock)
         self.clock += 1
         if not self.family.fixed_data:
             self._collect(self._every_row, self.tasks)
@@ -332,7 +336,7 @@ class TrainingMDP:
 
     def _outputs(self, inputs: Tensor) -> Tensor:
         prepared = self.networks.prepare(inputs.to(self.pool.device))
-        return self.networks.forward(prepared, None, norms=self.networks.norms(self.clock - 1)).outputs
+        return self.networks.forward(prepared, norms=self.networks.norms(self.clock - 1)).outputs
 
     def _outputs_of(self, rows: Tensor, inputs: Tensor) -> Tensor:
         """Those of some networks (int64) at inputs of their own, (rows, points, in_features)."""
@@ -355,7 +359,7 @@ class TrainingMDP:
             fresh: rows whose episode begins: their query losses say how much counts from now on.
         """
         networks, workspace, points = self.networks, self._workspaces[0], self.support.inputs.shape[1]
-        if self.pool.layer_kind.across_points:
+        if self.pool.architecture.across_points:
             support, query = self._prepared.first(points), self._prepared.rest(points)
             # The support set's pass belongs to the step to come, the query set's to the one that is over.
             self._trace = networks.forward(support, workspace, norms=networks.norms(self.clock))

@@ -81,7 +81,7 @@ def test_members_see_the_tasks_that_anyone_sees_whatever_the_chunks(monkeypatch:
 def test_an_ensemble_diverged_where_any_of_its_members_did() -> None:
     family = FAMILIES["function"]
     wild = member(family, 1)
-    wild.pool.parameters["layers"] *= 1e3
+    wild.pool.parameters["layers.matrix"] *= 1e3
     alone, calm = (evaluate(one, family, steps=(0, 3), tasks=12) for one in (wild, member(family, 0)))
     assert alone.diverged.any()
     assert not calm.diverged.any()

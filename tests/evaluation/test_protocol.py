@@ -56,7 +56,7 @@ def test_a_plan_evaluates_to_what_a_plain_loop_computes() -> None:
             tensor[task].double()
             for tensor in (mdp.support.inputs, mdp.support.targets, mdp.query.inputs, mdp.query.targets)
         )
-        weights = [pool.parameters["stem"], pool.parameters["head"]]
+        weights = [pool.parameters["stem.matrix"], pool.parameters["head.matrix"]]
         weights = [tensor.double().clone().requires_grad_() for tensor in weights]
 
         def predict(inputs: torch.Tensor, matrices: list[torch.Tensor]) -> torch.Tensor:
@@ -67,7 +67,7 @@ def test_a_plan_evaluates_to_what_a_plain_loop_computes() -> None:
 
         expected = [((predict(query_x, weights) - query_y) ** 2).mean().item()]
         for layer in (2, 3):
-            weights.insert(-1, pool.parameters["layers"][layer - 1].double().clone().requires_grad_())
+            weights.insert(-1, pool.parameters["layers.matrix"][layer - 1].double().clone().requires_grad_())
             gradients = torch.autograd.grad(((predict(x, weights) - y) ** 2).mean(), weights)
             clip = min(1.0, 10.0 / float(torch.cat([g.flatten() for g in gradients]).norm()))
             weights = [(w - size * clip * g).detach().requires_grad_() for w, g in zip(weights, gradients, strict=True)]
@@ -225,8 +225,8 @@ def test_thirteen_algorithms_by_name() -> None:
 def planted_pool() -> LayerPool:
     """Layer 2 spoils any network, layers 1 and 3 leave it as it is."""
     pool = pool_of(3)
-    pool.parameters["layers"].zero_()
-    pool.parameters["layers"][1] = 0.8
+    pool.parameters["layers.matrix"].zero_()
+    pool.parameters["layers.matrix"][1] = 0.8
     return pool
 
 

@@ -30,7 +30,7 @@ Structures = NDArray[np.int64]
 def pool_of(layers: int = 4, kind: str = "relu", seed: int = 0) -> LayerPool:
     """Layers that differ a lot, on learned step sizes."""
     pool = LayerPool.random(in_features=1, out_features=1, width=8, layers=layers, kind=kind, seed=seed)
-    pool.parameters["layers"] *= 2.0
+    pool.parameters["layers.matrix"] *= 2.0
     return pool.with_rates("scalar", 0.02)
 
 
@@ -183,12 +183,12 @@ def two_kinds() -> TaskFamily:
 def levels_pool() -> LayerPool:
     """Layer 1 lifts to 3, layer 2 lowers to -3, layer 3 lifts to 30, whatever comes in; steps are tiny."""
     pool = LayerPool.random(in_features=1, out_features=1, width=8, layers=3, kind="relu")
-    pool.parameters["layers"] *= 0.01
-    pool.parameters["head"].zero_()
-    pool.parameters["head"][0], pool.parameters["head"][1] = 1.0, -1.0
+    pool.parameters["layers.matrix"] *= 0.01
+    pool.parameters["head.matrix"].zero_()
+    pool.parameters["head.matrix"][0], pool.parameters["head.matrix"][1] = 1.0, -1.0
     for layer, (unit, height) in enumerate([(0, 3.0), (1, 3.0), (0, 30.0)]):
-        pool.parameters["layers"][layer, -1] = 0.0
-        pool.parameters["layers"][layer, -1, unit] = height
+        pool.parameters["layers.matrix"][layer, -1] = 0.0
+        pool.parameters["layers.matrix"][layer, -1, unit] = height
     return pool.with_rates("scalar", 1e-4)
 
 

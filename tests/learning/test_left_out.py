@@ -166,7 +166,7 @@ def test_fast_weights_too_large_to_be_averaged_are_left_out(rule: str) -> None:
     whole = steep_episodes(0.0, [])
     whole.step_sizes[-1, BAD] = 1e38
     own, other = (PoolLearner(each, STEEP, rule) for each in (pool, expected))
-    last = replay(pool, STEEP, whole)[1].matrices[-1]
+    last = replay(pool, STEEP, whole)[1].positions[-1]["matrix"]
     assert last is not None
     assert last.isfinite().all()
     # The query loss of an absurd network is above the cap; here it may be as it is.
@@ -196,7 +196,7 @@ def test_updates_of_policies_leave_them_out_too(outer: str, damage: float) -> No
     other(whole.take(good), 0.0)
     assert own.dropped == 2  # type: ignore[attr-defined]
     torch.testing.assert_close(pool.parameters, expected.parameters)
-    assert not torch.equal(pool.parameters["head"], shape.fresh(many, 0).parameters["head"])
+    assert not torch.equal(pool.parameters["head.matrix"], shape.fresh(many, 0).parameters["head.matrix"])
     everyone = copy.deepcopy(whole)
     everyone.query[-1].extras["weighted_advantage"][:] = damage
     fresh = OUTER_UPDATES[outer](pool, many, 1e-2)

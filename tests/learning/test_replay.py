@@ -52,9 +52,8 @@ def test_replay_lives_episodes_as_plain_pytorch_does(
             torch.testing.assert_close(losses[:, row], expected)
             assert [int(layer) for layer in contents[:, row] if layer] == uses(whole, row)
             for slot in range(len(uses(whole, row))):
-                matrix = weights.matrices[slot + 1]
-                assert matrix is not None
-                torch.testing.assert_close(matrix[row], fast["layers", slot])
+                matrix = weights.positions[slot + 1]["matrix"]
+                torch.testing.assert_close(matrix[row], fast["layers.matrix", slot])
 
 
 @KINDS

@@ -10,7 +10,6 @@ from torch.nn import functional
 
 from gym_reml.learning import LearningOptions, PoolLearner, replay
 from gym_reml.mdp import Objective, TrainingMDP
-from gym_reml.networks.dense import backward, forward, prepare
 from gym_reml.networks.layer_kinds import LAYER_KINDS
 from gym_reml.pool import LayerPool
 from gym_reml.pool.rates import RATES
@@ -53,17 +52,17 @@ def make_mdp(pool: LayerPool, rows: int = ROWS, learner: PoolLearner | None = No
 def test_given_statistics_make_points_independent_and_the_derivative_affine() -> None:
     pool = small_pool("batch_norm", adapt_stem=True, norm_steps=2, statistics=True)
     slots, clock = torch.tensor([[1, 2, 3], [2, 2, 1]]), torch.tensor([0, 1, 1])
-    weights, norms = pool.instantiate(slots), pool.gather_norms(slots, clock, running=True)
-    assert not weights.norms, "they are not fast weights"
+    weights, norms = pool.assemble(slots).weights, pool.assemble(slots).norms(clock, running=True)
+    assert not any("norm" in position for position in weights.positions), "they are not fast weights"
     weights = weights.like([tensor.detach().clone().requires_grad_() for tensor in weights.tensors()])
     x = torch.randn(3, 5, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    kind = LAYER_KINDS["batch_norm"]
-    trace = forward(kind, weights, prepare(x, None), [True, True], norms=norms)
-    by_hand = backward(kind, weights, trace, trace.outputs.detach(), [True, True])
+    architecture, filled = pool.architecture, [True, True]
+    trace = architecture.forward(weights, architecture.prepare(x, {}), filled=filled, norms=norms)
+    by_hand = architecture.gradient(weights, trace, output_gradient=trace.outputs.detach(), filled=filled)
     by_autograd = torch.autograd.grad(0.5 * trace.outputs.square().sum(), weights.tensors())
-    assert not by_hand.norms
+    assert not any("norm" in position for position in by_hand.positions)
     torch.testing.assert_close(by_hand.tensors(), list(by_autograd))
-    alone = forward(kind, weights, prepare(x[:, 2:3], None), [True, True], norms=norms)
+    alone = architecture.forward(weights, architecture.prepare(x[:, 2:3], {}), filled=filled, norms=norms)
     torch.testing.assert_close(alone.outputs, trace.outputs[:, 2:3])
 
 
@@ -72,10 +71,12 @@ def test_only_kinds_that_say_so_look_across_points(kind: str) -> None:
     pool, slots = small_pool(kind), torch.tensor([[1], [2]])
     x = torch.linspace(-1.0, 1.0, 5, dtype=torch.float64).reshape(1, 5, 1)
     whole, part = (
-        forward(pool.layer_kind, pool.instantiate(slots), prepare(inputs, pool.frozen_stem), [True, True]).outputs
+        pool.architecture.forward(
+            pool.assemble(slots).weights, pool.architecture.prepare(inputs, pool.fixed), filled=[True, True]
+        ).outputs
         for inputs in (x, x[:, :2])
     )
-    assert torch.allclose(whole[:, :2], part) == (not pool.layer_kind.across_points)
+    assert torch.allclose(whole[:, :2], part) == (not pool.architecture.across_points)
 
 
 def test_the_process_sees_the_query_sets_statistics_and_no_others() -> None:
@@ -108,18 +109,17 @@ def test_replay_takes_each_steps_norms_as_a_plain_loop_does(
     for row in range(ROWS):
         expected, fast = live(pool, FAMILY, whole, row)
         torch.testing.assert_close(losses[:, row], expected)
-        head = weights.matrices[-1]
-        assert head is not None
-        torch.testing.assert_close(head[row], fast["head", 0])
+        head = weights.positions[-1]["matrix"]
+        torch.testing.assert_close(head[row], fast["head.matrix", 0])
 
 
 def test_which_step_a_pass_belongs_to() -> None:
     """A gain that is 1 in step 1 and 0 elsewhere: what passes through is what this step's passes let through."""
     pool = small_pool("batch_norm", norm_steps=STEPS)
-    for name in ("stem_norm", "layers_norm"):
+    for name in ("stem.norm", "layers.norm"):
         pool.parameters[name].zero_()
-    pool.parameters["stem_norm"][1, 0] = 1.0
-    pool.parameters["head"][-1] = 0.0
+    pool.parameters["stem.norm"][1, 0] = 1.0
+    pool.parameters["head.matrix"][-1] = 0.0
     plan = torch.zeros((STEPS, 1), dtype=torch.int64)
     mdp = make_mdp(plain(pool), 1)
     predictions = [mdp.outputs(mdp.query.inputs)]
@@ -253,9 +253,8 @@ def test_the_process_normalises_by_them() -> None:
     mdp = make_mdp(pool, 1)
     x = torch.linspace(-2.0, 2.0, 7).reshape(1, 7, 1)
     for index in (0, 0, 1, 1):  # beyond the last step the last
-        stem, head = pool.parameters["stem"], mdp.networks.weights(0).matrices[-1]
-        assert head is not None
-        (gain, shift), (mean, variance) = pool.parameters["stem_norm"][index], pool.statistics["stem"][index]
+        stem, head = pool.parameters["stem.matrix"], mdp.networks.weights(0).positions[-1]["matrix"]
+        (gain, shift), (mean, variance) = pool.parameters["stem.norm"][index], pool.statistics["stem"][index]
         z = x[0] @ stem[:-1] + stem[-1]
         hidden = functional.relu(gain * (z - mean) / (variance + 1e-5).sqrt() + shift)
         torch.testing.assert_close(mdp.outputs(x)[0], hidden @ head[0, :-1] + head[0, -1])

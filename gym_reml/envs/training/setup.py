@@ -24,7 +24,7 @@ from gym_reml.learning.pool_learner import PoolLearner
 from gym_reml.mdp.objective import Objective
 from gym_reml.mdp.training import OBSERVATION_LIMIT, TrainingMDP
 from gym_reml.pool.layer_pool import LayerPool
-from gym_reml.pool.sources import _find_pool
+from gym_reml.pool.sources import pool_for
 from gym_reml.spaces import ActionEncoding, make_encoding
 from gym_reml.tasks import make_family
 from gym_reml.tasks.base import TaskFamily
@@ -86,7 +86,7 @@ def make_setup(
     objective = Objective(horizon, burn_in, reward, feedback)
     the_family = _make_family(family, family_kwargs, shots, queries)
     the_device = _find_device(device)
-    the_pool, source = _find_pool(pool, the_family, width, layers, layer_kind)
+    the_pool, source = pool_for(the_family, pool, width=width, layers=layers, layer_kind=layer_kind)
     if the_pool.device != the_device:
         if learn is not None and source == "given":
             raise ValueError(f"pool: is on {the_pool.device}; to learn on device={str(device)!r} it must be there")
