@@ -64,10 +64,10 @@ def test_deviations_may_learn_at_a_rate_of_their_own(scale: float) -> None:
         learner.update(episodes)
     both, slow, fast = pools.values()
     assert pool.parameters["head.constants"].tolist() == [[0.0, 0.0]]
-    constants = [each.parameters["head.constants"] for each in (both, slow, fast)]
-    torch.testing.assert_close(constants[0], constants[2])
-    assert (constants[0].abs() > 0.9 * 2e-2 * scale).all()
-    constants[0].copy_(constants[1])
+    learned = [each.parameters["head.constants"] for each in (both, slow, fast)]
+    torch.testing.assert_close(learned[0], learned[2])
+    assert (learned[0].abs() > 0.9 * 2e-2 * scale).all()
+    learned[0].copy_(learned[1])
     for name, tensor in slow.parameters.items():
         assert torch.equal(both.parameters[name], tensor), name
 
