@@ -22,6 +22,8 @@ from gym_reml.networks.dense import mean_over_points
 from gym_reml.networks.torch_state import own_state
 from gym_reml.pool.layer_pool import LayerPool
 from gym_reml.pool.subnetworks import SubNetworks
+from gym_reml.spaces import Decided, layer_and_step
+from gym_reml.spaces.decision import Masks
 from gym_reml.streams import RowStreams
 from gym_reml.tasks.base import WEIGHTS, Batch, TaskFamily, Tasks
 
@@ -38,6 +40,7 @@ class TrainingMDP:
 
     Attributes:
         family, pool, objective, step_range: as given.
+        decision: what is decided in a step: a "layer" and a "step_size".
         networks: the sub-networks.
         clock: (n,) int64, steps taken in the present episode.
         support_loss, query_loss: (n,) float64, of the present networks; the query loss as far as it counts, see `step`.
@@ -74,6 +77,7 @@ class TrainingMDP:
             )
         self.count, self.family, self.pool, self.objective = count, family, pool, objective
         self.slots, self.initial_layers = slots, tuple(initial_layers)
+        self.decision = layer_and_step(pool.layers)
         self.step_range = step_range or pool.step_range
         self._log_range = math.log(self.step_range[0]), math.log(self.step_range[1])
         self.learner = learner
@@ -111,7 +115,7 @@ class TrainingMDP:
             "loss": 4,
             "gradient_norms": self.slots + 2,
             "progress": 2,
-            "last_action": self.pool.layers + 2,
+            "last_action": self.decision.size,
         }
         edges = np.cumsum([0, *sizes.values()])
         self.parts = {
@@ -155,9 +159,9 @@ class TrainingMDP:
         # Nothing else is left that could make the sum not a number.
         return np.nan_to_num(clipped, copy=False) if math.isnan(np.add.reduce(clipped, axis=None)) else clipped
 
-    def allowed(self) -> NDArray[np.bool_]:
-        """Which layers each row may pick, (n, L + 1): all while there is room, then only 0."""
-        return self._nothing | (self.networks.depth < self.slots)[:, None]
+    def allowed(self) -> Masks:
+        """Which options each row may take, of layers (n, L + 1): all while there is room, then only 0."""
+        return (self._nothing | (self.networks.depth < self.slots)[:, None],)
 
     # -- episodes ----------------------------------------------------------------------------------------------------
 
@@ -217,8 +221,8 @@ class TrainingMDP:
 
     @own_state
     @torch.inference_mode()
-    def step(self, layers: NDArray[np.int64], steps: NDArray[np.float32]) -> Outcome:
-        """Appends `layers` (n,), then takes gradient steps whose sizes lie at `steps` (n,) in [-1, 1] on the log range.
+    def step(self, decided: Decided) -> Outcome:
+        """Appends each row's layer, then takes a gradient step whose size lies at `step_size` on the log range.
 
         A step is refused by what the agent may know: if the support loss after it is not finite, or above both the
         family's cap and what it was before, or if a weight is not finite. The query set has no say in it, so
@@ -228,9 +232,9 @@ class TrainingMDP:
 
         Rows past their horizon go on all the same, and stay terminated.
         """
-        step_sizes, scores = self.step_sizes(steps), self._scores
-        appended, diverged, norms = self._train(layers, step_sizes)
-        self._remember(norms, layers, steps)
+        step_sizes, scores = self.step_sizes(decided.numbers[:, 0]), self._scores
+        appended, diverged, norms = self._train(decided.choices[:, 0], step_sizes)
+        self._remember(norms, decided)
         judged = FEEDBACKS.index(self.objective.feedback)
         lost = diverged | self.query_diverged if self.objective.feedback == "query" else diverged
         terms = self.objective.terms(scores[judged], self._scores[judged], self.clock, lost)
@@ -395,18 +399,14 @@ class TrainingMDP:
     def _output_gradient(self, trace: Trace) -> Tensor:
         return self.family.output_gradient(trace.outputs, self.support).to(trace.outputs.dtype)
 
-    def _remember(self, norms: Tensor, layers: Rows, steps: NDArray[np.float32]) -> None:
+    def _remember(self, norms: Tensor, decided: Decided) -> None:
         """Moves the parts of the observation that look back."""
         self._past_scores[:, 3] = self._past_scores[:, 2]
         self._past_scores[:, 2] = self._past_scores[:, 0]
         self._past_scores[:, 0] = self._scores[0]
         with np.errstate(under="ignore"):
             self._observation[:, self.parts["gradient_norms"]] = np.log1p(norms.cpu().numpy().T)
-        # The last part; the step comes last in it.
-        action = self.parts["last_action"].start
-        self._observation[:, action:] = 0.0
-        self._observation[self._every_row, action + layers] = 1.0
-        self._observation[:, -1] = steps
+        self.decision.flatten(decided, self._observation[:, self.parts["last_action"]])
 
     def _info(self, layer: Rows, step_size: Array, diverged: Array, terms: dict[str, Array]) -> dict[str, Any]:
         return {

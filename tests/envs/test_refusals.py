@@ -22,7 +22,7 @@ from gym_reml.streams import many_streams
 from gym_reml.tasks import FAMILIES, Batch, TaskFamily, make_family
 from gym_reml.tasks.base import Forward, Generators, Tasks
 from gym_reml.tasks.functions.sinusoid import Sinusoid
-from tests.support.env_helpers import SMALL, assert_same
+from tests.support.env_helpers import SMALL, assert_same, take_step
 from tests.support.family_arguments import family_arguments
 
 ROWS, HORIZON = 4, 6
@@ -189,7 +189,7 @@ def test_infinite_weights_that_no_output_shows_are_refused(step_size: float) -> 
     mdp = TrainingMDP(1, TwoPoints(), pool, Objective(2), slots=1, step_range=(step_size, step_size))
     mdp.seed([0], many_streams(0, 1, "train"))
     mdp.reset()
-    outcome = mdp.step(np.array([0]), np.zeros(1, dtype=np.float32))
+    outcome = take_step(mdp, np.array([0]), np.zeros(1, dtype=np.float32))
     weights = mdp.networks.weights(0).tensors()
     assert all(tensor.isfinite().all() for tensor in weights)
     assert outcome.info["diverged"].tolist() == [step_size > 1e38]

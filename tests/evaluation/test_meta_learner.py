@@ -78,9 +78,9 @@ def shown(learner: MetaLearner, steps: int = 3) -> list[np.ndarray[Any, Any]]:
     """What a learner chooses on some held-out tasks."""
     actions: list[np.ndarray[Any, Any]] = []
 
-    def note(layers: Any, sizes: Any, generators: Any) -> Any:
-        actions.extend([layers.copy(), sizes.copy()])
-        return layers, sizes
+    def note(decided: Any, generators: Any) -> Any:
+        actions.extend([decided.choices.copy(), decided.numbers.copy()])
+        return decided
 
     list(rollout(learner, make_family("sinusoid", split="test"), range(6), steps, intervene=note))
     return actions

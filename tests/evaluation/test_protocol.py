@@ -19,7 +19,7 @@ from gym_reml.evaluation.plans import Plan, plan_learner
 from gym_reml.evaluation.results import half_width, table
 from gym_reml.pool import LayerPool
 from gym_reml.sb3 import make_vec_env
-from gym_reml.spaces import make_encoding
+from gym_reml.spaces import Decided, layer_and_step, make_encoding
 from gym_reml.tasks import make_family
 
 SMALL = {"depth": 2, "horizon": 3}
@@ -235,11 +235,11 @@ def test_random_layers_are_uniform_and_keep_the_steps() -> None:
     seen: list[np.ndarray] = []
 
     def spy(learner: MetaLearner, family: Any, intervene: Any, **protocol: Any) -> Result:
-        def both(layers: np.ndarray, steps: np.ndarray, generators: Any) -> Any:
-            new_layers, new_steps = intervene(layers, steps, generators)
-            seen.append(new_layers)
-            np.testing.assert_array_equal(steps, new_steps)
-            return new_layers, new_steps
+        def both(decided: Decided, generators: Any) -> Any:
+            changed = intervene(decided, generators)
+            seen.append(changed.choices[:, 0])
+            np.testing.assert_array_equal(decided.numbers, changed.numbers)
+            return changed
 
         return evaluate(learner, family, intervene=both, **protocol)
 
@@ -299,7 +299,7 @@ class Echo:
 
     def __init__(self) -> None:
         self.seen: list[np.ndarray] = []
-        self.plan = Plan(make_encoding("box", 3, 1), (1,), 0.0)
+        self.plan = Plan(make_encoding("box", layer_and_step(3)), layer=(1,))
 
     def predict(self, observation: Any, state: Any = None, *arguments: Any, **more: Any) -> tuple[Any, Any]:
         self.seen.append(observation)

@@ -18,6 +18,7 @@ from gym_reml.evaluation.plans import Planner, plan_learner
 from gym_reml.learning import Episodes, replay
 from gym_reml.mdp import Objective, TrainingMDP
 from gym_reml.pool import LayerPool
+from gym_reml.spaces import Decided
 from gym_reml.streams import many_streams
 from gym_reml.tasks import TaskFamily, from_function, make_family
 from tests.support.env_helpers import Secretive
@@ -52,7 +53,7 @@ def support_losses(mdp: TrainingMDP, structures: Structures) -> NDArray[np.float
     trial = process(mdp.pool, slots=mdp.slots, initial_layers=mdp.initial_layers)
     assert trial.support.inputs.equal(mdp.support.inputs)
     for layers in structures:
-        trial.step(layers, np.zeros(ROWS, dtype=np.float32))
+        trial.step(trial.decision.decide(ROWS, layer=layers))
     return trial.support_loss
 
 
@@ -112,10 +113,10 @@ def built(family: TaskFamily, policy: Annealing, pool: LayerPool) -> list[Struct
     """The layers that a learner with this policy appends in an evaluation."""
     appended: list[Structures] = []
 
-    def watch(layers: Structures, steps: NDArray[np.float32], generators: Any) -> Any:
-        appended.append(layers)
-        np.testing.assert_array_equal(steps, 0.0)
-        return layers, steps
+    def watch(decided: Decided, generators: Any) -> Any:
+        appended.append(decided.choices[:, 0])
+        np.testing.assert_array_equal(decided.numbers, 0.0)
+        return decided
 
     arguments = {"action": "box", "depth": 3, "horizon": 3, "initial_layers": [1]}
     evaluate(MetaLearner("x", policy, pool, arguments), family, steps=(0, 4), tasks=ROWS, intervene=watch)
@@ -239,10 +240,11 @@ def test_the_router_builds_what_it_chose_at_first() -> None:
     assert chosen.shape == (2, 6)
     for observation in (first, generator.normal(size=(6, 5)).astype(np.float32), first):
         actions, state = router.predict(observation, state)
-        everything = np.ones((6, 4), dtype=np.bool_)
-        decoded, steps = router.encoding.decode(actions, everything, [np.random.default_rng(row) for row in range(6)])
-        np.testing.assert_array_equal(steps, 0.0)
-        layers.append(decoded)
+        generators = [np.random.default_rng(row) for row in range(6)]
+        encoding = router.encoding
+        decoded = encoding.decode(actions, encoding.decision.all_allowed(6), generators=generators)
+        np.testing.assert_array_equal(decoded.numbers, 0.0)
+        layers.append(decoded.choices[:, 0])
     np.testing.assert_array_equal(layers[:2], chosen)
     np.testing.assert_array_equal(layers[2], 0)
 

@@ -28,7 +28,7 @@ from gym_reml.streams import many_streams
 from gym_reml.tasks import TaskFamily, from_function, make_family
 from gym_reml.tasks.base import Batch
 from gym_reml.tasks.functions.sinusoid import Sinusoid
-from tests.support.env_helpers import Restless, play_vector, sample_actions
+from tests.support.env_helpers import Restless, play_vector, sample_actions, take_step
 from tests.support.replays import STEPS, episodes, everything, plain, small_pool
 from tests.support.small_policies import RECIPE, family
 
@@ -381,7 +381,7 @@ def test_what_is_replayed_was_lived_under_the_present_pool(rule: str, rows: int)
     for _ in range(6):
         mdp.reset()
         for _ in range(2):
-            mdp.step(generator.integers(4, size=rows), generator.uniform(-1, 0, rows).astype(np.float32))
+            take_step(mdp, generator.integers(4, size=rows), generator.uniform(-1, 0, rows).astype(np.float32))
     expected = {3: [6, 6, 6], 4: [4] * 6, 8: [8] * 6}[rows]
     assert sizes == expected
     assert (learner.updates, learner.stale) == (len(expected), 0)

@@ -14,6 +14,7 @@ from gym_reml.networks.layer_kinds import LAYER_KINDS
 from gym_reml.pool import LayerPool
 from gym_reml.pool.rates import RATES
 from gym_reml.streams import many_streams
+from tests.support.env_helpers import take_step
 from tests.support.replays import (
     FAMILY,
     PLAN,
@@ -83,7 +84,7 @@ def test_the_process_sees_the_query_sets_statistics_and_no_others() -> None:
     """Support and query set are each normalised on their own; one query point's prediction depends on the others."""
     pool = plain(small_pool("batch_norm"))
     mdp = make_mdp(pool)
-    mdp.step(PLAN[0].numpy(), np.zeros(ROWS, dtype=np.float32))
+    take_step(mdp, PLAN[0].numpy(), np.zeros(ROWS, dtype=np.float32))
     loss = FAMILY.loss(mdp.outputs(mdp.query.inputs), mdp.query)
     np.testing.assert_allclose(mdp.query_loss, loss, rtol=1e-5)
     loss = FAMILY.loss(mdp.outputs(mdp.support.inputs), mdp.support)
@@ -126,7 +127,7 @@ def test_which_step_a_pass_belongs_to() -> None:
     shown = []
     for layers in plan:
         shown.append(float(np.abs(mdp.observe()[0, mdp.parts["activations"]]).sum()))
-        mdp.step(layers.numpy(), np.full(1, -1.0, dtype=np.float32))
+        take_step(mdp, layers.numpy(), np.full(1, -1.0, dtype=np.float32))
         predictions.append(mdp.outputs(mdp.query.inputs))
     spread = [float(outputs.std()) for outputs in predictions]
     assert [value > 0 for value in shown] == [False, True, False], "support pass before update 1"
@@ -149,7 +150,8 @@ def test_the_process_is_a_plain_loop(norm_steps: int, adapt_stem: bool, statisti
     mdp = make_mdp(pool, learner=kept)
     rng = np.random.default_rng(0)
     lived = [
-        mdp.step(layers.numpy(), rng.uniform(-1, 1, ROWS).astype(np.float32)).info["query_loss"] for layers in PLAN
+        take_step(mdp, layers.numpy(), rng.uniform(-1, 1, ROWS).astype(np.float32)).info["query_loss"]
+        for layers in PLAN
     ]
     (whole,) = kept.seen
     expected = torch.stack([live(pool, FAMILY, whole, row, running=statistics)[0] for row in range(ROWS)], dim=1)
@@ -168,9 +170,9 @@ def test_rows_do_not_depend_on_each_other_or_on_their_clocks(statistics: bool) -
         if turn == 1:  # row 1 starts over: from here on the clocks differ
             together.reset(np.array([1]))
             alone[1].reset()
-        outcome = together.step(np.array(layers), step)
+        outcome = take_step(together, layers, step)
         for row, mdp in enumerate(alone):
-            own = mdp.step(np.array(layers[row : row + 1]), step[:1])
+            own = take_step(mdp, np.array(layers[row : row + 1]), step[:1])
             np.testing.assert_allclose(outcome.observation[row], own.observation[0], rtol=1e-4, atol=1e-5)
             np.testing.assert_allclose(outcome.info["query_loss"][row], own.info["query_loss"][0], rtol=1e-5)
     assert together.clock.tolist() == [3, 2]
@@ -182,7 +184,7 @@ def test_a_refused_step_goes_on_in_the_next_steps_norms(statistics: bool) -> Non
     mdp = make_mdp(pool)
     mdp.step_range, mdp._log_range = (1e-3, 1e12), (np.log(1e-3), np.log(1e12))
     before = [mdp.networks.weights(row).tensors() for row in range(ROWS)]
-    info = mdp.step(PLAN[0].numpy(), np.ones(ROWS, dtype=np.float32)).info
+    info = take_step(mdp, PLAN[0].numpy(), np.ones(ROWS, dtype=np.float32)).info
     assert info["diverged"].any()
     for row in np.flatnonzero(info["diverged"]).tolist():
         after = mdp.networks.weights(row).tensors()
@@ -240,7 +242,7 @@ def test_replays_do_not_depend_on_running_statistics() -> None:
 def test_with_running_statistics_the_process_sees_nothing_of_the_query_set(norm_steps: int | None) -> None:
     for statistics in (False, True) if norm_steps else (False,):
         mdp = make_mdp(plain(small_pool("batch_norm", norm_steps=norm_steps, statistics=statistics)))
-        mdp.step(PLAN[0].numpy(), np.zeros(ROWS, dtype=np.float32))
+        take_step(mdp, PLAN[0].numpy(), np.zeros(ROWS, dtype=np.float32))
         inputs = mdp.query.inputs.clone()
         inputs[:, 1:] += 1.0
         here, there = (mdp.outputs(points)[:, 0] for points in (mdp.query.inputs, inputs))
@@ -258,7 +260,7 @@ def test_the_process_normalises_by_them() -> None:
         z = x[0] @ stem[:-1] + stem[-1]
         hidden = functional.relu(gain * (z - mean) / (variance + 1e-5).sqrt() + shift)
         torch.testing.assert_close(mdp.outputs(x)[0], hidden @ head[0, :-1] + head[0, -1])
-        mdp.step(np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.float32))
+        take_step(mdp, np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.float32))
 
 
 # -- environments ------------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from gym_reml.pool.subnetworks import SubNetworks
 from gym_reml.streams import many_streams
 from gym_reml.tasks import Batch, TaskFamily
 from gym_reml.tasks.functions.sinusoid import Sinusoid
+from tests.support.env_helpers import take_step
 from tests.support.replays import episodes, small_pool
 
 KINDS = pytest.mark.parametrize("kind", LAYER_KINDS)
@@ -246,7 +247,7 @@ def test_replay_reproduces_stepping_and_its_refused_steps(kind: str, adapt_stem:
     mdp, kept = make_mdp(pool, largest=1e9)
     steps = np.full(PLAN.shape, -0.5, dtype=np.float32)
     steps[1, 0] = steps[3, 2] = steps[4, 3] = 1.0  # a step of 1e9
-    infos = [mdp.step(layers, places).info for layers, places in zip(PLAN, steps, strict=True)]
+    infos = [take_step(mdp, layers, places).info for layers, places in zip(PLAN, steps, strict=True)]
     diverged = np.array([info["diverged"] for info in infos])
     assert diverged[1, 0]
     assert diverged[3, 2]
@@ -267,7 +268,7 @@ def test_replay_reproduces_stepping_and_its_refused_steps(kind: str, adapt_stem:
 @pytest.mark.parametrize("layer", [0, 2])
 def test_a_refused_step_leaves_the_network_as_it_was_to_the_bit(kind: str, layer: int) -> None:
     mdp, _ = make_mdp(scalar_pool(kind), largest=1e12)
-    mdp.step(np.array([1, 0, 2, 3, 1]), np.full(ROWS, -0.6, dtype=np.float32))
+    take_step(mdp, np.array([1, 0, 2, 3, 1]), np.full(ROWS, -0.6, dtype=np.float32))
     x = torch.linspace(-5.0, 5.0, 20).reshape(1, -1, 1).expand(ROWS, -1, -1)
 
     def state(row: int) -> list[Tensor]:
@@ -279,7 +280,7 @@ def test_a_refused_step_leaves_the_network_as_it_was_to_the_bit(kind: str, layer
         return [*kept, losses, held, mdp.outputs(x)[row]]
 
     before = [state(row) for row in range(ROWS)]
-    info = mdp.step(np.full(ROWS, layer), np.array([1, -0.6, 1, 1, 1], dtype=np.float32)).info
+    info = take_step(mdp, np.full(ROWS, layer), np.array([1, -0.6, 1, 1, 1], dtype=np.float32)).info
     refused = np.flatnonzero(info["diverged"])
     assert len(refused)
     for row in range(ROWS):
@@ -294,11 +295,11 @@ def test_a_refused_step_leaves_the_network_as_it_was_to_the_bit(kind: str, layer
 def test_copies_go_on_alike(kind: str, copied: Callable[[TrainingMDP], TrainingMDP]) -> None:
     mdp, _ = make_mdp(scalar_pool(kind))
     steps = np.zeros(ROWS, dtype=np.float32)
-    mdp.step(PLAN[0], steps)
+    take_step(mdp, PLAN[0], steps)
     twin = copied(mdp)
     np.testing.assert_array_equal(twin.observe(), mdp.observe())
     for layers in PLAN[1:]:
-        ours, theirs = mdp.step(layers, steps), twin.step(layers, steps)
+        ours, theirs = take_step(mdp, layers, steps), take_step(twin, layers, steps)
         np.testing.assert_array_equal(ours.observation, theirs.observation)
         np.testing.assert_array_equal(ours.reward, theirs.reward)
 
@@ -322,7 +323,7 @@ def test_a_family_may_leave_its_gradient_to_autograd(learn: bool) -> None:
         mdp = TrainingMDP(ROWS, family, pool, Objective(horizon=3), slots=SLOTS, learner=learner)
         mdp.seed(range(ROWS), many_streams(3, ROWS, "train"))
         mdp.reset()
-        outcomes.append([mdp.step(layers, np.zeros(ROWS, dtype=np.float32)).observation for layers in PLAN])
+        outcomes.append([take_step(mdp, layers, np.zeros(ROWS, dtype=np.float32)).observation for layers in PLAN])
         assert learner is None or learner.updates
     np.testing.assert_allclose(outcomes[0], outcomes[1], rtol=1e-4, atol=1e-5)
 

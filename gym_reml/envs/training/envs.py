@@ -73,7 +73,7 @@ class TrainingEnv(TrainingView, ProcessEnv):
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Which choices are open, for MaskablePPO: (choices,) bool."""
-        mask: NDArray[np.bool_] = self.action_encoding.mask(self.mdp.allowed())[0]
+        mask: NDArray[np.bool_] = self.action_encoding.mask(self.mdp.allowed(), 1)[0]
         return mask
 
 
@@ -115,4 +115,4 @@ class TrainingVectorEnv(TrainingView, ProcessVectorEnv):
     @for_rows(takes_row=False)
     def action_masks(self) -> NDArray[np.bool_]:
         """Which choices are open, for MaskablePPO: (num_envs, choices) bool."""
-        return self.action_encoding.mask(self.mdp.allowed())
+        return self.action_encoding.mask(self.mdp.allowed(), self.num_envs)

@@ -115,7 +115,7 @@ def make_setup(
         "max_step": mdp.step_range[1],
         "observation": observation,
     }
-    return Setup(mdp, make_encoding(action, the_pool.layers, step_bins), space, source, arguments)
+    return Setup(mdp, make_encoding(action, mdp.decision, step_bins=step_bins), space, source, arguments)
 
 
 def known_arguments() -> tuple[str, ...]:

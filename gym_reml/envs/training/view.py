@@ -21,7 +21,7 @@ from gym_reml.mdp.process import Outcome
 from gym_reml.mdp.training import TrainingMDP
 from gym_reml.pool.layer_pool import LayerPool
 from gym_reml.rendering.render import render_ansi, render_rgb
-from gym_reml.spaces import ActionEncoding
+from gym_reml.spaces import ActionEncoding, Decision
 from gym_reml.streams import row_streams
 from gym_reml.tasks.base import TaskFamily
 
@@ -52,7 +52,7 @@ class TrainingView(ProcessView):
         self.mdp, self.action_encoding = setup.mdp, setup.encoding
         self.arguments = setup.arguments
         self._space, self.pool_source = setup.space, setup.pool_source
-        self._masked = self.action_encoding.info_mask(self.mdp.allowed()) is not None
+        self._masked = self.action_encoding.info_mask(self.mdp.allowed(), self.mdp.count) is not None
         self._recorders = [Recorder(row) for row in range(setup.mdp.count)] if render_mode is not None else []
         self._finished = False  # whether an episode was, or it is known that none will be
         self._cuts = (0, 0)  # at which step the last episodes were cut, and how many times
@@ -63,6 +63,11 @@ class TrainingView(ProcessView):
     def process(self) -> TrainingMDP:
         """The rows."""
         return self.mdp
+
+    @property
+    def decision(self) -> Decision:
+        """What is decided in a step."""
+        return self.mdp.decision
 
     @property
     def pool(self) -> LayerPool:
@@ -139,9 +144,9 @@ class TrainingView(ProcessView):
         return self._with_mask(super()._restart(rows, given))
 
     def _with_mask(self, info: dict[str, Any]) -> dict[str, Any]:
-        """The info with the choices that are open, where actions can be masked."""
+        """The info with the options that are allowed, where actions can be masked."""
         if self._masked:
-            info["action_mask"] = self.action_encoding.info_mask(self.mdp.allowed())
+            info["action_mask"] = self.action_encoding.info_mask(self.mdp.allowed(), self.mdp.count)
         return info
 
     def _plain_info(self, info: dict[str, Any]) -> dict[str, Any]:
@@ -151,10 +156,10 @@ class TrainingView(ProcessView):
 
     def _act(self, actions: Any) -> Outcome:
         generators = [stream.ties for stream in self.mdp.streams]
-        layers, steps = self.action_encoding.decode(actions, self.mdp.allowed(), generators)
-        outcome = self.mdp.step(layers, steps)
+        decided = self.action_encoding.decode(actions, self.mdp.allowed(), generators=generators)
+        outcome = self.mdp.step(decided)
         for recorder in self._recorders:
-            recorder.record(self.mdp, int(layers[recorder.row]), outcome.info)
+            recorder.record(self.mdp, decided, info=outcome.info)
         self._with_mask(outcome.info)
         return outcome
 
