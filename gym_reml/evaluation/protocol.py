@@ -199,7 +199,7 @@ def rollout(
         if intervene is not None:
             decided = intervene(decided, generators)
         outcome = mdp.step(decided)
-        diverged = diverged | outcome.info["diverged"] | mdp.query_diverged
+        diverged = diverged | outcome.info["diverged"] | mdp.training.query_diverged
         yield Moment(step, mdp, outcome.info, diverged)
 
 

@@ -114,7 +114,7 @@ def test_rewards_see_a_bounded_query_loss(far: float, reward: str, feedback: str
         before = info
         action = {"layer": np.full(ROWS, step % 3), "step_size": np.zeros((ROWS, 1), np.float32)}
         _, earnings, *_, info = envs.step(action)
-        passed = envs.unwrapped.mdp.query_diverged
+        passed = envs.unwrapped.mdp.training.query_diverged
         assert (info["query_loss"] <= bound).all()
         assert (info["query_loss"][passed] == bound[passed]).all()
         np.testing.assert_array_equal(info["query_mse"], info["query_loss"])
@@ -156,9 +156,9 @@ def test_returns_have_the_same_bound() -> None:
     ):
         returns[:] = value
         with torch.inference_mode():
-            mdp._measure()
+            mdp.training._measure()
         np.testing.assert_allclose(mdp.query_loss, start if expected is None else np.full(ROWS, expected))
-        assert mdp.query_diverged.tolist() == [passed] * ROWS
+        assert mdp.training.query_diverged.tolist() == [passed] * ROWS
         np.testing.assert_allclose(mdp.row_metrics(0)["return"], -mdp.query_loss[0], rtol=1e-6)
 
 

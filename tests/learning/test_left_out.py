@@ -371,13 +371,14 @@ def test_what_is_replayed_was_lived_under_the_present_pool(rule: str, rows: int)
     mdp = TrainingMDP(rows, family, pool, Objective(2), slots=2, learner=learner)
     mdp.seed(range(rows), many_streams(0, rows, "train"))
     generator = np.random.default_rng(0)
-    original = mdp._learn
+    assert mdp._history is not None
+    original = mdp._history.hand_over
 
     def learn(rows: np.ndarray) -> None:
         losses.append(mdp.query_loss[None].copy())
         original(rows)
 
-    mdp._learn = learn  # type: ignore[method-assign]
+    mdp._history.hand_over = learn  # type: ignore[method-assign]
     for _ in range(6):
         mdp.reset()
         for _ in range(2):

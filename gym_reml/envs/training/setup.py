@@ -22,7 +22,8 @@ from gym_reml.envs.common.arguments import check_known
 from gym_reml.learning.options import RULES, LearningOptions
 from gym_reml.learning.pool_learner import PoolLearner
 from gym_reml.mdp.objective import Objective
-from gym_reml.mdp.training import OBSERVATION_LIMIT, TrainingMDP
+from gym_reml.mdp.observation import OBSERVATION_LIMIT
+from gym_reml.mdp.training import TrainingMDP
 from gym_reml.pool.layer_pool import LayerPool
 from gym_reml.pool.sources import pool_for
 from gym_reml.spaces import ActionEncoding, make_encoding
