@@ -195,9 +195,8 @@ def make_vec_env(
     check_integer("n_envs", n_envs)
     if seed is not None:
         check_integer("seed", seed, least=0)
-    known = (*gym_reml.ENVIRONMENTS, *gym_reml.TRIALS)
     instead = "For any other id, or a function, use stable_baselines3.common.env_util.make_vec_env"
-    vec_env = NativeVecEnv(make_rows(env_id, n_envs, ProcessVectorEnv, known, instead, **arguments))
+    vec_env = NativeVecEnv(make_rows(env_id, n_envs, ProcessVectorEnv, gym_reml.REGISTRATIONS, instead, **arguments))
     if seed is not None:
         vec_env.seed(seed)
     return VecMonitor(vec_env)
