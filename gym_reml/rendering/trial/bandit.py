@@ -1,34 +1,93 @@
-"""The picture of a bandit's trial: a row an arm, with its pulls in order, what it pays and their number."""
+"""A bandit's trial: a row an arm, with its pulls in order, their rewards and their number."""
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gym_reml.rendering.canvas import GRID, INK, MUTED, PALE, QUERY, RULE, STEEL, SUPPORT, WHITE, Canvas, text_width
 from gym_reml.rendering.frames import TrialFrame
 from gym_reml.rendering.plots import broken_line, legend, plot_area
-from gym_reml.rendering.scales import Scale, number
+from gym_reml.rendering.scales import Scale, number, window
+from gym_reml.rendering.text import wrapped
 from gym_reml.rendering.trial.returns import BOTTOM, TOP, Box, every_nth, numbered_axis, shade_burn_in, shade_key
-from gym_reml.rendering.trial.words import best_arm_course, pulls
+from gym_reml.rendering.trial.view import TrialView, burn_in_mark, plural
 
 _ROWS_TOP, _ROWS_HEIGHT, _TALLEST_ROW = TOP + 26, 250.0, 52.0
 # Left and right ends of the pulls, of the shares paid, and of the numbers of pulls.
 _ORDER, _SHARES, _COUNTS = (80.0, 560.0), (590.0, 728.0), (756.0, 872.0)
 
 
-def draw_bandit(canvas: Canvas, frame: TrialFrame) -> None:
-    """The arms above, the return below."""
+_SHOWN_PULLS = 120
+
+
+class BanditView(TrialView):
+    """Arms, their pulls in order, the shares of pulls that were rewarded, and the return."""
+
+    unit = "pull"
+
+    def title(self, frame: TrialFrame) -> str:
+        """Arms and pulls."""
+        return f"Learning one bandit: {plural(len(frame.task['means']), 'arm')}, {plural(frame.horizon, 'pull')}"
+
+    def clock(self, frame: TrialFrame) -> str:
+        """The pull, its arm and its reward."""
+        clock = f"pull {frame.steps} of {frame.horizon}"
+        if not frame.steps:
+            return f"{clock}: nothing done yet"
+        return f"{clock}{burn_in_mark(frame)}: arm {frame.choices[-1]} paid {frame.rewards[-1]:.0f}"
+
+    def picture(self, canvas: Canvas, frame: TrialFrame) -> None:
+        """The arms above, the return below."""
+        arms = len(frame.task["means"])
+        row = min(_TALLEST_ROW, _ROWS_HEIGHT / arms)
+        bottom = _ROWS_TOP + row * arms
+        nth = every_nth(row, 15)
+        for arm in range(0, arms, nth):
+            word = f"arm {arm}"
+            canvas.text(_ORDER[0] - 8, _ROWS_TOP + (arm + 0.5) * row, word, 14, MUTED, "rm")
+        _draw_order(canvas, frame, row, bottom)
+        _draw_shares(canvas, frame, row, bottom)
+        _draw_counts(canvas, frame, row, bottom)
+        _draw_return(canvas, frame, bottom + 38)
+
+    def lines(self, frame: TrialFrame) -> list[str]:
+        """A line an arm: pulls, what they paid, its share, the true mean; then the pulls in order."""
+        means = frame.task["means"]
+        counts, paid = pulls(frame)
+        best = float(best_arm_course(frame)[-1]) if frame.steps else 0.0
+        words = f"{number(frame.total)} so far, the best arm's on average {number(best)}"
+        lines = wrapped("return", [words], "")
+        lines += ["", f"{'arm':>5}{'pulls':>8}{'paid':>8}{'share':>8}{'mean':>8}    0  = share paid, | true mean  1"]
+        length = 30
+        for arm, mean in enumerate(means.tolist()):
+            share = paid[arm] / counts[arm] if counts[arm] else 0.0
+            bar = list(("=" * round(share * length)).ljust(length + 1))
+            bar[round(mean * length)] = "|"
+            shown = f"{share:.3f}" if counts[arm] else "-"
+            lines.append(f"{arm:>5}{counts[arm]:>8}{paid[arm]:>8.0f}{shown:>8}{mean:>8.3f}    {''.join(bar)}")
+        left_out, _ = window(frame.rewards.tolist(), _SHOWN_PULLS)
+        signs = [f"{arm}{'+' if reward else '-'}" for arm, reward in zip(frame.choices, frame.rewards, strict=True)]
+        if 0 < frame.burn_in < len(signs):
+            signs.insert(frame.burn_in, "|")
+            left_out += left_out > frame.burn_in
+        note = "arm and + where it paid, - where not" + (", | end of the burn-in" if frame.burn_in else "")
+        if left_out:
+            note += f", first {frame.steps - _SHOWN_PULLS} not shown"
+        lines += ["", *wrapped("pulls", note.split(" "), " ")]
+        return lines + wrapped("", signs[left_out:] or ["none yet"], " ")
+
+
+def pulls(frame: TrialFrame) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """How often each arm was pulled (arms,), and what it paid in all (arms,)."""
     arms = len(frame.task["means"])
-    row = min(_TALLEST_ROW, _ROWS_HEIGHT / arms)
-    bottom = _ROWS_TOP + row * arms
-    nth = every_nth(row, 15)
-    for arm in range(0, arms, nth):
-        word = f"arm {arm}"
-        canvas.text(_ORDER[0] - 8, _ROWS_TOP + (arm + 0.5) * row, word, 14, MUTED, "rm")
-    _draw_order(canvas, frame, row, bottom)
-    _draw_shares(canvas, frame, row, bottom)
-    _draw_counts(canvas, frame, row, bottom)
-    _draw_return(canvas, frame, bottom + 38)
+    counts = np.bincount(frame.choices, minlength=arms)
+    return counts.astype(np.int64), np.bincount(frame.choices, frame.rewards, arms).astype(np.float64)
+
+
+def best_arm_course(frame: TrialFrame) -> NDArray[np.float64]:
+    """What the best arm would have paid on average, as far as it counts, up to each pull (t,)."""
+    return float(frame.task["means"].max()) * np.maximum(np.arange(1, frame.steps + 1) - frame.burn_in, 0)
 
 
 def _draw_order(canvas: Canvas, frame: TrialFrame, row: float, bottom: float) -> None:
