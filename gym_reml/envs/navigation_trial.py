@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from gymnasium import spaces
 from numpy.typing import NDArray
 
 from gym_reml.checks import check_integer
+from gym_reml.envs.common.arguments import list_choices
+from gym_reml.envs.common.versions import AutoresetMode
 from gym_reml.envs.trials.envs import TrialEnv, TrialVectorEnv
 from gym_reml.mdp.objective import TrialBudget
-from gym_reml.mdp.trial import InnerProcess, Rows, TrialProcess
+from gym_reml.mdp.trial import InnerProcess, Rows
 from gym_reml.streams import RowStreams
 from gym_reml.tasks.policies.navigation import Navigation
 from gym_reml.tasks.policies.point import EPISODE_STEPS, GOAL_RANGE, LARGEST_MOVE, advance
@@ -22,14 +23,16 @@ class Points(InnerProcess):
     """n points on the plane, each with a goal; inner episodes start at (0, 0)."""
 
     name = "navigation"
+    action_size = 2
 
     def __init__(self, count: int, steps: int) -> None:
-        """For inner episodes of at most `steps` steps."""
+        """Sets n points up, for inner episodes of at most `steps` steps."""
+        for argument, value in (("num_envs", count), ("steps", steps)):
+            check_integer(argument, value)
         self.count, self.steps = count, steps
         reach = steps * LARGEST_MOVE
         farthest = 2.0**0.5 * (reach + max(map(abs, GOAL_RANGE)))
-        self.observation_space = spaces.Box(-reach, reach, (2,), np.float32)
-        self.action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
+        self.observation_limits = np.repeat([[-reach], [reach]], 2, axis=1)
         self.reward_limits = (-farthest, 0.0)
         self._goal, self._position = np.zeros((2, count, 2))
         self._clock = np.zeros(count, dtype=np.int64)
@@ -55,15 +58,6 @@ class Points(InnerProcess):
         self._position, reward, reached = advance(self._position, LARGEST_MOVE * actions, self._goal)
         self._clock += 1
         return reward, reached | (self._clock >= self.steps)
-
-
-def navigation_trials(
-    num_envs: int, *, steps: int = EPISODE_STEPS, episodes: int = 2, burn_in: int = 0, split: str = "train"
-) -> TrialProcess:
-    """The process behind `NavigationTrialEnv`, whose arguments it takes."""
-    for argument, value in (("num_envs", num_envs), ("steps", steps)):
-        check_integer(argument, value)
-    return TrialProcess(Points(num_envs, steps), TrialBudget(episodes, burn_in))
 
 
 class NavigationTrialEnv(TrialEnv):
@@ -125,10 +119,52 @@ class NavigationTrialEnv(TrialEnv):
     * v0: first release.
     """
 
-    make = staticmethod(navigation_trials)
+    @list_choices
+    def __init__(
+        self,
+        render_mode: str | None = None,
+        *,
+        steps: int = EPISODE_STEPS,
+        episodes: int = 2,
+        burn_in: int = 0,
+        split: str = "train",
+    ) -> None:
+        """Takes the arguments of the table above.
+
+        Raises:
+            ValueError: a value that makes no sense; the message names the argument and the choices.
+            TypeError: an argument that does not exist; the message lists those that do.
+        """
+        super().__init__(Points(1, steps), TrialBudget(episodes, burn_in), split=split, render_mode=render_mode)
 
 
 class NavigationTrialVectorEnv(TrialVectorEnv):
     """The native vector environment of `gym.make_vec("NavigationTrial-v0", num_envs=n)`; see `NavigationTrialEnv`."""
 
-    make = staticmethod(navigation_trials)
+    @list_choices
+    def __init__(
+        self,
+        num_envs: int = 1,
+        autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
+        *,
+        steps: int = EPISODE_STEPS,
+        episodes: int = 2,
+        burn_in: int = 0,
+        split: str = "train",
+        render_mode: str | None = None,
+        max_episode_steps: int | None = None,
+    ) -> None:
+        """Takes the arguments of `NavigationTrialEnv`, and those of every vector environment (see `TrialVectorEnv`).
+
+        Raises:
+            ValueError: a value that makes no sense; the message names the argument and the choices.
+            TypeError: an argument that does not exist; the message lists those that do.
+        """
+        super().__init__(
+            Points(num_envs, steps),
+            TrialBudget(episodes, burn_in),
+            split=split,
+            autoreset_mode=autoreset_mode,
+            render_mode=render_mode,
+            max_episode_steps=max_episode_steps,
+        )

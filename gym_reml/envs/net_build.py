@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+
+from gym_reml.envs.common.arguments import list_choices
 from gym_reml.envs.common.versions import AutoresetMode
 from gym_reml.envs.training.envs import TrainingEnv, TrainingVectorEnv
-from gym_reml.envs.training.setup import check_arguments, make_setup
+from gym_reml.envs.training.setup import make_setup, select_arguments
+from gym_reml.pool.layer_pool import LayerPool
+from gym_reml.tasks.base import TaskFamily
 
 
 class NetBuildEnv(TrainingEnv):
@@ -148,36 +155,82 @@ class NetBuildEnv(TrainingEnv):
     * v0: first release.
     """
 
-    def __init__(self, render_mode: str | None = None, **arguments: Any) -> None:
+    @list_choices
+    def __init__(
+        self,
+        render_mode: str | None = None,
+        *,
+        family: str | TaskFamily = "sinusoid",
+        family_kwargs: Mapping[str, Any] | None = None,
+        shots: int | tuple[int, int] | None = None,
+        queries: int | None = None,
+        depth: int = 2,
+        width: int | None = None,
+        layers: int | None = None,
+        layer_kind: str | None = None,
+        initial_layers: Sequence[int] = (),
+        horizon: int = 5,
+        burn_in: int = 0,
+        reward: str = "performance",
+        feedback: str = "query",
+        pool: LayerPool | str | os.PathLike[str] | None = None,
+        learn: str | None = None,
+        learn_kwargs: Mapping[str, Any] | None = None,
+        action: str = "box",
+        step_bins: int = 13,
+        min_step: float | None = None,
+        max_step: float | None = None,
+        observation: str = "flat",
+        device: str | torch.device = "cpu",
+    ) -> None:
         """Takes the arguments of the table above.
 
         Raises:
             ValueError: a value that makes no sense; the message names the argument and the choices.
-            TypeError: an argument that does not exist.
+            TypeError: an argument that does not exist; the message lists those that do.
         """
-        check_arguments(arguments)
-        super().__init__(make_setup(1, **arguments), render_mode)
+        super().__init__(make_setup(1, **select_arguments(locals())), render_mode)
 
 
 class NetBuildVectorEnv(TrainingVectorEnv):
     """The native vector environment behind `gym.make_vec("NetBuild-v0", num_envs=n)`; see `NetBuildEnv`."""
 
+    @list_choices
     def __init__(
         self,
         num_envs: int = 1,
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
+        *,
+        family: str | TaskFamily = "sinusoid",
+        family_kwargs: Mapping[str, Any] | None = None,
+        shots: int | tuple[int, int] | None = None,
+        queries: int | None = None,
+        depth: int = 2,
+        width: int | None = None,
+        layers: int | None = None,
+        layer_kind: str | None = None,
+        initial_layers: Sequence[int] = (),
+        horizon: int = 5,
+        burn_in: int = 0,
+        reward: str = "performance",
+        feedback: str = "query",
+        pool: LayerPool | str | os.PathLike[str] | None = None,
+        learn: str | None = None,
+        learn_kwargs: Mapping[str, Any] | None = None,
+        action: str = "box",
+        step_bins: int = 13,
+        min_step: float | None = None,
+        max_step: float | None = None,
+        observation: str = "flat",
+        device: str | torch.device = "cpu",
         render_mode: str | None = None,
         max_episode_steps: int | None = None,
-        **arguments: Any,
     ) -> None:
-        """Takes the arguments of `NetBuildEnv`, and some of its own.
+        """Takes the arguments of `NetBuildEnv`, and those of every vector environment (see `TrainingVectorEnv`).
 
-        Args:
-            num_envs: n, how many episodes run side by side.
-            autoreset_mode: "NextStep", "SameStep" or "Disabled", as `gymnasium.vector.SyncVectorEnv`.
-            render_mode: None, "rgb_array", "ansi", "rgb_array_list" or "ansi_list".
-            max_episode_steps: after how many steps episodes are truncated, as `gym.make` has it; None for never.
-            **arguments: those of `NetBuildEnv`.
+        Raises:
+            ValueError: a value that makes no sense; the message names the argument and the choices.
+            TypeError: an argument that does not exist; the message lists those that do.
         """
-        check_arguments(arguments)
-        super().__init__(make_setup(num_envs, **arguments), num_envs, autoreset_mode, render_mode, max_episode_steps)
+        setup = make_setup(num_envs, **select_arguments(locals()))
+        super().__init__(setup, autoreset_mode, render_mode=render_mode, max_episode_steps=max_episode_steps)

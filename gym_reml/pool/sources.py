@@ -41,7 +41,7 @@ def _find_pool(
             warnings.warn(
                 f"pool: the packaged specialists hold {packaged.describe()}; {', '.join(misfits)}, so the layers are "
                 "random and untrained. Say pool='random' if that is meant, or leave these arguments out.",
-                stacklevel=4,
+                stacklevel=5,
             )
     if pool is None or (isinstance(pool, str) and pool == "random"):
         return _random_pool(family, width, layers, layer_kind), "random"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from gym_reml.checks import NUMBERS, check_integer, read_number
 from gym_reml.mdp.objective import TrialBudget
-from gym_reml.mdp.trial import trial_space
+from gym_reml.mdp.trial import trial_limits
 from gym_reml.streams import RowStreams, check_split, row_streams
 
 Task = dict[str, Any]
@@ -89,7 +89,8 @@ class Trial(gym.Wrapper[NDArray[np.float32], Any, Any, Any], gym.utils.RecordCon
         assert isinstance(action, spaces.Box)
         self._action_limits = action.low, action.high
         self._inner_size = inner.shape[0]
-        self.observation_space = trial_space(inner, env.action_space, (-np.inf, np.inf))
+        limits = trial_limits((inner.low, inner.high), self._action_limits, (-np.inf, np.inf))
+        self.observation_space = spaces.Box(*limits)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
