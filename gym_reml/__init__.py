@@ -72,7 +72,7 @@ def _was_forked() -> bool:
     """Whether multiprocessing forked this process from another one."""
     if multiprocessing.parent_process() is None:
         return False
-    # None stands for the default, which spawned children are told too.
+    # None stands for the default, which spawned children inherit.
     method = getattr(multiprocessing.current_process(), "_start_method", None)
     return (method or multiprocessing.get_start_method(allow_none=True)) == "fork"
 

@@ -70,10 +70,11 @@ class BanditTrialEnv(TrialEnv):
 
     ## Description
 
-    A trial draws a bandit: `arms` arms, each of which pays 1 with a probability of its own, drawn uniformly from
-    [0, 1], and else 0. The agent pulls `episodes` times in all. To earn much it has to try arms and to remember what
-    they paid. This is the multi-armed bandit of Duan et al. (2016), "RL²: Fast Reinforcement Learning via Slow
-    Reinforcement Learning", section 3.1.
+    A trial draws a Bernoulli bandit with `arms` arms. Each arm has a mean of its own, drawn uniformly from [0, 1]: the
+    probability that a pull of it has reward 1 rather than 0. The agent pulls `episodes` times in all and does not
+    observe the means: for a high return it has to explore the arms and to remember their rewards. This is the
+    multi-armed bandit of Duan et al. (2016), ["RL²: Fast Reinforcement Learning via Slow Reinforcement
+    Learning"](https://arxiv.org/abs/1611.02779), section 3.1.
 
     ## Action space
 
@@ -86,16 +87,17 @@ class BanditTrialEnv(TrialEnv):
     | Part | Size | Meaning |
     |---|---|---|
     | previous action | `arms` | one-hot; arm 0 at the start of a trial |
-    | previous reward | 1 | what it paid; 0 at the start of a trial |
-    | previous done | 1 | 1: every pull is an inner episode of its own, and a trial starts with 1 |
+    | previous reward | 1 | 0 or 1, also during the burn-in; 0 at the start of a trial |
+    | previous done | 1 | always 1: every pull is an inner episode of its own |
 
     ## Rewards
 
-    1 or 0, as the arm pays. The first `burn_in` pulls earn nothing, but what they pay is observed.
+    1 with the probability of the arm that is pulled, else 0. The first `burn_in` pulls have reward 0; what they would
+    have had is observed all the same.
 
     ## Starting state
 
-    A fresh bandit.
+    A newly drawn bandit.
 
     ## Episode end
 
@@ -103,19 +105,21 @@ class BanditTrialEnv(TrialEnv):
 
     ## Information
 
-    `task`: `means`, the arms' probabilities (for evaluation; agents cannot see them), which
-    `reset(options={"task": {"means": ...}})` takes. `inner_episode`, the number of the pull, and `inner_reward`, what
-    it paid also during the burn-in; both are 0 after a reset.
+    | Name | Value |
+    |---|---|
+    | `task` | a dict: `means` (`arms`,), for evaluation; `reset(options={"task": ...})` takes such a dict |
+    | `inner_episode` | number of the pull, from 0; 0 after a reset |
+    | `inner_reward` | its reward, also during the burn-in; 0 after a reset |
 
     ## Arguments
 
     | Argument | Default | Meaning |
     |---|---|---|
-    | `arms` | 5 | arms of a bandit |
-    | `episodes` | 10 | pulls of a trial |
-    | `burn_in` | 0 | first pulls that earn nothing |
-    | `split` | `"train"` | or `"validation"`, `"test"`: tasks of different splits never meet |
-    | `render_mode` | `None` | `"rgb_array"`, `"ansi"` |
+    | `arms` | `5` | arms of a bandit |
+    | `episodes` | `10` | pulls of a trial |
+    | `burn_in` | `0` | first pulls that do not count |
+    | `split` | `"train"` | or `"validation"`, `"test"`, whose tasks are drawn from other random streams |
+    | `render_mode` | `None` | `"rgb_array"` or `"ansi"` |
 
     ## Version history
 

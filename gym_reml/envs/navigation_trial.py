@@ -61,18 +61,20 @@ class Points(InnerProcess):
 
 
 class NavigationTrialEnv(TrialEnv):
-    """Find a goal on the plane that only rewards tell of, then go there.
+    """Find a hidden goal on the plane from rewards alone, then go straight to it.
 
     ## Description
 
-    A trial draws a goal, uniform in [-.5, .5] x [-.5, .5]. The point starts every inner episode at (0, 0) and is paid
-    minus its distance to the goal after each step. The agent has `episodes` inner episodes: in the first it has to
-    find the goal, in the others it may go straight there. These are the tasks of the family `navigation` (Finn et al.
-    2017, section 5.3; with the same seed and split, the very same goals), in the form of RL² (Duan et al. 2016).
+    A trial draws a goal, uniform in [-0.5, 0.5] x [-0.5, 0.5], which is not observed. A point starts every inner
+    episode at (0, 0); the reward of a step is minus the distance to the goal. The agent has `episodes` inner episodes:
+    in the first it has to find the goal, in the others it may go straight there. The tasks are those of 2D navigation
+    in Finn et al. (2017), ["Model-Agnostic Meta-Learning"](https://arxiv.org/abs/1703.03400), section 5.3, and of the
+    family `navigation` (with the same seed and split, the same goals), as trials of Duan et al. (2016),
+    ["RL²"](https://arxiv.org/abs/1611.02779).
 
     ## Action space
 
-    `Box(-1, 1, (2,))`: the velocity, in units of .1; values outside are clipped.
+    `Box(-1, 1, (2,))`: the velocity, in units of 0.1; values outside are clipped.
 
     ## Observation space
 
@@ -80,39 +82,42 @@ class NavigationTrialEnv(TrialEnv):
 
     | Part | Size | Meaning |
     |---|---|---|
-    | position | 2 | where the point is |
-    | previous action | 2 | as it was clipped; 0 at the start of a trial |
-    | previous reward | 1 | 0 at the start of a trial |
+    | position | 2 | of the point |
+    | previous action | 2 | after clipping; 0 at the start of a trial |
+    | previous reward | 1 | also during the burn-in; 0 at the start of a trial |
     | previous done | 1 | 1 where an inner episode begins: the position is (0, 0), action and reward are the old one's |
 
     ## Rewards
 
-    Minus the distance to the goal. The first `burn_in` inner episodes earn nothing, but what they pay is observed.
+    Minus the distance to the goal after the step. In the first `burn_in` inner episodes rewards are 0; what they would
+    have been is observed all the same.
 
     ## Starting state
 
-    A fresh goal; the point at (0, 0).
+    A newly drawn goal; the point at (0, 0).
 
     ## Episode end
 
-    An inner episode is over when both coordinates are within .01 of the goal's, or after `steps` steps. The trial is
+    An inner episode ends when both coordinates are within 0.01 of the goal's, or after `steps` steps. The trial is
     `terminated` after `episodes` of them; never truncated.
 
     ## Information
 
-    `task`: `goal` (for evaluation), which `reset(options={"task": {"goal": ...}})` takes. `inner_episode`, the number
-    of the inner episode that the step was in, and `inner_reward`, what it paid also during the burn-in; both are 0
-    after a reset.
+    | Name | Value |
+    |---|---|
+    | `task` | a dict: `goal` (2,), for evaluation; `reset(options={"task": ...})` takes such a dict |
+    | `inner_episode` | number of the inner episode that the step was in, from 0; 0 after a reset |
+    | `inner_reward` | the step's reward, also during the burn-in; 0 after a reset |
 
     ## Arguments
 
     | Argument | Default | Meaning |
     |---|---|---|
-    | `steps` | 100 | steps of an inner episode, at most |
-    | `episodes` | 2 | inner episodes of a trial |
-    | `burn_in` | 0 | first inner episodes that earn nothing |
-    | `split` | `"train"` | or `"validation"`, `"test"`: tasks of different splits never meet |
-    | `render_mode` | `None` | `"rgb_array"`, `"ansi"` |
+    | `steps` | `100` | steps of an inner episode, at most |
+    | `episodes` | `2` | inner episodes of a trial |
+    | `burn_in` | `0` | first inner episodes that do not count |
+    | `split` | `"train"` | or `"validation"`, `"test"`, whose tasks are drawn from other random streams |
+    | `render_mode` | `None` | `"rgb_array"` or `"ansi"` |
 
     ## Version history
 

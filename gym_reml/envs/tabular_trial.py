@@ -90,10 +90,12 @@ class TabularTrialEnv(TrialEnv):
 
     ## Description
 
-    A trial draws a finite Markov decision process: the next state's probabilities from Dirichlet(1, ..., 1) for every
-    state and action, mean rewards from Normal(1, 1). Inner episodes start in state 0 and last `steps` steps. The agent
-    has `episodes` of them to find out what pays and to collect it. These are the random tabular processes of Osband,
-    Russo & Van Roy (2013) as Duan et al. (2016, RL², section 3.2) take them.
+    A trial draws a finite Markov decision process: for every state and action, the next state's probabilities from
+    Dirichlet(1, ..., 1) and a mean reward from Normal(1, 1). Inner episodes start in state 0 and last `steps` steps.
+    The agent observes states and rewards, and has `episodes` inner episodes to explore the process and to exploit what
+    it found. These are the random tabular processes of Osband, Russo and Van Roy (2013), ["(More) Efficient
+    Reinforcement Learning via Posterior Sampling"](https://arxiv.org/abs/1306.0940), as Duan et al. (2016),
+    ["RL²"](https://arxiv.org/abs/1611.02779), section 3.2, use them.
 
     ## Action space
 
@@ -107,17 +109,17 @@ class TabularTrialEnv(TrialEnv):
     |---|---|---|
     | state | `states` | one-hot |
     | previous action | `actions` | one-hot; action 0 at the start of a trial |
-    | previous reward | 1 | clipped to [-20, 20]; 0 at the start of a trial |
+    | previous reward | 1 | clipped to [-20, 20], also during the burn-in; 0 at the start of a trial |
     | previous done | 1 | 1 where an inner episode begins: the state is the new one's, action and reward the old one's |
 
     ## Rewards
 
-    The mean reward of state and action plus noise from Normal(0, 1). The first `burn_in` inner episodes earn nothing,
-    but what they pay is observed.
+    The mean reward of state and action plus noise from Normal(0, 1). In the first `burn_in` inner episodes rewards are
+    0; what they would have been is observed all the same.
 
     ## Starting state
 
-    A fresh process, in state 0.
+    A newly drawn process, in state 0.
 
     ## Episode end
 
@@ -125,21 +127,25 @@ class TabularTrialEnv(TrialEnv):
 
     ## Information
 
-    `task`: `transitions` (`states`, `actions`, `states`) and mean `rewards` (`states`, `actions`), for evaluation,
-    which `reset(options={"task": ...})` takes. `inner_episode`, the number of the inner episode that the step was in,
-    and `inner_reward`, what it paid also during the burn-in; both are 0 after a reset.
+    | Name | Value |
+    |---|---|
+    | `task` | a dict: `transitions` (`states`, `actions`, `states`) and mean `rewards` (`states`, `actions`) |
+    | `inner_episode` | number of the inner episode that the step was in, from 0; 0 after a reset |
+    | `inner_reward` | the step's reward, also during the burn-in; 0 after a reset |
+
+    `task` is for evaluation; `reset(options={"task": ...})` takes such a dict.
 
     ## Arguments
 
     | Argument | Default | Meaning |
     |---|---|---|
-    | `states` | 10 | states of a process |
-    | `actions` | 5 | actions in each of them |
-    | `steps` | 10 | steps of an inner episode |
-    | `episodes` | 10 | inner episodes of a trial |
-    | `burn_in` | 0 | first inner episodes that earn nothing |
-    | `split` | `"train"` | or `"validation"`, `"test"`: tasks of different splits never meet |
-    | `render_mode` | `None` | `"rgb_array"`, `"ansi"` |
+    | `states` | `10` | states of a process |
+    | `actions` | `5` | actions in each state |
+    | `steps` | `10` | steps of an inner episode |
+    | `episodes` | `10` | inner episodes of a trial |
+    | `burn_in` | `0` | first inner episodes that do not count |
+    | `split` | `"train"` | or `"validation"`, `"test"`, whose tasks are drawn from other random streams |
+    | `render_mode` | `None` | `"rgb_array"` or `"ansi"` |
 
     ## Version history
 

@@ -65,7 +65,7 @@ def _draw_paths(canvas: Canvas, frame: TrialFrame) -> None:
     area = (left, TOP + 24, left + side, TOP + 24 + side)
     plane = Plane(canvas, area, plane_reach(np.concatenate([*ways, goal[None]])))
     colours = episode_colours(frame.horizon)
-    # Of many paths, thin ones remain to be told apart.
+    # Many paths are easier to distinguish when they are thin.
     width = 2.5 if frame.horizon <= 10 else 1.5
     for episode, way in enumerate(ways):
         plane.path(way, colours[episode], width, dashed=episode < frame.burn_in)

@@ -83,7 +83,7 @@ def draw_returns(
         frame: What to show.
         panel: (left, top, right, bottom), with the title and the axes.
         colours: One for each inner episode.
-        best: What is paid on average to who knows the task, if known.
+        best: The expected return of an optimal policy, if known.
     """
     left, top, right, bottom = panel
     canvas.text(left, top + 7, "Returns of inner episodes", 15, bold=True)

@@ -57,7 +57,7 @@ class TabularView(TrialView):
         _draw_way(canvas, frame, (_RIGHT_PANELS, middle + 8, RIGHT, BOTTOM))
 
     def lines(self, frame: TrialFrame) -> list[str]:
-        """The returns, and a line a state: how often each action was taken, and what it pays on average."""
+        """The returns, and a line a state: how often each action was taken, and its mean reward."""
         rewards, counts = frame.task["rewards"], visits(frame)
         here = state_of(frame.place)
         lines = [*return_lines(frame, best_return(frame)), ""]
@@ -88,7 +88,7 @@ def visits(frame: TrialFrame) -> NDArray[np.int64]:
 
 
 def best_return(frame: TrialFrame) -> float | None:
-    """What an inner episode of a random process pays on average, played as well as can be by who knows the process.
+    """The expected return of an inner episode of a random process under its optimal policy, by value iteration.
 
     None before the first inner episode has shown how long they are.
     """
