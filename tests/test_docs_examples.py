@@ -36,10 +36,11 @@ def test_examples_run_and_print_what_the_page_says(
 
 def test_every_environment_has_a_page_and_is_named() -> None:
     index, readme = (path.read_text(encoding="utf-8") for path in (DOCS / "index.md", ROOT / "README.md"))
-    for env_id in (*gym_reml.ENVIRONMENTS, *gym_reml.TRIALS):
+    for env_id in gym_reml.REGISTRATIONS:
         assert f"`{env_id}`" in readme, env_id
-    for env_id, place in gym_reml.TRIALS.items():
-        page = f"environments/{place.partition(':')[0]}"
+    for env_id in gym_reml.TRIALS:
+        module = gym_reml.REGISTRATIONS[env_id].entry_point.partition(":")[0]
+        page = f"environments/{module.rpartition('.')[2]}"
         assert f"{page}\n" in index, f"{page} is in no table of contents"
         assert (DOCS / f"{page}.md").read_text(encoding="utf-8").startswith(f"# {env_id}\n")
 

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from gym_reml.checks import check_integer, is_integer
-from gym_reml.envs.training.envs import observe
 from gym_reml.envs.training.setup import make_setup
+from gym_reml.envs.training.view import format_observation
 from gym_reml.evaluation.meta_learner import Ensemble, MetaLearner
 from gym_reml.evaluation.plans import Planner
 from gym_reml.evaluation.results import Result
@@ -192,7 +192,7 @@ def rollout(
     state: Any = None
     for step in range(1, steps + 1):
         flat = mdp.observe() if blindfold is None else blindfold(mdp.observe())
-        observation = observe(flat, mdp.parts, setup.space, None)
+        observation = format_observation(flat, mdp.parts, setup.space)
         start = np.full(count, step == 1)
         actions, state = learner.act(observation, state, start, lambda: encoding.mask(mdp.allowed(), count))
         decided = encoding.decode(actions, mdp.allowed(), generators=generators)

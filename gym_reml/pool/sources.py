@@ -53,7 +53,7 @@ def pool_for(
             warnings.warn(
                 f"pool: the packaged specialists hold {packaged.describe()}; {', '.join(misfits)}, so the layers are "
                 "random and untrained. Say pool='random' if that is meant, or leave these arguments out.",
-                stacklevel=4,
+                stacklevel=5,
             )
     if pool is None or (isinstance(pool, str) and pool == "random"):
         return random_pool(family, width=width, layers=layers, kind=layer_kind), "random"

@@ -18,7 +18,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvS
 
 import gym_reml
 from gym_reml.checks import check_integer
-from gym_reml.envs.common.vector import ProcessVectorEnv, make_rows
+from gym_reml.envs.common.vector import ProcessVectorEnv, make_native
 
 VECTOR_ARGUMENTS = ("num_envs", "autoreset_mode", "vectorization_mode")
 """Arguments of vector environments that single ones do not have."""
@@ -84,7 +84,7 @@ class NativeVecEnv(VecEnv):
         return observation, reward.astype(np.float32), done, infos
 
     def _rows(self, info: dict[str, Any]) -> list[dict[str, Any]]:
-        return [self.env._plain_info(row) for row in _rows(info, self.num_envs)]
+        return [self.env._format_info(row) for row in _rows(info, self.num_envs)]
 
     def close(self) -> None:
         """Closes the environment."""
@@ -198,9 +198,11 @@ def make_vec_env(
     check_integer("n_envs", n_envs)
     if seed is not None:
         check_integer("seed", seed, least=0)
-    known = (*gym_reml.ENVIRONMENTS, *gym_reml.TRIALS)
     instead = "For any other id, or a function, use stable_baselines3.common.env_util.make_vec_env"
-    vec_env = NativeVecEnv(make_rows(env_id, n_envs, ProcessVectorEnv, known, instead, **arguments))
+    known = gym_reml.REGISTRATIONS
+    vec_env = NativeVecEnv(
+        make_native(env_id, n_envs, kind=ProcessVectorEnv, known=known, instead=instead, arguments=arguments)
+    )
     if seed is not None:
         vec_env.seed(seed)
     return VecMonitor(vec_env)
