@@ -262,7 +262,7 @@ def test_sb3_is_told_of_time_limits(env_id: str) -> None:
         unbroken: Any = endless.step(actions)[0]
         assert done.tolist() == [step % 3 == 0] * 2
         for row, info in enumerate(infos):
-            assert info.get("TimeLimit.truncated") == (True if done[row] else None)
+            assert info["TimeLimit.truncated"] == done[row], "in every info, as DummyVecEnv has it"
             if done[row]:
                 assert info["episode"]["l"] == 3
             if step == 3:
