@@ -264,7 +264,7 @@ def test_sb3_is_told_of_time_limits(env_id: str) -> None:
         unbroken: Any = endless.step(actions)[0]
         assert done.tolist() == [step % 3 == 0] * 2
         for row, info in enumerate(infos):
-            assert info["TimeLimit.truncated"] == bool(done[row])
+            assert info["TimeLimit.truncated"] == done[row], "in every info, as DummyVecEnv has it"
             if done[row]:
                 assert info["episode"]["l"] == 3
             if step == 3:
