@@ -31,6 +31,7 @@ COMMANDS = {
     "rl2": ("rl2", "RL²: a recurrent policy that learns within trials"),
     "headroom": ("headroom", "how much there is to learn in the default environment"),
     "specialists": ("pools.specialists", "make the pool of specialists that the package ships"),
+    "family_pictures": ("pages.family_pictures", "a picture of each task family"),
     "trial_pictures": ("pages.trial_pictures", "pictures of trials that are played well"),
     "benchmark": ("benchmark", "environment steps per second"),
     "benchmark_trials": ("trials.benchmark_trials", "steps per second of trials"),

@@ -2,12 +2,19 @@
 
 import importlib
 import inspect
+import pkgutil
 import re
 import sys
 from pathlib import Path
 
+from docutils import nodes
+from docutils.utils.math.latex2mathml import tex2mathml
+from sphinx.transforms.post_transforms import SphinxPostTransform
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+
+import gymnasium as gym  # noqa: E402
 
 import gym_reml  # noqa: E402
 
@@ -15,11 +22,27 @@ project = "gym-reml"
 author = "gym-reml authors"
 version = release = gym_reml.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
-exclude_patterns = ["_build", "environments/headroom.md"]  # the latter is included by a page
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+    "sphinxcontrib.bibtex",
+]
+exclude_patterns = [
+    "_build",
+    "environments/headroom.md",
+]  # the latter is included by a page
 
 myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 3
+
+bibtex_bibfiles = ["references.bib"]
+bibtex_reference_style = "author_year"
+bibtex_default_style = "plain"
+html_math_renderer = "mathml"
+maximum_signature_line_length = 88
 
 autodoc_member_order = "bysource"
 autodoc_inherit_docstrings = False
@@ -28,11 +51,14 @@ autodoc_typehints_format = "short"
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 default_role = "code"
-suppress_warnings = ["ref.python"]  # attributes of several classes share names such as `family`
+suppress_warnings = [
+    "ref.python"
+]  # attributes of several classes share names such as `family`
 
 html_theme = "furo"
 html_title = f"gym-reml {version}"
 html_copy_source = False
+html_show_copyright = False
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
 
@@ -40,7 +66,12 @@ ARRAY = re.compile(
     r"~?(?:numpy\.)?ndarray\[tuple\[~?(?:typing\.)?Any, \.\.\.\], "
     r"~?(?:numpy\.)?dtype\[(?:~?(?:typing\.)?Any|~?(?:numpy\.)?(?P<kind>\w+))\]\]"
 )
-DOCSTRING = re.compile(r"^<!-- docstring: (?P<module>[\w.]+):(?P<name>\w+) -->$", re.MULTILINE)
+FIGURE = re.compile(r"[-+±]?\d*\.?\d|–$")
+SPACES = re.compile(r"^<!-- spaces: (?P<id>[\w-]+) -->$", re.MULTILINE)
+REFERENCE = re.compile(r"^<!-- reference: (?P<package>[\w.]+) -->$", re.MULTILINE)
+DOCSTRING = re.compile(
+    r"^<!-- docstring: (?P<module>[\w.]+):(?P<name>\w+) -->$", re.MULTILINE
+)
 
 
 def insert_docstrings(app, docname, source):
@@ -59,18 +90,197 @@ def escape_stars(app, what, name, obj, options, lines):
     lines[:] = [re.sub(r"([(,] ?)\*\*(\w+\))", r"\1\\*\\*\2", line) for line in lines]
 
 
+def leave_out_docstrings_of_types(app, what, name, obj, options, lines):
+    """Keeps what `help(dict)` says from standing under a dict that has no docstring of its own."""
+    if (
+        what == "data"
+        and lines
+        and lines[0] == (inspect.getdoc(type(obj)) or "").partition("\n")[0]
+    ):
+        lines.clear()
+
+
+def skip_named_fields(app, what, name, obj, skip, options):
+    """Leaves out the fields of named tuples without a docstring; their signature has them."""
+    return (
+        True
+        if (getattr(obj, "__doc__", None) or "").startswith("Alias for field number")
+        else None
+    )
+
+
 def shorten_arrays(app, what, name, obj, options, signature, returned):
     """Writes `NDArray[float32]` for what numpy makes of it."""
 
     def short(text):
-        return text and ARRAY.sub(lambda match: f"NDArray[{match['kind'] or 'Any'}]", text)
+        return text and ARRAY.sub(
+            lambda match: f"NDArray[{match['kind'] or 'Any'}]", text
+        )
 
     return short(signature), short(returned)
 
 
+def insert_spaces(app, docname, source):
+    """Puts the spaces and the `gym.make` of an environment where its page asks for them: the environment says them."""
+
+    def table(match):
+        env = gym.make(match["id"])
+        spaces = [
+            " ".join(str(space).split())
+            for space in (env.action_space, env.observation_space)
+        ]
+        rows = {
+            "Action space": f"`{spaces[0]}`",
+            "Observation space": f"`{spaces[1]}`",
+            "Import": f'`gymnasium.make("gym_reml:{match["id"]}")`',
+            "Many at once": f'`gymnasium.make_vec("gym_reml:{match["id"]}", num_envs=n)`',
+        }
+        env.close()
+        return "\n".join(
+            [
+                "| | |",
+                "|---|---|",
+                *(f"| {name} | {value} |" for name, value in rows.items()),
+            ]
+        )
+
+    source[0] = SPACES.sub(table, source[0])
+
+
+def insert_reference(app, docname, source):
+    """Puts the reference of a package where its page asks for it."""
+    source[0] = REFERENCE.sub(lambda match: reference(match["package"]), source[0])
+
+
+def reference(name):
+    """The reference of a package: what it is for, what users import from it, by that path, and then its modules.
+
+    Subpackages that have a page of their own, and modules that hold a registered environment, are left to those pages.
+    """
+    package = importlib.import_module(name)
+    public = list(getattr(package, "__all__", []))
+    owners = {getattr(getattr(package, each), "__module__", None) for each in public}
+    parts = [
+        directive("automodule", name),
+        *(public_name(package, each) for each in public),
+    ]
+    modules = [
+        each for each in modules_of(package) if each not in pages_of_their_own(name)
+    ]
+    if modules and public:
+        parts.append("## Internals")
+    for module in modules:
+        options = (
+            {}
+            if hasattr(importlib.import_module(module), "__path__")
+            else {"members": ""}
+        )
+        described = [
+            *(public if module in owners else ()),
+            *(["Config"] if name == "agents" else ()),
+        ]
+        if (
+            options and described
+        ):  # the options of commands are what their `--help` prints
+            options["exclude-members"] = ", ".join(described)
+        if module.rpartition(".")[2] in public:
+            options["no-index"] = (
+                ""  # `learning.replay` is a function and the module that it is in
+            )
+        parts.append(
+            f"{'###' if public else '##'} {module}\n\n{directive('automodule', module, options)}"
+        )
+    return "\n\n".join(parts)
+
+
+def modules_of(package):
+    """The names of all modules below a package, a package before what is in it."""
+    return sorted(
+        found.name
+        for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+    )
+
+
+def pages_of_their_own(name):
+    """The modules below a package that other pages describe."""
+    ids = (*gym_reml.ENVIRONMENTS, *gym_reml.TRIALS)
+    environments = {gym.spec(env_id).entry_point.partition(":")[0] for env_id in ids}
+    rooms = [f"gym_reml.{page.stem}" for page in (ROOT / "docs" / "api").glob("*.md")]
+    below = [
+        module
+        for module in modules_of(gym_reml)
+        if name == "gym_reml" and module.startswith(tuple(rooms))
+    ]
+    return {*environments, *below, "gym_reml.__main__"}
+
+
+def public_name(package, name):
+    """The directive that describes a name of a package's `__all__`."""
+    value = getattr(package, name)
+    options = {"members": ""} if inspect.isclass(value) else {}
+    kind = (
+        "autoclass"
+        if inspect.isclass(value)
+        else "autofunction"
+        if callable(value)
+        else "autodata"
+    )
+    if kind == "autodata":
+        options["no-value"] = ""
+    return f"## {name}\n\n{directive(kind, f'{package.__name__}.{name}', options)}"
+
+
+def directive(kind, argument, options=None):
+    """A directive of reStructuredText in a page of Markdown."""
+    lines = [
+        f".. {kind}:: {argument}",
+        *(f"   :{name}: {value}".rstrip() for name, value in (options or {}).items()),
+    ]
+    return "\n".join(["```{eval-rst}", *lines, "```"])
+
+
+def visit_inline_math(translator, node):
+    """Writes a formula as MathML, which browsers draw by themselves: no script, no fonts, no network."""
+    translator.body.append(tex2mathml(node.astext()))
+    raise nodes.SkipNode
+
+
+def visit_block_math(translator, node):
+    """The same for a formula in a paragraph of its own."""
+    translator.body.append(
+        f'<div class="math">{tex2mathml(node.astext(), as_block=True)}</div>'
+    )
+    raise nodes.SkipNode
+
+
+class FiguresOnOneLine(SphinxPostTransform):
+    """Keeps the cells of tables of figures on one line; such a table scrolls in its box where it is too wide."""
+
+    default_priority = 500
+    longest = 60
+
+    def run(self):
+        for table in self.document.findall(nodes.table):
+            entries = list(table.findall(nodes.entry))
+            figures = [entry for entry in entries if FIGURE.match(entry.astext())]
+            if 2 * len(figures) >= len(entries) - len(list(table.findall(nodes.row))):
+                table["classes"].append("figures")
+                for entry in entries:
+                    if len(entry.astext()) <= self.longest:
+                        entry["classes"].append("one-line")
+
+
 def setup(app):
     """Registers the above."""
+    app.add_html_math_renderer(
+        "mathml", (visit_inline_math, None), (visit_block_math, None)
+    )
+    app.add_post_transform(FiguresOnOneLine)
     app.connect("source-read", insert_docstrings)
+    app.connect("source-read", insert_spaces)
+    app.connect("source-read", insert_reference)
     app.connect("autodoc-process-docstring", escape_stars)
+    app.connect("autodoc-process-docstring", leave_out_docstrings_of_types)
     app.connect("autodoc-process-signature", shorten_arrays)
+    app.connect("autodoc-skip-member", skip_named_fields)
     return {"parallel_read_safe": True}

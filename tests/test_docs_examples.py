@@ -1,58 +1,123 @@
-"""Examples of documentation pages run as they stand, and print what the pages say."""
+"""Pages of the documentation and the README: their examples run, their commands fit, and they leave nothing out."""
 
 from __future__ import annotations
 
+import ast
 import re
+import runpy
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import pytest
 
 import gym_reml
+from gym_reml.networks.layer_kinds import LAYER_KINDS
+from gym_reml.spaces import ENCODINGS
+from gym_reml.tasks import FAMILIES
+from tests.support.omniglot_archive import write_archives
+from tests.test_house import README_COMMANDS
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
-PAGES = ("trials.md", "meta_rl.md")
-"""Pages whose blocks are run one after the other."""
+PAGES = {path.relative_to(ROOT).as_posix(): path for path in (ROOT / "README.md", *sorted(DOCS.rglob("*.md")))}
+TEXTS = {name: path.read_text(encoding="utf-8") for name, path in PAGES.items()}
+LONGEST_LINE = 88  # what the pages show without breaking a line
 
 BLOCK = re.compile(r"^```python\n(?P<code>.*?)^```\n(?:\n```text\n(?P<printed>.*?)^```\n)?", re.MULTILINE | re.DOTALL)
+LONG = re.compile(r"# takes (a minute|minutes|hours)$")
+"""The comment behind a statement that is compiled and not run."""
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.fixture
+def _registries_as_they_were() -> Iterator[None]:
+    """Forgets the families, layer kinds, encodings and environments that a page adds."""
+    registries: tuple[dict[str, Any], ...] = (FAMILIES, LAYER_KINDS, ENCODINGS, gym.registry)
+    before = [dict(registry) for registry in registries]
+    yield
+    for registry, contents in zip(registries, before, strict=True):
+        registry.clear()
+        registry.update(contents)
+
+
+def short_part(code: str) -> ast.Module:
+    """The code without the statements that say that they take long.
+
+    Raises:
+        SyntaxError: in whatever part.
+    """
+    tree, lines = ast.parse(code), code.splitlines()
+    tree.body = [node for node in tree.body if not LONG.search(lines[(node.end_lineno or 0) - 1])]
+    return tree
+
+
+def test_only_what_says_that_it_takes_long_is_left_out() -> None:
+    code = "a = 1\nb = f(\n    2\n)  # takes minutes\nc = 3  # takes seconds\n"
+    assert ast.unparse(short_part(code)) == "a = 1\nc = 3"
+
+
+@pytest.mark.usefixtures("_registries_as_they_were")
+@pytest.mark.parametrize("page", [name for name, text in TEXTS.items() if "```python\n" in text])
 def test_examples_run_and_print_what_the_page_says(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    write_archives(tmp_path / "path" / "to" / "omniglot")
     monkeypatch.chdir(tmp_path)
-    text = (DOCS / page).read_text(encoding="utf-8")
+    text = TEXTS[page]
     blocks = list(BLOCK.finditer(text))
-    assert len(blocks) == text.count("```python\n") > 2
+    assert len(blocks) == text.count("```python\n")
     names: dict[str, Any] = {"__name__": "example"}
     for block in blocks:
         line = text[: block.start()].count("\n") + 1
-        exec(compile("\n" * line + block["code"], page, "exec"), names)
+        tree = ast.increment_lineno(short_part(block["code"]), line)
+        exec(compile(tree, page, "exec", dont_inherit=True), names)
         printed = capsys.readouterr().out
-        assert printed == (block["printed"] or ""), f"{page}, line {line}"
+        if block["printed"] is not None or "print" not in block["code"]:
+            assert printed == (block["printed"] or ""), f"{page}, line {line}"
+
+
+def test_code_fits_into_its_box() -> None:
+    """But for the two commands that the README gives in one line each."""
+    for page, text in TEXTS.items():
+        for block in re.findall(r"^```(?:python|bash|text)\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+            too_long = {line for line in block.splitlines() if len(line) > LONGEST_LINE}
+            assert too_long <= set(README_COMMANDS), page
 
 
 def test_every_environment_has_a_page_and_is_named() -> None:
-    index, readme = (path.read_text(encoding="utf-8") for path in (DOCS / "index.md", ROOT / "README.md"))
+    index, readme = TEXTS["docs/index.md"], TEXTS["README.md"]
     for env_id in gym_reml.REGISTRATIONS:
         assert f"`{env_id}`" in readme, env_id
-    for env_id in gym_reml.TRIALS:
+    for env_id in ("NetBuild-v0", *gym_reml.TRIALS):
         module = gym_reml.REGISTRATIONS[env_id].entry_point.partition(":")[0]
         page = f"environments/{module.rpartition('.')[2]}"
         assert f"{page}\n" in index, f"{page} is in no table of contents"
-        assert (DOCS / f"{page}.md").read_text(encoding="utf-8").startswith(f"# {env_id}\n")
+        # As Gymnasium's pages do: name, picture, spaces, and what the docstring says.
+        title, picture, spaces, docstring = TEXTS[f"docs/{page}.md"].split("\n\n")[:4]
+        assert title == f"# {env_id}"
+        assert (DOCS / "environments" / re.findall(r"\]\((.+)\)$", picture)[0]).is_file()
+        assert spaces == f"<!-- spaces: {env_id} -->"
+        assert docstring == f"<!-- docstring: {gym.spec(env_id).entry_point} -->"
+
+
+def test_every_family_is_in_the_gallery() -> None:
+    shown = re.findall(r"^:::\{figure\} _static/families/(\w+)\.png$", TEXTS["docs/gallery.md"], re.MULTILINE)
+    assert sorted(shown) == sorted(FAMILIES)
+    assert [name for name in shown if not (DOCS / "_static" / "families" / f"{name}.png").is_file()] == []
 
 
 def test_every_module_of_the_package_is_in_the_reference() -> None:
-    pages = [path.read_text(encoding="utf-8") for path in (DOCS / "api").glob("*.md")]
-    told = [name for page in pages for name in re.findall(r"automodule:: (\S+)", page)]
+    conf = runpy.run_path(str(DOCS / "conf.py"))
+    pages = [TEXTS[f"docs/{path.relative_to(DOCS).as_posix()}"] for path in (DOCS / "api").glob("*.md")]
+    packages = [name for page in pages for name in conf["REFERENCE"].findall(page)]
+    described = [name for package in packages for name in re.findall(r"automodule:: (\S+)", conf["reference"](package))]
     modules = {
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-        for path in (ROOT / "gym_reml").rglob("*.py")
+        for folder in ("gym_reml", "agents")
+        for path in (ROOT / folder).rglob("*.py")
     }
-    assert sorted(told) == sorted(modules - ELSEWHERE)
+    assert sorted(described) == sorted(modules - ELSEWHERE)
 
 
 ELSEWHERE = {
@@ -62,3 +127,10 @@ ELSEWHERE = {
     *("gym_reml.envs.tabular_trial", "gym_reml.envs.navigation_trial"),
 }
 """Modules that are not in the reference."""
+
+
+def test_every_command_is_named_in_the_quickstart() -> None:
+    from agents.command import COMMANDS
+
+    named = set(re.findall(r"`([a-z0-9-]+)`", TEXTS["docs/quickstart.md"]))
+    assert {name.replace("_", "-") for name in COMMANDS} <= named

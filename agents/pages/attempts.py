@@ -11,7 +11,7 @@ from .tables import number, table
 ATTEMPT_FIELDS = ("title", "question", "tried", "found", "figures")
 """What every attempt holds; "command" is its to give."""
 
-INTRODUCTION = "And what did, where it took several tries or is not part of a recipe."
+INTRODUCTION = "Also what did work, where it took several attempts or is not part of the default settings."
 
 
 def attempts_page(path: Path) -> str:

@@ -60,48 +60,49 @@ class Section:
 
 
 OF_TRIALS = (
-    "Here ± is the wider one of two half-widths of 95 % intervals of the mean, that over seeds and that over held-out "
-    "trials; policies that draw nothing have one seed. *Seconds* of `rl2` are those of a training, of the others those "
-    "of playing all trials, planning included."
+    "Here ± is the larger of two half-widths of 95 % intervals of the mean, that over seeds and that over held-out "
+    "trials; deterministic policies have one seed. *Seconds* of `rl2` are those of one run, of the others those of "
+    "evaluating all trials, including planning."
 )
 
 SECTIONS = (
     Section(
         "sinusoid.json",
         "Sinusoids",
-        "MAML's sinusoids: amplitude, phase and 5 or 10 points are drawn anew for each task. Trained and tested on the "
-        "same family.",
+        "MAML's sinusoids {cite:p}`finn2017maml`: amplitude, phase and 5 or 10 points are drawn anew for each task. "
+        "Trained and tested on the same family.",
         curves=OF_FUNCTIONS,
     ),
     Section(
         "unrelated.json",
         "Unrelated families",
-        "Trained on a mixture of seven families at once, tested on families that none of the learners has met, and on "
-        "each of the seven. `scratch` has an advantage here: its step size is tuned on validation tasks of the very "
-        "family it is tested on.",
+        "Trained on a mixture of seven families, tested on families that none of the learners was trained on, and on "
+        "each of the seven. `scratch` has an advantage here: its step size is tuned on validation tasks of the family "
+        "that it is tested on.",
         summary_step=5,
         curves=OF_FUNCTIONS,
     ),
     Section(
         "omniglot.json",
         "Omniglot",
-        "Real images, 5-way, of the two small background archives: 160 characters to train on, 62 to test on. Papers "
-        "train on 1,200. `omniglot`: characters never seen; `omniglot-alphabets`: alphabets never seen; "
+        "Images of handwritten characters {cite:p}`lake2015omniglot`, 5-way, of the two small background archives: 160 "
+        "characters to train on, 62 to test on. Papers train on 1,200. `omniglot`: characters never seen; "
+        "`omniglot-alphabets`: alphabets never seen; "
         "`omniglot-domains`: characters as they are, inverted, or with permuted pixels.",
     ),
     Section(
         "navigation.json",
         "Navigation: networks that are policies",
-        "MAML's 2-D navigation. Shots are trajectories. An update is one policy-gradient step on as many of them, "
-        "lived by the present policy; the return is the mean over as many others of the updated one. Higher is better. "
-        "Training takes half as many. `random` and `pretrained` take the step size that validation tasks like best. "
-        "`maml_rl` keeps LVC's derivatives and follows the meta-gradient by Adam; what stands behind its slash changes "
-        "one of the two, or both. `reml/maml_rl_pool` is PPO that chooses the size of every update on the pool of "
-        "`maml_rl`, `reml/pretrained_pool` on that of `pretrained`. In `reml` the pool of `maml_rl` learns on by "
-        "the updates that the agent chooses; `reml/layers` is that with eight layers to pick from. Both were trained "
-        "when a pool learned from 64 episodes at a time, some of them lived under the pool before its last update; now "
-        "it takes all that were lived under the present one, here 80. "
-        "[Policies](../meta_rl.md) tells what the controls do.",
+        "MAML's 2-D navigation {cite:p}`finn2017maml`. Shots are trajectories. An update is one policy-gradient step "
+        "on that many of them, sampled by the current policy; the return is the mean over as many others of the "
+        "updated one. Higher is better. Training uses half as many. The step size of `random` and `pretrained` is "
+        "tuned on validation tasks. `maml_rl` keeps LVC's derivatives and uses Adam outside; the name after its slash "
+        "changes one of the two, or both. `reml/maml_rl_pool` is PPO that chooses the size of every update on the pool "
+        "of `maml_rl`, `reml/pretrained_pool` on that of `pretrained`. In `reml` the pool of `maml_rl` continues to "
+        "learn through the updates that the agent chooses; `reml/layers` also chooses from eight layers. Both were "
+        "trained when a pool learned from 64 episodes at a time, some of them collected under the pool before its last "
+        "update; now it uses all that were collected under the current one, here 80. "
+        "[Policies](../meta_rl.md) describes the controls.",
         # Random weights are so far below that there would be nothing else to see.
         curves=(
             *("maml_rl", "reml", "maml_rl/trpo", "maml_rl/dice", "reml/maml_rl_pool", "maml_rl/first_order"),
@@ -115,8 +116,8 @@ SECTIONS = (
         "bandits.json",
         "Trials: bandits",
         "The return of a trial of as many pulls as the column says; higher is better. `bandit-5` is a Bernoulli bandit "
-        "with 5 arms. `rl2` is trained for each number of arms and pulls on its own; all others are classical "
-        f"policies, see [Trials](../trials.md#the-baselines). {OF_TRIALS}",
+        "with 5 arms. `rl2` {cite:p}`duan2016rl2` is trained for each number of arms and pulls; all others are "
+        f"classical policies, see [Trials](../trials.md#the-baselines). {OF_TRIALS}",
         order=("random", "thompson", "epsilon_greedy", "ucb1", "gittins", "rl2"),
         unit="pull",
         measured="of a whole trial",
@@ -126,9 +127,9 @@ SECTIONS = (
         "tabular.json",
         "Trials: tabular processes",
         "The return of a trial of as many inner episodes as the column says, on random processes of 10 states and 5 "
-        "actions; higher is better. `rl2` is trained for each of its columns on its own; the others are classical "
-        "policies, see [Trials](../trials.md#the-baselines). `oracle` is told the process: it is no rival, but the "
-        f"most there is to get. {OF_TRIALS}",
+        "actions; higher is better. `rl2` {cite:p}`duan2016rl2` is trained for each of its columns; the others are "
+        "classical policies, see [Trials](../trials.md#the-baselines). `oracle` knows the process and is an upper "
+        f"bound. {OF_TRIALS}",
         order=("random", "psrl", "greedy", "beb", "myopic", "rl2", "oracle"),
         told=("oracle",),
         unit="episode",

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from textwrap import wrap
 from typing import Any
 
 from ..comparison.rows import Row
 from .groups import Group
 from .published import REFERENCES
+
+WIDTH = 88
+"""Columns of the pages' code."""
 
 
 def results_table(group: Group, learners: Sequence[str], *, bold: bool) -> str:
@@ -63,11 +67,11 @@ def about(group: Group) -> str:
     for name, by_step in group.rows.items():
         for command in dict.fromkeys(row["command"] for row in by_step.values()):
             commands.setdefault(command, []).append(name)
-    lines = []
+    lines: list[str] = []
     for command, names in commands.items():
         if len(commands) > 1:
-            lines.append(f"# {', '.join(names)}")
-        lines.append(command)
+            lines += wrap(", ".join(names), WIDTH, initial_indent="# ", subsequent_indent="# ")
+        lines += shell_lines(command)
     told = "\n".join(lines)
     commits = {row["commit"] for by_step in group.rows.values() for row in by_step.values()} - {None}
     code = f" Commit: {_shared(group, 'commit', lambda commit: commit or 'not recorded')}." if commits else ""
@@ -75,6 +79,12 @@ def about(group: Group) -> str:
         f"{group.metric} {group.section.measured}. Held-out tasks: {tested}. Meta-training tasks: {trained}.{code}\n\n"
         f"```bash\n{told}\n```"
     )
+
+
+def shell_lines(command: str) -> list[str]:
+    """A command in lines of a page's width, each but the last continued by a backslash."""
+    lines = wrap(command, WIDTH - 2, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+    return [*(f"{line} \\" for line in lines[:-1]), *lines[-1:]]
 
 
 def _shared(group: Group, field: str, said: Callable[[Any], str]) -> str:
@@ -103,9 +113,9 @@ def references(group: Group) -> list[str]:
     ]
     told = (
         f"**For comparison**: {group.metric} {group.section.measured}, not made by the commands above. *Recomputed* "
-        f"means for this project, before this comparison. {known.note}"
+        f"means computed for this project, before this comparison. {known.note}"
     )
-    return [told, table(["who", "where it comes from", *map(group.section.column, steps)], rows)]
+    return [told, table(["method", "source", *map(group.section.column, steps)], rows)]
 
 
 def differences(group: Group) -> list[str]:
@@ -125,8 +135,8 @@ def differences(group: Group) -> list[str]:
     )
     told = (
         f"**Paired differences** of {group.metric} on the same tasks and seeds, ± 95 % over seeds. *Better* and "
-        "*worse* mean that the interval excludes zero. The share is that of pairs in which the first is lower: "
-        f"{where}, a few tasks make the difference."
+        "*worse* mean that the interval excludes 0, *n.s.* (not significantly different) that it includes 0. The share "
+        f"is that of pairs in which the first is lower: {where}, a few tasks make the difference."
     )
     return [told, table(["difference", *map(group.section.column, group.steps)], rows)]
 
@@ -141,11 +151,11 @@ def _difference(found: dict[str, Any] | None, group: Group) -> str:
 
 
 def verdict(difference: float, ci95: float | None, *, lower_is_better: bool) -> str:
-    """Whether a difference excludes zero, and on which side; one seed decides nothing."""
+    """Whether the interval of a difference excludes 0, and on which side; "n.s." is not significantly different."""
     if ci95 is None:
         return "one seed"
     if abs(difference) <= ci95:
-        return "undecided"
+        return "n.s."
     return "better" if (difference < 0) == lower_is_better else "worse"
 
 
@@ -167,7 +177,7 @@ def summary(groups: list[Group], step: int) -> list[str]:
         rows.append([group.title, *cells])
     told = (
         f"Means after {groups[0].section.column(step)}. Ratios are to the best of `scratch`, `maml_5` and "
-        "`maml_5_own_shape`: for errors, below 1 is in REML's favour."
+        "`maml_5_own_shape`: for errors, below 1 means that REML is better."
     )
     head = [*(f"`{name}`" for name in everyone), *(f"ratio of `{name}`" for name in compared)]
     return [told, table(["tested on", *head], rows)]

@@ -189,7 +189,7 @@ def test_returns_are_written_less_finely(value: float, text: str) -> None:
             "bandits.json",
             [trial("gittins", 10, 6.5)],
             [
-                "| who | where it comes from | 10 pulls | 100 pulls | 500 pulls |",
+                "| method | source | 10 pulls | 100 pulls | 500 pulls |",
                 "| Gittins | recomputed | 6.6 | 78.7 | 406.8 |",
             ],
         ),
@@ -197,7 +197,7 @@ def test_returns_are_written_less_finely(value: float, text: str) -> None:
             "tabular.json",
             [trial("beb", 10, 150.0, family="tabular")],
             [
-                "| who | where it comes from | 10 episodes | 25 episodes | 50 episodes |",
+                "| method | source | 10 episodes | 25 episodes | 50 episodes |",
                 "| oracle | recomputed | 218.4 | 546.3 | 1092.9 |",
             ],
         ),
@@ -205,7 +205,7 @@ def test_returns_are_written_less_finely(value: float, text: str) -> None:
             "navigation.json",
             [navigation("maml_rl", 1, -11.0)],
             [
-                "| who | where it comes from | 0 updates | 1 update | 2 updates | 3 updates | 4 updates |",
+                "| method | source | 0 updates | 1 update | 2 updates | 3 updates | 4 updates |",
                 "| MAML | read in its authors' result files | -40.4 | -11.7 | -3.33 | -3.23 | -3.35 |",
                 "| random weights | recomputed | -81.9 | -68.5 | -63.9 | – | – |",
             ],
