@@ -7,42 +7,54 @@ are forked from this one compute with one torch thread.
 import multiprocessing
 import os
 import sys
+from typing import Any, NamedTuple
 
 from gymnasium.envs.registration import register
 
 __version__ = "0.1.0"
 
-__all__ = ["ENVIRONMENTS", "TRIALS", "__version__"]
+__all__ = ["ENVIRONMENTS", "REGISTRATIONS", "TRIALS", "__version__"]
 
-ENVIRONMENTS = {
-    "NetBuild-v0": "box",
-    "NetBuildMultiDiscrete-v0": "multidiscrete",
-    "NetBuildDiscrete-v0": "discrete",
-    "NetBuildHybrid-v0": "hybrid",
+
+class Registration(NamedTuple):
+    """How an id is registered with Gymnasium.
+
+    Attributes:
+        process: "training" where an episode builds and trains a network, "trial" where it is several inner episodes.
+        entry_point, vector_entry_point: where the single and the vector environment are.
+        kwargs: their arguments.
+    """
+
+    process: str
+    entry_point: str
+    vector_entry_point: str
+    kwargs: dict[str, Any]
+
+
+def _registration(process: str, place: str, **kwargs: Any) -> Registration:
+    """Of the environments `<place>Env` and `<place>VectorEnv` in `gym_reml.envs`."""
+    return Registration(process, f"gym_reml.envs.{place}Env", f"gym_reml.envs.{place}VectorEnv", kwargs)
+
+
+REGISTRATIONS = {
+    "NetBuild-v0": _registration("training", "net_build:NetBuild", action="box"),
+    "NetBuildMultiDiscrete-v0": _registration("training", "net_build:NetBuild", action="multidiscrete"),
+    "NetBuildDiscrete-v0": _registration("training", "net_build:NetBuild", action="discrete"),
+    "NetBuildHybrid-v0": _registration("training", "net_build:NetBuild", action="hybrid"),
+    "BanditTrial-v0": _registration("trial", "bandit_trial:BanditTrial"),
+    "TabularTrial-v0": _registration("trial", "tabular_trial:TabularTrial"),
+    "NavigationTrial-v0": _registration("trial", "navigation_trial:NavigationTrial"),
 }
-"""The registered ids of the training process, and the action encoding each of them stands for."""
+"""Every registered id."""
 
-TRIALS = {
-    "BanditTrial-v0": "bandit_trial:BanditTrial",
-    "TabularTrial-v0": "tabular_trial:TabularTrial",
-    "NavigationTrial-v0": "navigation_trial:NavigationTrial",
-}
-"""The registered ids of trials, and where their classes are in `gym_reml.envs`, less the endings."""
+ENVIRONMENTS = {env_id: row.kwargs["action"] for env_id, row in REGISTRATIONS.items() if row.process == "training"}
+"""The ids of the training process, and the action encoding that each of them stands for."""
 
-for _id, _action in ENVIRONMENTS.items():
-    register(
-        id=_id,
-        entry_point="gym_reml.envs.net_build:NetBuildEnv",
-        vector_entry_point="gym_reml.envs.net_build:NetBuildVectorEnv",
-        kwargs={"action": _action},
-    )
+TRIALS = tuple(env_id for env_id, row in REGISTRATIONS.items() if row.process == "trial")
+"""The ids of trials."""
 
-for _id, _place in TRIALS.items():
-    register(
-        id=_id,
-        entry_point=f"gym_reml.envs.{_place}Env",
-        vector_entry_point=f"gym_reml.envs.{_place}VectorEnv",
-    )
+for _id, _row in REGISTRATIONS.items():
+    register(_id, _row.entry_point, vector_entry_point=_row.vector_entry_point, kwargs=_row.kwargs)
 
 
 def _compute_alone() -> None:
@@ -60,7 +72,7 @@ def _was_forked() -> bool:
     """Whether multiprocessing forked this process from another one."""
     if multiprocessing.parent_process() is None:
         return False
-    # None stands for the default, which spawned children are told too.
+    # None stands for the default, which spawned children inherit.
     method = getattr(multiprocessing.current_process(), "_start_method", None)
     return (method or multiprocessing.get_start_method(allow_none=True)) == "fork"
 

@@ -87,13 +87,11 @@ def test_code_fits_into_its_box() -> None:
 
 def test_every_environment_has_a_page_and_is_named() -> None:
     index, readme = TEXTS["docs/index.md"], TEXTS["README.md"]
-    for env_id in (*gym_reml.ENVIRONMENTS, *gym_reml.TRIALS):
+    for env_id in gym_reml.REGISTRATIONS:
         assert f"`{env_id}`" in readme, env_id
-    places = {"NetBuild-v0": "net_build"} | {
-        env_id: place.partition(":")[0] for env_id, place in gym_reml.TRIALS.items()
-    }
-    for env_id, place in places.items():
-        page = f"environments/{place}"
+    for env_id in ("NetBuild-v0", *gym_reml.TRIALS):
+        module = gym_reml.REGISTRATIONS[env_id].entry_point.partition(":")[0]
+        page = f"environments/{module.rpartition('.')[2]}"
         assert f"{page}\n" in index, f"{page} is in no table of contents"
         # As Gymnasium's pages do: name, picture, spaces, and what the docstring says.
         title, picture, spaces, docstring = TEXTS[f"docs/{page}.md"].split("\n\n")[:4]

@@ -37,7 +37,7 @@ from tests.pool.test_pool import KINDS, equal, make, shares, with_rates
 def test_saving_and_loading_is_exact(kind: str, granularity: str | None, adapt_stem: bool, tmp_path: Path) -> None:
     pool = make(kind, adapt_stem=adapt_stem)
     pool = pool if granularity is None else with_rates(pool, granularity)
-    pool.parameters["head"].requires_grad_(True)  # as in the middle of an update
+    pool.parameters["head.matrix"].requires_grad_(True)  # as in the middle of an update
     path = tmp_path / "folder" / "pool.pt"
     pool.save(path)
     loaded = LayerPool.load(str(path))
@@ -154,10 +154,10 @@ def test_no_file(tmp_path: Path) -> None:
         LayerPool.load(tmp_path / "nowhere.pt")
 
 
-@pytest.mark.parametrize("state", [{}, {"format": "gym_reml.LayerPool/2"}, {"weights": torch.ones(2)}, [1], None])
+@pytest.mark.parametrize("state", [{}, {"format": "gym_reml.LayerPool/3"}, {"weights": torch.ones(2)}, [1], None])
 def test_other_states_and_versions(state: Any, tmp_path: Path) -> None:
     save_atomically(state, tmp_path / "pool.pt")
-    with pytest.raises(ValueError, match=r"pool\.pt: not a layer pool this version reads .*expected .*LayerPool/1"):
+    with pytest.raises(ValueError, match=r"pool\.pt: not a layer pool this version reads .*expected .*LayerPool/2"):
         LayerPool.load(tmp_path / "pool.pt")
 
 
@@ -171,19 +171,19 @@ DAMAGE: dict[str, Callable[[dict[str, Any]], Any]] = {
     "unknown kind": lambda state: state.update(kind="conv"),
     "kind is no name": lambda state: state.update(kind=["relu"]),
     "kind with a norm": lambda state: state.update(kind="layer_norm"),
-    "parameter missing": lambda state: state["parameters"].pop("head"),
+    "parameter missing": lambda state: state["parameters"].pop("head.matrix"),
     "parameter too many": with_parameter("neck", torch.ones(2)),
-    "no tensor": with_parameter("head", [1.0]),
+    "no tensor": with_parameter("head.matrix", [1.0]),
     "no dict": lambda state: state.update(parameters=[torch.ones(2)]),
-    "NaN": lambda state: state["parameters"]["layers"][1, 2, 3].fill_(torch.nan),
-    "infinity": lambda state: state["parameters"]["stem"][0, 0].fill_(torch.inf),
-    "head of another width": with_parameter("head", torch.ones(7, 3)),
-    "layers that are not square": with_parameter("layers", torch.ones(4, 6, 6)),
-    "no layers": with_parameter("layers", torch.ones(0, 6, 5)),
-    "no inputs": with_parameter("stem", torch.ones(1, 5)),
-    "stem of one dimension": with_parameter("stem", torch.ones(5)),
-    "a number": with_parameter("stem", torch.tensor(1.0)),
-    "another type": with_parameter("head", torch.ones(6, 3, dtype=torch.float64)),
+    "NaN": lambda state: state["parameters"]["layers.matrix"][1, 2, 3].fill_(torch.nan),
+    "infinity": lambda state: state["parameters"]["stem.matrix"][0, 0].fill_(torch.inf),
+    "head of another width": with_parameter("head.matrix", torch.ones(7, 3)),
+    "layers that are not square": with_parameter("layers.matrix", torch.ones(4, 6, 6)),
+    "no layers": with_parameter("layers.matrix", torch.ones(0, 6, 5)),
+    "no inputs": with_parameter("stem.matrix", torch.ones(1, 5)),
+    "stem of one dimension": with_parameter("stem.matrix", torch.ones(5)),
+    "a number": with_parameter("stem.matrix", torch.tensor(1.0)),
+    "another type": with_parameter("head.matrix", torch.ones(6, 3, dtype=torch.float64)),
     "integers": lambda state: state.update(
         parameters={name: tensor.long() for name, tensor in state["parameters"].items()}
     ),
@@ -192,10 +192,11 @@ DAMAGE: dict[str, Callable[[dict[str, Any]], Any]] = {
     "rates without granularity": lambda state: state.update(rates={"all": torch.tensor(1.0)}),
     "unknown granularity": lambda state: state.update(rates={"all": torch.tensor(1.0)}, granularity="all"),
     "rates of other shapes": lambda state: state.update(rates={"all": torch.ones(2)}, granularity="scalar"),
-    "a rate is missing": lambda state: state.update(rates={"stem": torch.tensor(1.0)}, granularity="tensor"),
+    "a rate is missing": lambda state: state.update(rates={"stem.matrix": torch.tensor(1.0)}, granularity="tensor"),
     "rate is NaN": lambda state: state.update(rates={"all": torch.tensor(torch.nan)}, granularity="scalar"),
     "rates of other numbers of steps": lambda state: state.update(
-        rates={"stem": torch.ones(3), "layers": torch.ones(2, 4), "head": torch.ones(3)}, granularity="step"
+        rates={"stem.matrix": torch.ones(3), "layers.matrix": torch.ones(2, 4), "head.matrix": torch.ones(3)},
+        granularity="step",
     ),
 }
 

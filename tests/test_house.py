@@ -147,6 +147,18 @@ def test_right_imports_pass() -> None:
     assert wrong_imports("from .base import x\nfrom ..pool import y", "gym_reml.envs", is_package=True) == []
 
 
+WITHOUT_GYMNASIUM = {
+    f"gym_reml.{room}" for room in ("mdp", "networks", "pool", "learning", "meta_training", "rendering")
+}
+"""Rooms whose code runs where there is no environment: spaces are made in `gym_reml.envs`."""
+
+
+@pytest.mark.parametrize("module", [name for name in SOURCES if room_of(name) in WITHOUT_GYMNASIUM])
+def test_what_is_below_environments_knows_no_gymnasium(module: str) -> None:
+    found = full_names(ast.parse(SOURCES[module].read_text(encoding="utf-8"))).values()
+    assert [name for name in found if name.partition(".")[0] == "gymnasium"] == []
+
+
 def circles(arrows: dict[str, set[str]]) -> list[list[str]]:
     """Every set of more than one name that all reach each other, by repeated removal of names without arrows."""
     reach = {name: set(targets) for name, targets in arrows.items()}

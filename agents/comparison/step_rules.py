@@ -40,7 +40,8 @@ class Rule:
         """The rule's actions; the state counts."""
         moment = 0 if state is None else state
         steps = np.clip(self.place(observation, moment), -1.0, 1.0).astype(np.float32)
-        return self.setup.encoding.encode(np.zeros(len(steps), dtype=np.int64), steps), moment + 1
+        encoding = self.setup.encoding
+        return encoding.encode(encoding.decision.decide(len(steps), step_size=steps)), moment + 1
 
 
 class HandRule(Rule):
@@ -49,7 +50,7 @@ class HandRule(Rule):
     def __init__(self, learner: MetaLearner, family: PolicyFamily) -> None:
         super().__init__(learner, family)
         self.scale = family.return_scale
-        self.rates = next(rate for name, rate in learner.pool.rates.items() if name == "head").tolist()
+        self.rates = next(rate for name, rate in learner.pool.rates.items() if name == "head.matrix").tolist()
 
     def place(self, observation: NDArray[np.float32], moment: int) -> NDArray[np.float64]:
         mdp = self.setup.mdp
@@ -99,11 +100,10 @@ class Regression(Rule):
             streams = [row_streams((seed + 1) * TASKS_OF_A_PROBLEM - tasks + row, "train") for row in range(tasks)]
             mdp.seed(range(tasks), streams)
             mdp.reset()
-            nothing = np.zeros(tasks, dtype=np.int64)
             for _ in range(moment):
-                mdp.step(nothing, np.zeros(tasks, dtype=np.float32))
+                mdp.step(mdp.decision.decide(tasks))
             observations = mdp.observe()
-            mdp.step(nothing, np.full(tasks, place, dtype=np.float32))
+            mdp.step(mdp.decision.decide(tasks, step_size=place))
             returns.append(-mdp.query_loss)
         assert observations is not None
         return observations, np.array(GRID)[np.argmax(returns, axis=0)]

@@ -59,9 +59,9 @@ def specialise_policies(problem: Problem, progress: Callable[[int, float], None]
 def with_fresh_layers(pool: LayerPool, layers: int, seed: int) -> LayerPool:
     """A copy with so many layers, those that are new being fresh and small."""
     copy, generator = pool.clone(), torch.Generator().manual_seed(seed)
-    present = copy.parameters["layers"]
+    present = copy.parameters["layers.matrix"]
     bound = SMALL / np.sqrt(pool.width)
     fresh = torch.empty((layers - pool.layers, *present.shape[1:]), dtype=torch.float32)
     fresh.uniform_(-bound, bound, generator=generator)
-    copy.parameters["layers"] = torch.cat([present, fresh.to(present)])
+    copy.parameters["layers.matrix"] = torch.cat([present, fresh.to(present)])
     return copy

@@ -24,7 +24,7 @@ Examples = tuple[NDArray[np.float32], Any]
 """Observations (n, size) and what to do there, n encoded actions."""
 
 
-def show_clusters(mdp: TrainingMDP, clusters: Clusters, encoding: ActionEncoding, rounds: int = ROUNDS) -> Examples:
+def show_clusters(mdp: TrainingMDP, clusters: Clusters, *, encoding: ActionEncoding, rounds: int = ROUNDS) -> Examples:
     """Each task's cluster's layer at first, then none, with neutral steps.
 
     Args:
@@ -33,7 +33,7 @@ def show_clusters(mdp: TrainingMDP, clusters: Clusters, encoding: ActionEncoding
         encoding: how actions are written.
         rounds: how many batches of tasks; one in five is followed to the episode's end.
     """
-    first, neutral = len(mdp.initial_layers) + 1, np.zeros(mdp.count, dtype=np.float32)
+    first, decide = len(mdp.initial_layers) + 1, mdp.decision.decide
     observations, layers = [], []
     for round_ in range(rounds):
         mdp.reset()
@@ -43,9 +43,9 @@ def show_clusters(mdp: TrainingMDP, clusters: Clusters, encoding: ActionEncoding
             observations.append(seen)
             layers.append(chosen)
             if round_ % WHOLE_EPISODES == 0:
-                mdp.step(chosen, neutral)
+                mdp.step(decide(mdp.count, layer=chosen))
     flat = np.concatenate(layers)
-    return np.concatenate(observations), encoding.encode(flat, np.zeros(len(flat), dtype=np.float32))
+    return np.concatenate(observations), encoding.encode(decide(len(flat), layer=flat))
 
 
 def can_imitate(agent: Any) -> bool:

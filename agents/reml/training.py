@@ -115,7 +115,7 @@ class Reml:
                 process, encoding = recipe_process(self.problem, pool), native(env).action_encoding
                 # Tasks that the bootstrap has drawn already, and no others.
                 rounds = min(ROUNDS, recipe.first_rounds)
-                shown = show_clusters(process, clusters, encoding, rounds)
+                shown = show_clusters(process, clusters, encoding=encoding, rounds=rounds)
                 imitate(agent, env, shown)
         # SB3 has just seeded the environment as it seeds itself. No two runs shall meet in their tasks, and a resumed
         # run goes on with others than it began with.

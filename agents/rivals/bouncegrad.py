@@ -17,7 +17,7 @@ from gym_reml.mdp import TrainingMDP
 from gym_reml.meta_training.outer_loop import cosine_schedule
 from gym_reml.networks.torch_state import own_state
 from gym_reml.pool import LayerPool
-from gym_reml.spaces import make_encoding
+from gym_reml.spaces import layer_and_step, make_encoding
 from gym_reml.tasks.base import Batch, TaskFamily
 
 from ..pools.bootstraps import fresh_pool, recipe_process
@@ -44,7 +44,7 @@ class Annealing:
 
     def __init__(self, layers: int, candidates: NDArray[np.int64], free: int, seed: int) -> None:
         """Structures of `free` layers, each one of the `candidates` of a pool of so many layers."""
-        self.encoding = make_encoding("box", layers, 1)
+        self.encoding = make_encoding("box", layer_and_step(layers))
         self.candidates, self.free, self.seed = candidates, free, seed
         self.structures = np.zeros((free, 0), dtype=np.int64)
 
@@ -63,7 +63,7 @@ class Annealing:
         moment = 0 if state is None else state
         count = len(observation)
         layers = self.structures[moment] if moment < self.free else np.zeros(count, dtype=np.int64)
-        return self.encoding.encode(layers, np.zeros(count, dtype=np.float32)), moment + 1
+        return self.encoding.encode(self.encoding.decision.decide(count, layer=layers)), moment + 1
 
     def search(
         self,

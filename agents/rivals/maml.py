@@ -68,7 +68,7 @@ def matched_shape(problem: Problem) -> NetworkShape:
     with torch.random.fork_rng(devices=[]):
         policy = ActorCriticPolicy(
             spaces.Box(-1.0, 1.0, (process.observation_size,)),
-            make_encoding("multidiscrete", pool.layers, STEP_BINS).space,
+            make_encoding("multidiscrete", process.decision, step_bins=STEP_BINS).space,
             lambda _: 0.0,
             **WIDE["policy_kwargs"],
         )

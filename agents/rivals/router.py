@@ -22,7 +22,7 @@ from gym_reml.learning import Episodes, PoolLearner, replay
 from gym_reml.mdp import TrainingMDP
 from gym_reml.meta_training.outer_loop import cosine_schedule
 from gym_reml.networks.torch_state import own_state
-from gym_reml.spaces import make_encoding
+from gym_reml.spaces import layer_and_step, make_encoding
 
 from ..pools.bootstraps import bootstrap, learning_options, recipe_process
 from ..problems.problem import TASKS_OF_A_PROBLEM, Problem
@@ -49,7 +49,7 @@ class Router(nn.Module):
     def __init__(self, size: int, compositions: NDArray[np.int64], layers: int) -> None:
         """Chooses among compositions (C, free) of pool layers."""
         super().__init__()
-        self.compositions, self.encoding = compositions, make_encoding("box", layers, 1)
+        self.compositions, self.encoding = compositions, make_encoding("box", layer_and_step(layers))
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("deviation", torch.ones(size))
         widths = (size, 128, 128, len(compositions))
@@ -74,7 +74,7 @@ class Router(nn.Module):
         chosen, moment = (self.choose(observation), 0) if state is None else state
         count = len(observation)
         layers = chosen[moment] if moment < len(chosen) else np.zeros(count, dtype=np.int64)
-        return self.encoding.encode(layers, np.zeros(count, dtype=np.float32)), (chosen, moment + 1)
+        return self.encoding.encode(self.encoding.decision.decide(count, layer=layers)), (chosen, moment + 1)
 
 
 @own_state

@@ -6,29 +6,32 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from gymnasium import spaces
 from numpy.typing import NDArray
 
 from gym_reml.checks import check_integer
+from gym_reml.envs.common.arguments import list_choices
+from gym_reml.envs.common.versions import AutoresetMode
 from gym_reml.envs.trials.envs import TrialEnv, TrialVectorEnv
 from gym_reml.mdp.objective import TrialBudget
-from gym_reml.mdp.trial import InnerProcess, Rows, TrialProcess
+from gym_reml.mdp.trial import InnerProcess, Rows
 from gym_reml.streams import RowStreams
 
 
 class Bandits(InnerProcess):
-    """n Bernoulli bandits; an inner episode is one pull, and there is nothing to observe but what it paid."""
+    """n Bernoulli bandits. An inner episode is one pull, and nothing is observed but its reward."""
 
     name = "bandit"
+    observation_limits = np.zeros((2, 0))
     reward_limits = (0.0, 1.0)
 
-    def __init__(self, count: int, arms: int, pulls: int) -> None:
-        """For trials of that many pulls."""
-        self.count = count
-        self.observation_space = spaces.Box(0.0, 1.0, (0,), np.float32)
-        self.action_space = spaces.Discrete(arms)
+    def __init__(self, count: int, arms: int, *, pulls: int) -> None:
+        """Sets n bandits up, for trials of so many pulls."""
+        for argument, value in (("num_envs", count), ("arms", arms), ("episodes", pulls)):
+            check_integer(argument, value)
+        self.count, self.actions = count, arms
         self._means = np.zeros((count, arms))
-        self._luck = np.zeros((count, pulls))
+        # A pull is rewarded where its number, uniform in [0, 1), is below the arm's mean.
+        self._uniforms = np.zeros((count, pulls))
         self._pulls = np.zeros(count, dtype=np.int64)
         self._every = np.arange(count)
 
@@ -46,7 +49,7 @@ class Bandits(InnerProcess):
     def draw(self, rows: Rows, streams: Sequence[RowStreams]) -> None:
         for row, stream in zip(rows.tolist(), streams, strict=True):
             stream.task.random(out=self._means[row])
-            stream.support.random(out=self._luck[row])
+            stream.support.random(out=self._uniforms[row])
         self._pulls[rows] = 0
 
     def begin(self, rows: Rows) -> None:
@@ -56,20 +59,10 @@ class Bandits(InnerProcess):
         return np.zeros((self.count, 0))
 
     def step(self, actions: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        pull = np.minimum(self._pulls, self._luck.shape[1] - 1)
+        pull = np.minimum(self._pulls, self._uniforms.shape[1] - 1)
         self._pulls += 1
-        won = self._luck[self._every, pull] < self._means[self._every, actions]
-        return won.astype(np.float64), np.ones(self.count, dtype=np.bool_)
-
-
-def bandit_trials(
-    num_envs: int, *, arms: int = 5, episodes: int = 10, burn_in: int = 0, split: str = "train"
-) -> TrialProcess:
-    """The process behind `BanditTrialEnv`, whose arguments it takes."""
-    for argument, value in (("num_envs", num_envs), ("arms", arms)):
-        check_integer(argument, value)
-    budget = TrialBudget(episodes, burn_in)
-    return TrialProcess(Bandits(num_envs, arms, budget.horizon), budget)
+        rewarded = self._uniforms[self._every, pull] < self._means[self._every, actions]
+        return rewarded.astype(np.float64), np.ones(self.count, dtype=np.bool_)
 
 
 class BanditTrialEnv(TrialEnv):
@@ -77,10 +70,11 @@ class BanditTrialEnv(TrialEnv):
 
     ## Description
 
-    A trial draws a bandit: `arms` arms, each of which pays 1 with a probability of its own, drawn uniformly from
-    [0, 1], and else 0. The agent pulls `episodes` times in all. To earn much it has to try arms and to remember what
-    they paid. This is the multi-armed bandit of Duan et al. (2016), "RL²: Fast Reinforcement Learning via Slow
-    Reinforcement Learning", section 3.1.
+    A trial draws a Bernoulli bandit with `arms` arms. Each arm has a mean of its own, drawn uniformly from [0, 1]: the
+    probability that a pull of it has reward 1 rather than 0. The agent pulls `episodes` times in all and does not
+    observe the means: for a high return it has to explore the arms and to remember their rewards. This is the
+    multi-armed bandit of Duan et al. (2016), ["RL²: Fast Reinforcement Learning via Slow Reinforcement
+    Learning"](https://arxiv.org/abs/1611.02779), section 3.1.
 
     ## Action space
 
@@ -93,16 +87,17 @@ class BanditTrialEnv(TrialEnv):
     | Part | Size | Meaning |
     |---|---|---|
     | previous action | `arms` | one-hot; arm 0 at the start of a trial |
-    | previous reward | 1 | what it paid; 0 at the start of a trial |
-    | previous done | 1 | 1: every pull is an inner episode of its own, and a trial starts with 1 |
+    | previous reward | 1 | 0 or 1, also during the burn-in; 0 at the start of a trial |
+    | previous done | 1 | always 1: every pull is an inner episode of its own |
 
     ## Rewards
 
-    1 or 0, as the arm pays. The first `burn_in` pulls earn nothing, but what they pay is observed.
+    1 with the probability of the arm that is pulled, else 0. The first `burn_in` pulls have reward 0; what they would
+    have had is observed all the same.
 
     ## Starting state
 
-    A fresh bandit.
+    A newly drawn bandit.
 
     ## Episode end
 
@@ -110,29 +105,75 @@ class BanditTrialEnv(TrialEnv):
 
     ## Information
 
-    `task`: `means`, the arms' probabilities (for evaluation; agents cannot see them), which
-    `reset(options={"task": {"means": ...}})` takes. `inner_episode`, the number of the pull, and `inner_reward`, what
-    it paid also during the burn-in; both are 0 after a reset.
+    | Name | Value |
+    |---|---|
+    | `task` | a dict: `means` (`arms`,), for evaluation; `reset(options={"task": ...})` takes such a dict |
+    | `inner_episode` | number of the pull, from 0; 0 after a reset |
+    | `inner_reward` | its reward, also during the burn-in; 0 after a reset |
 
     ## Arguments
 
     | Argument | Default | Meaning |
     |---|---|---|
-    | `arms` | 5 | arms of a bandit |
-    | `episodes` | 10 | pulls of a trial |
-    | `burn_in` | 0 | first pulls that earn nothing |
-    | `split` | `"train"` | or `"validation"`, `"test"`: tasks of different splits never meet |
-    | `render_mode` | `None` | `"rgb_array"`, `"ansi"` |
+    | `arms` | `5` | arms of a bandit |
+    | `episodes` | `10` | pulls of a trial |
+    | `burn_in` | `0` | first pulls that do not count |
+    | `split` | `"train"` | or `"validation"`, `"test"`, whose tasks are drawn from other random streams |
+    | `render_mode` | `None` | `"rgb_array"` or `"ansi"` |
 
     ## Version history
 
     * v0: first release.
     """
 
-    make = staticmethod(bandit_trials)
+    @list_choices
+    def __init__(
+        self,
+        render_mode: str | None = None,
+        *,
+        arms: int = 5,
+        episodes: int = 10,
+        burn_in: int = 0,
+        split: str = "train",
+    ) -> None:
+        """Takes the arguments of the table above.
+
+        Raises:
+            ValueError: a value that makes no sense; the message names the argument and the choices.
+            TypeError: an argument that does not exist; the message lists those that do.
+        """
+        super().__init__(
+            Bandits(1, arms, pulls=episodes), TrialBudget(episodes, burn_in), split=split, render_mode=render_mode
+        )
 
 
 class BanditTrialVectorEnv(TrialVectorEnv):
     """The native vector environment of `gym.make_vec("BanditTrial-v0", num_envs=n)`; see `BanditTrialEnv`."""
 
-    make = staticmethod(bandit_trials)
+    @list_choices
+    def __init__(
+        self,
+        num_envs: int = 1,
+        autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
+        *,
+        arms: int = 5,
+        episodes: int = 10,
+        burn_in: int = 0,
+        split: str = "train",
+        render_mode: str | None = None,
+        max_episode_steps: int | None = None,
+    ) -> None:
+        """Takes the arguments of `BanditTrialEnv`, and those of every vector environment (see `TrialVectorEnv`).
+
+        Raises:
+            ValueError: a value that makes no sense; the message names the argument and the choices.
+            TypeError: an argument that does not exist; the message lists those that do.
+        """
+        super().__init__(
+            Bandits(num_envs, arms, pulls=episodes),
+            TrialBudget(episodes, burn_in),
+            split=split,
+            autoreset_mode=autoreset_mode,
+            render_mode=render_mode,
+            max_episode_steps=max_episode_steps,
+        )

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from gymnasium import spaces
 from numpy.typing import NDArray
 
 from gym_reml.checks import check_integer
+from gym_reml.envs.common.arguments import list_choices
+from gym_reml.envs.common.versions import AutoresetMode
 from gym_reml.envs.trials.envs import TrialEnv, TrialVectorEnv
 from gym_reml.mdp.objective import TrialBudget
-from gym_reml.mdp.trial import InnerProcess, Rows, TrialProcess
+from gym_reml.mdp.trial import InnerProcess, Rows
 from gym_reml.streams import RowStreams
 from gym_reml.tasks.policies.navigation import Navigation
 from gym_reml.tasks.policies.point import EPISODE_STEPS, GOAL_RANGE, LARGEST_MOVE, advance
@@ -22,14 +23,16 @@ class Points(InnerProcess):
     """n points on the plane, each with a goal; inner episodes start at (0, 0)."""
 
     name = "navigation"
+    action_size = 2
 
     def __init__(self, count: int, steps: int) -> None:
-        """For inner episodes of at most `steps` steps."""
+        """Sets n points up, for inner episodes of at most `steps` steps."""
+        for argument, value in (("num_envs", count), ("steps", steps)):
+            check_integer(argument, value)
         self.count, self.steps = count, steps
         reach = steps * LARGEST_MOVE
         farthest = 2.0**0.5 * (reach + max(map(abs, GOAL_RANGE)))
-        self.observation_space = spaces.Box(-reach, reach, (2,), np.float32)
-        self.action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
+        self.observation_limits = np.repeat([[-reach], [reach]], 2, axis=1)
         self.reward_limits = (-farthest, 0.0)
         self._goal, self._position = np.zeros((2, count, 2))
         self._clock = np.zeros(count, dtype=np.int64)
@@ -57,28 +60,21 @@ class Points(InnerProcess):
         return reward, reached | (self._clock >= self.steps)
 
 
-def navigation_trials(
-    num_envs: int, *, steps: int = EPISODE_STEPS, episodes: int = 2, burn_in: int = 0, split: str = "train"
-) -> TrialProcess:
-    """The process behind `NavigationTrialEnv`, whose arguments it takes."""
-    for argument, value in (("num_envs", num_envs), ("steps", steps)):
-        check_integer(argument, value)
-    return TrialProcess(Points(num_envs, steps), TrialBudget(episodes, burn_in))
-
-
 class NavigationTrialEnv(TrialEnv):
-    """Find a goal on the plane that only rewards tell of, then go there.
+    """Find a hidden goal on the plane from rewards alone, then go straight to it.
 
     ## Description
 
-    A trial draws a goal, uniform in [-.5, .5] x [-.5, .5]. The point starts every inner episode at (0, 0) and is paid
-    minus its distance to the goal after each step. The agent has `episodes` inner episodes: in the first it has to
-    find the goal, in the others it may go straight there. These are the tasks of the family `navigation` (Finn et al.
-    2017, section 5.3; with the same seed and split, the very same goals), in the form of RL² (Duan et al. 2016).
+    A trial draws a goal, uniform in [-0.5, 0.5] x [-0.5, 0.5], which is not observed. A point starts every inner
+    episode at (0, 0); the reward of a step is minus the distance to the goal. The agent has `episodes` inner episodes:
+    in the first it has to find the goal, in the others it may go straight there. The tasks are those of 2D navigation
+    in Finn et al. (2017), ["Model-Agnostic Meta-Learning"](https://arxiv.org/abs/1703.03400), section 5.3, and of the
+    family `navigation` (with the same seed and split, the same goals), as trials of Duan et al. (2016),
+    ["RL²"](https://arxiv.org/abs/1611.02779).
 
     ## Action space
 
-    `Box(-1, 1, (2,))`: the velocity, in units of .1; values outside are clipped.
+    `Box(-1, 1, (2,))`: the velocity, in units of 0.1; values outside are clipped.
 
     ## Observation space
 
@@ -86,49 +82,94 @@ class NavigationTrialEnv(TrialEnv):
 
     | Part | Size | Meaning |
     |---|---|---|
-    | position | 2 | where the point is |
-    | previous action | 2 | as it was clipped; 0 at the start of a trial |
-    | previous reward | 1 | 0 at the start of a trial |
+    | position | 2 | of the point |
+    | previous action | 2 | after clipping; 0 at the start of a trial |
+    | previous reward | 1 | also during the burn-in; 0 at the start of a trial |
     | previous done | 1 | 1 where an inner episode begins: the position is (0, 0), action and reward are the old one's |
 
     ## Rewards
 
-    Minus the distance to the goal. The first `burn_in` inner episodes earn nothing, but what they pay is observed.
+    Minus the distance to the goal after the step. In the first `burn_in` inner episodes rewards are 0; what they would
+    have been is observed all the same.
 
     ## Starting state
 
-    A fresh goal; the point at (0, 0).
+    A newly drawn goal; the point at (0, 0).
 
     ## Episode end
 
-    An inner episode is over when both coordinates are within .01 of the goal's, or after `steps` steps. The trial is
+    An inner episode ends when both coordinates are within 0.01 of the goal's, or after `steps` steps. The trial is
     `terminated` after `episodes` of them; never truncated.
 
     ## Information
 
-    `task`: `goal` (for evaluation), which `reset(options={"task": {"goal": ...}})` takes. `inner_episode`, the number
-    of the inner episode that the step was in, and `inner_reward`, what it paid also during the burn-in; both are 0
-    after a reset.
+    | Name | Value |
+    |---|---|
+    | `task` | a dict: `goal` (2,), for evaluation; `reset(options={"task": ...})` takes such a dict |
+    | `inner_episode` | number of the inner episode that the step was in, from 0; 0 after a reset |
+    | `inner_reward` | the step's reward, also during the burn-in; 0 after a reset |
 
     ## Arguments
 
     | Argument | Default | Meaning |
     |---|---|---|
-    | `steps` | 100 | steps of an inner episode, at most |
-    | `episodes` | 2 | inner episodes of a trial |
-    | `burn_in` | 0 | first inner episodes that earn nothing |
-    | `split` | `"train"` | or `"validation"`, `"test"`: tasks of different splits never meet |
-    | `render_mode` | `None` | `"rgb_array"`, `"ansi"` |
+    | `steps` | `100` | steps of an inner episode, at most |
+    | `episodes` | `2` | inner episodes of a trial |
+    | `burn_in` | `0` | first inner episodes that do not count |
+    | `split` | `"train"` | or `"validation"`, `"test"`, whose tasks are drawn from other random streams |
+    | `render_mode` | `None` | `"rgb_array"` or `"ansi"` |
 
     ## Version history
 
     * v0: first release.
     """
 
-    make = staticmethod(navigation_trials)
+    @list_choices
+    def __init__(
+        self,
+        render_mode: str | None = None,
+        *,
+        steps: int = EPISODE_STEPS,
+        episodes: int = 2,
+        burn_in: int = 0,
+        split: str = "train",
+    ) -> None:
+        """Takes the arguments of the table above.
+
+        Raises:
+            ValueError: a value that makes no sense; the message names the argument and the choices.
+            TypeError: an argument that does not exist; the message lists those that do.
+        """
+        super().__init__(Points(1, steps), TrialBudget(episodes, burn_in), split=split, render_mode=render_mode)
 
 
 class NavigationTrialVectorEnv(TrialVectorEnv):
     """The native vector environment of `gym.make_vec("NavigationTrial-v0", num_envs=n)`; see `NavigationTrialEnv`."""
 
-    make = staticmethod(navigation_trials)
+    @list_choices
+    def __init__(
+        self,
+        num_envs: int = 1,
+        autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
+        *,
+        steps: int = EPISODE_STEPS,
+        episodes: int = 2,
+        burn_in: int = 0,
+        split: str = "train",
+        render_mode: str | None = None,
+        max_episode_steps: int | None = None,
+    ) -> None:
+        """Takes the arguments of `NavigationTrialEnv`, and those of every vector environment (see `TrialVectorEnv`).
+
+        Raises:
+            ValueError: a value that makes no sense; the message names the argument and the choices.
+            TypeError: an argument that does not exist; the message lists those that do.
+        """
+        super().__init__(
+            Points(num_envs, steps),
+            TrialBudget(episodes, burn_in),
+            split=split,
+            autoreset_mode=autoreset_mode,
+            render_mode=render_mode,
+            max_episode_steps=max_episode_steps,
+        )

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from gymnasium import spaces
 from numpy.typing import NDArray
 
 from gym_reml.checks import check_integer
+from gym_reml.envs.common.arguments import list_choices
+from gym_reml.envs.common.versions import AutoresetMode
 from gym_reml.envs.trials.envs import TrialEnv, TrialVectorEnv
 from gym_reml.mdp.objective import TrialBudget
-from gym_reml.mdp.trial import REWARD_LIMIT, InnerProcess, Rows, TrialProcess
+from gym_reml.mdp.trial import InnerProcess, Rows
 from gym_reml.streams import RowStreams
 
 
@@ -20,17 +21,20 @@ class TabularProcesses(InnerProcess):
     """n finite Markov decision processes, whose inner episodes all start in state 0."""
 
     name = "tabular"
-    reward_limits = (-REWARD_LIMIT, REWARD_LIMIT)
 
-    def __init__(self, count: int, states: int, actions: int, steps: int, episodes: int) -> None:
-        """For trials of `episodes` inner episodes of `steps` steps."""
-        self.count, self.steps = count, steps
-        self.observation_space = spaces.Box(0.0, 1.0, (states,), np.float32)
-        self.action_space = spaces.Discrete(actions)
+    def __init__(self, count: int, states: int, *, actions: int, steps: int, episodes: int) -> None:
+        """Sets n processes up, for trials of so many inner episodes of so many steps."""
+        sizes = {"num_envs": count, "states": states, "actions": actions, "steps": steps, "episodes": episodes}
+        for argument, value in sizes.items():
+            check_integer(argument, value)
+        self.count, self.actions, self.steps = count, actions, steps
+        self.observation_limits = np.repeat([[0.0], [1.0]], states, axis=1)
         self._transitions = np.zeros((count, states, actions, states))
-        self._bounds = np.zeros((count, states, actions, states))
+        # The next state is the first whose cumulative probability is above the step's number, uniform in [0, 1).
+        self._cumulative = np.zeros((count, states, actions, states))
+        self._uniforms = np.zeros((count, steps * episodes))
         self._rewards = np.zeros((count, states, actions))
-        self._luck, self._noise = np.zeros((2, count, steps * episodes))
+        self._noise = np.zeros((count, steps * episodes))
         self._state, self._clock, self._taken = np.zeros((3, count), dtype=np.int64)
         self._every = np.arange(count)
 
@@ -43,7 +47,7 @@ class TabularProcesses(InnerProcess):
             # Exponential variables divided by their sum are Dirichlet(1, ..., 1).
             stream.task.standard_exponential(out=self._transitions[row])
             stream.task.standard_normal(out=self._rewards[row])
-            stream.support.random(out=self._luck[row])
+            stream.support.random(out=self._uniforms[row])
             stream.support.standard_normal(out=self._noise[row])
         drawn = self._transitions[rows]
         self.assign(
@@ -54,7 +58,7 @@ class TabularProcesses(InnerProcess):
 
     def assign(self, rows: Rows, tasks: dict[str, NDArray[Any]]) -> None:
         self._transitions[rows], self._rewards[rows] = tasks["transitions"], tasks["rewards"]
-        self._bounds[rows] = tasks["transitions"].cumsum(axis=-1)
+        self._cumulative[rows] = tasks["transitions"].cumsum(axis=-1)
 
     def check_tasks(self, tasks: dict[str, NDArray[Any]]) -> None:
         transitions = tasks["transitions"]
@@ -65,38 +69,20 @@ class TabularProcesses(InnerProcess):
         self._state[rows], self._clock[rows] = 0, 0
 
     def observe(self) -> NDArray[Any]:
-        seen = np.zeros((self.count, *self.observation_space.shape))
+        seen = np.zeros((self.count, self.observation_limits.shape[1]))
         seen[self._every, self._state] = 1.0
         return seen
 
     def step(self, actions: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         every, state = self._every, self._state
-        now = np.minimum(self._taken, self._luck.shape[1] - 1)
+        now = np.minimum(self._taken, self._uniforms.shape[1] - 1)
         reward = self._rewards[every, state, actions] + self._noise[every, now]
-        # The last bound may fall short of 1 by rounding: it is not asked.
-        passed = self._bounds[every, state, actions, :-1] <= self._luck[every, now][:, None]
+        # The last one, which may fall short of 1 by rounding, is left out.
+        passed = self._cumulative[every, state, actions, :-1] <= self._uniforms[every, now][:, None]
         self._state = passed.sum(axis=1)
         self._taken += 1
         self._clock += 1
         return reward, self._clock >= self.steps
-
-
-def tabular_trials(
-    num_envs: int,
-    *,
-    states: int = 10,
-    actions: int = 5,
-    steps: int = 10,
-    episodes: int = 10,
-    burn_in: int = 0,
-    split: str = "train",
-) -> TrialProcess:
-    """The process behind `TabularTrialEnv`, whose arguments it takes."""
-    sizes = {"num_envs": num_envs, "states": states, "actions": actions, "steps": steps}
-    for argument, value in sizes.items():
-        check_integer(argument, value)
-    budget = TrialBudget(episodes, burn_in)
-    return TrialProcess(TabularProcesses(num_envs, states, actions, steps, budget.horizon), budget)
 
 
 class TabularTrialEnv(TrialEnv):
@@ -104,10 +90,12 @@ class TabularTrialEnv(TrialEnv):
 
     ## Description
 
-    A trial draws a finite Markov decision process: the next state's probabilities from Dirichlet(1, ..., 1) for every
-    state and action, mean rewards from Normal(1, 1). Inner episodes start in state 0 and last `steps` steps. The agent
-    has `episodes` of them to find out what pays and to collect it. These are the random tabular processes of Osband,
-    Russo & Van Roy (2013) as Duan et al. (2016, RL², section 3.2) take them.
+    A trial draws a finite Markov decision process: for every state and action, the next state's probabilities from
+    Dirichlet(1, ..., 1) and a mean reward from Normal(1, 1). Inner episodes start in state 0 and last `steps` steps.
+    The agent observes states and rewards, and has `episodes` inner episodes to explore the process and to exploit what
+    it found. These are the random tabular processes of Osband, Russo and Van Roy (2013), ["(More) Efficient
+    Reinforcement Learning via Posterior Sampling"](https://arxiv.org/abs/1306.0940), as Duan et al. (2016),
+    ["RL²"](https://arxiv.org/abs/1611.02779), section 3.2, use them.
 
     ## Action space
 
@@ -121,17 +109,17 @@ class TabularTrialEnv(TrialEnv):
     |---|---|---|
     | state | `states` | one-hot |
     | previous action | `actions` | one-hot; action 0 at the start of a trial |
-    | previous reward | 1 | clipped to [-20, 20]; 0 at the start of a trial |
+    | previous reward | 1 | clipped to [-20, 20], also during the burn-in; 0 at the start of a trial |
     | previous done | 1 | 1 where an inner episode begins: the state is the new one's, action and reward the old one's |
 
     ## Rewards
 
-    The mean reward of state and action plus noise from Normal(0, 1). The first `burn_in` inner episodes earn nothing,
-    but what they pay is observed.
+    The mean reward of state and action plus noise from Normal(0, 1). In the first `burn_in` inner episodes rewards are
+    0; what they would have been is observed all the same.
 
     ## Starting state
 
-    A fresh process, in state 0.
+    A newly drawn process, in state 0.
 
     ## Episode end
 
@@ -139,31 +127,86 @@ class TabularTrialEnv(TrialEnv):
 
     ## Information
 
-    `task`: `transitions` (`states`, `actions`, `states`) and mean `rewards` (`states`, `actions`), for evaluation,
-    which `reset(options={"task": ...})` takes. `inner_episode`, the number of the inner episode that the step was in,
-    and `inner_reward`, what it paid also during the burn-in; both are 0 after a reset.
+    | Name | Value |
+    |---|---|
+    | `task` | a dict: `transitions` (`states`, `actions`, `states`) and mean `rewards` (`states`, `actions`) |
+    | `inner_episode` | number of the inner episode that the step was in, from 0; 0 after a reset |
+    | `inner_reward` | the step's reward, also during the burn-in; 0 after a reset |
+
+    `task` is for evaluation; `reset(options={"task": ...})` takes such a dict.
 
     ## Arguments
 
     | Argument | Default | Meaning |
     |---|---|---|
-    | `states` | 10 | states of a process |
-    | `actions` | 5 | actions in each of them |
-    | `steps` | 10 | steps of an inner episode |
-    | `episodes` | 10 | inner episodes of a trial |
-    | `burn_in` | 0 | first inner episodes that earn nothing |
-    | `split` | `"train"` | or `"validation"`, `"test"`: tasks of different splits never meet |
-    | `render_mode` | `None` | `"rgb_array"`, `"ansi"` |
+    | `states` | `10` | states of a process |
+    | `actions` | `5` | actions in each state |
+    | `steps` | `10` | steps of an inner episode |
+    | `episodes` | `10` | inner episodes of a trial |
+    | `burn_in` | `0` | first inner episodes that do not count |
+    | `split` | `"train"` | or `"validation"`, `"test"`, whose tasks are drawn from other random streams |
+    | `render_mode` | `None` | `"rgb_array"` or `"ansi"` |
 
     ## Version history
 
     * v0: first release.
     """
 
-    make = staticmethod(tabular_trials)
+    @list_choices
+    def __init__(
+        self,
+        render_mode: str | None = None,
+        *,
+        states: int = 10,
+        actions: int = 5,
+        steps: int = 10,
+        episodes: int = 10,
+        burn_in: int = 0,
+        split: str = "train",
+    ) -> None:
+        """Takes the arguments of the table above.
+
+        Raises:
+            ValueError: a value that makes no sense; the message names the argument and the choices.
+            TypeError: an argument that does not exist; the message lists those that do.
+        """
+        super().__init__(
+            TabularProcesses(1, states, actions=actions, steps=steps, episodes=episodes),
+            TrialBudget(episodes, burn_in),
+            split=split,
+            render_mode=render_mode,
+        )
 
 
 class TabularTrialVectorEnv(TrialVectorEnv):
     """The native vector environment of `gym.make_vec("TabularTrial-v0", num_envs=n)`; see `TabularTrialEnv`."""
 
-    make = staticmethod(tabular_trials)
+    @list_choices
+    def __init__(
+        self,
+        num_envs: int = 1,
+        autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
+        *,
+        states: int = 10,
+        actions: int = 5,
+        steps: int = 10,
+        episodes: int = 10,
+        burn_in: int = 0,
+        split: str = "train",
+        render_mode: str | None = None,
+        max_episode_steps: int | None = None,
+    ) -> None:
+        """Takes the arguments of `TabularTrialEnv`, and those of every vector environment (see `TrialVectorEnv`).
+
+        Raises:
+            ValueError: a value that makes no sense; the message names the argument and the choices.
+            TypeError: an argument that does not exist; the message lists those that do.
+        """
+        super().__init__(
+            TabularProcesses(num_envs, states, actions=actions, steps=steps, episodes=episodes),
+            TrialBudget(episodes, burn_in),
+            split=split,
+            autoreset_mode=autoreset_mode,
+            render_mode=render_mode,
+            max_episode_steps=max_episode_steps,
+        )

@@ -17,6 +17,7 @@ from gym_reml.evaluation.plans import plan_learner
 from gym_reml.evaluation.protocol import TASKS, at_most, evaluate
 from gym_reml.evaluation.results import Result
 from gym_reml.pool.layer_pool import LayerPool
+from gym_reml.spaces import Decided, layer_and_step
 from gym_reml.tasks import make_family
 from gym_reml.tasks.base import TaskFamily
 
@@ -33,13 +34,11 @@ SCRATCH_STEPS = (1e-3, 3.0)
 def random_layer(learner: MetaLearner, family: TaskFamily | str, *arguments: Any, **named: Any) -> Result:
     """The learner's own decisions when to append and how far to step, but a random layer: any but the initial ones."""
     protocol = _protocol(arguments, named)
-    choices = np.array(candidates(learner))
+    choices, decision = np.array(candidates(learner)), layer_and_step(learner.pool.layers)
 
-    def intervene(
-        layers: NDArray[np.int64], steps: NDArray[np.float32], generators: Sequence[np.random.Generator]
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    def intervene(decided: Decided, generators: Sequence[np.random.Generator]) -> Decided:
         drawn = choices[[generator.integers(len(choices)) for generator in generators]]
-        return np.where(layers > 0, drawn, 0), steps
+        return decision.changed(decided, layer=np.where(decision.column(decided, "layer") > 0, drawn, 0))
 
     result = evaluate(learner, family, intervene=intervene, **protocol)
     return replace(result, learner=f"{learner.name}/random_layer")
@@ -49,13 +48,13 @@ def constant_step(
     learner: MetaLearner, family: TaskFamily | str, *arguments: Any, tuning_tasks: int = 200, **named: Any
 ) -> Result:
     """The learner's own layers, but one step size throughout: the best on validation tasks."""
-    protocol = _protocol(arguments, named)
+    protocol, decision = _protocol(arguments, named), layer_and_step(learner.pool.layers)
 
     def with_step(size: float, **changes: Any) -> Result:
         return evaluate(
             learner,
             family,
-            intervene=lambda layers, steps, generators: (layers, np.full_like(steps, size)),
+            intervene=lambda decided, generators: decision.changed(decided, step_size=size),
             **(protocol | changes),
         )
 

@@ -25,7 +25,7 @@ from gym_reml.evaluation.saved_policy import algorithm_of, copy_policy, policy_f
 from gym_reml.evaluation.saved_policy import find_algorithm as find_algorithm
 from gym_reml.files import as_path, load_safely, save_atomically
 from gym_reml.pool.layer_pool import LayerPool
-from gym_reml.spaces import make_encoding
+from gym_reml.spaces import layer_and_step, make_encoding
 
 FORMAT, OLD_FORMAT = "gym_reml.Learner/2", "gym_reml.Learner/1"
 
@@ -373,7 +373,7 @@ def _check_spaces(learner: MetaLearner) -> None:
     if (observation == "dict") != is_dict:
         raise ValueError(f"arguments: observation={observation!r}, but the policy takes {shown}; {REMEDY}")
     action, bins = learner.arguments.get("action", "box"), learner.arguments.get("step_bins", 13)
-    space = make_encoding(action, learner.pool.layers, bins).space
+    space = make_encoding(action, layer_and_step(learner.pool.layers), step_bins=bins).space
     if space != policy.action_space:
         raise ValueError(
             f"arguments: with action={action!r}, step_bins={bins!r} and the pool's {learner.pool.layers} layers, "

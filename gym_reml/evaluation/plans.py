@@ -10,25 +10,38 @@ import numpy as np
 from gym_reml.evaluation.meta_learner import MetaLearner
 from gym_reml.mdp.training import TrainingMDP
 from gym_reml.pool.layer_pool import LayerPool
-from gym_reml.spaces import ActionEncoding, make_encoding
+from gym_reml.spaces import ActionEncoding, Decided, layer_and_step, make_encoding
 
 
 class Plan:
-    """A policy that ignores what it sees: layers and steps in a fixed order, the last step repeated with layer 0."""
+    """A policy that ignores what it sees and decides what was planned, for all rows alike.
 
-    def __init__(self, encoding: ActionEncoding, layers: Sequence[int], step: float) -> None:
-        """Plans to append `layers` one by one, with one step size throughout (in [-1, 1])."""
-        self.encoding, self.layers, self.step = encoding, tuple(layers), step
+    `Plan(encoding, layer=(1, 2), step_size=0.5)` appends layers 1 and 2, then none, with one step size throughout.
+    """
+
+    def __init__(self, encoding: ActionEncoding, **planned: Any) -> None:
+        """Plans by the names of the encoding's decision: one value throughout, or one a step and then 0.
+
+        Raises:
+            ValueError: an unknown name.
+        """
+        self.encoding, self.planned = encoding, planned
+        self._decide(0, 1)
 
     def predict(
         self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
     ) -> tuple[Any, Any]:
-        """The plan's next action, for all rows alike; the state counts."""
-        moment = 0 if state is None else state
+        """The plan's next actions; the state is the number of steps taken."""
+        step = 0 if state is None else state
         count = len(next(iter(observation.values())) if isinstance(observation, dict) else observation)
-        layer = self.layers[moment] if moment < len(self.layers) else 0
-        actions = self.encoding.encode(np.full(count, layer), np.full(count, self.step, dtype=np.float32))
-        return actions, moment + 1
+        return self.encoding.encode(self._decide(step, count)), step + 1
+
+    def _decide(self, step: int, count: int) -> Decided:
+        now = {
+            name: values if np.ndim(values) == 0 else values[step] if step < len(values) else 0
+            for name, values in self.planned.items()
+        }
+        return self.encoding.decision.decide(count, **now)
 
 
 def plan_learner(
@@ -37,7 +50,8 @@ def plan_learner(
     """A learner that follows a plan."""
     # Boxes hold any step; finite encodings would round the grid.
     arguments = arguments | {"action": "box"}
-    return MetaLearner(name, Plan(make_encoding("box", pool.layers, 1), layers, step), pool, arguments)
+    encoding = make_encoding("box", layer_and_step(pool.layers))
+    return MetaLearner(name, Plan(encoding, layer=layers, step_size=step), pool, arguments)
 
 
 @runtime_checkable

@@ -11,12 +11,13 @@ import torch
 from numpy.typing import NDArray
 
 from gym_reml.checks import check_integer, is_integer
-from gym_reml.envs.training.envs import observe
 from gym_reml.envs.training.setup import make_setup
+from gym_reml.envs.training.view import format_observation
 from gym_reml.evaluation.meta_learner import Ensemble, MetaLearner
 from gym_reml.evaluation.plans import Planner
 from gym_reml.evaluation.results import Result
 from gym_reml.mdp.training import TrainingMDP
+from gym_reml.spaces import Decided
 from gym_reml.streams import numbered_streams
 from gym_reml.tasks import make_family
 from gym_reml.tasks.base import TaskFamily
@@ -26,11 +27,8 @@ TASKS = 600
 CHUNK, POLICY_CHUNK = 250, 25
 """Tasks side by side; trajectories take more memory."""
 
-Intervention = Callable[
-    [NDArray[np.int64], NDArray[np.float32], Sequence[np.random.Generator]],
-    tuple[NDArray[np.int64], NDArray[np.float32]],
-]
-"""What a control does to the learner's choices: (layers, steps, generators) to (layers, steps)."""
+Intervention = Callable[[Decided, Sequence[np.random.Generator]], Decided]
+"""What a control does to the learner's decisions; the generators are the rows' own."""
 
 Blindfold = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """What a control does to the observations (n, size) before the learner sees them."""
@@ -62,7 +60,7 @@ def evaluate(
         tasks: how many; None for 600, or for all that there are where a family holds fewer.
         seed: of the first task.
         split: "train", "validation" or "test".
-        intervene: changes the learner's choices (controls).
+        intervene: changes the learner's decisions (controls).
         blindfold: changes what the learner sees (controls).
 
     Raises:
@@ -194,14 +192,14 @@ def rollout(
     state: Any = None
     for step in range(1, steps + 1):
         flat = mdp.observe() if blindfold is None else blindfold(mdp.observe())
-        observation = observe(flat, mdp.parts, setup.space, None)
+        observation = format_observation(flat, mdp.parts, setup.space)
         start = np.full(count, step == 1)
-        actions, state = learner.act(observation, state, start, lambda: encoding.mask(mdp.allowed()))
-        layers, sizes = encoding.decode(actions, mdp.allowed(), generators)
+        actions, state = learner.act(observation, state, start, lambda: encoding.mask(mdp.allowed(), count))
+        decided = encoding.decode(actions, mdp.allowed(), generators=generators)
         if intervene is not None:
-            layers, sizes = intervene(layers, sizes, generators)
-        outcome = mdp.step(layers, sizes)
-        diverged = diverged | outcome.info["diverged"] | mdp.query_diverged
+            decided = intervene(decided, generators)
+        outcome = mdp.step(decided)
+        diverged = diverged | outcome.info["diverged"] | mdp.training.query_diverged
         yield Moment(step, mdp, outcome.info, diverged)
 
 

@@ -18,6 +18,8 @@ from gymnasium import spaces
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from gym_reml.spaces import Decision, DecisionBox
+
 ALGORITHMS = {
     "stable_baselines3": ("A2C", "DDPG", "DQN", "PPO", "SAC", "TD3"),
     "sb3_contrib": ("ARS", "CrossQ", "MaskablePPO", "QRDQN", "RecurrentPPO", "TQC", "TRPO"),
@@ -34,6 +36,9 @@ CLASSES = {
 
 TORCH = {"torch.nn": nn.Module, "torch.optim": torch.optim.Optimizer}
 """Modules of PyTorch whose classes policies are made of, and what these must be."""
+
+DECISION = ("choices", "numbers", "names")
+"""What of a decision a file holds."""
 
 LARGEST_SPACE = 10_000_000
 """Numbers of an observation or action that a file may speak of."""
@@ -299,6 +304,9 @@ def encode_space(space: Any) -> dict[str, Any]:
     """A space as JSON-able data; a ValueError if it is none of those that SB3 has policies for."""
     if isinstance(space, spaces.Dict):
         return {"Dict": {name: encode_space(part) for name, part in space.items()}}
+    if isinstance(space, DecisionBox):
+        decision = space.decision
+        return {"DecisionBox": {name: to_plain(name, getattr(decision, name)) for name in DECISION}}
     if isinstance(space, spaces.Box):
         limits = {name: _limits(getattr(space, name)) for name in ("low", "high")}
         return {"Box": {**limits, "shape": list(space.shape), "dtype": np.dtype(space.dtype).name}}
@@ -317,6 +325,12 @@ def decode_space(content: Any) -> spaces.Space[Any]:
         ((kind, given),) = content.items()
         if kind == "Dict":
             return spaces.Dict({name: decode_space(part) for name, part in given.items()})
+        if kind == "DecisionBox":
+            choices, numbers, names = (given[name] for name in DECISION)
+            decision = Decision(tuple(choices), numbers, names=tuple(names))
+            if decision.size > LARGEST_SPACE:
+                raise ValueError("too large")
+            return DecisionBox(decision)
         if kind == "Box":
             shape, dtype = tuple(given["shape"]), np.dtype(given["dtype"])
             if math.prod(shape) > LARGEST_SPACE or dtype.kind not in "fiu":

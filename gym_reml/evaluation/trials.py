@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 import gym_reml
 from gym_reml.checks import check_integer
-from gym_reml.envs.common.vector import make_rows
+from gym_reml.envs.common.vector import make_native
 from gym_reml.envs.trials.envs import TrialsView
 from gym_reml.evaluation.meta_learner import Normaliser, Policy
 from gym_reml.streams import check_split
@@ -79,7 +79,8 @@ def evaluate_trials(
     check_integer("seed", seed, least=0)
     check_split(split)
     instead = "Other environments have no rows that are played side by side"
-    env = make_rows(env_id, trials, TrialsView, gym_reml.TRIALS, instead, split=split, **env_kwargs)
+    arguments = {"split": split, **env_kwargs}
+    env = make_native(env_id, trials, kind=TrialsView, known=gym_reml.TRIALS, instead=instead, arguments=arguments)
     try:
         return _play(env, policy, seed, deterministic, normaliser)
     finally:

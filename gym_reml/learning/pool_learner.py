@@ -73,9 +73,14 @@ class PoolLearner:
         self._rate = rate if rate is not None else 0.5 if rule == "reptile" else 2e-3
         if rule == "reptile" and self._rate > 1.0:
             raise ValueError(f"learn_kwargs: learning_rate={rate!r} must be at most 1, all of the way")
-        groups: list[dict[str, Any]] = [{"params": list(pool.parameters.values()), "lr": self._rate}]
+        constants = self.options.constants_learning_rate
+        parameters = {name: tensor for name, tensor in pool.parameters.items() if name != "head.constants"}
+        groups: list[dict[str, Any]] = [{"params": list(parameters.values()), "lr": self._rate}]
         if pool.rates:
             groups.append({"params": list(pool.rates.values()), "lr": self.options.rates_learning_rate})
+        if pool.constant_outputs:
+            constants = self._rate if constants is None else constants
+            groups.append({"params": [pool.parameters["head.constants"]], "lr": constants})
         self._optimizer = torch.optim.Adam([group | {"initial_lr": group["lr"]} for group in groups])
 
     def _begin(self) -> None:
@@ -191,7 +196,7 @@ class PoolLearner:
         scale = min(1.0, self.options.clip / max(total, 1e-12))
         for leaf, gradient in zip(leaves, gradients, strict=True):
             leaf.grad = None if gradient is None else gradient * scale
-        self._step()
+        self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         if seen is not None:
             seen.follow()
@@ -209,23 +214,15 @@ class PoolLearner:
             )
         return float("nan")
 
-    @torch.no_grad()
-    def _step(self) -> None:
-        """A step of Adam, constants going at their own rate: Adam moves by its rate, whatever the gradient's length."""
-        given = self.options.constants_learning_rate
-        factor = 1.0 if given is None else given / self._rate
-        constants = self.pool.constants
-        before = constants.clone()
-        self._optimizer.step()
-        constants.lerp_(before, 1.0 - factor)
-
     def _weighted_losses(
         self, episodes: Episodes, step_weights: Tensor, drawn: list[Tensor] | None = None
     ) -> tuple[Tensor, Tensor, SeenStatistics | None]:
         """The episodes' weighted query losses (B,), which are fit to learn from (B,) bool, statistics along the way."""
         judged, first_order = (step_weights > 0).tolist(), self.rule == "fomaml"
         seen = SeenStatistics(self.pool) if self.pool.statistics else None
-        losses, _, _ = replay(self.pool, self.family, episodes, first_order, judged, seen, drawn=drawn)
+        losses, _, _ = replay(
+            self.pool, self.family, episodes, first_order=first_order, judged=judged, watch=seen, drawn=drawn
+        )
         by_row = (losses * step_weights[:, None]).sum(dim=0)
         return by_row, self._fit(losses.detach()), seen
 
@@ -247,22 +244,19 @@ class PoolLearner:
         if not finite.any():
             return self._nothing_learned()
         share = 1.0 if self.rule == "in_place" else self._rate * self._scale
-        slots = slice(1, 1 + episodes.slots)
-        stem, head = weights.matrices[0], weights.matrices[-1]
-        assert head is not None
-        shared = {"stem": stem, "head": head}
-        layered = {"layers": torch.stack([matrix for matrix in weights.matrices[slots] if matrix is not None])}
-        if weights.norms:
-            shared["stem_norm"] = weights.norms[0]
-            layered["layers_norm"] = torch.stack(weights.norms[slots])
-        for name, tensor in shared.items():
-            if tensor is not None:
-                self.pool.parameters[name].lerp_(tensor[finite].mean(dim=0), share)
-        for name, tensor in layered.items():
+        stem, *slots, head = weights.positions
+        for name in self.pool.adapted:
+            part, _, key = name.partition(".")
+            parameter = self.pool.parameters[name]
+            if part != "layers":
+                tensor = (stem if part == "stem" else head)[key]
+                parameter.lerp_(tensor[finite].mean(dim=0), share)
+                continue
+            held = torch.stack([slot[key] for slot in slots])
             for layer in contents.unique().tolist():
                 uses = (contents == layer) & finite
                 if layer > 0 and uses.any():
-                    self.pool.parameters[name][layer - 1].lerp_(tensor[uses].mean(dim=0), share)
+                    parameter[layer - 1].lerp_(held[uses].mean(dim=0), share)
         self.updates += 1
         self.used += int(finite.sum())
         return float(losses[-1, finite].mean())

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gym_reml.learning.episodes import Episodes
-from gym_reml.networks.dense import Filled, Trace, backward, forward, prepare
+from gym_reml.networks.architecture import Filled, Trace
 from gym_reml.networks.torch_state import own_state
 from gym_reml.networks.weights import Weights, descend, gradient_norms, without_overflow
 from gym_reml.pool.layer_pool import LayerPool
@@ -22,13 +22,14 @@ def replay(
     pool: LayerPool,
     family: TaskFamily,
     episodes: Episodes,
+    *,
     first_order: bool = False,
     judged: Sequence[bool] | None = None,
     watch: Callable[[int, Weights, Trace, Tensor], None] | None = None,
     judge: Callable[[Tensor, Batch], Tensor] | None = None,
     drawn: list[Tensor] | None = None,
 ) -> tuple[Tensor, Weights, Tensor]:
-    """Lives the episodes again from the pool's present weights, differentiably.
+    """Replays the episodes from the pool's present weights, differentiably.
 
     Gradients reach the pool's parameters and rates exactly (MAML, Finn et al. 2017, eq. 1), or, with `first_order`,
     with the inner gradients taken as constants.
@@ -57,16 +58,16 @@ def replay(
     episodes = episodes.map(lambda tensor: tensor.clone() if tensor.is_inference() else tensor)
     drawn = [] if drawn is None else drawn
     contents, depth = episodes.slot_contents()
-    weights = pool.instantiate(contents)
+    assembly, architecture = pool.assemble(contents), pool.architecture
+    weights = assembly.weights
     drawn += weights.tensors()
-    kind, frozen_stem = pool.layer_kind, pool.frozen_stem
     losses = []
     positions = torch.arange(episodes.slots, device=contents.device).unsqueeze(1)
     prepared: dict[int, Tensor] = {}
 
     def inputs(batch: Batch) -> Tensor:
         if id(batch) not in prepared:
-            prepared[id(batch)] = prepare(batch.inputs, frozen_stem)
+            prepared[id(batch)] = architecture.prepare(batch.inputs, pool.fixed)
             drawn.append(prepared[id(batch)])
         return prepared[id(batch)]
 
@@ -75,21 +76,21 @@ def replay(
         query = episodes.query[min(step, len(episodes.query) - 1)]
         filled = _filled(depth[step + 1], episodes.slots)
         clock = torch.full_like(depth[step], step)
-        norms = pool.gather_norms(contents, clock, running=False)
+        norms = assembly.norms(clock, running=False)
         drawn += norms or []
-        trace = forward(kind, weights, inputs(support), filled, norms=norms)
+        trace = architecture.forward(weights, inputs(support), filled=filled, norms=norms)
         if watch is not None:
             watch(step, weights, trace, contents * (depth[step + 1] > positions))
         slope = family.output_gradient(trace.outputs, support).to(trace.outputs.dtype)
-        gradient = backward(kind, weights, trace, slope, filled)
+        gradient = architecture.gradient(weights, trace, output_gradient=slope, filled=filled)
         if first_order:
             gradient = gradient.like([tensor.detach() for tensor in gradient.tensors()])
-        rates = pool.gather_rates(contents, clock)
+        rates = assembly.rates(clock)
         drawn += [] if rates is None else rates.tensors()
         gradient, lengths = without_overflow(gradient, gradient_norms(gradient))
-        weights = descend(weights, gradient, lengths, episodes.step_sizes[step], rates)
+        weights = descend(weights, gradient, norms=lengths, step_sizes=episodes.step_sizes[step], rates=rates)
         if judged is None or judged[step]:
-            outputs = forward(kind, weights, inputs(query), filled, norms=norms).outputs
+            outputs = architecture.forward(weights, inputs(query), filled=filled, norms=norms).outputs
             losses.append((judge or family.loss)(outputs, query))
         else:
             losses.append(trace.outputs.new_zeros(len(episodes)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gym_reml.networks.dense import Trace
+from gym_reml.networks.architecture import Trace
 from gym_reml.networks.weights import Weights
 from gym_reml.pool.layer_pool import LayerPool
 
@@ -16,7 +16,7 @@ class SeenStatistics:
     """Mean and variance of what was normalised in the support passes of one replay, by step and layer."""
 
     def __init__(self, pool: LayerPool) -> None:
-        self._running = pool.statistics
+        self._architecture, self._running = pool.architecture, pool.statistics
         self._sums = {name: torch.zeros_like(running) for name, running in pool.statistics.items()}
         # (T,) and (T, L): episodes, or uses of the layer in any slot.
         self._counts = {name: running.new_zeros(running.shape[:-2]) for name, running in pool.statistics.items()}
@@ -25,13 +25,11 @@ class SeenStatistics:
     def __call__(self, step: int, weights: Weights, trace: Trace, layers: Tensor) -> None:
         """Takes a support set's pass in; see `learning.replay`."""
         step = min(step, len(self._sums["stem"]) - 1)
-        for position, matrix in enumerate(weights.matrices[:-1]):
+        for position in range(len(weights.positions) - 1):
             used = layers[position - 1] > 0 if position else torch.ones_like(layers[0], dtype=torch.bool)
             if not used.any():
                 continue
-            z = trace.inputs[position].tensor[used]
-            if matrix is not None:
-                z = torch.bmm(z, matrix[used])
+            z = self._architecture.pre_activations(weights, trace, position=position, rows=used)
             variance, mean = torch.var_mean(z, dim=1, correction=0)
             moments = torch.stack([mean, variance], dim=1)
             if position:

@@ -40,12 +40,28 @@ class Layer(nn.Linear):
 
 
 class Head(Layer):
-    """The last layer, whose product the environment takes transposed."""
+    """The last layer, whose product the environment takes transposed.
+
+    `constants` (1, constant_outputs), outputs that depend on no input, come behind the others; None without any.
+    """
+
+    def __init__(self, matrix: Tensor, constants: Tensor | None = None) -> None:
+        """Takes weights and bias.
+
+        Args:
+            matrix: as for `Layer`.
+            constants: see above; copied.
+        """
+        super().__init__(matrix)
+        self.constants = None if constants is None else nn.Parameter(constants.clone())
 
     def forward(self, x: Tensor) -> Tensor:
         """Outputs (n, points, out) for inputs (n, points, in)."""
         turned = self._matrix().expand(len(x), -1, -1).transpose(1, 2)
-        return torch.bmm(turned, with_ones(x).transpose(1, 2)).transpose(1, 2)
+        outputs = torch.bmm(turned, with_ones(x).transpose(1, 2)).transpose(1, 2)
+        if self.constants is None:
+            return outputs
+        return torch.cat([outputs, self.constants.expand(*outputs.shape[:2], -1)], dim=2)
 
 
 class HiddenLayer(Layer):
@@ -57,7 +73,7 @@ class HiddenLayer(Layer):
 
     statistics: Tensor | None
 
-    def __init__(self, matrix: Tensor, kind: str, norm: Tensor | None, skip: bool, shared: bool = False) -> None:
+    def __init__(self, matrix: Tensor, kind: str, *, norm: Tensor | None, skip: bool, shared: bool = False) -> None:
         """Takes weights and bias.
 
         Args:
@@ -124,14 +140,13 @@ def export_network(mdp: TrainingMDP, row: int) -> ExportedNetwork:
     weights, depth = networks.weights(row), int(networks.depth[row])
     # As `mdp.outputs`: the norms of the step that is over.
     by_step = networks.norms(mdp.clock - 1)
-    norms = [norm[row] for norm in by_step] if by_step is not None else [norm[0] for norm in weights.norms]
-    stem, *layers, head = (None if matrix is None else matrix[0] for matrix in weights.matrices)
+    stem, *slots, head = ({name: tensor[0] for name, tensor in position.items()} for position in weights.positions)
 
-    def hidden(position: int, matrix: Tensor, shared: bool = False) -> HiddenLayer:
-        skip = pool.layer_kind.skip and position > 0
-        return HiddenLayer(matrix, pool.kind, norms[position] if norms else None, skip, shared)
+    def hidden(index: int, position: dict[str, Tensor]) -> HiddenLayer:
+        norm = position.get("norm") if by_step is None else by_step[index][row]
+        shared = "matrix" not in position
+        matrix = pool.fixed["matrix"] if shared else position["matrix"]
+        return HiddenLayer(matrix, pool.kind, norm=norm, skip=pool.architecture.skip and index > 0, shared=shared)
 
-    first = hidden(0, pool.parameters["stem"], shared=True) if stem is None else hidden(0, stem)
-    assert head is not None
-    rest = [hidden(slot + 1, matrix) for slot, matrix in enumerate(layers[:depth]) if matrix is not None]
-    return ExportedNetwork(first, rest, Head(head), batched=mdp.count > 1)
+    layers = [hidden(index, position) for index, position in enumerate([stem, *slots[:depth]])]
+    return ExportedNetwork(layers[0], layers[1:], Head(**head), batched=mdp.count > 1)

@@ -1,4 +1,4 @@
-"""What an episode is worth: the meta-RL objective, with horizon H and burn-in K."""
+"""The meta-RL objective: the return of an episode, with horizon H and burn-in K."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ Array = NDArray[Any]
 class Budget:
     """How long an agent has with a task, and from when on that counts.
 
-    The meta-RL objective is the sum of what the units of one task's budget earn, from the K-th (counted from 0) to the
-    last of H. K = 0 is fast adaptation, K = H - 1 final performance.
+    The meta-RL objective (Beck et al. 2023, "A Survey of Meta-Reinforcement Learning") is the sum of the returns of the
+    units of one task's budget, from the K-th (counted from 0) to the last of H. K = 0 is fast adaptation, K = H - 1
+    final performance.
 
     Attributes:
         horizon: H, units of the budget: steps of an episode, or inner episodes of a trial.
-        burn_in: K, units at the beginning that earn nothing.
+        burn_in: K, units at the beginning that do not count.
     """
 
     unit: ClassVar[str] = "horizon"
-    """What the argument is called that the horizon is given by."""
+    """The argument that gives the horizon, in errors."""
 
     horizon: int
     burn_in: int = 0
@@ -39,9 +40,9 @@ class Budget:
         if not is_integer(self.burn_in) or not 0 <= self.burn_in < self.horizon:
             raise ValueError(f"burn_in={self.burn_in!r}: must be an integer from 0 to below {self.unit}={self.horizon}")
 
-    def counted(self, earned: Array, clock: Array) -> Array:
-        """What was earned in unit number `clock` (n,), counted from 1, as far as it counts: 0 during the burn-in."""
-        return np.where(clock > self.burn_in, earned, 0.0) if self.burn_in else earned
+    def counted(self, reward: Array, clock: Array) -> Array:
+        """Rewards (n,) of unit number `clock` (n,), counted from 1, as far as they count: 0 during the burn-in."""
+        return np.where(clock > self.burn_in, reward, 0.0) if self.burn_in else reward
 
 
 @dataclass(frozen=True)
@@ -53,13 +54,13 @@ class TrialBudget(Budget):
 
 @dataclass(frozen=True)
 class Objective(Budget):
-    """What an episode is worth: the meta-RL objective over H steps, of which the first K earn nothing.
+    """The return of an episode: the meta-RL objective over H steps, of which the first K do not count.
 
     Attributes:
         horizon: H, steps of an episode.
-        burn_in: K, steps that earn nothing.
-        reward: "performance" pays -score / H at every step (the return is the area under the adaptation curve),
-            "improvement" pays the fall of the score (the return is the final gain).
+        burn_in: K, steps at the beginning that do not count.
+        reward: "performance" is -score / H at every step (the return is minus the area under the adaptation curve),
+            "improvement" is the decrease of the score (the return is the final gain).
         feedback: whether the score is of the loss on the query or on the support set.
     """
 
@@ -75,6 +76,6 @@ class Objective(Budget):
 
     def terms(self, before: Array, after: Array, clock: Array, diverged: Array) -> dict[str, Array]:
         """The reward's terms by name, each (n,): scores before and after the step that ended at `clock`."""
-        earned = -after / self.horizon if self.reward == "performance" else before - after
+        reward = -after / self.horizon if self.reward == "performance" else before - after
         penalty = np.where(diverged, -1.0 / self.horizon, 0.0)
-        return {self.reward: self.counted(earned, clock), "divergence": self.counted(penalty, clock)}
+        return {self.reward: self.counted(reward, clock), "divergence": self.counted(penalty, clock)}

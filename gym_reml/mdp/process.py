@@ -17,11 +17,13 @@ class Process(Protocol):
 
     Attributes:
         count: n.
-        streams: the rows' generators, or none before the first `seed`.
     """
 
     count: int
-    streams: list[RowStreams]
+
+    @property
+    def streams(self) -> list[RowStreams]:
+        """The rows' generators, or none before the first `seed`."""
 
     def seed(self, rows: Sequence[int], streams: Sequence[RowStreams]) -> None:
         """Gives rows their random streams; everything these rows do follows from them."""

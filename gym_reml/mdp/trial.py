@@ -1,7 +1,7 @@
-"""Trials: one Gymnasium episode is several inner episodes on one task (Duan et al. 2016, RL², section 2.2).
+"""Trials: one episode is several inner episodes on one task (Duan et al. 2016, RL², section 2.2).
 
-The agent is not told the task. It finds out within the trial, from what it did and what came of it: the observation is
-the inner one, joined by the previous action, the previous reward and whether an inner episode has just ended.
+The task is hidden from the agent, which has to infer it within the trial: the observation is the inner one, joined by
+the previous action, the previous reward and whether an inner episode has just ended.
 """
 
 from __future__ import annotations
@@ -11,13 +11,11 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-from gymnasium import spaces
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from gym_reml.checks import read_parameters
 from gym_reml.mdp.objective import TrialBudget
 from gym_reml.mdp.process import Outcome
-from gym_reml.spaces.base import read_integers, read_numbers
 from gym_reml.streams import RowStreams
 
 Rows = NDArray[np.int64]
@@ -28,25 +26,28 @@ REWARD_LIMIT = 20.0
 class InnerProcess(ABC):
     """n tasks, each in an inner episode of its own.
 
-    All chance of a trial is drawn when the trial begins: rows depend on nothing but their streams, and no step draws.
+    All random numbers of a trial are drawn when the trial begins: rows depend on nothing but their streams, and no step
+    draws.
 
     Attributes:
-        name: what people call the tasks.
+        name: what people call the tasks, and the name of their view in `gym_reml.rendering.trial.TRIAL_VIEWS`.
         count: n.
-        observation_space: of one row's inner episode, a box of one dimension.
-        action_space: of one row.
+        observation_limits: (2, size) float, lowest and highest inner observation.
+        actions: how many actions there are to choose from, or None where an action is `action_size` numbers.
+        action_size: numbers of an action, each in [-1, 1]; 1 where there are actions to choose from.
         reward_limits: between which rewards lie, in observations at least.
     """
 
     name: ClassVar[str]
     count: int
-    observation_space: spaces.Box
-    action_space: spaces.Discrete | spaces.Box
-    reward_limits: tuple[float, float]
+    observation_limits: NDArray[np.float64]
+    actions: int | None = None
+    action_size: int = 1
+    reward_limits: tuple[float, float] = (-REWARD_LIMIT, REWARD_LIMIT)
 
     @abstractmethod
     def draw(self, rows: Rows, streams: Sequence[RowStreams]) -> None:
-        """New tasks for these rows, and all chance of their trials; one stream a row."""
+        """New tasks for these rows, and all random numbers of their trials; one stream a row."""
 
     @property
     @abstractmethod
@@ -78,11 +79,10 @@ class TrialProcess:
 
     Attributes:
         inner: the tasks.
-        budget: how many inner episodes a trial has, and how many of them earn nothing.
+        budget: how many inner episodes a trial has, and how many of them, the first ones, do not count.
         count: n.
         streams: the rows' generators, or none before the first `seed`.
-        observation_space, action_space: of one row.
-        action_width: numbers of an action.
+        observation_limits: (2, size) float32, lowest and highest observation.
         watched: whether `arrived` is wanted.
         arrived: inner observations (n, size) at the end of the last step, before ended inner episodes began anew.
     """
@@ -94,12 +94,11 @@ class TrialProcess:
         """Trials that have not begun."""
         self.inner, self.budget, self.count = inner, budget, inner.count
         self.streams: list[RowStreams] = []
-        self.action_space = inner.action_space
-        self.observation_space = trial_space(inner.observation_space, inner.action_space, inner.reward_limits)
-        self.action_width = (
-            1 if isinstance(self.action_space, spaces.Discrete) else int(np.prod(self.action_space.shape))
-        )
-        self._actions = np.zeros((self.count, self.action_width))
+        # Where there are actions to choose from, they are observed one-hot.
+        least, size = (-1.0, inner.action_size) if inner.actions is None else (0.0, inner.actions)
+        action_limits = np.repeat([[least], [1.0]], size, axis=1)
+        self.observation_limits = trial_limits(inner.observation_limits, action_limits, inner.reward_limits)
+        self._actions = np.zeros((self.count, inner.action_size))
         self._rewards = np.zeros(self.count)
         self._ended = np.ones(self.count, dtype=np.bool_)
         self._episode = np.zeros(self.count, dtype=np.int64)
@@ -150,38 +149,35 @@ class TrialProcess:
 
     def observe(self) -> NDArray[np.float32]:
         """The observations of all rows (n, size)."""
-        space, size = self.observation_space, self.inner.observation_space.shape[0]
-        seen = np.zeros((self.count, space.shape[0]), dtype=np.float32)
+        (low, high), size = self.observation_limits, self.inner.observation_limits.shape[1]
+        seen = np.zeros((self.count, len(low)), dtype=np.float32)
         seen[:, :size] = self.inner.observe()
-        if isinstance(self.action_space, spaces.Discrete):
-            seen[self._every, size + self._actions[:, 0].astype(np.int64)] = 1.0
-        else:
+        if self.inner.actions is None:
             seen[:, size:-2] = self._actions
-        seen[:, -2] = np.minimum(np.maximum(self._rewards, space.low[-2]), space.high[-2])
+        else:
+            seen[self._every, size + self._actions[:, 0].astype(np.int64)] = 1.0
+        seen[:, -2] = np.minimum(np.maximum(self._rewards, low[-2]), high[-2])
         seen[:, -1] = self._ended
         return seen
-
-    def read(self, actions: Any) -> NDArray[Any]:
-        """n actions as an array; a ValueError where one is none."""
-        if isinstance(self.action_space, spaces.Discrete):
-            return read_integers(actions, (self.count,), int(self.action_space.n))
-        return read_numbers(actions, (self.count, *self.action_space.shape))
 
     def step(self, actions: NDArray[Any]) -> Outcome:
         """One step of every row's inner episode; where that is over, the next one begins.
 
-        A trial that is over must be reset: until then its steps earn nothing.
+        A trial that is over must be reset: until then the rewards of its steps are 0.
+
+        Args:
+            actions: (n,) int64, or (n, action_size) float32 in [-1, 1].
 
         Returns:
             The info holds "inner_episode" (n,) int64, the number of the inner episode that the step was in,
-            "inner_reward" (n,) float64, what it paid whether or not that counts, and "task", parameters by name.
+            "inner_reward" (n,) float64, its reward whether or not that counts, and "task", parameters by name.
         """
         over = self._episode >= self.budget.horizon
         reward, ended = self.inner.step(actions)
         episode = self._episode.copy()
-        earned = self.budget.counted(reward, episode + 1)
+        counted = self.budget.counted(reward, episode + 1)
         if over.any():
-            earned, ended = np.where(over, 0.0, earned), ended & ~over
+            counted, ended = np.where(over, 0.0, counted), ended & ~over
         self._actions[:] = actions.reshape(self.count, -1)
         # Copies: a reset writes into these rows, and what was returned is the caller's.
         self._rewards, self._ended = reward.copy(), ended.copy()
@@ -191,15 +187,21 @@ class TrialProcess:
         if ended.any():
             self.inner.begin(np.flatnonzero(ended))
         terminated = self._episode >= self.budget.horizon
-        return Outcome(self.observe(), earned, terminated, self._info(episode, reward.copy()))
+        return Outcome(self.observe(), counted, terminated, self._info(episode, reward.copy()))
 
 
-def trial_space(inner: spaces.Box, action: spaces.Space[Any], reward_limits: tuple[float, float]) -> Any:
-    """Of observations: the inner one; the flattened previous action, or zeros; the previous reward; 0 or 1."""
-    flat = spaces.flatten_space(action)
-    assert isinstance(flat, spaces.Box)
-    low, high = np.minimum(flat.low, 0), np.maximum(flat.high, 0)
-    return spaces.Box(
-        np.concatenate([inner.low, low, reward_limits[:1], [0.0]]).astype(np.float32),
-        np.concatenate([inner.high, high, reward_limits[1:], [1.0]]).astype(np.float32),
-    )
+def trial_limits(observation: ArrayLike, action: ArrayLike, reward: ArrayLike) -> NDArray[np.float32]:
+    """Lowest and highest observation of a trial, from those of its parts.
+
+    Args:
+        observation: (2, size), of inner observations.
+        action: (2, size), of actions as they are observed; before the first one, zeros are.
+        reward: (2,), of rewards.
+
+    Returns:
+        (2, total size): the inner observation, the previous action, its reward, and whether an inner episode ended.
+    """
+    low, high = np.asarray(action)
+    shown = np.stack([np.minimum(low, 0.0), np.maximum(high, 0.0)])
+    rest = np.array([reward, (0.0, 1.0)]).T
+    return np.concatenate([observation, shown, rest], axis=1).astype(np.float32)

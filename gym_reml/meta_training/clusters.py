@@ -106,9 +106,9 @@ def _lloyd(
 def copy_layer(pool: LayerPool, source: int, targets: Iterable[int]) -> None:
     """Writes pool layer `source` and its rates over the layers `targets`, so that specialists start as equals."""
     for name, tensor in pool.trainable().items():
-        kind, _, parameter = name.rpartition(".")
-        if parameter.startswith("layers"):
-            per_step = pool.granularity == "step" if kind == "rate" else tensor.ndim > 3
+        parameter = name.removeprefix("rate.")
+        if parameter.startswith("layers."):
+            per_step = pool.granularity == "step" if name != parameter else tensor.ndim > 3
             for target in targets:
                 tensor.select(int(per_step), target - 1).copy_(tensor.select(int(per_step), source - 1))
     if pool.statistics:

@@ -8,6 +8,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+FEW_ROWS = 8
+"""Up to here one call fewer still matters more than how fast it is."""
+
 
 class BiasedInputs:
     """Activations with a column of ones behind them, (n, points, width + 1), and views of them, each made only once.

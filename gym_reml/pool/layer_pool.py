@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,17 +12,19 @@ from torch import Tensor
 
 from gym_reml.checks import check_integer, is_integer
 from gym_reml.files import load_safely, save_atomically
-from gym_reml.networks.layer_kinds import LAYER_KINDS, LayerKind, find_kind
+from gym_reml.networks.architecture import Architecture
+from gym_reml.networks.dense import dense
+from gym_reml.networks.layer_kinds import LAYER_KINDS, find_kind
 from gym_reml.networks.torch_state import own_state
-from gym_reml.networks.weights import Weights, without_inputs
-from gym_reml.pool.rates import RATES, rate_shapes
-from gym_reml.pool.step_norms import statistics_shapes
-from gym_reml.pool.storage import find_problem
+from gym_reml.networks.weights import Weights
+from gym_reml.pool.rates import RATES, gather_rates, places, rate_shapes
+from gym_reml.pool.step_norms import gather_norms, statistics_shapes
+from gym_reml.pool.storage import FORMAT, OLD_FORMAT, find_problem, from_format_1
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing since Python 3.11
 
-FORMAT = "gym_reml.LayerPool/1"
+NORMS = ("stem.norm", "layers.norm")
 PLAIN_STEP_RANGE = (1e-3, 0.3)
 RATED_STEP_RANGE = (0.25, 4.0)
 
@@ -32,17 +35,18 @@ class LayerPool:
 
     Attributes:
         kind: name of the layers' kind, a key of `gym_reml.networks.layer_kinds.LAYER_KINDS`.
-        parameters: "stem" (in + 1, width), "layers" (L, width + 1, width), "head" (width + 1, out), the last row of
-            each matrix being the bias; kinds with normalisation add "stem_norm" (2, width) and "layers_norm"
-            (L, 2, width), or (T, 2, width) and (T, L, 2, width) where there are norms for each of T steps.
+        parameters: "stem.matrix" (in + 1, width), "layers.matrix" (L, width + 1, width) and "head.matrix" (width + 1,
+            out), the last row of each being the bias; kinds with normalisation add "stem.norm" (2, width) and
+            "layers.norm" (L, 2, width), or (T, 2, width) and (T, L, 2, width) where there are norms for each of T
+            steps; Gaussian policies add "head.constants" (1, constant_outputs), their log deviations.
         rates: learned step sizes, or {}. One number in all ("scalar": {"all": ()}), or by the names of the adapted
-            parameters: one per layer ("tensor": () and (L,)), one per layer and step ("step": (T,) and (T, L), MAML++'s
-            LSLR, the last reused beyond T), or one per weight ("weight": like the parameter, Meta-SGD).
+            parameters: one for each tensor ("tensor": (), of layers (L,)), one for each tensor and step ("step": (T,),
+            of layers (T, L); LSLR, Antoniou et al. 2019; the last reused beyond T), or one for each weight ("weight":
+            like the parameter; Meta-SGD, Li et al. 2017).
         granularity: which of these, or None without rates.
         adapt_stem: whether episodes adapt the stem's matrix.
         statistics: running mean and variance for each step, "stem" (T, 2, width) and "layers" (T, L, 2, width), or {}.
-            They follow the replays of a learner, and normalise wherever networks are not replayed.
-        constant_outputs: how many outputs, the last ones, depend on the head's bias alone (log deviations of policies).
+            They follow the replays of a pool learner, and normalise wherever networks are not replayed.
     """
 
     kind: str
@@ -51,7 +55,6 @@ class LayerPool:
     granularity: str | None = None
     adapt_stem: bool = True
     statistics: dict[str, Tensor] = field(default_factory=dict)
-    constant_outputs: int = 0
 
     @classmethod
     @own_state
@@ -91,60 +94,57 @@ class LayerPool:
             check_integer(argument, value)
         if not is_integer(constant_outputs) or not 0 <= constant_outputs <= out_features:
             raise ValueError(f"constant_outputs={constant_outputs!r}: must be from 0 to out_features={out_features}")
-        generator = torch.Generator().manual_seed(seed)
-
-        def uniform(*shape: int) -> Tensor:
-            bound = (shape[-2] - 1) ** -0.5
-            return torch.empty(shape, dtype=torch.float32).uniform_(-bound, bound, generator=generator)
-
-        parameters = {
-            "stem": uniform(in_features + 1, width),
-            "layers": uniform(layers, width + 1, width) * scale,
-            "head": uniform(width + 1, out_features),
-        }
-        if constant_outputs:
-            parameters["head"][:, out_features - constant_outputs :] = 0.0
-        if layer_kind.normalised:
-            unit = torch.tensor([[1.0], [0.0]], dtype=torch.float32).repeat(1, width)
-            parameters["stem_norm"] = unit.clone()
-            parameters["layers_norm"] = unit.repeat(layers, 1, 1)
-        adapt_stem = not layer_kind.normalised if adapt_stem is None else adapt_stem
-        return cls(kind, parameters, adapt_stem=adapt_stem, constant_outputs=constant_outputs)
+        parameters = dense(kind).initial(
+            in_features,
+            out_features,
+            width=width,
+            layers=layers,
+            constant_outputs=constant_outputs,
+            scale=scale,
+            generator=torch.Generator().manual_seed(seed),
+        )
+        return cls(kind, parameters, adapt_stem=not layer_kind.normalised if adapt_stem is None else adapt_stem)
 
     @property
-    def layer_kind(self) -> LayerKind:
-        """What the layers compute."""
-        return LAYER_KINDS[self.kind]
+    def architecture(self) -> Architecture[Any]:
+        """How networks of this pool compute."""
+        return dense(self.kind)
 
     @property
     def in_features(self) -> int:
         """Inputs of the stem."""
-        return self.parameters["stem"].shape[0] - 1
+        return self.parameters["stem.matrix"].shape[0] - 1
 
     @property
     def out_features(self) -> int:
         """Outputs of the head."""
-        return self.parameters["head"].shape[1]
+        return self.parameters["head.matrix"].shape[1] + self.constant_outputs
+
+    @property
+    def constant_outputs(self) -> int:
+        """How many outputs, the last ones, depend on no input: log deviations of policies."""
+        constants = self.parameters.get("head.constants")
+        return 0 if constants is None else constants.shape[1]
 
     @property
     def width(self) -> int:
         """Units of every hidden layer."""
-        return self.parameters["stem"].shape[1]
+        return self.parameters["stem.matrix"].shape[1]
 
     @property
     def layers(self) -> int:
         """How many layers there are to choose from."""
-        return self.parameters["layers"].shape[0]
+        return self.parameters["layers.matrix"].shape[0]
 
     @property
     def device(self) -> torch.device:
         """Where the parameters are."""
-        return self.parameters["stem"].device
+        return self.parameters["stem.matrix"].device
 
     @property
     def dtype(self) -> torch.dtype:
         """Of what kind its numbers are."""
-        return self.parameters["stem"].dtype
+        return self.parameters["stem.matrix"].dtype
 
     @property
     def step_range(self) -> tuple[float, float]:
@@ -152,25 +152,20 @@ class LayerPool:
         return RATED_STEP_RANGE if self.rates else PLAIN_STEP_RANGE
 
     @property
-    def frozen_stem(self) -> Tensor | None:
-        """The stem's matrix if episodes do not adapt it, else None."""
-        return None if self.adapt_stem else self.parameters["stem"]
-
-    @property
-    def constants(self) -> Tensor:
-        """Outputs that depend on no input, (constant_outputs,): a view of the head's bias."""
-        return self.parameters["head"][-1, self.out_features - self.constant_outputs :]
+    def fixed(self) -> dict[str, Tensor]:
+        """Tensors of the stem that episodes do not adapt, by the name that they have there."""
+        return {} if self.adapt_stem else {"matrix": self.parameters["stem.matrix"]}
 
     @property
     def adapted(self) -> tuple[str, ...]:
         """Names of the parameters that episodes adapt."""
-        kept = (*(() if self.adapt_stem else ("stem",)), *(("stem_norm", "layers_norm") if self.norm_steps else ()))
+        kept = (*(() if self.adapt_stem else ("stem.matrix",)), *(NORMS if self.norm_steps else ()))
         return tuple(name for name in self.parameters if name not in kept)
 
     @property
     def norm_steps(self) -> int | None:
         """For how many steps there are norms, or None where there are none or episodes adapt them."""
-        norm = self.parameters.get("stem_norm")
+        norm = self.parameters.get("stem.norm")
         return None if norm is None or norm.ndim == 2 else len(norm)
 
     @own_state
@@ -193,8 +188,8 @@ class LayerPool:
             raise ValueError(f"initial={initial!r}: must be a positive number")
         copy = self.clone()
         adapted = {name: tuple(self.parameters[name].shape) for name in self.adapted}
-        shapes = rate_shapes(granularity, adapted, self.layers, steps or 0)
-        copy.rates = {name: self.parameters["stem"].new_full(shape, initial) for name, shape in shapes.items()}
+        shapes = rate_shapes(granularity, adapted, layers=self.layers, steps=steps or 0)
+        copy.rates = {name: self.parameters["stem.matrix"].new_full(shape, initial) for name, shape in shapes.items()}
         copy.granularity = granularity
         return copy
 
@@ -212,95 +207,30 @@ class LayerPool:
         Raises:
             ValueError: another layer kind than "batch_norm", norms for each step already, or less than one step.
         """
-        if not (self.layer_kind.normalised and self.layer_kind.across_points):
+        if not (self.architecture.normalised and self.architecture.across_points):
             names = [name for name, kind in LAYER_KINDS.items() if kind.normalised and kind.across_points]
             raise ValueError(f"kind={self.kind!r}: norms for each step are for {', '.join(map(repr, names))}")
         if self.norm_steps:
             raise ValueError(f"steps={steps!r}: this pool has norms for each of {self.norm_steps} steps already")
         check_integer("steps", steps)
         copy = self.clone()
-        for name in ("stem_norm", "layers_norm"):
+        for name in NORMS:
             norm = copy.parameters[name]
             copy.parameters[name] = norm.expand(steps, *norm.shape).clone()
             copy.rates.pop(name, None)
         if statistics:
-            for name, shape in statistics_shapes(self.width, self.layers, steps).items():
-                copy.statistics[name] = self.parameters["stem"].new_zeros(shape)
+            for name, shape in statistics_shapes(width=self.width, layers=self.layers, steps=steps).items():
+                copy.statistics[name] = self.parameters["stem.matrix"].new_zeros(shape)
                 copy.statistics[name][..., 1, :] = 1.0
         return copy
 
-    def instantiate(self, slots: Tensor) -> Weights:
-        """Fast weights of n networks, differentiable in the pool.
+    def assemble(self, slots: Tensor) -> Assembly:
+        """What n networks take from the pool, differentiable in it.
 
         Args:
             slots: (depth, n) int64, pool numbers 1..L of the layers; what stands for an empty slot (0) is layer 1.
         """
-        count, index = slots.shape[1], (slots - 1).clamp_min(0)
-        stem = self.parameters["stem"].expand(count, -1, -1) if self.adapt_stem else None
-        layers = self.parameters["layers"]
-        head, constant = self.parameters["head"], self.constant_outputs
-        if constant:
-            # Without a derivative, what is zero stays zero.
-            head = without_inputs(head, constant)
-        matrices = [stem, *(layers[row] for row in index), head.expand(count, -1, -1)]
-        if "stem_norm" not in self.adapted:
-            return Weights(matrices, constant_outputs=constant)
-        layer_norms = self.parameters["layers_norm"]
-        stem_norm = self.parameters["stem_norm"].expand(count, -1, -1)
-        return Weights(matrices, [stem_norm, *(layer_norms[row] for row in index)], constant)
-
-    def gather_norms(self, slots: Tensor, clock: Tensor, running: bool) -> list[Tensor] | None:
-        """What normalised layers of n networks take at some step, stem first; None unless norms go by the step.
-
-        Args:
-            slots: (depth, n) int64 as for `instantiate`.
-            clock: (n,) int64, number of the step; before the first is as the first, beyond the last as the last.
-            running: whether running statistics, if the pool has any, come along: each is (n, 4, width) then, mean and
-                variance behind gain and shift, else (n, 2, width).
-        """
-        if self.norm_steps is None:
-            return None
-        index, step = (slots - 1).clamp_min(0), clock.clamp(0, self.norm_steps - 1)
-        stem, layers = self.parameters["stem_norm"], self.parameters["layers_norm"]
-        if running and self.statistics:
-            stem = torch.cat([stem, self.statistics["stem"]], dim=-2)
-            layers = torch.cat([layers, self.statistics["layers"]], dim=-2)
-        return [stem[step], *(layers[step, row] for row in index)]
-
-    def gather_rates(self, slots: Tensor, clock: Tensor) -> Weights | None:
-        """The rates of n networks, each broadcastable to the weights it belongs to; None without rates.
-
-        Args:
-            slots: (depth, n) int64 as for `instantiate`.
-            clock: (n,) int64, steps already taken.
-        """
-        if not self.rates:
-            return None
-        index = (slots - 1).clamp_min(0)
-        matrices = self._gather(("stem", "layers", "head"), index, clock)
-        norms = self._gather(("stem_norm", "layers_norm"), index, clock)
-        return Weights(matrices, [norm for norm in norms if norm is not None])
-
-    def _gather(self, names: tuple[str, ...], index: Tensor, clock: Tensor) -> list[Tensor | None]:
-        gathered: list[Tensor | None] = []
-        adapted = self.adapted
-        for name in names:
-            if name not in adapted:
-                gathered.append(None)
-                continue
-            layers = list(index) if name.startswith("layers") else [None]
-            if self.granularity == "scalar":
-                gathered += [self.rates["all"].expand(len(clock), 1, 1) for _ in layers]
-                continue
-            rate = self.rates[name]
-            for layer in layers:
-                if self.granularity == "step":
-                    step = clock.clamp_max(len(rate) - 1)
-                    chosen = rate[step] if layer is None else rate[step, layer]
-                else:
-                    chosen = rate.expand(len(clock), *rate.shape) if layer is None else rate[layer]
-                gathered.append(chosen if chosen.ndim == 3 else chosen.reshape(-1, 1, 1))
-        return gathered
+        return Assembly(self, (slots - 1).clamp_min(0))
 
     def trainable(self) -> dict[str, Tensor]:
         """Everything a meta-learner may learn by gradient, by name: parameters, and rates under "rate." names."""
@@ -313,9 +243,7 @@ class LayerPool:
             {name: tensor.detach().clone() for name, tensor in part.items()}
             for part in (self.parameters, self.rates, self.statistics)
         )
-        return LayerPool(
-            self.kind, parameters, rates, self.granularity, self.adapt_stem, statistics, self.constant_outputs
-        )
+        return LayerPool(self.kind, parameters, rates, self.granularity, self.adapt_stem, statistics)
 
     @own_state
     def to(self, device: torch.device | str) -> LayerPool:
@@ -337,13 +265,13 @@ class LayerPool:
         """Writes another pool's numbers over this one's, in place. They may come from another device.
 
         Raises:
-            ValueError: they differ in more than that: kind, granularity of rates, what episodes adapt, constant
-                outputs, shapes or dtype.
+            ValueError: they differ in more than that: kind, granularity of rates, what episodes adapt, shapes or
+                dtype.
         """
         own, theirs = self._tensors(), other._tensors()
         self._check_numbers()
         other._check_numbers()
-        traits = ("kind", "granularity", "adapt_stem", "constant_outputs")
+        traits = ("kind", "granularity", "adapt_stem")
         differing = [name for name in traits if getattr(self, name) != getattr(other, name)]
         kinds = [{name: (tensor.shape, tensor.dtype) for name, tensor in part.items()} for part in (own, theirs)]
         differing += [name for name in own | theirs if kinds[0].get(name) != kinds[1].get(name)]
@@ -413,10 +341,11 @@ class LayerPool:
                 finite; the message names `source`.
         """
         found = state.get("format") if isinstance(state, dict) else type(state).__name__
-        if found != FORMAT:
+        if found not in (FORMAT, OLD_FORMAT):
             raise ValueError(f"{source}: not a layer pool this version reads (found {found!r}, expected {FORMAT!r})")
-        older: dict[str, Any] = {"statistics": {}, "constant_outputs": 0}  # files from before these have none
-        parts = older | {name: part for name, part in state.items() if name != "format"}
+        parts: dict[str, Any] = {name: part for name, part in state.items() if name != "format"}
+        if found == OLD_FORMAT:
+            parts = from_format_1(parts)
         if set(parts) != {part.name for part in fields(cls)}:
             raise ValueError(f"{source}: damaged layer pool, holds {', '.join(map(repr, state))}")
         problem = find_problem(**parts)
@@ -438,3 +367,49 @@ class LayerPool:
             ValueError: a file of another kind, of another version, or damaged.
         """
         return cls.from_state(load_safely(path), str(path))
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """What n networks take from a pool: weights, and by the step rates and norms. Nothing is gathered unasked.
+
+    Attributes:
+        pool: which.
+        index: (slots, n) int64, which layer each slot holds, from 0.
+    """
+
+    pool: LayerPool
+    index: Tensor
+
+    @cached_property
+    def weights(self) -> Weights:
+        """Fast weights to begin with."""
+        count, found = self.index.shape[1], Weights([{} for _ in range(len(self.index) + 2)])
+        for name in self.pool.adapted:
+            tensor = self.pool.parameters[name]
+            for position, key, rows in places(name, self.index):
+                found.positions[position][key] = tensor.expand(count, *tensor.shape) if rows is None else tensor[rows]
+        return found
+
+    def rates(self, clock: Tensor) -> Weights | None:
+        """The rates, each broadcastable to the weights it belongs to; None without any.
+
+        Args:
+            clock: (n,) int64, steps already taken.
+        """
+        pool = self.pool
+        if not pool.rates:
+            return None
+        return gather_rates(pool.rates, pool.granularity, adapted=pool.adapted, index=self.index, clock=clock)
+
+    def norms(self, clock: Tensor, *, running: bool) -> list[Tensor] | None:
+        """What normalised layers take at some step, stem first; None unless norms go by the step.
+
+        Args:
+            clock: (n,) int64, number of the step.
+            running: whether running statistics, if the pool has any, come along.
+        """
+        pool = self.pool
+        if pool.norm_steps is None:
+            return None
+        return gather_norms(pool.parameters, pool.statistics if running else {}, index=self.index, clock=clock)

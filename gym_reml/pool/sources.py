@@ -18,14 +18,26 @@ PACKAGED_POOLS = {"sinusoid": "sinusoid_specialists.pt"}
 """Files of `gym_reml/data` by the family whose specialists they hold."""
 
 
-def _find_pool(
-    pool: LayerPool | str | os.PathLike[str] | None,
+def pool_for(
     family: TaskFamily,
-    width: int | None,
-    layers: int | None,
-    layer_kind: str | None,
+    pool: LayerPool | str | os.PathLike[str] | None,
+    *,
+    width: int | None = None,
+    layers: int | None = None,
+    layer_kind: str | None = None,
 ) -> tuple[LayerPool, str]:
-    """The pool that was asked for, and where it comes from."""
+    """The pool that was asked for, and where it comes from: "packaged", "random", "given" or a path.
+
+    Args:
+        family: of the tasks; the pool must have its inputs and outputs.
+        pool: "packaged", "random", a pool (the very object is returned), a path to one, or None: the packaged one where
+            there is one for the family, else a random one; also, with a warning, where the packaged one does not have
+            the width, layers or kind that were asked for.
+        width, layers, layer_kind: what the pool must have; None for any.
+
+    Raises:
+        ValueError: no such pool, or one that does not fit; the message names the argument and the choices.
+    """
     if layer_kind is not None:
         find_kind(layer_kind)
     for argument, value in (("width", width), ("layers", layers)):
@@ -41,10 +53,10 @@ def _find_pool(
             warnings.warn(
                 f"pool: the packaged specialists hold {packaged.describe()}; {', '.join(misfits)}, so the layers are "
                 "random and untrained. Say pool='random' if that is meant, or leave these arguments out.",
-                stacklevel=4,
+                stacklevel=5,
             )
     if pool is None or (isinstance(pool, str) and pool == "random"):
-        return _random_pool(family, width, layers, layer_kind), "random"
+        return random_pool(family, width=width, layers=layers, kind=layer_kind), "random"
     found, source = _named_pool(pool, family)
     misfits = _misfits(found, family, wanted)
     if misfits:
@@ -88,13 +100,34 @@ def _packaged_pool(family: TaskFamily) -> LayerPool | None:
         return LayerPool.load(path)
 
 
-def _random_pool(family: TaskFamily, width: int | None, layers: int | None, layer_kind: str | None) -> LayerPool:
+def random_pool(
+    family: TaskFamily,
+    *,
+    width: int | None = None,
+    layers: int | None = None,
+    kind: str | None = None,
+    adapt_stem: bool | None = None,
+    scale: float = 1.0,
+    seed: int = 0,
+) -> LayerPool:
+    """A pool of random weights for a family, see `LayerPool.random`.
+
+    Args:
+        family: of the tasks; it says how many inputs and outputs, and how many of these are constant.
+        width: units of every hidden layer; None is 40, or 64 for images.
+        layers: how many layers to choose from; None is 8.
+        kind: name of the layer kind; None is "residual", or "layer_norm" for images.
+        adapt_stem, scale, seed: as for `LayerPool.random`.
+    """
     images = family.in_features > 64
     return LayerPool.random(
         in_features=family.in_features,
         out_features=family.out_features,
         width=width or (64 if images else 40),
         layers=layers or 8,
-        kind=layer_kind or ("layer_norm" if images else "residual"),
+        kind=kind or ("layer_norm" if images else "residual"),
+        adapt_stem=adapt_stem,
+        scale=scale,
         constant_outputs=family.constant_outputs,
+        seed=seed,
     )

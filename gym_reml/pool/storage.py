@@ -1,4 +1,4 @@
-"""What a pool is made of: the shapes that its tensors must have, and what is wrong with one from outside."""
+"""Pools as plain data: what is wrong with one from outside, and how files of format 1 are read."""
 
 from __future__ import annotations
 
@@ -11,19 +11,41 @@ from gym_reml.networks.layer_kinds import LAYER_KINDS
 from gym_reml.pool.rates import RATES, Shapes, rate_shapes
 from gym_reml.pool.step_norms import statistics_shapes
 
+FORMAT, OLD_FORMAT = "gym_reml.LayerPool/2", "gym_reml.LayerPool/1"
+
 LARGEST = 1e30
 """No number of a pool is larger: so far below the end of float32 that what grows from it in steps stays below."""
 
 
+def from_format_1(parts: dict[str, Any]) -> dict[str, Any]:
+    """The parts of a format 1 file as those of format 2; what is damaged stays so.
+
+    Format 1 named one tensor a part of the network, and kept constant outputs as columns of the head without weights.
+    Their rates were the head's.
+    """
+    parts = {"statistics": {}, "constant_outputs": 0} | parts  # the first files had neither
+    constant = parts.pop("constant_outputs")
+    for part in ("parameters", "rates"):
+        tensors = parts.get(part)
+        if isinstance(tensors, dict):
+            renamed = {_format_1_names.get(name, name): tensor for name, tensor in tensors.items()}
+            head = renamed.get("head.matrix")
+            if isinstance(head, Tensor) and type(constant) is int and constant:
+                wide = head.ndim == 2 and 0 < constant <= head.shape[1]
+                renamed["head.matrix"] = head[:, :-constant].clone() if wide else head.clone()
+                renamed["head.constants"] = head[-1:, -constant:].clone() if wide else head.clone()
+            parts[part] = renamed
+    return parts
+
+
+_format_1_names = {
+    **{name: f"{name}.matrix" for name in ("stem", "layers", "head")},
+    **{f"{name}_norm": f"{name}.norm" for name in ("stem", "layers")},
+}
+
+
 def find_problem(
-    *,
-    kind: Any,
-    parameters: Any,
-    rates: Any,
-    granularity: Any,
-    adapt_stem: Any,
-    statistics: Any,
-    constant_outputs: Any,
+    *, kind: Any, parameters: Any, rates: Any, granularity: Any, adapt_stem: Any, statistics: Any
 ) -> str | None:
     """What is wrong with a pool from outside: types, names, shapes, devices, numbers; None if nothing is."""
     if not isinstance(kind, str) or kind not in LAYER_KINDS:
@@ -34,8 +56,9 @@ def find_problem(
         if not isinstance(part, dict) or not all(isinstance(tensor, Tensor) for tensor in part.values()):
             return "parameters, rates and statistics must be tensors by name"
     layer_kind = LAYER_KINDS[kind]
-    expected = {"stem", "layers", "head"} | ({"stem_norm", "layers_norm"} if layer_kind.normalised else set())
-    if set(parameters) != expected:
+    expected = {"stem.matrix", "layers.matrix", "head.matrix"}
+    expected |= {"stem.norm", "layers.norm"} if layer_kind.normalised else set()
+    if set(parameters) - {"head.constants"} != expected:
         return f"parameters are {', '.join(sorted(map(str, parameters)))} instead of {', '.join(sorted(expected))}"
     tensors = {
         **parameters,
@@ -44,34 +67,38 @@ def find_problem(
     }
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     misfit = f"shapes {shapes} do not fit together"
-    if [len(shapes[name]) for name in ("stem", "layers", "head")] != [2, 3, 2]:
+    if [len(shapes[name]) for name in ("stem.matrix", "layers.matrix", "head.matrix")] != [2, 3, 2]:
         return misfit
-    (inputs, width), layers, outputs = shapes["stem"], shapes["layers"][0], shapes["head"][1]
-    fitting: Shapes = {"stem": (inputs, width), "layers": (layers, width + 1, width), "head": (width + 1, outputs)}
-    adapted = [name for name in fitting if name != "stem" or adapt_stem]
+    (inputs, width), layers, outputs = shapes["stem.matrix"], shapes["layers.matrix"][0], shapes["head.matrix"][1]
+    constants = shapes.get("head.constants", (1, 0))[-1:]
+    outputs += constants[0] if constants else 0
+    fitting: Shapes = {
+        "stem.matrix": (inputs, width),
+        "layers.matrix": (layers, width + 1, width),
+        "head.matrix": (width + 1, shapes["head.matrix"][1]),
+    }
+    if "head.constants" in shapes:
+        fitting["head.constants"] = (1, *constants)
+    adapted = [name for name in fitting if name != "stem.matrix" or adapt_stem]
     norm_steps = 1
     if layer_kind.normalised:
-        by_step = layer_kind.across_points and len(shapes["stem_norm"]) == 3
-        norm_steps = shapes["stem_norm"][0] if by_step else 1
+        by_step = layer_kind.across_points and len(shapes["stem.norm"]) == 3
+        norm_steps = shapes["stem.norm"][0] if by_step else 1
         prefix = (norm_steps,) if by_step else ()
-        fitting |= {"stem_norm": (*prefix, 2, width), "layers_norm": (*prefix, layers, 2, width)}
+        fitting |= {"stem.norm": (*prefix, 2, width), "layers.norm": (*prefix, layers, 2, width)}
         if not by_step:
-            adapted += ["stem_norm", "layers_norm"]
+            adapted += ["stem.norm", "layers.norm"]
         elif statistics:
-            found = statistics_shapes(width, layers, norm_steps)
+            found = statistics_shapes(width=width, layers=layers, steps=norm_steps)
             fitting |= {f"statistics.{name}": shape for name, shape in found.items()}
     if granularity is not None or rates:
         if granularity not in RATES:
             return f"granularity of rates is {granularity!r}"
         steps = max((shape[0] for name, shape in shapes.items() if name.startswith("rate.") and shape), default=1)
-        found = rate_shapes(granularity, {name: fitting[name] for name in adapted}, layers, steps)
+        found = rate_shapes(granularity, {name: fitting[name] for name in adapted}, layers=layers, steps=steps)
         fitting |= {f"rate.{name}": shape for name, shape in found.items()}
     if shapes != fitting or not min(inputs - 1, outputs, width, layers, norm_steps) > 0:
         return misfit
-    if isinstance(constant_outputs, bool) or not isinstance(constant_outputs, int):
-        return f"constant_outputs is {constant_outputs!r}"
-    if not 0 <= constant_outputs <= outputs:
-        return f"constant_outputs is {constant_outputs!r} of {outputs} outputs"
     if {tensor.dtype for tensor in tensors.values()} not in ({torch.float32}, {torch.float64}):
         return "numbers are not of one floating type"
     devices = sorted({str(tensor.device) for tensor in tensors.values()})
@@ -80,7 +107,7 @@ def find_problem(
     broken = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
     if broken:
         return f"{', '.join(broken)}: not finite"
-    large = [name for name, tensor in tensors.items() if tensor.abs().max() > LARGEST]
+    large = [name for name, tensor in tensors.items() if tensor.numel() and tensor.abs().max() > LARGEST]
     if large:
         return f"{', '.join(large)}: numbers above {LARGEST:g}"
     negative = [name for name, tensor in statistics.items() if (tensor[..., 1, :] < 0).any()]

@@ -9,12 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gym_reml.networks.dense import BiasedInputs, Filled, Trace, Workspace, backward, forward, prepare
+from gym_reml.networks.architecture import Filled, Trace
+from gym_reml.networks.buffers import BiasedInputs, Workspace
 from gym_reml.networks.weights import LONGEST, Weights, descend, gradient_norms, without_overflow
 from gym_reml.pool.layer_pool import LayerPool
 
 LARGE_STEP = 1e4
-"""A step of a clipped gradient up to this size cannot take finite weights to infinity, see `pool_parts.LARGEST`."""
+"""A step of a clipped gradient up to this size cannot take finite weights to infinity, see `storage.LARGEST`."""
 
 
 class SubNetworks:
@@ -33,7 +34,8 @@ class SubNetworks:
         self.depth = np.zeros(count, dtype=np.int64)
         self.layers = np.zeros((slots, count), dtype=np.int64)
         self.broken: NDArray[np.bool_] | None = None
-        blank = pool.instantiate(torch.zeros((slots, count), dtype=torch.int64, device=pool.device))
+        empty = torch.zeros((slots, count), dtype=torch.int64, device=pool.device)
+        self._assembly, blank = pool.assemble(empty), pool.assemble(empty).weights
         # Two sets of weights: a step writes into the other one, so a refused step is taken back by a copy.
         self._weights = blank.like([tensor.detach().clone() for tensor in blank.tensors()])
         self._other = blank.like([tensor.detach().clone() for tensor in blank.tensors()])
@@ -45,22 +47,22 @@ class SubNetworks:
         self.depth[rows] = len(initial_layers)
         self.layers[:, rows] = 0
         self.layers[: len(initial_layers), rows] = np.asarray(initial_layers, dtype=np.int64)[:, None]
-        pool, weights = self.pool, self._weights
-        stem, head = weights.matrices[0], weights.matrices[-1]
-        if stem is not None:
-            self._write(stem, rows, pool.parameters["stem"])
-        self._write(head, rows, pool.parameters["head"])
-        if weights.norms:
-            self._write(weights.norms[0], rows, pool.parameters["stem_norm"])
+        pool, positions = self.pool, self._weights.positions
+        for part, position in (("stem", positions[0]), ("head", positions[-1])):
+            for name, target in position.items():
+                self._write(target, rows, pool.parameters[f"{part}.{name}"])
         for slot in range(self.slots):
             if slot < len(initial_layers):
                 self._copy_layer(slot, rows, np.full(len(rows), initial_layers[slot]))
-            elif pool.layer_kind.skip:
-                self._write(weights.matrices[slot + 1], rows, 0.0)
+            elif pool.architecture.skip:
+                self._empty(slot, rows)
         self._refresh()
 
-    def _write(self, target: Tensor | None, rows: NDArray[np.int64], value: Tensor | float) -> None:
-        assert target is not None
+    def _empty(self, slot: int, rows: NDArray[np.int64]) -> None:
+        for target in self._weights.positions[slot + 1].values():
+            self._write(target, rows, 0.0)
+
+    def _write(self, target: Tensor, rows: NDArray[np.int64], value: Tensor | float) -> None:
         if len(rows) < len(target):
             target[self._index(rows)] = value
         elif isinstance(value, Tensor):
@@ -89,63 +91,69 @@ class SubNetworks:
         return appended, min(changed) + 1
 
     def _copy_layer(self, slot: int, rows: NDArray[np.int64], layers: NDArray[np.int64]) -> None:
-        targets = [(self._weights.matrices[slot + 1], "layers")]
-        if self._weights.norms:
-            targets.append((self._weights.norms[slot + 1], "layers_norm"))
-        for target, name in targets:
-            assert target is not None
+        for name, target in self._weights.positions[slot + 1].items():
+            source = self.pool.parameters[f"layers.{name}"]
             if len(rows) == 1:
-                target[int(rows[0])].copy_(self.pool.parameters[name][int(layers[0]) - 1])
+                target[int(rows[0])].copy_(source[int(layers[0]) - 1])
                 continue
             chosen = self._index(layers - 1)
             # Both are several times faster than indexing with a tensor.
             if len(rows) == len(target):
-                torch.index_select(self.pool.parameters[name], 0, chosen, out=target)
+                torch.index_select(source, 0, chosen, out=target)
             else:
-                target.index_copy_(0, self._index(rows), self.pool.parameters[name].index_select(0, chosen))
+                target.index_copy_(0, self._index(rows), source.index_select(0, chosen))
 
     def prepare(self, inputs: Tensor) -> Tensor:
         """Inputs as `forward` takes them."""
-        return prepare(inputs, self.pool.frozen_stem)
+        return self.pool.architecture.prepare(inputs, self.pool.fixed)
 
     def norms(self, step: NDArray[np.int64]) -> list[Tensor] | None:
         """What the pool says for these steps (n,) and the networks' layers; None where norms are fast weights."""
         if self.pool.norm_steps is None:
             return None
-        device = self.pool.device
-        return self.pool.gather_norms(torch.from_numpy(self.layers).to(device), torch.from_numpy(step).to(device), True)
+        return self._assembly.norms(torch.from_numpy(step).to(self.pool.device), running=True)
 
     def forward(
         self,
         prepared: Tensor | BiasedInputs,
-        workspace: Workspace | None,
+        workspace: Workspace | None = None,
+        *,
         trace: Trace | None = None,
         start: int = 0,
         norms: list[Tensor] | None = None,
     ) -> Trace:
-        """The networks' outputs; see `network.forward`."""
-        return forward(self.pool.layer_kind, self._weights, prepared, self._filled, workspace, trace, start, norms)
+        """The networks' outputs, and what led to them; see `Architecture.forward`."""
+        return self.pool.architecture.forward(
+            self._weights,
+            prepared,
+            filled=self._filled,
+            norms=norms,
+            workspace=workspace,
+            trace=trace,
+            start=start,
+        )
 
     def descend(
-        self, trace: Trace, output_gradient: Tensor, step_sizes: NDArray[np.float32], clock: NDArray[np.int64]
+        self, trace: Trace, output_gradient: Tensor, *, step_sizes: NDArray[np.float32], clock: NDArray[np.int64]
     ) -> Tensor:
         """One gradient step of every network, from the trace of its support set.
 
         Returns:
             The gradients' norms by position before clipping, (slots + 2, n); 0 for empty slots.
         """
-        kind, device = self.pool.layer_kind, self.pool.device
-        gradient = backward(kind, self._weights, trace, output_gradient, self._filled, self._workspace)
+        device = self.pool.device
+        gradient = self.pool.architecture.gradient(
+            self._weights, trace, output_gradient=output_gradient, filled=self._filled, workspace=self._workspace
+        )
         shown = norms = gradient_norms(gradient)
         short = np.add.reduce(norms.cpu().numpy(), axis=None) <= LONGEST
         if not short:
             gradient, norms = without_overflow(gradient, norms)
         rates = None
         if self.pool.rates:
-            layers = torch.from_numpy(self.layers).to(device)
-            rates = self.pool.gather_rates(layers, torch.from_numpy(clock).to(device))
+            rates = self._assembly.rates(torch.from_numpy(clock).to(device))
         steps = torch.from_numpy(step_sizes).to(device)
-        new = descend(self._weights, gradient, norms, steps, rates, out=self._other)
+        new = descend(self._weights, gradient, norms=norms, step_sizes=steps, rates=rates, out=self._other)
         self._weights, self._other = new, self._weights
         self.broken = None
         if not short or np.maximum.reduce(step_sizes) > LARGE_STEP:
@@ -160,9 +168,9 @@ class SubNetworks:
             target.index_copy_(0, index, source.index_select(0, index))
         for row, before in zip(rows, depth, strict=True):
             self.layers[before:, row] = 0
-            if self.pool.layer_kind.skip:
-                for matrix in self._weights.matrices[1 + before : 1 + self.slots]:
-                    self._write(matrix, np.array([row]), 0.0)
+            if self.pool.architecture.skip:
+                for slot in range(before, self.slots):
+                    self._empty(slot, np.array([row]))
         self.depth[rows] = depth
         self._refresh()
 
@@ -172,12 +180,14 @@ class SubNetworks:
 
     def _refresh(self) -> None:
         shallowest, deepest = int(np.minimum.reduce(self.depth)), int(np.maximum.reduce(self.depth))
-        if self.pool.layer_kind.skip:
+        if self.pool.architecture.skip:
             shallowest = deepest
         self._filled = [
             True if slot < shallowest else False if slot >= deepest else self._mask(self.depth > slot)
             for slot in range(self.slots)
         ]
+        if self.pool.rates or self.pool.norm_steps:
+            self._assembly = self.pool.assemble(torch.from_numpy(self.layers).to(self.pool.device))
 
     def _mask(self, present: NDArray[np.bool_]) -> Tensor:
         return torch.from_numpy(present).to(self.pool.device).reshape(-1, 1, 1)

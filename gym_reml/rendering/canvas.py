@@ -1,13 +1,16 @@
-"""Colours, fonts and shapes for ``rendering_rgb``: a canvas in logical pixels, drawn larger and reduced."""
+"""Colours, fonts and shapes: a canvas in logical pixels, drawn larger and reduced. Pillow is imported at first use."""
 
 from __future__ import annotations
 
 import colorsys
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+
+if TYPE_CHECKING:
+    from PIL import Image, ImageFont
 
 # Pillow's shapes have hard edges: drawing at twice the size and averaging 2 x 2 pixels smooths them.
 SUPERSAMPLE = 2
@@ -54,6 +57,8 @@ def ink_on(colour: Colour) -> Colour:
 @lru_cache(maxsize=32)
 def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """Pillow's built-in font at a logical size; loading it costs more than a frame."""
+    from PIL import ImageFont
+
     return ImageFont.load_default(size=size * SUPERSAMPLE)
 
 
@@ -66,6 +71,8 @@ def text_width(text: str, size: int) -> float:
 @lru_cache(maxsize=1024)
 def _letters(text: str, size: int, anchor: str, bold: bool) -> tuple[Image.Image, int, int]:
     """A text as a mask, and where its corner lies from the anchor; most words of a frame are those of the last one."""
+    from PIL import Image, ImageDraw
+
     left, top, right, bottom = (round(side) for side in font(size).getbbox(text, anchor=anchor))
     mask = Image.new("L", (right - left + 4, bottom - top + 4), 0)
     pen = ImageDraw.Draw(mask)
@@ -98,6 +105,8 @@ class Canvas:
     """
 
     def __init__(self, width: float, height: float) -> None:
+        from PIL import Image, ImageDraw
+
         self.image = Image.new("RGB", (round(width * SUPERSAMPLE), round(height * SUPERSAMPLE)), WHITE)
         self.pen = ImageDraw.Draw(self.image)
 
@@ -187,6 +196,8 @@ class Canvas:
 
     def picture(self, pixels: NDArray[np.uint8], box: tuple[float, float, float, float]) -> None:
         """A grey picture, (h, w) uint8, stretched to a box without blurring its pixels."""
+        from PIL import Image
+
         left, top, right, bottom = (round(side * SUPERSAMPLE) for side in box)
         size = (max(1, right - left), max(1, bottom - top))
         resized = Image.fromarray(pixels).resize(size, Image.Resampling.NEAREST)

@@ -56,8 +56,9 @@ class Frame:
         pool_size: Number of layers L in the pool.
         layers: Pool numbers (1..L) of the layers in the network, in order.
         horizon: Steps in an episode.
-        actions: Layer part of each action so far (0 = append nothing).
-        step_sizes: Gradient step sizes so far, one per step.
+        decided: What was decided so far, by name, one value per step: the number of the option, or the number in its
+            own unit. Layers ("layer", 0 = append nothing) and step sizes ("step_size") are drawn, others are named.
+        appended: Whether each step put a layer into the network; a full network ignores the choice.
         step_range: Smallest and largest step size there is.
         diverged: Whether each step was refused.
         support_loss: Loss on the support set at steps 0..t, length t + 1.
@@ -76,8 +77,8 @@ class Frame:
     pool_size: int
     layers: tuple[int, ...]
     horizon: int
-    actions: tuple[int, ...]
-    step_sizes: tuple[float, ...]
+    decided: dict[str, tuple[float, ...]]
+    appended: tuple[bool, ...]
     step_range: tuple[float, float]
     diverged: tuple[bool, ...]
     support_loss: tuple[float, ...]
@@ -91,7 +92,17 @@ class Frame:
     @property
     def steps(self) -> int:
         """Steps taken so far."""
-        return len(self.step_sizes)
+        return len(self.diverged)
+
+    @property
+    def chosen(self) -> tuple[int, ...]:
+        """The layer chosen in each step, 0 for none; () where layers are not decided."""
+        return tuple(int(layer) for layer in self.decided.get("layer", ()))
+
+    @property
+    def step_sizes(self) -> tuple[float, ...]:
+        """The size of each gradient step; () where it is not decided."""
+        return self.decided.get("step_size", ())
 
     @property
     def refused(self) -> bool:
@@ -105,25 +116,6 @@ class Frame:
         series = {"support": self.support_loss, "query": self.query_loss}
         # Adding 0.0 turns the minus zero of a return into zero.
         return {name: tuple(sign * loss + 0.0 for loss in losses) for name, losses in series.items()}
-
-    @cached_property
-    def appended(self) -> tuple[bool, ...]:
-        """Whether each action put its layer into the network; a full network ignores the choice.
-
-        The frame tells what was chosen and what is there, which settles it: the history is played again from every
-        number of initial layers, with refused steps keeping their layer or not, until it ends at the present network.
-        """
-        for initial in range(len(self.layers) + 1):
-            for kept in (True, False):
-                layers, appended = list(self.layers[:initial]), []
-                for step, action in enumerate(self.actions):
-                    refused = step < len(self.diverged) and self.diverged[step]
-                    appended.append(action > 0 and len(layers) < self.slots and (kept or not refused))
-                    if appended[-1]:
-                        layers.append(action)
-                if tuple(layers) == self.layers:
-                    return tuple(appended)
-        return tuple(action > 0 for action in self.actions)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from stable_baselines3.common.callbacks import BaseCallback
 
+from gym_reml.spaces import Decision
+
 # Places in the vector of sums; behind them stand the counts of layers 0 (none), 1, ..., L.
 _ROWS, _REFUSED, _LOG, _LOG_SQUARED, _FIRST_LOSS, _FIRSTS, _LAST_LOSS, _LASTS, _COUNTS = range(9)
 
@@ -76,7 +78,8 @@ class ChoicesCallback(BaseCallback):
                 stacklevel=2,
             )
             return 0
-        return int(self.training_env.get_attr("action_encoding", [0])[0].layers)
+        decision: Decision = self.training_env.get_attr("decision", [0])[0]
+        return decision.choices[decision.names.index("layer")] - 1
 
     def _on_rollout_end(self) -> None:
         if not self._layers:

@@ -1,16 +1,19 @@
-"""Stable-Baselines3's policies with an exact hybrid distribution: a categorical layer and a Gaussian step, in one Box.
+"""Stable-Baselines3's policies with an exact hybrid distribution: categorical choices and Gaussian numbers, in one Box.
 
-An action is written as `gym_reml.spaces.box` does: a row of L + 2 numbers, of which the largest among the first L + 1
-says which layer, and the last is the step. SB3's own Gaussian over such rows leaves open how likely a layer is. Here
-the policy's head gives, for n observations, logits z (n, L + 1) and the step's mean μ (n,); one parameter log σ (1,) is
-shared by all of them. The density of layer l and step u, counted over layers and by length over steps, is
+An action is written as `gym_reml.spaces.box` does: for each choice of the decision as many numbers as it has options,
+of which the largest says which, and then the decision's numbers. SB3's own Gaussian over such rows leaves open how
+likely an option is. Here the policy's head gives, for n observations, logits z_c (n, options) of each choice c and the
+numbers' means μ (n, M); one parameter log σ (M,) is shared by all observations. The density of options l and numbers u,
+counted over options and by length over numbers, is
 
-    π(l, u) = exp(z_l) / Σ_k exp(z_k) · exp(-(u - μ)² / (2σ²)) / (σ √(2π))
+    π(l, u) = Π_c [exp(z_c[l_c]) / Σ_k exp(z_c[k])] · Π_m [exp(-(u_m - μ_m)² / (2σ_m²)) / (σ_m √(2π))]
 
-- A sampled row has 1 at its layer, -1 at the other L, and u at the end. SB3 clips u to the Box on the way to the
-  environment, but learns from the unclipped one, so probabilities of actions are exact.
-- The probability of any other row is that of the layer and step which it stands for.
-- Entropy and Kullback-Leibler divergence are the sums of the two parts', in closed form.
+- A sampled row has 1 at the option of each choice, -1 at its others, and u at the end. SB3 clips u to the Box on the
+  way to the environment, but learns from the unclipped one, so probabilities of actions are exact.
+- The probability of any other row is that of the options and numbers which it stands for.
+- Entropy and Kullback-Leibler divergence are the sums of the parts', in closed form.
+
+What is decided, the policy reads from its action space, a `gym_reml.spaces.DecisionBox`.
 """
 
 from __future__ import annotations
@@ -18,7 +21,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.distributions import DiagGaussianDistribution
@@ -28,73 +30,92 @@ from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution, Normal, constraints, kl_divergence, register_kl
 
+from gym_reml.spaces import Decision, DecisionBox
+
 
 class CategoricalNormal(Distribution):
-    """A categorical and an independent Gaussian number, over rows of one +1, else -1, and the number.
+    """Independent categoricals and Gaussian numbers, over rows of one +1, else -1, for each, and the numbers.
 
     Attributes:
-        layer: the categorical, of batch shape (...).
-        step: the Gaussian, of batch shape (...).
+        choices: the categoricals, each of batch shape (...).
+        numbers: the Gaussians, of batch shape (..., M).
     """
 
-    arg_constraints: dict[str, constraints.Constraint] = {}  # the two parts check theirs
+    arg_constraints: dict[str, constraints.Constraint] = {}  # the parts check theirs
 
-    def __init__(self, logits: Tensor, mean: Tensor, std: Tensor) -> None:
-        """Takes logits (..., choices), and mean and standard deviation, both (...)."""
-        self.layer = Categorical(logits=logits)
-        self.step = Normal(mean, std)
-        super().__init__(mean.shape, torch.Size([logits.shape[-1] + 1]), validate_args=False)
+    def __init__(self, logits: Sequence[Tensor], mean: Tensor, *, std: Tensor) -> None:
+        """Takes each choice's logits (..., options), and means and standard deviations, both (..., M)."""
+        self.choices = [Categorical(logits=one) for one in logits]
+        self.numbers = Normal(mean, std)
+        self._options = [one.shape[-1] for one in logits]
+        super().__init__(mean.shape[:-1], torch.Size([sum(self._options) + mean.shape[-1]]), validate_args=False)
 
     @property
     def mode(self) -> Tensor:
-        """The likeliest layer with the likeliest step (..., choices + 1)."""
-        return self._rows(self.layer.logits.argmax(dim=-1), self.step.mean)
+        """The likeliest option of each choice with the likeliest numbers (..., size)."""
+        return self._rows([one.logits.argmax(dim=-1) for one in self.choices], self.numbers.mean)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
-        """Random rows (sample_shape, ..., choices + 1)."""
+        """Random rows (sample_shape, ..., size)."""
         shape = torch.Size(sample_shape)
-        return self._rows(self.layer.sample(shape), self.step.sample(shape))
+        return self._rows([one.sample(shape) for one in self.choices], self.numbers.sample(shape))
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log density (...) of rows (..., choices + 1), at the layer and step which they stand for."""
-        return self.layer.log_prob(value[..., :-1].argmax(dim=-1)) + self.step.log_prob(value[..., -1])
+        """Log density (...) of rows (..., size), at the options and numbers which they stand for."""
+        *logits, numbers = value.split([*self._options, self.numbers.mean.shape[-1]], dim=-1)
+        return self._sum(
+            [choice.log_prob(one.argmax(dim=-1)) for choice, one in zip(self.choices, logits, strict=True)],
+            self.numbers.log_prob(numbers),
+        )
 
     def entropy(self) -> Tensor:
-        """Entropy (...) in nats; below zero where the step is nearly certain."""
-        return self.layer.entropy() + self.step.entropy()
+        """Entropy (...) in nats; below zero where the numbers are nearly certain."""
+        return self._sum([one.entropy() for one in self.choices], self.numbers.entropy())
 
-    def _rows(self, layers: Tensor, steps: Tensor) -> Tensor:
-        chosen = nn.functional.one_hot(layers, self.event_shape[0] - 1).to(steps.dtype)
-        return torch.cat((2.0 * chosen - 1.0, steps[..., None]), dim=-1)
+    @staticmethod
+    def _sum(choices: Sequence[Tensor], numbers: Tensor) -> Tensor:
+        """The sum (...) of terms of each choice (...) and of all numbers (..., M)."""
+        return sum(choices, numbers.sum(dim=-1))
+
+    def _rows(self, choices: Sequence[Tensor], numbers: Tensor) -> Tensor:
+        hot = [nn.functional.one_hot(*pair) for pair in zip(choices, self._options, strict=True)]
+        return torch.cat((*(2.0 * one.to(numbers.dtype) - 1.0 for one in hot), numbers), dim=-1)
 
 
 @register_kl(CategoricalNormal, CategoricalNormal)
 def _kl_of_sums(one: CategoricalNormal, other: CategoricalNormal) -> Tensor:
-    return kl_divergence(one.layer, other.layer) + kl_divergence(one.step, other.step)
+    pairs = zip(one.choices, other.choices, strict=True)
+    return one._sum([kl_divergence(*pair) for pair in pairs], kl_divergence(one.numbers, other.numbers))
 
 
 class HybridDistribution(DiagGaussianDistribution):
     """`CategoricalNormal` as SB3's policies want it.
 
     SB3 builds heads and distributions by `isinstance`, so it is made to take this one for a Gaussian, whose head and
-    parameter it shares: one linear map, here to the logits and the step's mean, and a log standard deviation.
+    parameter it shares: one linear map, here to the logits and the numbers' means, and log standard deviations.
     """
 
     distribution: CategoricalNormal  # type: ignore[assignment]
 
+    def __init__(self, decision: Decision) -> None:
+        """Takes what is decided."""
+        super().__init__(decision.size)
+        self.decision = decision
+
     def proba_distribution_net(self, latent_dim: int, log_std_init: float = 0.0) -> tuple[nn.Module, nn.Parameter]:
-        """The head, from (n, latent_dim) to (n, L + 2), and the step's log standard deviation (1,)."""
-        return nn.Linear(latent_dim, self.action_dim), nn.Parameter(torch.full((1,), float(log_std_init)))
+        """The head, from (n, latent_dim) to (n, size), and the numbers' log standard deviations (M,)."""
+        log_std = torch.full((self.decision.numbers,), float(log_std_init))
+        return nn.Linear(latent_dim, self.action_dim), nn.Parameter(log_std)
 
     def proba_distribution(self, mean_actions: Tensor, log_std: Tensor) -> HybridDistribution:
-        """Takes the head's outputs (n, L + 2), logits and then the mean, and the log standard deviation (1,)."""
-        mean = mean_actions[:, -1]
+        """Takes the head's outputs (n, size), logits and then means, and the log standard deviations (M,)."""
+        *logits, mean = mean_actions.split([*self.decision.choices, self.decision.numbers], dim=-1)
         # A new object each time: TRPO keeps the old one through a shallow copy of `self`.
-        self.distribution = CategoricalNormal(mean_actions[:, :-1], mean, log_std.exp().expand_as(mean))
+        self.distribution = CategoricalNormal(logits, mean, std=log_std.exp().expand_as(mean))
         return self
 
     def log_prob(self, actions: Tensor) -> Tensor:
-        """Log density (n,) of actions (n, L + 2)."""
+        """Log density (n,) of actions (n, size)."""
         return self.distribution.log_prob(actions)
 
     def entropy(self) -> Tensor:
@@ -102,19 +123,23 @@ class HybridDistribution(DiagGaussianDistribution):
         return self.distribution.entropy()
 
     def sample(self) -> Tensor:
-        """Random actions (n, L + 2)."""
+        """Random actions (n, size)."""
         return self.distribution.sample()
 
     def mode(self) -> Tensor:
-        """The likeliest layers with the mean steps (n, L + 2)."""
+        """The likeliest options with the mean numbers (n, size)."""
         return self.distribution.mode
 
 
 class HybridPolicy(ActorCriticPolicy):
     """Actor and critic of PPO, A2C and TRPO with the exact distribution, for `NetBuild-v0` and its like.
 
-    `PPO(HybridPolicy, env)`. How many layers there are follows from the action space. `policy_kwargs` are SB3's;
-    `log_std_init` is the step's alone. Observations may be flat or dicts.
+    `PPO(HybridPolicy, env)`. What is decided is read from the action space, a `DecisionBox` as environments with
+    `action="box"` have, and saved with it. `policy_kwargs` are SB3's; `log_std_init` is that of all numbers.
+    Observations may be flat or dicts.
+
+    Attributes:
+        decision: what is decided.
     """
 
     def __init__(
@@ -127,9 +152,15 @@ class HybridPolicy(ActorCriticPolicy):
         """Builds the networks.
 
         Raises:
-            ValueError: another action space than `Box(-1, 1, (L + 2,))`, `use_sde` or `squash_output`.
+            ValueError: another action space than a `DecisionBox`, `use_sde` or `squash_output`.
         """
-        _check_actions(action_space)
+        if not isinstance(action_space, DecisionBox):
+            wrong = "does not say what its numbers decide" if isinstance(action_space, spaces.Box) else "is no Box"
+            raise ValueError(
+                f"action_space={action_space}: it {wrong}; use action='box', or in an environment of your own "
+                "gym_reml.spaces.DecisionBox(decision)"
+            )
+        self.decision = action_space.decision
         for name in ("use_sde", "squash_output"):
             if kwargs.get(name):
                 raise ValueError(f"{name}={kwargs[name]!r}: must be False, the hybrid distribution is neither")
@@ -139,7 +170,7 @@ class HybridPolicy(ActorCriticPolicy):
 
     def _build(self, lr_schedule: Schedule) -> None:
         # SB3 picks a distribution for a Box just before this, and makes head and parameter of it in the next line.
-        self.action_dist = HybridDistribution(self.action_space.shape[0])  # type: ignore[index]
+        self.action_dist = HybridDistribution(self.decision)
         super()._build(lr_schedule)
 
 
@@ -161,18 +192,3 @@ class ReadParts(BaseFeaturesExtractor):
     def forward(self, observations: Tensor) -> Tensor:
         """(n, len(index)) of (n, size)."""
         return observations[:, self.index]
-
-
-def _check_actions(space: spaces.Space[Any]) -> None:
-    """Raises a ValueError that says what is wrong, unless `space` is `Box(-1, 1, (L + 2,))` of floats."""
-    wrong = ""
-    if not isinstance(space, spaces.Box):
-        wrong = "it is no Box"
-    elif len(space.shape) != 1 or space.shape[0] < 3:
-        wrong = f"shape {space.shape} has no room for two layer logits or more and a step"
-    elif not np.issubdtype(space.dtype, np.floating):
-        wrong = f"{space.dtype} cannot hold a step"
-    elif (space.low != -1.0).any() or (space.high != 1.0).any():
-        wrong = "its bounds are others"
-    if wrong:
-        raise ValueError(f"action_space={space}: must be Box(-1, 1, (L + 2,)), but {wrong}; use action='box'")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import warnings
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -17,7 +18,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvS
 
 import gym_reml
 from gym_reml.checks import check_integer
-from gym_reml.envs.common.vector import ProcessVectorEnv, make_rows
+from gym_reml.envs.common.vector import ProcessVectorEnv, make_native
 
 VECTOR_ARGUMENTS = ("num_envs", "autoreset_mode", "vectorization_mode")
 """Arguments of vector environments that single ones do not have."""
@@ -77,22 +78,24 @@ class NativeVecEnv(VecEnv):
             finals = self._rows(info["final_info"])
             for row in np.flatnonzero(done).tolist():
                 self.reset_infos[row] = infos[row]
-                infos[row] = finals[row] | {
-                    "terminal_observation": info["final_obs"][row],
-                    "TimeLimit.truncated": bool(truncated[row] and not terminated[row]),
-                }
+                infos[row] = finals[row] | {"terminal_observation": info["final_obs"][row]}
+        for row, cut in enumerate((truncated & ~terminated).tolist()):
+            infos[row]["TimeLimit.truncated"] = cut
         return observation, reward.astype(np.float32), done, infos
 
     def _rows(self, info: dict[str, Any]) -> list[dict[str, Any]]:
-        return [self.env._plain_info(row) for row in _rows(info, self.num_envs)]
+        return [self.env._format_info(row) for row in _rows(info, self.num_envs)]
 
     def close(self) -> None:
         """Closes the environment."""
         self.env.close()
 
     def get_images(self) -> Sequence[NDArray[np.uint8] | None]:
-        """Every row's frame."""
-        return self.env.render() or [None] * self.num_envs
+        """Every row's picture; None, and a warning, where the render mode is another than "rgb_array"."""
+        if self.render_mode != "rgb_array":
+            warnings.warn(f"render_mode={self.render_mode!r}: only 'rgb_array' gives images", stacklevel=2)
+            return [None] * self.num_envs
+        return list(self.env.render() or ())
 
     def has_attr(self, attr_name: str) -> bool:
         """Whether `get_attr` has an answer."""
@@ -174,7 +177,7 @@ class NativeVecEnv(VecEnv):
 
 
 def make_vec_env(
-    env_id: str | EnvSpec = "NetBuild-v0", n_envs: int = 1, seed: int | None = None, **arguments: Any
+    env_id: str | EnvSpec = "NetBuild-v0", n_envs: int = 1, *, seed: int | None = None, **arguments: Any
 ) -> VecMonitor:
     """`n_envs` environments, computed together, for any SB3 algorithm.
 
@@ -195,9 +198,11 @@ def make_vec_env(
     check_integer("n_envs", n_envs)
     if seed is not None:
         check_integer("seed", seed, least=0)
-    known = (*gym_reml.ENVIRONMENTS, *gym_reml.TRIALS)
     instead = "For any other id, or a function, use stable_baselines3.common.env_util.make_vec_env"
-    vec_env = NativeVecEnv(make_rows(env_id, n_envs, ProcessVectorEnv, known, instead, **arguments))
+    known = gym_reml.REGISTRATIONS
+    vec_env = NativeVecEnv(
+        make_native(env_id, n_envs, kind=ProcessVectorEnv, known=known, instead=instead, arguments=arguments)
+    )
     if seed is not None:
         vec_env.seed(seed)
     return VecMonitor(vec_env)
@@ -207,7 +212,7 @@ def _rows(info: dict[str, Any], count: int) -> list[dict[str, Any]]:
     """A vector info as a list of the rows' own infos, each with what its masks say is there."""
     rows: list[dict[str, Any]] = [{} for _ in range(count)]
     for name, values in info.items():
-        if name.startswith(("_", "final_")):
+        if name.startswith("_") or name in ("final_obs", "final_info"):
             continue
         if isinstance(values, dict):
             column: Any = _rows(values, count)

@@ -1,4 +1,4 @@
-"""What every action encoding offers: a Gymnasium space, and translation to and from (layer, step)."""
+"""What every action encoding offers: a Gymnasium space, and translation to and from what is decided."""
 
 from __future__ import annotations
 
@@ -11,29 +11,27 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-Layers = NDArray[np.int64]
-Steps = NDArray[np.float32]
-Allowed = NDArray[np.bool_]
+from gym_reml.spaces.decision import Decided, Decision, Masks
+
 Generators = Sequence[np.random.Generator]
 
 
 class ActionEncoding(ABC):
-    """How agents write down the hybrid action (layer, step).
+    """How agents write down a decision.
 
-    `layer` is 0 (append nothing) or a pool number 1..L. `step` is the step size's place on its logarithmic range, in
-    [-1, 1]. All methods work on n rows at once; a layer that is not allowed is read as 0.
+    All methods work on n rows at once. An option that is not allowed is read as the first one that is.
 
     Attributes:
-        layers: L, how many layers the pool offers.
-        step_bins: into how many values finite encodings cut the step, evenly in its logarithm.
+        decision: what is decided.
+        step_bins: into how many values finite encodings cut each number, evenly.
         space: the space of one action.
     """
 
     name: ClassVar[str]
     space: spaces.Space[Any]
 
-    def __init__(self, layers: int, step_bins: int) -> None:
-        self.layers = layers
+    def __init__(self, decision: Decision, *, step_bins: int = 13) -> None:
+        self.decision = decision
         self.step_bins = step_bins
         self.space = self._make_space()
 
@@ -41,58 +39,55 @@ class ActionEncoding(ABC):
     def _make_space(self) -> spaces.Space[Any]: ...
 
     @abstractmethod
-    def decode(self, actions: Any, allowed: Allowed, generators: Generators) -> tuple[Layers, Steps]:
+    def decode(self, actions: Any, allowed: Masks, *, generators: Generators) -> Decided:
         """What n actions mean.
 
         Args:
             actions: n actions, batched as Gymnasium batches `space`.
-            allowed: (n, L + 1) bool, which layers each row may pick.
+            allowed: which options each row may take.
             generators: the rows' own, to break ties.
 
-        Returns:
-            Layers (n,) int64 and steps (n,) float32 in [-1, 1].
-
         Raises:
-            ValueError: a wrong shape, a value that is NaN, or a choice out of range.
+            ValueError: a wrong shape, a value that is NaN, or an option out of range.
         """
 
     @abstractmethod
-    def encode(self, layers: Layers, steps: Steps) -> Any:
-        """n actions that mean these layers and (nearest possible) steps, batched as Gymnasium batches `space`."""
+    def encode(self, decided: Decided) -> Any:
+        """n actions that mean this, with the nearest possible numbers, batched as Gymnasium batches `space`."""
 
-    def mask(self, allowed: Allowed) -> NDArray[np.bool_]:
-        """Which choices are open, as sb3-contrib's MaskablePPO wants it: (n, choices).
+    def mask(self, allowed: Masks, count: int) -> NDArray[np.bool_]:
+        """Which options `count` rows may take, as sb3-contrib's MaskablePPO wants it: (count, options).
 
         Raises:
-            ValueError: for encodings whose choices cannot be masked.
+            ValueError: for encodings whose options cannot be masked.
         """
         raise ValueError(
             f"action={self.name!r}: this encoding has no masks; 'multidiscrete', 'discrete' and 'hybrid' have"
         )
 
-    def info_mask(self, allowed: Allowed) -> Any:
-        """The same for infos: int8 (n, choices), or a dict of such by the action's parts; None without masks."""
+    def info_mask(self, allowed: Masks, count: int) -> Any:
+        """The same for infos: int8 (count, options), or a dict of such by the action's parts; None without masks."""
         return None
 
     def sample_mask(self, mask: Any) -> Any:
         """One row's `info_mask` as `space.sample` takes it."""
         return mask
 
-    def bins(self) -> Steps:
-        """The values of the step that finite encodings offer, (step_bins,)."""
+    def bins(self) -> NDArray[np.float32]:
+        """The values that finite encodings offer for each number, (step_bins,)."""
         if self.step_bins == 1:
             return np.zeros(1, dtype=np.float32)
         return np.linspace(-1.0, 1.0, self.step_bins, dtype=np.float32)
 
-    def nearest_bin(self, steps: Steps) -> NDArray[np.int64]:
-        """Number of the bin nearest to each step."""
+    def nearest_bin(self, numbers: NDArray[np.float32]) -> NDArray[np.int64]:
+        """Which bin is nearest to each of some numbers, of any shape."""
         if self.step_bins == 1:
-            return np.zeros(len(steps), dtype=np.int64)
-        place = (np.clip(steps, -1.0, 1.0) + 1.0) / 2.0 * (self.step_bins - 1)
+            return np.zeros(numbers.shape, dtype=np.int64)
+        place = (np.clip(numbers, -1.0, 1.0) + 1.0) / 2.0 * (self.step_bins - 1)
         return np.rint(place).astype(np.int64)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(layers={self.layers}, step_bins={self.step_bins})"
+        return f"{type(self).__name__}({self.decision}, step_bins={self.step_bins})"
 
 
 class ActionError(ValueError):
@@ -127,7 +122,7 @@ def _plain(value: Any) -> Any:
 
 
 def read_integers(
-    actions: Any, shape: tuple[int, ...], limits: Sequence[int] | int, part: str = ""
+    actions: Any, shape: tuple[int, ...], limits: Sequence[int] | int, *, part: str = ""
 ) -> NDArray[np.int64]:
     """The actions as integers below the limits, or an `ActionError` that says what is wrong with them."""
     array = _read_array(part, actions, shape)
@@ -138,7 +133,7 @@ def read_integers(
     return array.astype(np.int64)
 
 
-def read_numbers(actions: Any, shape: tuple[int, ...], part: str = "") -> NDArray[np.float32]:
+def read_numbers(actions: Any, shape: tuple[int, ...], *, part: str = "") -> NDArray[np.float32]:
     """The actions clipped to [-1, 1], or an `ActionError` that says what is wrong with them."""
     array = _read_array(part, actions, shape)
     if array.dtype.kind not in "biuf":
@@ -163,6 +158,11 @@ def _read_array(part: str, actions: Any, shape: tuple[int, ...]) -> NDArray[Any]
     raise ActionError(actions, part + "has shape {}, must have {}", array.shape, shape)
 
 
-def only_allowed(layers: Layers, allowed: Allowed) -> Layers:
-    """0 instead of layers that are not allowed."""
-    return np.where(allowed[np.arange(len(layers)), layers], layers, 0)
+def only_allowed(choices: NDArray[np.int64], allowed: Masks) -> NDArray[np.int64]:
+    """The options (n, C) as they are where they are allowed, elsewhere the first that is."""
+    rows = np.arange(len(choices))
+    taken = choices.copy()
+    for index, mask in enumerate(allowed):
+        options = choices[:, index]
+        taken[:, index] = np.where(mask[rows, options], options, mask.argmax(axis=1))
+    return taken

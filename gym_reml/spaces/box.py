@@ -1,4 +1,4 @@
-"""A plain Box: a logit for each layer, and the step."""
+"""A plain Box: a logit for each option, and the numbers."""
 
 from __future__ import annotations
 
@@ -8,32 +8,52 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from gym_reml.spaces.base import ActionEncoding, Allowed, Generators, Layers, Steps, read_numbers
+from gym_reml.spaces.base import ActionEncoding, Generators, read_numbers
+from gym_reml.spaces.decision import Decided, Decision, Masks
+
+
+class DecisionBox(spaces.Box):
+    """Box(-1, 1, (size,)) of float32 that says what its numbers decide; it equals the plain Box.
+
+    Attributes:
+        decision: what is decided. There is a logit for each option of each choice, then come the numbers.
+    """
+
+    def __init__(self, decision: Decision) -> None:
+        """Takes the decision."""
+        super().__init__(-1.0, 1.0, (decision.size,), np.float32)
+        self.decision = decision
 
 
 class BoxEncoding(ActionEncoding):
-    """Box(-1, 1, (L + 2,)): L + 1 logits, of which the largest allowed one is picked, then the step.
+    """Box(-1, 1, (size,)): for each choice a logit an option, of which the largest allowed one is taken; the numbers.
 
     Values outside [-1, 1] are clipped. Ties, which clipping makes common, are broken by the row's generator.
     """
 
     name = "box"
 
-    def _make_space(self) -> spaces.Box:
-        return spaces.Box(-1.0, 1.0, (self.layers + 2,), np.float32)
+    def _make_space(self) -> DecisionBox:
+        return DecisionBox(self.decision)
 
-    def decode(self, actions: Any, allowed: Allowed, generators: Generators) -> tuple[Layers, Steps]:
-        values = read_numbers(actions, (len(generators), self.layers + 2))
-        logits = np.where(allowed, values[:, :-1], -np.inf)
-        best = logits == np.maximum.reduce(logits, axis=1, keepdims=True)
-        layers = best.argmax(axis=1)
-        if np.count_nonzero(best) > len(best):
-            for row in np.flatnonzero(best.sum(axis=1) > 1):
-                layers[row] = generators[int(row)].choice(np.flatnonzero(best[row]))
-        return layers, values[:, -1]
+    def decode(self, actions: Any, allowed: Masks, *, generators: Generators) -> Decided:
+        decision = self.decision
+        values = read_numbers(actions, (len(generators), decision.size))
+        choices = np.empty((len(values), len(decision.choices)), dtype=np.int64)
+        for index, (part, mask) in enumerate(zip(decision.parts, allowed, strict=True)):
+            logits = np.where(mask, values[:, part], -np.inf)
+            best = logits == np.maximum.reduce(logits, axis=1, keepdims=True)
+            choices[:, index] = best.argmax(axis=1)
+            if np.count_nonzero(best) > len(best):
+                for row in np.flatnonzero(best.sum(axis=1) > 1):
+                    choices[row, index] = generators[int(row)].choice(np.flatnonzero(best[row]))
+        return Decided(choices, values[:, decision.size - decision.numbers :])
 
-    def encode(self, layers: Layers, steps: Steps) -> NDArray[np.float32]:
-        actions = np.full((len(layers), self.layers + 2), -1.0, dtype=np.float32)
-        actions[np.arange(len(layers)), layers] = 1.0
-        actions[:, -1] = np.clip(steps, -1.0, 1.0)
+    def encode(self, decided: Decided) -> NDArray[np.float32]:
+        decision = self.decision
+        actions = np.empty((len(decided.choices), decision.size), dtype=np.float32)
+        decision.flatten(decided, actions)
+        actions *= 2.0
+        actions -= 1.0
+        actions[:, decision.size - decision.numbers :] = np.clip(decided.numbers, -1.0, 1.0)
         return actions

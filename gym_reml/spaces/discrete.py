@@ -1,34 +1,45 @@
-"""One choice among all pairs of layer and step bin."""
+"""One choice among all combinations of options and bins."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from gym_reml.spaces.base import ActionEncoding, Allowed, Generators, Layers, Steps, only_allowed, read_integers
+from gym_reml.spaces.base import ActionEncoding, Generators, only_allowed, read_integers
+from gym_reml.spaces.decision import Decided, Masks
 
 
 class DiscreteEncoding(ActionEncoding):
-    """Discrete((L + 1) step_bins); the number is layer * step_bins + bin."""
+    """Discrete: choices, and the bins of numbers, are the digits of one number, the last bin's the lowest."""
 
     name = "discrete"
 
     def _make_space(self) -> spaces.Discrete:
-        return spaces.Discrete((self.layers + 1) * self.step_bins)
+        self._bases = (*self.decision.choices, *[self.step_bins] * self.decision.numbers)
+        count = math.prod(self._bases)
+        if count > np.iinfo(np.int64).max:
+            raise ValueError(f"action='discrete': {count} combinations are too many to number; use another encoding")
+        return spaces.Discrete(count)
 
-    def decode(self, actions: Any, allowed: Allowed, generators: Generators) -> tuple[Layers, Steps]:
-        numbers = read_integers(actions, (len(generators),), (self.layers + 1) * self.step_bins)
-        layers, bins = np.divmod(numbers, self.step_bins)
-        return only_allowed(layers, allowed), self.bins()[bins]
+    def decode(self, actions: Any, allowed: Masks, *, generators: Generators) -> Decided:
+        numbers = read_integers(actions, (len(generators),), math.prod(self._bases))
+        digits = np.stack(np.unravel_index(numbers, self._bases), axis=1)
+        count = len(self.decision.choices)
+        return Decided(only_allowed(digits[:, :count], allowed), self.bins()[digits[:, count:]])
 
-    def encode(self, layers: Layers, steps: Steps) -> NDArray[np.int64]:
-        return np.asarray(layers, dtype=np.int64) * self.step_bins + self.nearest_bin(steps)
+    def encode(self, decided: Decided) -> NDArray[np.int64]:
+        digits = np.concatenate([decided.choices, self.nearest_bin(decided.numbers)], axis=1)
+        return np.asarray(np.ravel_multi_index(tuple(digits.T), self._bases), dtype=np.int64)
 
-    def mask(self, allowed: Allowed) -> NDArray[np.bool_]:
-        return np.repeat(allowed, self.step_bins, axis=1)
+    def mask(self, allowed: Masks, count: int) -> NDArray[np.bool_]:
+        mask = np.ones((count, 1), dtype=np.bool_)
+        for one in allowed:
+            mask = (mask[:, :, None] & one[:, None, :]).reshape(count, -1)
+        return np.repeat(mask, self.step_bins**self.decision.numbers, axis=1)
 
-    def info_mask(self, allowed: Allowed) -> NDArray[np.int8]:
-        return self.mask(allowed).view(np.int8)
+    def info_mask(self, allowed: Masks, count: int) -> NDArray[np.int8]:
+        return self.mask(allowed, count).view(np.int8)

@@ -1,4 +1,4 @@
-"""The native form: a discrete layer and a continuous step side by side."""
+"""The native form: discrete choices and continuous numbers side by side."""
 
 from __future__ import annotations
 
@@ -12,43 +12,58 @@ from numpy.typing import NDArray
 from gym_reml.spaces.base import (
     ActionEncoding,
     ActionError,
-    Allowed,
     Generators,
-    Layers,
-    Steps,
     only_allowed,
     read_integers,
     read_numbers,
 )
+from gym_reml.spaces.decision import Decided, Masks
 
 
 class HybridEncoding(ActionEncoding):
-    """Dict(layer=Discrete(L + 1), step_size=Box(-1, 1, (1,)))."""
+    """Dict: a Discrete for each choice and a Box(-1, 1, (1,)) for each number, by their names."""
 
     name = "hybrid"
 
     def _make_space(self) -> spaces.Dict:
-        step = spaces.Box(-1.0, 1.0, (1,), np.float32)
-        return spaces.Dict({"layer": spaces.Discrete(self.layers + 1), "step_size": step})
+        decision = self.decision
+        parts: dict[str, spaces.Space[Any]] = {
+            name: spaces.Discrete(options)
+            for name, options in zip(decision.choice_names, decision.choices, strict=True)
+        }
+        parts |= {name: spaces.Box(-1.0, 1.0, (1,), np.float32) for name in decision.number_names}
+        return spaces.Dict(parts)
 
-    def decode(self, actions: Any, allowed: Allowed, generators: Generators) -> tuple[Layers, Steps]:
-        if not isinstance(actions, Mapping) or set(actions) != {"layer", "step_size"}:
-            raise ActionError(actions, "must be a dict of 'layer' and 'step_size'")
-        layers = read_integers(actions["layer"], (len(generators),), self.layers + 1, "'layer' ")
-        steps = read_numbers(actions["step_size"], (len(generators), 1), "'step_size' ")
-        return only_allowed(layers, allowed), steps[:, 0]
+    def decode(self, actions: Any, allowed: Masks, *, generators: Generators) -> Decided:
+        decision, count = self.decision, len(generators)
+        if not isinstance(actions, Mapping) or set(actions) != set(decision.names):
+            *others, last = map(repr, decision.names)
+            listed = f"{', '.join(others)} and {last}" if others else last
+            raise ActionError(actions, f"must be a dict of {listed}")
+        decided = Decided(
+            np.empty((count, len(decision.choices)), dtype=np.int64),
+            np.empty((count, decision.numbers), dtype=np.float32),
+        )
+        for name, options in zip(decision.choice_names, decision.choices, strict=True):
+            decision.column(decided, name)[:] = read_integers(actions[name], (count,), options, part=f"{name!r} ")
+        for name in decision.number_names:
+            decision.column(decided, name)[:] = read_numbers(actions[name], (count, 1), part=f"{name!r} ")[:, 0]
+        return Decided(only_allowed(decided.choices, allowed), decided.numbers)
 
-    def encode(self, layers: Layers, steps: Steps) -> dict[str, NDArray[Any]]:
-        column = np.clip(steps, -1.0, 1.0).astype(np.float32)[:, None]
-        return {"layer": np.asarray(layers, dtype=np.int64), "step_size": column}
+    def encode(self, decided: Decided) -> dict[str, NDArray[Any]]:
+        decision = self.decision
+        actions = {name: decision.column(decided, name).copy() for name in decision.choice_names}
+        for name in decision.number_names:
+            actions[name] = np.clip(decision.column(decided, name), -1.0, 1.0)[:, None]
+        return actions
 
-    def mask(self, allowed: Allowed) -> NDArray[np.bool_]:
-        """Which layers are open, (n, L + 1); steps always are."""
-        return allowed
+    def mask(self, allowed: Masks, count: int) -> NDArray[np.bool_]:
+        """Which options are allowed, of one choice after the other; numbers always are."""
+        return np.concatenate([np.empty((count, 0), dtype=np.bool_), *allowed], axis=1)
 
-    def info_mask(self, allowed: Allowed) -> dict[str, NDArray[np.int8]]:
-        return {"layer": allowed.astype(np.int8)}
+    def info_mask(self, allowed: Masks, count: int) -> dict[str, NDArray[np.int8]]:
+        return {name: mask.astype(np.int8) for name, mask in zip(self.decision.choice_names, allowed, strict=True)}
 
     def sample_mask(self, mask: dict[str, NDArray[np.int8]]) -> dict[str, NDArray[np.int8] | None]:
         # A Box is not masked, and must be told so.
-        return {"layer": mask["layer"], "step_size": None}
+        return {name: mask.get(name) for name in self.decision.names}

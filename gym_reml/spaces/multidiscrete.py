@@ -1,4 +1,4 @@
-"""Two independent choices: the layer, and a bin of the step."""
+"""Independent choices: those of the decision, and a bin for each number."""
 
 from __future__ import annotations
 
@@ -8,30 +8,35 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from gym_reml.spaces.base import ActionEncoding, Allowed, Generators, Layers, Steps, only_allowed, read_integers
+from gym_reml.spaces.base import ActionEncoding, Generators, only_allowed, read_integers
+from gym_reml.spaces.decision import Decided, Masks
 
 
 class MultiDiscreteEncoding(ActionEncoding):
-    """MultiDiscrete([L + 1, step_bins])."""
+    """MultiDiscrete([*options of each choice, *step_bins of each number])."""
 
     name = "multidiscrete"
 
     def _make_space(self) -> spaces.MultiDiscrete:
-        return spaces.MultiDiscrete([self.layers + 1, self.step_bins])
+        self._limits = [*self.decision.choices, *[self.step_bins] * self.decision.numbers]
+        return spaces.MultiDiscrete(self._limits)
 
-    def decode(self, actions: Any, allowed: Allowed, generators: Generators) -> tuple[Layers, Steps]:
-        choices = read_integers(actions, (len(generators), 2), [self.layers + 1, self.step_bins])
-        return only_allowed(choices[:, 0], allowed), self.bins()[choices[:, 1]]
+    def decode(self, actions: Any, allowed: Masks, *, generators: Generators) -> Decided:
+        read = read_integers(actions, (len(generators), len(self._limits)), self._limits)
+        count = len(self.decision.choices)
+        return Decided(only_allowed(read[:, :count], allowed), self.bins()[read[:, count:]])
 
-    def encode(self, layers: Layers, steps: Steps) -> NDArray[np.int64]:
-        return np.stack([np.asarray(layers, dtype=np.int64), self.nearest_bin(steps)], axis=1)
+    def encode(self, decided: Decided) -> NDArray[np.int64]:
+        return np.concatenate([decided.choices, self.nearest_bin(decided.numbers)], axis=1)
 
-    def mask(self, allowed: Allowed) -> NDArray[np.bool_]:
-        return np.concatenate([allowed, np.ones((len(allowed), self.step_bins), dtype=np.bool_)], axis=1)
+    def mask(self, allowed: Masks, count: int) -> NDArray[np.bool_]:
+        bins = np.ones((count, self.decision.numbers * self.step_bins), dtype=np.bool_)
+        return np.concatenate([*allowed, bins], axis=1)
 
-    def info_mask(self, allowed: Allowed) -> dict[str, NDArray[np.int8]]:
-        bins = np.ones((len(allowed), self.step_bins), dtype=np.int8)
-        return {"layer": allowed.astype(np.int8), "step_size": bins}
+    def info_mask(self, allowed: Masks, count: int) -> dict[str, NDArray[np.int8]]:
+        masks = [mask.astype(np.int8) for mask in allowed]
+        masks += [np.ones((count, self.step_bins), dtype=np.int8) for _ in self.decision.number_names]
+        return dict(zip(self.decision.names, masks, strict=True))
 
     def sample_mask(self, mask: dict[str, NDArray[np.int8]]) -> tuple[NDArray[np.int8], ...]:
-        return tuple(mask.values())
+        return tuple(mask[name] for name in self.decision.names)

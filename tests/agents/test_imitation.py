@@ -30,7 +30,7 @@ def test_agents_pick_the_cluster_of_tasks_they_never_met(algorithm: str) -> None
     agent = make_agent(algorithm, env, seed=0, learning_rate=1e-3, log_folder=None)
     env.reset()
     clusters = find_clusters(native(env).mdp, LAYERS - 1, tasks=300)
-    imitate(agent, env, show_clusters(native(env).mdp, clusters, native(env).action_encoding, rounds=30))
+    imitate(agent, env, show_clusters(native(env).mdp, clusters, encoding=native(env).action_encoding, rounds=30))
     env.seed(10**6)
     observation = env.reset()
     seen = env.get_original_obs()
@@ -53,5 +53,5 @@ def test_agents_without_such_a_policy_are_left_alone_with_a_warning(algorithm: s
     clusters = find_clusters(native(env).mdp, LAYERS - 1, tasks=64)
     before = [tensor.clone() for tensor in agent.policy.parameters()]
     with pytest.warns(UserWarning, match=f"^{algorithm} starts without imitating"):
-        imitate(agent, env, show_clusters(native(env).mdp, clusters, native(env).action_encoding, rounds=2))
+        imitate(agent, env, show_clusters(native(env).mdp, clusters, encoding=native(env).action_encoding, rounds=2))
     assert all(map(torch.equal, before, agent.policy.parameters()))

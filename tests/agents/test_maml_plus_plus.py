@@ -109,7 +109,7 @@ def test_derivative_order_annealing_is_first_order_for_the_first_half() -> None:
 
 def test_derivative_order_annealing_changes_what_is_learned() -> None:
     exact, annealed = (alone(FUNCTION, replace(ALONE, derivative_order_annealing=on)).pool for on in (False, True))
-    assert not exact.parameters["stem"].equal(annealed.parameters["stem"])
+    assert not exact.parameters["stem.matrix"].equal(annealed.parameters["stem.matrix"])
 
 
 def test_cosine_annealing_of_the_outer_learning_rate() -> None:
@@ -136,9 +136,9 @@ def test_step_sizes_are_learned_for_each_layer_and_step(family: TaskFamily) -> N
     first = settings_for(problem_of(family), 5).rate
     assert pool.granularity == "step"
     assert {name: tuple(rate.shape) for name, rate in pool.rates.items() if "norm" not in name} == {
-        **({"stem": (5,)} if pool.adapt_stem else {}),
-        "layers": (5, 2),
-        "head": (5,),
+        **({"stem.matrix": (5,)} if pool.adapt_stem else {}),
+        "layers.matrix": (5, 2),
+        "head.matrix": (5,),
     }
     assert all((rate - first).abs().min() > 1e-5 for rate in pool.rates.values()), "all have moved"
     single = alone(family, replace(ALONE, per_step_rates=False)).pool
@@ -150,8 +150,8 @@ def test_a_negative_step_size_climbs() -> None:
     """Evaluated as plain gradient steps of these sizes, by autograd; nothing clamps them."""
     learner, steps, tasks = alone(FUNCTION), 5, 4
     pool = learner.pool
-    pool.rates["layers"][1, 0] = -0.05
-    pool.rates["head"][0] = -0.02
+    pool.rates["layers.matrix"][1, 0] = -0.05
+    pool.rates["head.matrix"][0] = -0.02
     result = evaluate(learner, FUNCTION, steps=range(1, 6), tasks=tasks, seed=1)
     mdp = next(rollout(learner, FUNCTION.replace(split="test"), range(1, 1 + tasks), 0)).mdp
     whole = Episodes(
@@ -179,9 +179,9 @@ def test_step_sizes_become_negative_where_that_helps() -> None:
     learned = torch.cat([rate.flatten() for rate in pool.rates.values()])
     # Adam's first step is as long as its learning rate.
     assert ((learned - 4e-3).abs() < 1e-4).sum() + ((learned + 2e-3).abs() < 1e-4).sum() == len(learned)
-    pool.rates["head"][0] = -2e-3
+    pool.rates["head.matrix"][0] = -2e-3
     meta_learn(problem, shape, settings, pool=pool, schedule=Training(problem, shape, ALONE, 3e-3))
-    assert pool.rates["head"][0] != -2e-3, "and go on learning there"
+    assert pool.rates["head.matrix"][0] != -2e-3, "and go on learning there"
 
 
 # -- BNRS and BNWB --------------------------------------------------------------------------------------------------
@@ -190,8 +190,8 @@ def test_step_sizes_become_negative_where_that_helps() -> None:
 def test_images_have_norms_and_statistics_for_each_step() -> None:
     pool = alone(CLASSES).pool
     assert (pool.kind, pool.norm_steps) == ("batch_norm", 5)
-    assert tuple(pool.parameters["layers_norm"].shape) == (5, 2, 2, 12)
-    assert not {"stem_norm", "layers_norm"} & {*pool.adapted, *pool.rates}
+    assert tuple(pool.parameters["layers.norm"].shape) == (5, 2, 2, 12)
+    assert not {"stem.norm", "layers.norm"} & {*pool.adapted, *pool.rates}
     assert {name: tuple(tensor.shape) for name, tensor in pool.statistics.items()} == {
         "stem": (5, 2, 12),
         "layers": (5, 2, 2, 12),
@@ -200,7 +200,7 @@ def test_images_have_norms_and_statistics_for_each_step() -> None:
     for name, tensor in (pool.statistics | pool.parameters).items():
         before = (start.statistics | start.parameters)[name]
         assert not tensor.equal(before), f"{name}: learned, or seen"
-    assert (pool.parameters["stem_norm"][0] != pool.parameters["stem_norm"][4]).any(), "each step its own"
+    assert (pool.parameters["stem.norm"][0] != pool.parameters["stem.norm"][4]).any(), "each step its own"
     assert (pool.statistics["layers"][0] != pool.statistics["layers"][4]).any()
 
 
@@ -250,7 +250,7 @@ def test_where_there_are_no_statistics_nothing_is_to_be_decided() -> None:
 def test_without_norms_for_each_step_it_is_plain_batch_norm(statistics: bool) -> None:
     pool = alone(CLASSES, replace(ALONE, per_step_norms=False, per_step_statistics=statistics)).pool
     assert (pool.kind, pool.norm_steps, pool.statistics) == ("batch_norm", None, {})
-    assert {"stem_norm", "layers_norm"} <= {*pool.adapted} & {*pool.rates}
+    assert {"stem.norm", "layers.norm"} <= {*pool.adapted} & {*pool.rates}
 
 
 def test_functions_have_no_norms() -> None:
@@ -287,7 +287,7 @@ def test_models_are_looked_at_ten_times_in_the_second_half() -> None:
         def consider(self, learner: MetaLearner) -> None:
             seen.append(now)
             assert learner.pool is not pool_learner.pool, "a copy, which stays as it is"
-            assert learner.pool.parameters["head"].equal(pool_learner.pool.parameters["head"])
+            assert learner.pool.parameters["head.matrix"].equal(pool_learner.pool.parameters["head.matrix"])
 
     problem = problem_of(FUNCTION)
     pool = starting_pool(problem, shape_of(problem), Config(), "step", 0.01)

@@ -84,10 +84,10 @@ def test_every_rival_trains_and_is_evaluated(module: str, capsys: pytest.Capture
         pool = member.pool
         start = NetworkShape(pool.width, pool.layers, pool.kind).fresh(make_family("sinusoid"), 3)
         if module == "router":
-            start.parameters["layers"] *= HIDDEN_SCALE
+            start.parameters["layers.matrix"] *= HIDDEN_SCALE
         assert all(tensor.isfinite().all() for tensor in pool.trainable().values())
         moved = {name for name, tensor in start.parameters.items() if not tensor.equal(pool.parameters[name])}
-        assert moved == (set() if module == "scratch" else {"stem", "layers", "head"})
+        assert moved == (set() if module == "scratch" else {"stem.matrix", "layers.matrix", "head.matrix"})
 
 
 @pytest.mark.parametrize("module", RIVALS)
@@ -221,7 +221,7 @@ def test_meta_learning_starts_from_fresh_weights_of_the_seed_and_draws_its_tasks
     assert meta_learn(replace(problem, tasks=16), CLASSIC, settings, pool=given) is given
     torch.testing.assert_close(drawn.trainable(), given.trainable(), rtol=0, atol=0)
     other = meta_learn(replace(tiny(seed=6), tasks=16), CLASSIC, settings, pool=CLASSIC.fresh(problem.family, 5))
-    assert not other.parameters["stem"].equal(drawn.parameters["stem"])
+    assert not other.parameters["stem.matrix"].equal(drawn.parameters["stem.matrix"])
 
 
 @exactly
@@ -230,7 +230,7 @@ def test_pretraining_is_adam_on_the_query_loss_without_adaptation() -> None:
     pool = CLASSIC.fresh(EXACT.family, EXACT.seed)
 
     def loss(query: Batch) -> Tensor:
-        stem, layers, head = (pool.parameters[name] for name in ("stem", "layers", "head"))
+        stem, layers, head = (pool.parameters[name] for name in ("stem.matrix", "layers.matrix", "head.matrix"))
         hidden = torch.relu(query.inputs @ stem[:-1] + stem[-1])
         hidden = torch.relu(hidden @ layers[0, :-1] + layers[0, -1])
         return (hidden @ head[:-1] + head[-1] - query.targets).square().mean()
@@ -252,7 +252,7 @@ def test_reptile_moves_half_the_way_to_the_mean_of_fast_weights() -> None:
     assert whole.support[0].inputs.shape == (32, 55, 1)
     grown = [live(pool, problem.family, whole, row)[1] for row in range(32)]
     expected = {name: tensor.clone() for name, tensor in pool.parameters.items()}
-    for name in ("stem", "layers", "head"):
+    for name in ("stem.matrix", "layers.matrix", "head.matrix"):
         mean = torch.stack([fast[name, 0] for fast in grown]).mean(dim=0).detach()
         expected[name] += 0.5 * (mean - expected[name])
     torch.testing.assert_close(reptile.train(problem).pool.parameters, expected, rtol=1e-6, atol=1e-9)

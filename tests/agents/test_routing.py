@@ -15,7 +15,7 @@ from agents.pages.routing import Choices, choices_of, groups_of, parameters, plo
 from gym_reml.evaluation import MetaLearner
 from gym_reml.evaluation.plans import Plan, plan_learner
 from gym_reml.pool import LayerPool
-from gym_reml.spaces import make_encoding
+from gym_reml.spaces import layer_and_step, make_encoding
 from gym_reml.tasks import FAMILIES, from_arrays, make_family
 from gym_reml.tasks.base import TaskFamily
 from tests.support.omniglot_archive import write_archives
@@ -28,13 +28,15 @@ class ByDigits:
     """Chooses layers and step sizes by digits of what it sees, so that they differ between tasks."""
 
     def __init__(self) -> None:
-        self.encoding = make_encoding("box", LAYERS, 1)
+        self.encoding = make_encoding("box", layer_and_step(LAYERS))
 
     def predict(
         self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
     ) -> tuple[Any, Any]:
         digits = np.abs(1e3 * observation.sum(axis=1, dtype=np.float64))
-        return self.encoding.encode(1 + 2 * (digits.astype(np.int64) % 2), (digits % 1.0).astype(np.float32)), None
+        layers, steps = 1 + 2 * (digits.astype(np.int64) % 2), (digits % 1.0).astype(np.float32)
+        decided = self.encoding.decision.decide(len(digits), layer=layers, step_size=steps)
+        return self.encoding.encode(decided), None
 
 
 def learner_of(family: TaskFamily, policy: Any = None) -> MetaLearner:
@@ -163,7 +165,7 @@ def test_who_builds_the_same_network_is_shown_by_step_sizes(tmp_path: Path, monk
 def test_a_learner_that_names_no_horizon(tmp_path: Path) -> None:
     family = make_family("sinusoid")
     learner = MetaLearner(
-        "x", Plan(make_encoding("box", LAYERS, 1), (1,), 0.0), learner_of(family).pool, {"action": "box"}
+        "x", Plan(make_encoding("box", layer_and_step(LAYERS)), layer=(1,)), learner_of(family).pool, {"action": "box"}
     )
     assert len(choices_of(learner, family, seed=0, tasks=3).sizes) == 5
 

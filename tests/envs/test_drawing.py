@@ -51,6 +51,33 @@ def test_drawing_without_a_mode_says_how(recwarn: pytest.WarningsRecorder) -> No
     assert envs.render() is None
 
 
+def test_a_refused_layer_was_not_appended() -> None:
+    """Whatever the network looks like: here it holds the very layer that was chosen, from the start."""
+    arguments: dict[str, Any] = {"initial_layers": [1], "max_step": 1e30} | SMALL
+    env: Any = gym.make("NetBuildHybrid-v0", render_mode="ansi", **arguments).unwrapped
+    env.reset(seed=0)
+    env.step({"layer": 1, "step_size": np.ones(1, dtype=np.float32)})
+    assert "layer 1 not appended" in env.render()
+    assert "REFUSED" in env.render()
+
+
+def test_frames_have_what_was_decided_and_what_came_of_it() -> None:
+    arguments: dict[str, Any] = {"depth": 2, "horizon": 6, "max_step": 1e30} | SMALL
+    env: Any = gym.make("NetBuildHybrid-v0", render_mode="ansi", **arguments).unwrapped
+    recorder, plan = env._recorders[0], [(1, -1.0), (2, 1.0), (0, -1.0), (2, -1.0), (3, -1.0), (3, 1.0)]
+    for _ in range(2):
+        env.reset(seed=1)
+        infos = [
+            env.step({"layer": layer, "step_size": np.array([place], dtype=np.float32)})[-1] for layer, place in plan
+        ]
+        frame = recorder.frame(env.mdp)
+        assert frame.decided["layer"] == (1, 2, 0, 2, 0, 0), "a full network has no layers to choose"
+        assert frame.decided["step_size"] == tuple(info["step_size"] for info in infos)
+        assert frame.appended == tuple(info["layer"] > 0 for info in infos)
+        assert frame.diverged == tuple(info["diverged"] for info in infos)
+        assert frame.appended == (True, False, False, True, False, False)
+
+
 @pytest.mark.parametrize("vector", [False, True])
 def test_images_are_drawn(tmp_path: Path, vector: bool) -> None:
     pytest.importorskip("PIL", reason="reading Omniglot needs Pillow")

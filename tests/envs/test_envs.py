@@ -245,9 +245,9 @@ def test_a_copy_learns_on_alike(rule: str, duplicate: Any) -> None:
     play(env, actions[:13], seed=0)
     twin = duplicate(env)
     assert twin.pool is not env.pool  # type: ignore[attr-defined]
-    before = env.pool.parameters["layers"].clone()  # type: ignore[attr-defined]
+    before = env.pool.parameters["layers.matrix"].clone()  # type: ignore[attr-defined]
     assert_same(play(env, actions[13:], reset=False), play(twin, actions[13:], reset=False))
-    assert not torch.equal(env.pool.parameters["layers"], before)  # type: ignore[attr-defined]
+    assert not torch.equal(env.pool.parameters["layers.matrix"], before)  # type: ignore[attr-defined]
     for name, tensor in env.pool.parameters.items():  # type: ignore[attr-defined]
         assert torch.equal(tensor, twin.pool.parameters[name])
 
@@ -334,5 +334,5 @@ def test_learning_on_the_packaged_pool_spoils_nobody_elses() -> None:
     env = gym.make("NetBuild-v0", learn="in_place", learn_kwargs={"batch_size": 1}).unwrapped
     play(env, sample_actions(env.action_space, 10), seed=0)
     fresh = gym.make("NetBuild-v0").unwrapped
-    assert not torch.equal(env.pool.parameters["stem"], fresh.pool.parameters["stem"])  # type: ignore[attr-defined]
-    assert torch.equal(fresh.pool.parameters["stem"], LayerPool.load(PACKAGED).parameters["stem"])  # type: ignore[attr-defined]
+    assert not torch.equal(env.pool.parameters["stem.matrix"], fresh.pool.parameters["stem.matrix"])  # type: ignore[attr-defined]
+    assert torch.equal(fresh.pool.parameters["stem.matrix"], LayerPool.load(PACKAGED).parameters["stem.matrix"])  # type: ignore[attr-defined]

@@ -235,13 +235,14 @@ def test_masks_are_what_sampling_takes(env_id: str) -> None:
         for _ in range(60):
             action = env.action_space.sample(mask=info["action_mask"])
             batch = {key: value[None] for key, value in action.items()} if isinstance(action, dict) else action[None]
-            everything = np.ones((1, 4), dtype=np.bool_)
-            layers |= set(encoding.decode(batch, everything, [np.random.default_rng(0)])[0].tolist())
+            everything = encoding.decision.all_allowed(1)
+            decided = encoding.decode(batch, everything, generators=[np.random.default_rng(0)])
+            layers |= set(decided.choices[:, 0].tolist())
         assert layers == ({0} if full else {0, 1, 2, 3})
         mask = info["action_mask"]
         parts = [part for part in mask.values() if part is not None] if isinstance(mask, dict) else mask
         assert_same(np.concatenate([np.atleast_1d(part) for part in parts]).astype(bool), flat())
-        growing = encoding.encode(np.array([2]), np.zeros(1, np.float32))
+        growing = encoding.encode(encoding.decision.decide(1, layer=2))
         one = {key: value[0] for key, value in growing.items()} if isinstance(growing, dict) else growing[0]
         info = env.step(one)[-1]
 

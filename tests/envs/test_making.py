@@ -26,10 +26,11 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 import gym_reml
 from gym_reml.envs import net_build as net_build_vector
-from gym_reml.envs.bandit_trial import bandit_trials
+from gym_reml.envs.bandit_trial import Bandits
 from gym_reml.envs.net_build import NetBuildVectorEnv
 from gym_reml.envs.trials.envs import TrialVectorEnv
 from gym_reml.evaluation import evaluate_trials
+from gym_reml.mdp.objective import TrialBudget
 from gym_reml.pool import LayerPool
 from gym_reml.sb3 import make_vec_env
 from tests.support.env_helpers import SMALL, sample_actions
@@ -53,7 +54,8 @@ every_mode = pytest.mark.parametrize("mode", [mode.value for mode in AutoresetMo
 class OwnTrials(TrialVectorEnv):
     """Trials of one's own, with a native face."""
 
-    make = staticmethod(bandit_trials)
+    def __init__(self, num_envs: int, *, arms: int = 5, episodes: int = 10, split: str = "train", **own: Any) -> None:
+        super().__init__(Bandits(num_envs, arms, pulls=episodes), TrialBudget(episodes), split=split, **own)
 
 
 def wrapped(num_envs: int = 1, **arguments: Any) -> Any:
@@ -262,7 +264,7 @@ def test_sb3_is_told_of_time_limits(env_id: str) -> None:
         unbroken: Any = endless.step(actions)[0]
         assert done.tolist() == [step % 3 == 0] * 2
         for row, info in enumerate(infos):
-            assert info.get("TimeLimit.truncated") == (True if done[row] else None)
+            assert info["TimeLimit.truncated"] == done[row], "in every info, as DummyVecEnv has it"
             if done[row]:
                 assert info["episode"]["l"] == 3
             if step == 3:
@@ -431,6 +433,7 @@ EVERYTHING = """
 import gymnasium as gym, gym_reml, numpy as np
 from gym_reml.sb3 import make_vec_env
 from gym_reml.evaluation import evaluate_trials
+from gym_reml.mdp.objective import TrialBudget
 
 class FirstArm:
     def predict(self, observation, state=None, episode_start=None, deterministic=False):

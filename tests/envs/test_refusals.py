@@ -22,7 +22,7 @@ from gym_reml.streams import many_streams
 from gym_reml.tasks import FAMILIES, Batch, TaskFamily, make_family
 from gym_reml.tasks.base import Forward, Generators, Tasks
 from gym_reml.tasks.functions.sinusoid import Sinusoid
-from tests.support.env_helpers import SMALL, assert_same
+from tests.support.env_helpers import SMALL, assert_same, take_step
 from tests.support.family_arguments import family_arguments
 
 ROWS, HORIZON = 4, 6
@@ -114,7 +114,7 @@ def test_rewards_see_a_bounded_query_loss(far: float, reward: str, feedback: str
         before = info
         action = {"layer": np.full(ROWS, step % 3), "step_size": np.zeros((ROWS, 1), np.float32)}
         _, earnings, *_, info = envs.step(action)
-        passed = envs.unwrapped.mdp.query_diverged
+        passed = envs.unwrapped.mdp.training.query_diverged
         assert (info["query_loss"] <= bound).all()
         assert (info["query_loss"][passed] == bound[passed]).all()
         np.testing.assert_array_equal(info["query_mse"], info["query_loss"])
@@ -156,9 +156,9 @@ def test_returns_have_the_same_bound() -> None:
     ):
         returns[:] = value
         with torch.inference_mode():
-            mdp._measure()
+            mdp.training._measure()
         np.testing.assert_allclose(mdp.query_loss, start if expected is None else np.full(ROWS, expected))
-        assert mdp.query_diverged.tolist() == [passed] * ROWS
+        assert mdp.training.query_diverged.tolist() == [passed] * ROWS
         np.testing.assert_allclose(mdp.row_metrics(0)["return"], -mdp.query_loss[0], rtol=1e-6)
 
 
@@ -184,12 +184,12 @@ class TwoPoints(Sinusoid):
 def test_infinite_weights_that_no_output_shows_are_refused(step_size: float) -> None:
     """A unit that dies of it hides that its bias is minus infinity."""
     pool = LayerPool.random(in_features=1, out_features=1, width=1, layers=1, kind="relu")
-    pool.parameters["stem"].copy_(torch.tensor([[1.0], [2.0**-10 - 1.0]]))
-    pool.parameters["head"].copy_(torch.tensor([[1.0], [0.0]]))
+    pool.parameters["stem.matrix"].copy_(torch.tensor([[1.0], [2.0**-10 - 1.0]]))
+    pool.parameters["head.matrix"].copy_(torch.tensor([[1.0], [0.0]]))
     mdp = TrainingMDP(1, TwoPoints(), pool, Objective(2), slots=1, step_range=(step_size, step_size))
     mdp.seed([0], many_streams(0, 1, "train"))
     mdp.reset()
-    outcome = mdp.step(np.array([0]), np.zeros(1, dtype=np.float32))
+    outcome = take_step(mdp, np.array([0]), np.zeros(1, dtype=np.float32))
     weights = mdp.networks.weights(0).tensors()
     assert all(tensor.isfinite().all() for tensor in weights)
     assert outcome.info["diverged"].tolist() == [step_size > 1e38]
@@ -202,7 +202,7 @@ def test_long_gradients_are_clipped_as_short_ones(kind: str, size: float) -> Non
     """The squares of their numbers are too large for float32."""
     generator = torch.Generator().manual_seed(0)
     pool = LayerPool.random(in_features=2, out_features=3, width=5, layers=2, kind=kind)
-    weights = pool.instantiate(torch.tensor([[1, 2, 1], [2, 2, 1]]))
+    weights = pool.assemble(torch.tensor([[1, 2, 1], [2, 2, 1]])).weights
     slopes = [torch.rand(tensor.shape, generator=generator, dtype=torch.float64) - 0.5 for tensor in weights.tensors()]
     factor = torch.tensor([1.0, size / 0.5, 2.0], dtype=torch.float64).reshape(-1, 1, 1)
     exact = weights.like([slope * factor for slope in slopes])
@@ -210,9 +210,9 @@ def test_long_gradients_are_clipped_as_short_ones(kind: str, size: float) -> Non
     sizes = torch.tensor([0.1, 0.2, 0.3])
     norms = gradient_norms(given)
     shorter, shorter_norms = without_overflow(given, norms)
-    found = descend(weights, shorter, shorter_norms, sizes)
+    found = descend(weights, shorter, norms=shorter_norms, step_sizes=sizes)
     double = weights.like([tensor.double() for tensor in weights.tensors()])
-    expected = descend(double, exact, gradient_norms(exact), sizes.double())
+    expected = descend(double, exact, norms=gradient_norms(exact), step_sizes=sizes.double())
     for one, other, start in zip(found.tensors(), expected.tensors(), double.tensors(), strict=True):
         torch.testing.assert_close(one.double(), other, rtol=1e-5, atol=1e-6)
         assert not torch.equal(other[1], start[1]), "it moves"
@@ -224,7 +224,7 @@ def test_a_gradient_that_is_infinite_stays_so() -> None:
     matrices = [torch.ones(3, 2, 2), torch.ones(3, 2, 1)]
     matrices[0][1, 0, 0] = torch.inf
     matrices[0][2, 0, 0] = torch.nan
-    gradient = Weights(list(matrices))
+    gradient = Weights([{"matrix": matrix} for matrix in matrices])
     _, norms = without_overflow(gradient, gradient_norms(gradient))
     assert norms.isfinite().all(dim=0).tolist() == [True, False, False]
 

@@ -29,7 +29,7 @@ every_mode = pytest.mark.parametrize("mode", ["NextStep", "SameStep", "Disabled"
 
 def native(env_id: str, count: int, mode: str = "NextStep", **arguments: Any) -> Any:
     envs = gym.make_vec(env_id, num_envs=count, autoreset_mode=mode, **arguments)
-    assert type(envs).__name__ == gym_reml.TRIALS[env_id].partition(":")[2] + "VectorEnv"
+    assert gym_reml.REGISTRATIONS[env_id].vector_entry_point.endswith(f":{type(envs).__name__}")
     return envs
 
 

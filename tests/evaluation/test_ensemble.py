@@ -13,7 +13,7 @@ from gym_reml.evaluation import protocol as evaluation
 from gym_reml.evaluation.plans import Plan, Planner, plan_learner
 from gym_reml.mdp import TrainingMDP
 from gym_reml.pool import LayerPool
-from gym_reml.spaces import make_encoding
+from gym_reml.spaces import layer_and_step, make_encoding
 from gym_reml.tasks import TaskFamily, from_arrays, make_family
 from tests.support.env_helpers import Restless
 
@@ -81,7 +81,7 @@ def test_members_see_the_tasks_that_anyone_sees_whatever_the_chunks(monkeypatch:
 def test_an_ensemble_diverged_where_any_of_its_members_did() -> None:
     family = FAMILIES["function"]
     wild = member(family, 1)
-    wild.pool.parameters["layers"] *= 1e3
+    wild.pool.parameters["layers.matrix"] *= 1e3
     alone, calm = (evaluate(one, family, steps=(0, 3), tasks=12) for one in (wild, member(family, 0)))
     assert alone.diverged.any()
     assert not calm.diverged.any()
@@ -92,9 +92,9 @@ def test_an_ensemble_diverged_where_any_of_its_members_did() -> None:
 def test_interventions_and_blindfolds_reach_every_member() -> None:
     family, ensemble, counts = FAMILIES["function"], trio(FAMILIES["function"]), {"acted": 0, "seen": 0}
 
-    def intervene(layers: Any, steps: Any, generators: Any) -> Any:
+    def intervene(decided: Any, generators: Any) -> Any:
         counts["acted"] += 1
-        return np.ones_like(layers), steps
+        return decided._replace(choices=np.ones_like(decided.choices))
 
     def blindfold(flat: Any) -> Any:
         counts["seen"] += 1
@@ -122,7 +122,7 @@ class Curious:
 
     def __init__(self) -> None:
         self.trail: list[Any] = []
-        self.plan = Plan(make_encoding("box", 3, 1), (1, 2), 0.0)
+        self.plan = Plan(make_encoding("box", layer_and_step(3)), layer=(1, 2))
 
     def prepare(self, mdp: TrainingMDP) -> None:
         self.trail.append((mdp.count, mdp.clock.tolist(), mdp.support.inputs.clone()))

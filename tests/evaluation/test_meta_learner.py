@@ -78,9 +78,9 @@ def shown(learner: MetaLearner, steps: int = 3) -> list[np.ndarray[Any, Any]]:
     """What a learner chooses on some held-out tasks."""
     actions: list[np.ndarray[Any, Any]] = []
 
-    def note(layers: Any, sizes: Any, generators: Any) -> Any:
-        actions.extend([layers.copy(), sizes.copy()])
-        return layers, sizes
+    def note(decided: Any, generators: Any) -> Any:
+        actions.extend([decided.choices.copy(), decided.numbers.copy()])
+        return decided
 
     list(rollout(learner, make_family("sinusoid", split="test"), range(6), steps, intervene=note))
     return actions
@@ -417,7 +417,7 @@ DAMAGE: dict[str, Callable[[dict[str, Any]], Any]] = {
     "a sparse weight": weight(torch.ones(5, 16).to_sparse()),
     "a weight of no device": weight(torch.ones(5, 16, device="meta")),
     "pool is none": lambda state: state.update(pool=None),
-    "pool with NaN": lambda state: state["pool"]["parameters"]["stem"].fill_(torch.nan),
+    "pool with NaN": lambda state: state["pool"]["parameters"]["stem.matrix"].fill_(torch.nan),
     "pool larger than the file": lambda state: state["pool"]["parameters"].update(
         stem=torch.ones(1).expand(10**6, 10**6)
     ),
@@ -582,7 +582,7 @@ def test_learners_are_read_from_all_stacks(stack: str, normalised: bool) -> None
         assert learner.name == learner.algorithm == "PPO"
         assert {name: learner.arguments[name] for name in SMALL} == SMALL
         assert (learner.normaliser is not None) == normalised
-        assert torch.equal(learner.pool.parameters["stem"], pool_of().parameters["stem"])
+        assert torch.equal(learner.pool.parameters["stem.matrix"], pool_of().parameters["stem.matrix"])
     if hasattr(env, "close"):
         env.close()
 
@@ -701,7 +701,7 @@ def test_a_learner_stays_while_agent_and_pool_learn_on() -> None:
     before, pool = shown(learner), learner.pool.clone()
     mean = learner.normaliser.mean.copy()  # type: ignore[union-attr]
     agent.learn(512)
-    assert not torch.equal(env.get_attr("pool")[0].parameters["stem"], pool.parameters["stem"])
+    assert not torch.equal(env.get_attr("pool")[0].parameters["stem.matrix"], pool.parameters["stem.matrix"])
     assert not np.array_equal(env.obs_rms.mean, mean)
     assert all(np.array_equal(a, b) for a, b in zip(shown(learner), before, strict=True))
     assert not equal(MetaLearner.from_sb3(agent), learner)

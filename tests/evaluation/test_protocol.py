@@ -19,7 +19,7 @@ from gym_reml.evaluation.plans import Plan, plan_learner
 from gym_reml.evaluation.results import half_width, table
 from gym_reml.pool import LayerPool
 from gym_reml.sb3 import make_vec_env
-from gym_reml.spaces import make_encoding
+from gym_reml.spaces import Decided, layer_and_step, make_encoding
 from gym_reml.tasks import make_family
 
 SMALL = {"depth": 2, "horizon": 3}
@@ -56,7 +56,7 @@ def test_a_plan_evaluates_to_what_a_plain_loop_computes() -> None:
             tensor[task].double()
             for tensor in (mdp.support.inputs, mdp.support.targets, mdp.query.inputs, mdp.query.targets)
         )
-        weights = [pool.parameters["stem"], pool.parameters["head"]]
+        weights = [pool.parameters["stem.matrix"], pool.parameters["head.matrix"]]
         weights = [tensor.double().clone().requires_grad_() for tensor in weights]
 
         def predict(inputs: torch.Tensor, matrices: list[torch.Tensor]) -> torch.Tensor:
@@ -67,7 +67,7 @@ def test_a_plan_evaluates_to_what_a_plain_loop_computes() -> None:
 
         expected = [((predict(query_x, weights) - query_y) ** 2).mean().item()]
         for layer in (2, 3):
-            weights.insert(-1, pool.parameters["layers"][layer - 1].double().clone().requires_grad_())
+            weights.insert(-1, pool.parameters["layers.matrix"][layer - 1].double().clone().requires_grad_())
             gradients = torch.autograd.grad(((predict(x, weights) - y) ** 2).mean(), weights)
             clip = min(1.0, 10.0 / float(torch.cat([g.flatten() for g in gradients]).norm()))
             weights = [(w - size * clip * g).detach().requires_grad_() for w, g in zip(weights, gradients, strict=True)]
@@ -225,8 +225,8 @@ def test_thirteen_algorithms_by_name() -> None:
 def planted_pool() -> LayerPool:
     """Layer 2 spoils any network, layers 1 and 3 leave it as it is."""
     pool = pool_of(3)
-    pool.parameters["layers"].zero_()
-    pool.parameters["layers"][1] = 0.8
+    pool.parameters["layers.matrix"].zero_()
+    pool.parameters["layers.matrix"][1] = 0.8
     return pool
 
 
@@ -235,11 +235,11 @@ def test_random_layers_are_uniform_and_keep_the_steps() -> None:
     seen: list[np.ndarray] = []
 
     def spy(learner: MetaLearner, family: Any, intervene: Any, **protocol: Any) -> Result:
-        def both(layers: np.ndarray, steps: np.ndarray, generators: Any) -> Any:
-            new_layers, new_steps = intervene(layers, steps, generators)
-            seen.append(new_layers)
-            np.testing.assert_array_equal(steps, new_steps)
-            return new_layers, new_steps
+        def both(decided: Decided, generators: Any) -> Any:
+            changed = intervene(decided, generators)
+            seen.append(changed.choices[:, 0])
+            np.testing.assert_array_equal(decided.numbers, changed.numbers)
+            return changed
 
         return evaluate(learner, family, intervene=both, **protocol)
 
@@ -299,7 +299,7 @@ class Echo:
 
     def __init__(self) -> None:
         self.seen: list[np.ndarray] = []
-        self.plan = Plan(make_encoding("box", 3, 1), (1,), 0.0)
+        self.plan = Plan(make_encoding("box", layer_and_step(3)), layer=(1,))
 
     def predict(self, observation: Any, state: Any = None, *arguments: Any, **more: Any) -> tuple[Any, Any]:
         self.seen.append(observation)

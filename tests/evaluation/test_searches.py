@@ -18,6 +18,7 @@ from gym_reml.evaluation.plans import Planner, plan_learner
 from gym_reml.learning import Episodes, replay
 from gym_reml.mdp import Objective, TrainingMDP
 from gym_reml.pool import LayerPool
+from gym_reml.spaces import Decided
 from gym_reml.streams import many_streams
 from gym_reml.tasks import TaskFamily, from_function, make_family
 from tests.support.env_helpers import Secretive
@@ -30,7 +31,7 @@ Structures = NDArray[np.int64]
 def pool_of(layers: int = 4, kind: str = "relu", seed: int = 0) -> LayerPool:
     """Layers that differ a lot, on learned step sizes."""
     pool = LayerPool.random(in_features=1, out_features=1, width=8, layers=layers, kind=kind, seed=seed)
-    pool.parameters["layers"] *= 2.0
+    pool.parameters["layers.matrix"] *= 2.0
     return pool.with_rates("scalar", 0.02)
 
 
@@ -52,7 +53,7 @@ def support_losses(mdp: TrainingMDP, structures: Structures) -> NDArray[np.float
     trial = process(mdp.pool, slots=mdp.slots, initial_layers=mdp.initial_layers)
     assert trial.support.inputs.equal(mdp.support.inputs)
     for layers in structures:
-        trial.step(layers, np.zeros(ROWS, dtype=np.float32))
+        trial.step(trial.decision.decide(ROWS, layer=layers))
     return trial.support_loss
 
 
@@ -112,10 +113,10 @@ def built(family: TaskFamily, policy: Annealing, pool: LayerPool) -> list[Struct
     """The layers that a learner with this policy appends in an evaluation."""
     appended: list[Structures] = []
 
-    def watch(layers: Structures, steps: NDArray[np.float32], generators: Any) -> Any:
-        appended.append(layers)
-        np.testing.assert_array_equal(steps, 0.0)
-        return layers, steps
+    def watch(decided: Decided, generators: Any) -> Any:
+        appended.append(decided.choices[:, 0])
+        np.testing.assert_array_equal(decided.numbers, 0.0)
+        return decided
 
     arguments = {"action": "box", "depth": 3, "horizon": 3, "initial_layers": [1]}
     evaluate(MetaLearner("x", policy, pool, arguments), family, steps=(0, 4), tasks=ROWS, intervene=watch)
@@ -183,12 +184,12 @@ def two_kinds() -> TaskFamily:
 def levels_pool() -> LayerPool:
     """Layer 1 lifts to 3, layer 2 lowers to -3, layer 3 lifts to 30, whatever comes in; steps are tiny."""
     pool = LayerPool.random(in_features=1, out_features=1, width=8, layers=3, kind="relu")
-    pool.parameters["layers"] *= 0.01
-    pool.parameters["head"].zero_()
-    pool.parameters["head"][0], pool.parameters["head"][1] = 1.0, -1.0
+    pool.parameters["layers.matrix"] *= 0.01
+    pool.parameters["head.matrix"].zero_()
+    pool.parameters["head.matrix"][0], pool.parameters["head.matrix"][1] = 1.0, -1.0
     for layer, (unit, height) in enumerate([(0, 3.0), (1, 3.0), (0, 30.0)]):
-        pool.parameters["layers"][layer, -1] = 0.0
-        pool.parameters["layers"][layer, -1, unit] = height
+        pool.parameters["layers.matrix"][layer, -1] = 0.0
+        pool.parameters["layers.matrix"][layer, -1, unit] = height
     return pool.with_rates("scalar", 1e-4)
 
 
@@ -239,10 +240,11 @@ def test_the_router_builds_what_it_chose_at_first() -> None:
     assert chosen.shape == (2, 6)
     for observation in (first, generator.normal(size=(6, 5)).astype(np.float32), first):
         actions, state = router.predict(observation, state)
-        everything = np.ones((6, 4), dtype=np.bool_)
-        decoded, steps = router.encoding.decode(actions, everything, [np.random.default_rng(row) for row in range(6)])
-        np.testing.assert_array_equal(steps, 0.0)
-        layers.append(decoded)
+        generators = [np.random.default_rng(row) for row in range(6)]
+        encoding = router.encoding
+        decoded = encoding.decode(actions, encoding.decision.all_allowed(6), generators=generators)
+        np.testing.assert_array_equal(decoded.numbers, 0.0)
+        layers.append(decoded.choices[:, 0])
     np.testing.assert_array_equal(layers[:2], chosen)
     np.testing.assert_array_equal(layers[2], 0)
 

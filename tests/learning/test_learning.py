@@ -111,8 +111,8 @@ def test_in_place_with_one_row_and_one_use_is_training_the_layer() -> None:
     """Algorithm 1 as written, with plain SGD written out: h = relu(x w + b), layer, head."""
     pool = small_pool("relu")
     whole = episodes(torch.tensor([[2], [0], [0]]))
-    parts = [pool.parameters[name].clone().requires_grad_() for name in ("stem", "head")]
-    layer = pool.parameters["layers"][1].clone().requires_grad_()
+    parts = [pool.parameters[name].clone().requires_grad_() for name in ("stem.matrix", "head.matrix")]
+    layer = pool.parameters["layers.matrix"][1].clone().requires_grad_()
     x, y = whole.support[0].inputs[0], whole.support[0].targets[0]
     for step in range(STEPS):
         hidden = torch.relu(x @ parts[0][:-1] + parts[0][-1])
@@ -126,10 +126,14 @@ def test_in_place_with_one_row_and_one_use_is_training_the_layer() -> None:
                 weight -= whole.step_sizes[step, 0] * slope * min(1.0, 10.0 / float(length))
     before = values(pool)
     learner(pool, "in_place").update(whole)
-    expected = {"stem": parts[0].detach(), "head": parts[1].detach(), "layers": before["layers"].clone()}
-    expected["layers"][1] = layer.detach()
+    expected = {
+        "stem.matrix": parts[0].detach(),
+        "head.matrix": parts[1].detach(),
+        "layers.matrix": before["layers.matrix"].clone(),
+    }
+    expected["layers.matrix"][1] = layer.detach()
     assert_equal(pool, expected)
-    assert not torch.equal(pool.parameters["layers"][1], before["layers"][1])
+    assert not torch.equal(pool.parameters["layers.matrix"][1], before["layers.matrix"][1])
 
 
 @KINDS
@@ -151,10 +155,10 @@ def test_averages(kind: str, rule: str, adapt_stem: bool) -> None:
     for (name, layer), weights in grown.items():
         target = expected[name][layer - 1] if layer else expected[name]
         target += share * (torch.stack(weights).mean(dim=0).detach() - target)
-    stays = pool.parameters["layers"][1].clone()
+    stays = pool.parameters["layers.matrix"][1].clone()
     learner(pool, rule, learning_rate=None if rule == "in_place" else share).update(whole)
     assert_equal(pool, expected)
-    assert torch.equal(pool.parameters["layers"][1], stays), "nobody used it"
+    assert torch.equal(pool.parameters["layers.matrix"][1], stays), "nobody used it"
 
 
 def test_reptile_goes_half_the_way_unless_told() -> None:

@@ -28,7 +28,7 @@ from gym_reml.streams import many_streams
 from gym_reml.tasks import TaskFamily, from_function, make_family
 from gym_reml.tasks.base import Batch
 from gym_reml.tasks.functions.sinusoid import Sinusoid
-from tests.support.env_helpers import Restless, play_vector, sample_actions
+from tests.support.env_helpers import Restless, play_vector, sample_actions, take_step
 from tests.support.replays import STEPS, episodes, everything, plain, small_pool
 from tests.support.small_policies import RECIPE, family
 
@@ -166,7 +166,7 @@ def test_fast_weights_too_large_to_be_averaged_are_left_out(rule: str) -> None:
     whole = steep_episodes(0.0, [])
     whole.step_sizes[-1, BAD] = 1e38
     own, other = (PoolLearner(each, STEEP, rule) for each in (pool, expected))
-    last = replay(pool, STEEP, whole)[1].matrices[-1]
+    last = replay(pool, STEEP, whole)[1].positions[-1]["matrix"]
     assert last is not None
     assert last.isfinite().all()
     # The query loss of an absurd network is above the cap; here it may be as it is.
@@ -196,7 +196,7 @@ def test_updates_of_policies_leave_them_out_too(outer: str, damage: float) -> No
     other(whole.take(good), 0.0)
     assert own.dropped == 2  # type: ignore[attr-defined]
     torch.testing.assert_close(pool.parameters, expected.parameters)
-    assert not torch.equal(pool.parameters["head"], shape.fresh(many, 0).parameters["head"])
+    assert not torch.equal(pool.parameters["head.matrix"], shape.fresh(many, 0).parameters["head.matrix"])
     everyone = copy.deepcopy(whole)
     everyone.query[-1].extras["weighted_advantage"][:] = damage
     fresh = OUTER_UPDATES[outer](pool, many, 1e-2)
@@ -371,17 +371,18 @@ def test_what_is_replayed_was_lived_under_the_present_pool(rule: str, rows: int)
     mdp = TrainingMDP(rows, family, pool, Objective(2), slots=2, learner=learner)
     mdp.seed(range(rows), many_streams(0, rows, "train"))
     generator = np.random.default_rng(0)
-    original = mdp._learn
+    assert mdp._history is not None
+    original = mdp._history.hand_over
 
     def learn(rows: np.ndarray) -> None:
         losses.append(mdp.query_loss[None].copy())
         original(rows)
 
-    mdp._learn = learn  # type: ignore[method-assign]
+    mdp._history.hand_over = learn  # type: ignore[method-assign]
     for _ in range(6):
         mdp.reset()
         for _ in range(2):
-            mdp.step(generator.integers(4, size=rows), generator.uniform(-1, 0, rows).astype(np.float32))
+            take_step(mdp, generator.integers(4, size=rows), generator.uniform(-1, 0, rows).astype(np.float32))
     expected = {3: [6, 6, 6], 4: [4] * 6, 8: [8] * 6}[rows]
     assert sizes == expected
     assert (learner.updates, learner.stale) == (len(expected), 0)

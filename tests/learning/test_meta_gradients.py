@@ -71,9 +71,10 @@ def bandit_pool() -> LayerPool:
 def logits_of(pool: LayerPool, weights: dict[str, Tensor]) -> Tensor:
     """The policy of these weights, by plain torch."""
     one = torch.ones(1, dtype=torch.float64)
-    hidden = torch.tanh(torch.cat([one, one]) @ weights["stem"])
-    hidden = torch.tanh(torch.cat([hidden, one]) @ weights["layers"][0])
-    return torch.cat([hidden, one]) @ weights["head"]
+    hidden = torch.tanh(torch.cat([one, one]) @ weights["stem.matrix"])
+    hidden = torch.tanh(torch.cat([hidden, one]) @ weights["layers.matrix"][0])
+    logits = torch.cat([hidden, one]) @ weights["head.matrix"]
+    return torch.cat([logits, weights["head.constants"][0]]) if "head.constants" in weights else logits
 
 
 def expected_reward(weights: dict[str, Tensor], rewards: Sequence[float], pool: LayerPool) -> Tensor:
@@ -120,7 +121,7 @@ def meta_gradient(pool: LayerPool, family: ExactBandit, steps: int, rate: float,
     nothing = torch.zeros((steps, 1), dtype=torch.int64)
     sizes = torch.full((steps, 1), rate, dtype=torch.float64)
     episodes = Episodes(support, query, nothing, sizes, (1,), 1)
-    losses, _, _ = replay(pool, family, episodes, first_order)
+    losses, _, _ = replay(pool, family, episodes, first_order=first_order)
     gradients = torch.autograd.grad(-losses[-1].sum(), leaves)
     for leaf in leaves:
         leaf.requires_grad_(False)
@@ -148,8 +149,8 @@ def test_plain_log_probabilities_miss_the_meta_gradient(steps: int) -> None:
 def test_plain_log_probabilities_are_first_order_maml_where_there_is_a_mean_baseline(steps: int) -> None:
     """Exactly so where the parameters are the logits: then dd log pi is the same for every arm."""
     pool = bandit_pool()
-    pool.constant_outputs = 3
-    pool.parameters["head"][:-1] = 0.0
+    head = pool.parameters["head.matrix"]
+    pool.parameters |= {"head.matrix": head[:, :0], "head.constants": head[-1:]}
     naive = meta_gradient(pool, ExactBandit(surrogate="first_order"), steps, 0.7)
     first = meta_gradient(pool, ExactBandit(surrogate="lvc"), steps, 0.7, first_order=True)
     torch.testing.assert_close(naive, first, rtol=1e-9, atol=1e-12)

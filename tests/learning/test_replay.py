@@ -12,6 +12,7 @@ from gym_reml.networks.layer_kinds import LAYER_KINDS
 from gym_reml.pool import LayerPool
 from gym_reml.pool.rates import RATES
 from gym_reml.streams import many_streams
+from tests.support.env_helpers import take_step
 from tests.support.replays import (
     FAMILY,
     LAYER,
@@ -52,9 +53,8 @@ def test_replay_lives_episodes_as_plain_pytorch_does(
             torch.testing.assert_close(losses[:, row], expected)
             assert [int(layer) for layer in contents[:, row] if layer] == uses(whole, row)
             for slot in range(len(uses(whole, row))):
-                matrix = weights.matrices[slot + 1]
-                assert matrix is not None
-                torch.testing.assert_close(matrix[row], fast["layers", slot])
+                matrix = weights.positions[slot + 1]["matrix"]
+                torch.testing.assert_close(matrix[row], fast["layers.matrix", slot])
 
 
 @KINDS
@@ -67,7 +67,9 @@ def test_replay_is_what_the_process_lived(kind: str, adapt_stem: bool) -> None:
     mdp.seed(range(5), many_streams(0, 5, "train"))
     mdp.reset()
     rng = np.random.default_rng(0)
-    lived = [mdp.step(layers.numpy(), rng.uniform(-1, 1, 5).astype(np.float32)).info["query_loss"] for layers in PLAN]
+    lived = [
+        take_step(mdp, layers.numpy(), rng.uniform(-1, 1, 5).astype(np.float32)).info["query_loss"] for layers in PLAN
+    ]
     (whole,) = kept.seen[:1]
     losses = replay(rated, FAMILY, whole)[0]
     np.testing.assert_allclose(sorted(losses[-1].tolist()), sorted(lived[-1]), rtol=1e-3)

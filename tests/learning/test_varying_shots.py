@@ -23,6 +23,7 @@ from gym_reml.tasks import FAMILIES, Batch, TaskFamily, from_arrays, from_classe
 from gym_reml.tasks.base import WEIGHTS
 from gym_reml.tasks.functions.sinusoid import Sinusoid
 from gym_reml.tasks.images.classes import ClassFamily
+from tests.support.env_helpers import take_step
 
 X = np.random.default_rng(0).normal(size=(9, 60, 2))
 OWN: dict[str, Any] = {
@@ -69,7 +70,7 @@ def play(mdp: TrainingMDP) -> list[dict[str, Any]]:
     for step in range(4):
         trail.append({"observation": mdp.observe(), "support": mdp.support_loss.copy(), "query": mdp.query_loss.copy()})
         if step < 3:
-            trail[-1]["reward"] = mdp.step(layers[step, : mdp.count], sizes[step, : mdp.count]).reward
+            trail[-1]["reward"] = take_step(mdp, layers[step, : mdp.count], sizes[step, : mdp.count]).reward
     return trail
 
 
@@ -114,7 +115,7 @@ def test_a_row_is_what_it_would_be_with_its_points_alone(name: str, kind: str, t
                 "observation": alone.observe(),
             }
             if step < 3:
-                shown["reward"] = alone.step(layers[step, [row]], sizes[step, [row]]).reward
+                shown["reward"] = take_step(alone, layers[step, [row]], sizes[step, [row]]).reward
             for key, value in shown.items():
                 np.testing.assert_allclose(value[0], trail[step][key][row], rtol=2e-4, atol=2e-5, err_msg=key)
 

@@ -28,7 +28,7 @@ def make(kind: str, rows: int, policy: bool = False, step_norms: bool | None = N
     pool = LayerPool.random(**sizes, width=40, layers=3, kind=kind, **changes)
     if step_norms is not None:
         pool = pool.with_step_norms(3, statistics=step_norms)
-        for tensor in (*pool.statistics.values(), pool.parameters["layers_norm"], pool.parameters["stem_norm"]):
+        for tensor in (*pool.statistics.values(), pool.parameters["layers.norm"], pool.parameters["stem.norm"]):
             tensor += torch.rand(tensor.shape, generator=torch.Generator().manual_seed(1))
     arguments = NAVIGATION if policy else {}
     return gym.make_vec("NetBuild-v0", num_envs=rows, pool=pool, max_step=3.0, depth=3, **arguments).unwrapped

@@ -84,7 +84,7 @@ def test_copies_take_what_is_kept_per_step_along() -> None:
     pool = LayerPool.random(in_features=1, out_features=1, width=4, layers=3, kind="batch_norm")
     pool = pool.with_step_norms(2, statistics=True).with_rates("step", 0.1, steps=2)
     generator = torch.Generator().manual_seed(0)
-    kept = {"norm": pool.parameters["layers_norm"], "statistics": pool.statistics["layers"]}
+    kept = {"norm": pool.parameters["layers.norm"], "statistics": pool.statistics["layers"]}
     for tensor in kept.values():
         tensor.uniform_(generator=generator)
     before = {name: tensor.clone() for name, tensor in kept.items()}

@@ -10,11 +10,11 @@ from torch.nn import functional
 
 from gym_reml.learning import LearningOptions, PoolLearner, replay
 from gym_reml.mdp import Objective, TrainingMDP
-from gym_reml.networks.dense import backward, forward, prepare
 from gym_reml.networks.layer_kinds import LAYER_KINDS
 from gym_reml.pool import LayerPool
 from gym_reml.pool.rates import RATES
 from gym_reml.streams import many_streams
+from tests.support.env_helpers import take_step
 from tests.support.replays import (
     FAMILY,
     PLAN,
@@ -53,17 +53,17 @@ def make_mdp(pool: LayerPool, rows: int = ROWS, learner: PoolLearner | None = No
 def test_given_statistics_make_points_independent_and_the_derivative_affine() -> None:
     pool = small_pool("batch_norm", adapt_stem=True, norm_steps=2, statistics=True)
     slots, clock = torch.tensor([[1, 2, 3], [2, 2, 1]]), torch.tensor([0, 1, 1])
-    weights, norms = pool.instantiate(slots), pool.gather_norms(slots, clock, running=True)
-    assert not weights.norms, "they are not fast weights"
+    weights, norms = pool.assemble(slots).weights, pool.assemble(slots).norms(clock, running=True)
+    assert not any("norm" in position for position in weights.positions), "they are not fast weights"
     weights = weights.like([tensor.detach().clone().requires_grad_() for tensor in weights.tensors()])
     x = torch.randn(3, 5, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    kind = LAYER_KINDS["batch_norm"]
-    trace = forward(kind, weights, prepare(x, None), [True, True], norms=norms)
-    by_hand = backward(kind, weights, trace, trace.outputs.detach(), [True, True])
+    architecture, filled = pool.architecture, [True, True]
+    trace = architecture.forward(weights, architecture.prepare(x, {}), filled=filled, norms=norms)
+    by_hand = architecture.gradient(weights, trace, output_gradient=trace.outputs.detach(), filled=filled)
     by_autograd = torch.autograd.grad(0.5 * trace.outputs.square().sum(), weights.tensors())
-    assert not by_hand.norms
+    assert not any("norm" in position for position in by_hand.positions)
     torch.testing.assert_close(by_hand.tensors(), list(by_autograd))
-    alone = forward(kind, weights, prepare(x[:, 2:3], None), [True, True], norms=norms)
+    alone = architecture.forward(weights, architecture.prepare(x[:, 2:3], {}), filled=filled, norms=norms)
     torch.testing.assert_close(alone.outputs, trace.outputs[:, 2:3])
 
 
@@ -72,17 +72,19 @@ def test_only_kinds_that_say_so_look_across_points(kind: str) -> None:
     pool, slots = small_pool(kind), torch.tensor([[1], [2]])
     x = torch.linspace(-1.0, 1.0, 5, dtype=torch.float64).reshape(1, 5, 1)
     whole, part = (
-        forward(pool.layer_kind, pool.instantiate(slots), prepare(inputs, pool.frozen_stem), [True, True]).outputs
+        pool.architecture.forward(
+            pool.assemble(slots).weights, pool.architecture.prepare(inputs, pool.fixed), filled=[True, True]
+        ).outputs
         for inputs in (x, x[:, :2])
     )
-    assert torch.allclose(whole[:, :2], part) == (not pool.layer_kind.across_points)
+    assert torch.allclose(whole[:, :2], part) == (not pool.architecture.across_points)
 
 
 def test_the_process_sees_the_query_sets_statistics_and_no_others() -> None:
     """Support and query set are each normalised on their own; one query point's prediction depends on the others."""
     pool = plain(small_pool("batch_norm"))
     mdp = make_mdp(pool)
-    mdp.step(PLAN[0].numpy(), np.zeros(ROWS, dtype=np.float32))
+    take_step(mdp, PLAN[0].numpy(), np.zeros(ROWS, dtype=np.float32))
     loss = FAMILY.loss(mdp.outputs(mdp.query.inputs), mdp.query)
     np.testing.assert_allclose(mdp.query_loss, loss, rtol=1e-5)
     loss = FAMILY.loss(mdp.outputs(mdp.support.inputs), mdp.support)
@@ -108,25 +110,24 @@ def test_replay_takes_each_steps_norms_as_a_plain_loop_does(
     for row in range(ROWS):
         expected, fast = live(pool, FAMILY, whole, row)
         torch.testing.assert_close(losses[:, row], expected)
-        head = weights.matrices[-1]
-        assert head is not None
-        torch.testing.assert_close(head[row], fast["head", 0])
+        head = weights.positions[-1]["matrix"]
+        torch.testing.assert_close(head[row], fast["head.matrix", 0])
 
 
 def test_which_step_a_pass_belongs_to() -> None:
     """A gain that is 1 in step 1 and 0 elsewhere: what passes through is what this step's passes let through."""
     pool = small_pool("batch_norm", norm_steps=STEPS)
-    for name in ("stem_norm", "layers_norm"):
+    for name in ("stem.norm", "layers.norm"):
         pool.parameters[name].zero_()
-    pool.parameters["stem_norm"][1, 0] = 1.0
-    pool.parameters["head"][-1] = 0.0
+    pool.parameters["stem.norm"][1, 0] = 1.0
+    pool.parameters["head.matrix"][-1] = 0.0
     plan = torch.zeros((STEPS, 1), dtype=torch.int64)
     mdp = make_mdp(plain(pool), 1)
     predictions = [mdp.outputs(mdp.query.inputs)]
     shown = []
     for layers in plan:
         shown.append(float(np.abs(mdp.observe()[0, mdp.parts["activations"]]).sum()))
-        mdp.step(layers.numpy(), np.full(1, -1.0, dtype=np.float32))
+        take_step(mdp, layers.numpy(), np.full(1, -1.0, dtype=np.float32))
         predictions.append(mdp.outputs(mdp.query.inputs))
     spread = [float(outputs.std()) for outputs in predictions]
     assert [value > 0 for value in shown] == [False, True, False], "support pass before update 1"
@@ -149,7 +150,8 @@ def test_the_process_is_a_plain_loop(norm_steps: int, adapt_stem: bool, statisti
     mdp = make_mdp(pool, learner=kept)
     rng = np.random.default_rng(0)
     lived = [
-        mdp.step(layers.numpy(), rng.uniform(-1, 1, ROWS).astype(np.float32)).info["query_loss"] for layers in PLAN
+        take_step(mdp, layers.numpy(), rng.uniform(-1, 1, ROWS).astype(np.float32)).info["query_loss"]
+        for layers in PLAN
     ]
     (whole,) = kept.seen
     expected = torch.stack([live(pool, FAMILY, whole, row, running=statistics)[0] for row in range(ROWS)], dim=1)
@@ -168,9 +170,9 @@ def test_rows_do_not_depend_on_each_other_or_on_their_clocks(statistics: bool) -
         if turn == 1:  # row 1 starts over: from here on the clocks differ
             together.reset(np.array([1]))
             alone[1].reset()
-        outcome = together.step(np.array(layers), step)
+        outcome = take_step(together, layers, step)
         for row, mdp in enumerate(alone):
-            own = mdp.step(np.array(layers[row : row + 1]), step[:1])
+            own = take_step(mdp, np.array(layers[row : row + 1]), step[:1])
             np.testing.assert_allclose(outcome.observation[row], own.observation[0], rtol=1e-4, atol=1e-5)
             np.testing.assert_allclose(outcome.info["query_loss"][row], own.info["query_loss"][0], rtol=1e-5)
     assert together.clock.tolist() == [3, 2]
@@ -180,9 +182,9 @@ def test_rows_do_not_depend_on_each_other_or_on_their_clocks(statistics: bool) -
 def test_a_refused_step_goes_on_in_the_next_steps_norms(statistics: bool) -> None:
     pool = plain(small_pool("batch_norm", norm_steps=STEPS, statistics=statistics))
     mdp = make_mdp(pool)
-    mdp.step_range, mdp._log_range = (1e-3, 1e12), (np.log(1e-3), np.log(1e12))
+    mdp.step_range = (1e-3, 1e12)
     before = [mdp.networks.weights(row).tensors() for row in range(ROWS)]
-    info = mdp.step(PLAN[0].numpy(), np.ones(ROWS, dtype=np.float32)).info
+    info = take_step(mdp, PLAN[0].numpy(), np.ones(ROWS, dtype=np.float32)).info
     assert info["diverged"].any()
     for row in np.flatnonzero(info["diverged"]).tolist():
         after = mdp.networks.weights(row).tensors()
@@ -240,7 +242,7 @@ def test_replays_do_not_depend_on_running_statistics() -> None:
 def test_with_running_statistics_the_process_sees_nothing_of_the_query_set(norm_steps: int | None) -> None:
     for statistics in (False, True) if norm_steps else (False,):
         mdp = make_mdp(plain(small_pool("batch_norm", norm_steps=norm_steps, statistics=statistics)))
-        mdp.step(PLAN[0].numpy(), np.zeros(ROWS, dtype=np.float32))
+        take_step(mdp, PLAN[0].numpy(), np.zeros(ROWS, dtype=np.float32))
         inputs = mdp.query.inputs.clone()
         inputs[:, 1:] += 1.0
         here, there = (mdp.outputs(points)[:, 0] for points in (mdp.query.inputs, inputs))
@@ -253,13 +255,12 @@ def test_the_process_normalises_by_them() -> None:
     mdp = make_mdp(pool, 1)
     x = torch.linspace(-2.0, 2.0, 7).reshape(1, 7, 1)
     for index in (0, 0, 1, 1):  # beyond the last step the last
-        stem, head = pool.parameters["stem"], mdp.networks.weights(0).matrices[-1]
-        assert head is not None
-        (gain, shift), (mean, variance) = pool.parameters["stem_norm"][index], pool.statistics["stem"][index]
+        stem, head = pool.parameters["stem.matrix"], mdp.networks.weights(0).positions[-1]["matrix"]
+        (gain, shift), (mean, variance) = pool.parameters["stem.norm"][index], pool.statistics["stem"][index]
         z = x[0] @ stem[:-1] + stem[-1]
         hidden = functional.relu(gain * (z - mean) / (variance + 1e-5).sqrt() + shift)
         torch.testing.assert_close(mdp.outputs(x)[0], hidden @ head[0, :-1] + head[0, -1])
-        mdp.step(np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.float32))
+        take_step(mdp, np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.float32))
 
 
 # -- environments ------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from gym_reml.learning import Episodes, LearningOptions, PoolLearner, replay
 from gym_reml.mdp import Objective, TrainingMDP
-from gym_reml.networks.dense import Filled, Workspace, backward, forward, prepare
+from gym_reml.networks.dense import Filled, Workspace
 from gym_reml.networks.layer_kinds import LAYER_KINDS
 from gym_reml.networks.weights import Weights
 from gym_reml.pool import LayerPool
@@ -24,6 +24,7 @@ from gym_reml.pool.subnetworks import SubNetworks
 from gym_reml.streams import many_streams
 from gym_reml.tasks import Batch, TaskFamily
 from gym_reml.tasks.functions.sinusoid import Sinusoid
+from tests.support.env_helpers import take_step
 from tests.support.replays import episodes, small_pool
 
 KINDS = pytest.mark.parametrize("kind", LAYER_KINDS)
@@ -42,7 +43,7 @@ def make_pool(kind: str, adapt_stem: bool | None = None, outputs: int = 1) -> La
         in_features=INPUTS, out_features=outputs, width=WIDTH, layers=LAYERS, kind=kind, adapt_stem=adapt_stem
     )
     generator = torch.Generator().manual_seed(1)
-    for name in pool.parameters.keys() & {"stem_norm", "layers_norm"}:
+    for name in pool.parameters.keys() & {"stem.norm", "layers.norm"}:
         pool.parameters[name].uniform_(-1.0, 1.0, generator=generator)
     pool.parameters = {name: tensor.double() for name, tensor in pool.parameters.items()}
     return pool
@@ -100,18 +101,20 @@ def test_steps_are_those_of_a_plain_loop(kind: str, adapt_stem: bool, outputs: i
     for layers in PLAN:
         networks.append(layers)
         trace = networks.forward(prepared, workspace)
-        norms = networks.descend(trace, loss_gradient(trace.outputs, y), SIZES, np.zeros(ROWS, dtype=np.int64))
+        norms = networks.descend(
+            trace, loss_gradient(trace.outputs, y), step_sizes=SIZES, clock=np.zeros(ROWS, dtype=np.int64)
+        )
         found.append((networks.forward(prepared, workspace).outputs.clone(), norms))
     clipped = False
     for row in range(ROWS):
-        norm = pool.parameters.get("stem_norm")
-        stem = Layer(kind, pool.parameters["stem"], norm, stem=True, adapted=adapt_stem)
-        network = nn.Sequential(stem, linear(pool.parameters["head"]))
+        norm = pool.parameters.get("stem.norm")
+        stem = Layer(kind, pool.parameters["stem.matrix"], norm, stem=True, adapted=adapt_stem)
+        network = nn.Sequential(stem, linear(pool.parameters["head.matrix"]))
         for step, layers in enumerate(PLAN):
             if layers[row] and len(network) < SLOTS + 2:
                 layer = int(layers[row]) - 1
-                norm = pool.parameters["layers_norm"][layer] if "layers_norm" in pool.parameters else None
-                network.insert(len(network) - 1, Layer(kind, pool.parameters["layers"][layer], norm, stem=False))
+                norm = pool.parameters["layers.norm"][layer] if "layers.norm" in pool.parameters else None
+                network.insert(len(network) - 1, Layer(kind, pool.parameters["layers.matrix"][layer], norm, stem=False))
             optimizer = torch.optim.SGD(network.parameters(), lr=float(SIZES[row]))
             optimizer.zero_grad()
             functional.mse_loss(network(x[row]), y[row]).backward()
@@ -127,7 +130,7 @@ def test_steps_are_those_of_a_plain_loop(kind: str, adapt_stem: bool, outputs: i
 def random_weights(kind: str, adapt_stem: bool, outputs: int) -> tuple[LayerPool, Weights]:
     pool = make_pool(kind, adapt_stem, outputs)
     contents = torch.tensor([[1, 2, 3, 4, 1], [2, 2, 1, 0, 0], [4, 0, 0, 0, 0]])
-    weights = pool.instantiate(contents)
+    weights = pool.assemble(contents).weights
     return pool, weights.like([tensor.detach().clone() for tensor in weights.tensors()])
 
 
@@ -147,18 +150,20 @@ def test_backward_is_what_autograd_says_with_and_without_buffers(
 ) -> None:
     pool, weights = random_weights(kind, adapt_stem, outputs)
     x, y = make_points(outputs)
-    prepared = prepare(x, pool.frozen_stem)
+    prepared = pool.architecture.prepare(x, pool.fixed)
     leaves = [tensor.requires_grad_() for tensor in weights.tensors()]
-    trace = forward(pool.layer_kind, weights, prepared, filled)
+    trace = pool.architecture.forward(weights, prepared, filled=filled)
     loss = functional.mse_loss(trace.outputs, y, reduction="none").mean(dim=(1, 2)).sum()
     expected = torch.autograd.grad(loss, leaves, allow_unused=True)
     workspace = Workspace()
     with torch.no_grad():
         by_output = loss_gradient(trace.outputs, y)
-        fresh = backward(pool.layer_kind, weights, trace, by_output, filled)
+        fresh = pool.architecture.gradient(weights, trace, output_gradient=by_output, filled=filled)
         for _ in range(2):  # the second time in buffers that hold something
-            buffered_trace = forward(pool.layer_kind, weights, prepared, filled, workspace)
-            buffered = backward(pool.layer_kind, weights, buffered_trace, by_output, filled, workspace)
+            buffered_trace = pool.architecture.forward(weights, prepared, filled=filled, workspace=workspace)
+            buffered = pool.architecture.gradient(
+                weights, buffered_trace, output_gradient=by_output, filled=filled, workspace=workspace
+            )
     torch.testing.assert_close(buffered_trace.outputs, trace.outputs.detach(), rtol=0, atol=0)
     for by_hand, in_buffers, right in zip(fresh.tensors(), buffered.tensors(), expected, strict=True):
         torch.testing.assert_close(by_hand, torch.zeros_like(by_hand) if right is None else right)
@@ -170,28 +175,31 @@ def test_backward_is_what_autograd_says_with_and_without_buffers(
 def test_empty_slots_pass_on_exactly_and_have_no_gradient(kind: str, adapt_stem: bool) -> None:
     pool, weights = random_weights(kind, adapt_stem, 1)
     x, y = make_points()
-    trace = forward(pool.layer_kind, weights, prepare(x, pool.frozen_stem), FILLED[2])
-    gradient = backward(pool.layer_kind, weights, trace, loss_gradient(trace.outputs, y), FILLED[2])
+    trace = pool.architecture.forward(weights, pool.architecture.prepare(x, pool.fixed), filled=FILLED[2])
+    gradient = pool.architecture.gradient(
+        weights, trace, output_gradient=loss_gradient(trace.outputs, y), filled=FILLED[2]
+    )
     for slot, empty in ((2, [3, 4]), (3, [1, 2, 3, 4])):
         assert torch.equal(trace.inputs[slot + 1].tensor[empty], trace.inputs[slot].tensor[empty])
-        matrix = gradient.matrices[slot]
-        assert matrix is not None
+        matrix = gradient.positions[slot]["matrix"]
         assert not matrix[empty].any()
         assert matrix[0].any()
-        if gradient.norms:
-            assert not gradient.norms[slot][empty].any()
+        if "norm" in gradient.positions[slot]:
+            assert not gradient.positions[slot]["norm"][empty].any()
 
 
 def test_a_residual_layer_of_zeros_is_an_empty_slot() -> None:
     pool, weights = random_weights("residual", True, 1)
-    for matrix in weights.matrices[1:-1]:
-        assert matrix is not None
-        matrix.zero_()
+    for position in weights.positions[1:-1]:
+        position["matrix"].zero_()
     x, y = make_points()
-    traces = [forward(pool.layer_kind, weights, prepare(x, None), [present] * SLOTS) for present in (True, False)]
+    prepared = pool.architecture.prepare(x, {})
+    traces = [pool.architecture.forward(weights, prepared, filled=[present] * SLOTS) for present in (True, False)]
     assert torch.equal(traces[0].outputs, traces[1].outputs)
-    gradient = backward(pool.layer_kind, weights, traces[0], loss_gradient(traces[0].outputs, y), [True] * SLOTS)
-    assert not any(matrix.any() for matrix in gradient.matrices[1:-1] if matrix is not None)
+    gradient = pool.architecture.gradient(
+        weights, traces[0], output_gradient=loss_gradient(traces[0].outputs, y), filled=[True] * SLOTS
+    )
+    assert not any(position["matrix"].any() for position in gradient.positions[1:-1])
 
 
 @KINDS
@@ -201,11 +209,11 @@ def test_forward_from_the_middle_is_forward_from_the_start(kind: str) -> None:
     networks.restart(np.arange(ROWS), (2,))
     prepared = networks.prepare(x)
     support = networks.prepare(x[:, :SHOTS])
-    before = networks.forward(support if pool.layer_kind.across_points else prepared, Workspace()).first(SHOTS)
+    before = networks.forward(support if pool.architecture.across_points else prepared, Workspace()).first(SHOTS)
     _, start = networks.append(np.array([0, 1, 2, 3, 0]))
     assert start == 2
-    again = networks.forward(prepared, Workspace(), before, start)
-    whole = networks.forward(support, None)
+    again = networks.forward(prepared, Workspace(), trace=before, start=start)
+    whole = networks.forward(support)
     torch.testing.assert_close(again.outputs, whole.outputs)
 
 
@@ -239,7 +247,7 @@ def test_replay_reproduces_stepping_and_its_refused_steps(kind: str, adapt_stem:
     mdp, kept = make_mdp(pool, largest=1e9)
     steps = np.full(PLAN.shape, -0.5, dtype=np.float32)
     steps[1, 0] = steps[3, 2] = steps[4, 3] = 1.0  # a step of 1e9
-    infos = [mdp.step(layers, places).info for layers, places in zip(PLAN, steps, strict=True)]
+    infos = [take_step(mdp, layers, places).info for layers, places in zip(PLAN, steps, strict=True)]
     diverged = np.array([info["diverged"] for info in infos])
     assert diverged[1, 0]
     assert diverged[3, 2]
@@ -249,9 +257,10 @@ def test_replay_reproduces_stepping_and_its_refused_steps(kind: str, adapt_stem:
     np.testing.assert_allclose(losses.clamp_max(FAMILY.cap), shown, rtol=2e-4, atol=1e-5)
     for row in range(ROWS):
         for slot in range(mdp.networks.depth[row]):
-            lived, again = mdp.networks.weights(row).matrices[slot + 1], weights.matrices[slot + 1]
-            assert lived is not None
-            assert again is not None
+            lived, again = (
+                mdp.networks.weights(row).positions[slot + 1]["matrix"],
+                weights.positions[slot + 1]["matrix"],
+            )
             torch.testing.assert_close(lived[0], again[row], rtol=1e-3, atol=1e-4)
 
 
@@ -259,19 +268,19 @@ def test_replay_reproduces_stepping_and_its_refused_steps(kind: str, adapt_stem:
 @pytest.mark.parametrize("layer", [0, 2])
 def test_a_refused_step_leaves_the_network_as_it_was_to_the_bit(kind: str, layer: int) -> None:
     mdp, _ = make_mdp(scalar_pool(kind), largest=1e12)
-    mdp.step(np.array([1, 0, 2, 3, 1]), np.full(ROWS, -0.6, dtype=np.float32))
+    take_step(mdp, np.array([1, 0, 2, 3, 1]), np.full(ROWS, -0.6, dtype=np.float32))
     x = torch.linspace(-5.0, 5.0, 20).reshape(1, -1, 1).expand(ROWS, -1, -1)
 
     def state(row: int) -> list[Tensor]:
         weights, depth = mdp.networks.weights(row), int(mdp.networks.depth[row])
-        matrices = [*weights.matrices[: depth + 1], weights.matrices[-1]]
         losses = torch.tensor([mdp.support_loss[row], mdp.query_loss[row]])
         held = torch.from_numpy(mdp.networks.layers[:, row].copy())
-        kept = [matrix for matrix in matrices if matrix is not None]
-        return [*kept, *weights.norms[: depth + 1], losses, held, mdp.outputs(x)[row]]
+        positions = [*weights.positions[: depth + 1], weights.positions[-1]]
+        kept = [tensor for position in positions for tensor in position.values()]
+        return [*kept, losses, held, mdp.outputs(x)[row]]
 
     before = [state(row) for row in range(ROWS)]
-    info = mdp.step(np.full(ROWS, layer), np.array([1, -0.6, 1, 1, 1], dtype=np.float32)).info
+    info = take_step(mdp, np.full(ROWS, layer), np.array([1, -0.6, 1, 1, 1], dtype=np.float32)).info
     refused = np.flatnonzero(info["diverged"])
     assert len(refused)
     for row in range(ROWS):
@@ -286,11 +295,11 @@ def test_a_refused_step_leaves_the_network_as_it_was_to_the_bit(kind: str, layer
 def test_copies_go_on_alike(kind: str, copied: Callable[[TrainingMDP], TrainingMDP]) -> None:
     mdp, _ = make_mdp(scalar_pool(kind))
     steps = np.zeros(ROWS, dtype=np.float32)
-    mdp.step(PLAN[0], steps)
+    take_step(mdp, PLAN[0], steps)
     twin = copied(mdp)
     np.testing.assert_array_equal(twin.observe(), mdp.observe())
     for layers in PLAN[1:]:
-        ours, theirs = mdp.step(layers, steps), twin.step(layers, steps)
+        ours, theirs = take_step(mdp, layers, steps), take_step(twin, layers, steps)
         np.testing.assert_array_equal(ours.observation, theirs.observation)
         np.testing.assert_array_equal(ours.reward, theirs.reward)
 
@@ -314,7 +323,7 @@ def test_a_family_may_leave_its_gradient_to_autograd(learn: bool) -> None:
         mdp = TrainingMDP(ROWS, family, pool, Objective(horizon=3), slots=SLOTS, learner=learner)
         mdp.seed(range(ROWS), many_streams(3, ROWS, "train"))
         mdp.reset()
-        outcomes.append([mdp.step(layers, np.zeros(ROWS, dtype=np.float32)).observation for layers in PLAN])
+        outcomes.append([take_step(mdp, layers, np.zeros(ROWS, dtype=np.float32)).observation for layers in PLAN])
         assert learner is None or learner.updates
     np.testing.assert_allclose(outcomes[0], outcomes[1], rtol=1e-4, atol=1e-5)
 
@@ -324,7 +333,7 @@ def test_a_family_may_leave_its_gradient_to_autograd(learn: bool) -> None:
 
 def meta_gradient(pool: LayerPool, lived: Episodes, first_order: bool = False) -> dict[str, Tensor]:
     leaves = {name: leaf.requires_grad_() for name, leaf in pool.trainable().items()}
-    losses, _, _ = replay(pool, FAMILY, lived, first_order)
+    losses, _, _ = replay(pool, FAMILY, lived, first_order=first_order)
     gradients = torch.autograd.grad(losses.sum(), list(leaves.values()), allow_unused=True)
     for leaf in leaves.values():
         leaf.requires_grad_(False)
@@ -360,10 +369,10 @@ def test_meta_gradient_through_clipped_steps_by_finite_differences(kind: str, gr
 
 def first_norms(pool: LayerPool, lived: Episodes) -> Tensor:
     """Norm of each row's first gradient, by autograd."""
-    weights = pool.instantiate(lived.layers.new_zeros(lived.slots, len(lived)))
+    weights = pool.assemble(lived.layers.new_zeros(lived.slots, len(lived))).weights
     weights = weights.like([tensor.clone().requires_grad_() for tensor in weights.tensors()])
-    prepared = prepare(lived.support[0].inputs, pool.frozen_stem)
-    trace = forward(pool.layer_kind, weights, prepared, [False] * lived.slots)
+    prepared = pool.architecture.prepare(lived.support[0].inputs, pool.fixed)
+    trace = pool.architecture.forward(weights, prepared, filled=[False] * lived.slots)
     loss = FAMILY.loss(trace.outputs, lived.support[0]).sum()
     gradients = torch.autograd.grad(loss, weights.tensors(), allow_unused=True)
     return torch.cat([g.flatten(1) for g in gradients if g is not None], dim=1).norm(dim=1)
@@ -383,18 +392,18 @@ def test_fomaml_takes_inner_gradients_as_constants(kind: str) -> None:
         depth = part.slot_contents()[1][-1]
         filled = [(depth > slot).reshape(-1, 1, 1) for slot in range(lived.slots)]
         ends = weights.like([tensor.detach().requires_grad_() for tensor in weights.tensors()])
-        outputs = forward(pool.layer_kind, ends, prepare(lived.query[0].inputs, pool.frozen_stem), filled).outputs
+        outputs = pool.architecture.forward(
+            ends, pool.architecture.prepare(lived.query[0].inputs, pool.fixed), filled=filled
+        ).outputs
         loss = FAMILY.loss(outputs, lived.query[0]).sum()
         gradients = torch.autograd.grad(loss, ends.tensors(), allow_unused=True)
         gradient = ends.like([g if g is not None else torch.zeros(1) for g in gradients])
-        head = gradient.matrices[-1]
-        assert head is not None
-        expected["head"] += head.sum(dim=0)
+        head = gradient.positions[-1]["matrix"]
+        expected["head.matrix"] += head.sum(dim=0)
         for slot in range(lived.slots):
-            matrix = gradient.matrices[slot + 1]
-            assert matrix is not None
+            matrix = gradient.positions[slot + 1]["matrix"]
             chosen = (contents[slot] - 1).clamp_min(0)  # an empty slot's gradient is zero
-            expected["layers"].index_add_(0, chosen, matrix)
-    for name in ("head", "layers"):
+            expected["layers.matrix"].index_add_(0, chosen, matrix)
+    for name in ("head.matrix", "layers.matrix"):
         torch.testing.assert_close(first_order[name], expected[name])
         assert not torch.allclose(first_order[name], exact[name], rtol=1e-3)

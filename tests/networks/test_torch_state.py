@@ -305,7 +305,7 @@ def test_families_of_the_users_may_follow_the_state(state: str) -> None:
     with STATES[state]():
         found = play(given)
     assert_same(found, expected, 1e-5)
-    assert found[-1]["stem"].dtype == np.float32
+    assert found[-1]["stem.matrix"].dtype == np.float32
 
 
 # -- pools that were put together by hand ------------------------------------------------------------------------------
@@ -322,7 +322,7 @@ def with_tensors(change: Callable[[Tensor], Tensor]) -> LayerPool:
 
 
 def half_meta(pool: LayerPool) -> LayerPool:
-    pool.parameters["head"] = pool.parameters["head"].to("meta")
+    pool.parameters["head.matrix"] = pool.parameters["head.matrix"].to("meta")
     return pool
 
 
@@ -392,4 +392,4 @@ def test_pools_of_odd_tensors_are_as_good_as_others(what: str, learn: str | None
     assert_same(ends[0], ends[1])
     if what != "expanded" or learn is not None:
         pool.assign(fresh())
-        assert torch.equal(pool.parameters["stem"], fresh().parameters["stem"])
+        assert torch.equal(pool.parameters["stem.matrix"], fresh().parameters["stem.matrix"])

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gym_reml.networks.dense import backward, forward, prepare
+from gym_reml.networks.dense import dense
 from gym_reml.networks.layer_kinds import LAYER_KINDS, find_kind
 from gym_reml.networks.weights import Weights, descend, gradient_norms
 from gym_reml.pool import LayerPool
@@ -58,13 +58,14 @@ def test_random_is_a_function_of_the_seed(kind: str) -> None:
 @KINDS
 def test_shapes(kind: str) -> None:
     pool = make(kind)
-    expected = {"stem": (3, 5), "layers": (4, 6, 5), "head": (6, 3)}
-    if pool.layer_kind.normalised:
-        expected |= {"stem_norm": (2, 5), "layers_norm": (4, 2, 5)}
+    expected = {"stem.matrix": (3, 5), "layers.matrix": (4, 6, 5), "head.matrix": (6, 3)}
+    if pool.architecture.normalised:
+        expected |= {"stem.norm": (2, 5), "layers.norm": (4, 2, 5)}
         assert all((norm[..., 0, :] == 1).all() and (norm[..., 1, :] == 0).all() for norm in norms(pool))
     assert {name: tuple(tensor.shape) for name, tensor in pool.parameters.items()} == expected
     assert (pool.in_features, pool.out_features, pool.width, pool.layers) == (2, 3, 5, 4)
-    assert pool.layer_kind is LAYER_KINDS[kind]
+    assert pool.architecture is dense(kind)
+    assert dense(kind).kind is LAYER_KINDS[kind]
 
 
 def norms(pool: LayerPool) -> list[Tensor]:
@@ -74,7 +75,7 @@ def norms(pool: LayerPool) -> list[Tensor]:
 def test_initialisation_is_that_of_nn_linear() -> None:
     """U(-1/sqrt(in), 1/sqrt(in)): bounds kept and nearly reached, variance a third of their square, also the biases."""
     pool = LayerPool.random(in_features=4, out_features=300, width=100, layers=6)
-    for name, inputs in (("stem", 4), ("layers", 100), ("head", 100)):
+    for name, inputs in (("stem.matrix", 4), ("layers.matrix", 100), ("head.matrix", 100)):
         tensor, bound = pool.parameters[name], inputs**-0.5
         assert tensor.abs().max() <= bound
         assert tensor.abs().max() > 0.98 * bound
@@ -84,18 +85,18 @@ def test_initialisation_is_that_of_nn_linear() -> None:
 
 def test_scale_is_of_the_hidden_layers_alone() -> None:
     whole, half = make(), make(scale=0.5)
-    assert torch.equal(half.parameters["layers"], whole.parameters["layers"] * 0.5)
-    assert all(torch.equal(half.parameters[name], whole.parameters[name]) for name in ("stem", "head"))
+    assert torch.equal(half.parameters["layers.matrix"], whole.parameters["layers.matrix"] * 0.5)
+    assert all(torch.equal(half.parameters[name], whole.parameters[name]) for name in ("stem.matrix", "head.matrix"))
 
 
 @KINDS
 def test_the_stem_adapts_unless_a_norm_does(kind: str) -> None:
     pool = make(kind)
-    assert pool.adapt_stem == (not pool.layer_kind.normalised)
-    assert (pool.frozen_stem is None) == pool.adapt_stem
+    assert pool.adapt_stem == (not pool.architecture.normalised)
+    assert (not pool.fixed) == pool.adapt_stem
     for adapt in (True, False):
         pool = make(kind, adapt_stem=adapt)
-        assert set(pool.adapted) == set(pool.parameters) - (set() if adapt else {"stem"})
+        assert set(pool.adapted) == set(pool.parameters) - (set() if adapt else {"stem.matrix"})
 
 
 @pytest.mark.parametrize("argument", ["in_features", "out_features", "width", "layers"])
@@ -116,21 +117,16 @@ def test_unknown_kind(kind: Any) -> None:
 
 
 @KINDS
-def test_instantiate(kind: str) -> None:
+def test_fast_weights_to_begin_with(kind: str) -> None:
     pool = make(kind)
-    weights = pool.instantiate(SLOTS)
+    weights = pool.assemble(SLOTS).weights
     for row in range(3):
         for position, (name, index) in enumerate(layout(pool, row)):
-            expected = pool.parameters[name]
-            matrix = weights.matrices[position]
-            if position == 0 and not pool.adapt_stem:
-                assert matrix is None
-                continue
-            assert matrix is not None
-            assert torch.equal(matrix[row], expected if index is None else expected[index])
-            if weights.norms and position < 3:
-                norm = pool.parameters[f"{name}_norm"]
-                assert torch.equal(weights.norms[position][row], norm if index is None else norm[index])
+            held = weights.positions[position]
+            assert set(held) == {key for part, key in (whole.split(".") for whole in pool.adapted) if part == name}
+            for key, tensor in held.items():
+                expected = pool.parameters[f"{name}.{key}"]
+                assert torch.equal(tensor[row], expected if index is None else expected[index])
 
 
 def layout(pool: LayerPool, row: int) -> list[tuple[str, int | None]]:
@@ -166,11 +162,10 @@ def test_shapes_of_rates(kind: str, granularity: str, adapt_stem: bool) -> None:
 def test_gathered_rates_belong_to_the_weights(kind: str, granularity: str, adapt_stem: bool) -> None:
     pool = with_rates(make(kind, adapt_stem=adapt_stem), granularity)
     clock = torch.tensor([0, 2, 7])  # 7 is beyond the last step that has its own
-    rates = pool.gather_rates(SLOTS, clock)
+    rates = pool.assemble(SLOTS).rates(clock)
     assert rates is not None
-    weights = pool.instantiate(SLOTS)
-    assert [matrix is None for matrix in rates.matrices] == [matrix is None for matrix in weights.matrices]
-    assert len(rates.norms) == len(weights.norms)
+    weights = pool.assemble(SLOTS).weights
+    assert [set(position) for position in rates.positions] == [set(position) for position in weights.positions]
 
     def expected(name: str, index: int | None, step: int) -> Tensor:
         if granularity == "scalar":
@@ -182,19 +177,14 @@ def test_gathered_rates_belong_to_the_weights(kind: str, granularity: str, adapt
 
     for row in range(3):
         for position, (name, index) in enumerate(layout(pool, row)):
-            for group, suffix in ((weights.matrices, ""), (weights.norms, "_norm")):
-                gathered = rates.norms if suffix else rates.matrices
-                tensor = group[position] if position < len(group) else None
-                rate = gathered[position] if position < len(gathered) else None
-                if tensor is None or rate is None:
-                    assert tensor is rate
-                    continue
-                wanted = expected(name + suffix, index, int(clock[row])).expand(tensor.shape[1:])
-                assert torch.equal(rate.expand_as(tensor)[row], wanted), (row, position, suffix)
+            for key, tensor in weights.positions[position].items():
+                rate = rates.positions[position][key]
+                wanted = expected(f"{name}.{key}", index, int(clock[row])).expand(tensor.shape[1:])
+                assert torch.equal(rate.expand_as(tensor)[row], wanted), (row, position, key)
 
 
 def test_no_rates_to_gather() -> None:
-    assert make().gather_rates(SLOTS, torch.zeros(3, dtype=torch.int64)) is None
+    assert make().assemble(SLOTS).rates(torch.zeros(3, dtype=torch.int64)) is None
 
 
 @KINDS
@@ -203,19 +193,19 @@ def test_the_neutral_action_is_a_plain_step_of_size_rate(kind: str, granularity:
     """Step size 1 over a rated pool: w - rate * gradient, the gradient by autograd, for every weight (MAML's step)."""
     pool = with_rates(make(kind, adapt_stem=True), granularity)
     slots, clock = SLOTS[:, :1], torch.tensor([1])
-    weights = pool.instantiate(slots)
+    weights = pool.assemble(slots).weights
     generator = torch.Generator().manual_seed(1)
-    inputs = prepare(torch.randn(1, 6, 2, generator=generator), None)
+    inputs = pool.architecture.prepare(torch.randn(1, 6, 2, generator=generator), {})
     targets = torch.randn(1, 6, 3, generator=generator)
     filled = [True, True]
     leaves = [tensor.clone().requires_grad_() for tensor in weights.tensors()]
-    outputs = forward(pool.layer_kind, weights.like(leaves), inputs, filled).outputs
+    outputs = pool.architecture.forward(weights.like(leaves), inputs, filled=filled).outputs
     slopes = torch.autograd.grad((outputs - targets).square().sum() / 20, leaves)
-    trace = forward(pool.layer_kind, weights, inputs, filled)
-    gradient = backward(pool.layer_kind, weights, trace, (trace.outputs - targets) / 10, filled)
-    rates = pool.gather_rates(slots, clock)
+    trace = pool.architecture.forward(weights, inputs, filled=filled)
+    gradient = pool.architecture.gradient(weights, trace, output_gradient=(trace.outputs - targets) / 10, filled=filled)
+    rates = pool.assemble(slots).rates(clock)
     assert rates is not None
-    new = descend(weights, gradient, gradient_norms(gradient), torch.ones(1), rates)
+    new = descend(weights, gradient, norms=gradient_norms(gradient), step_sizes=torch.ones(1), rates=rates)
     rows = zip(new.tensors(), weights.tensors(), slopes, rates.tensors(), strict=True)
     for after, before, slope, rate in rows:
         torch.testing.assert_close(after, before - rate * slope, rtol=1e-5, atol=1e-6)
@@ -237,7 +227,7 @@ def test_unknown_granularity_and_missing_steps() -> None:
 
 
 def test_weights_are_one_tensor_a_position() -> None:
-    weights = make().instantiate(SLOTS)
+    weights = make().assemble(SLOTS).weights
     assert isinstance(weights, Weights)
     assert [tuple(tensor.shape) for tensor in weights.tensors()] == [(3, 3, 5), (3, 6, 5), (3, 6, 5), (3, 6, 3)]
 
@@ -288,14 +278,14 @@ def doubled(pool: LayerPool) -> LayerPool:
     [
         (make(adapt_stem=True), make(adapt_stem=False), "adapt_stem"),
         (make("layer_norm", adapt_stem=True), make("layer_norm", adapt_stem=False), "adapt_stem"),
-        (make(), make(constant_outputs=1), "constant_outputs"),
+        (make(), make(constant_outputs=1), "head.matrix, head.constants"),
         (make("relu"), make("tanh"), "kind"),
         (make().with_rates("scalar", 0.1), make().with_rates("tensor", 0.1), "granularity"),
-        (make().with_rates("step", 0.1, 2), make().with_rates("step", 0.1, 3), "rate.layers"),
+        (make().with_rates("step", 0.1, 2), make().with_rates("step", 0.1, 3), "rate.layers.matrix"),
         (step_norms(False), step_norms(True), "statistics.stem"),
         (step_norms(True), step_norms(False), "statistics.stem"),
-        (make("batch_norm"), step_norms(False), "stem_norm"),
-        (make(), doubled(make()), "stem, layers, head"),
+        (make("batch_norm"), step_norms(False), "stem.norm"),
+        (make(), doubled(make()), "stem.matrix, layers.matrix, head.matrix"),
     ],
 )
 def test_assign_refuses_whatever_else_differs(pool: LayerPool, other: LayerPool, message: str) -> None:

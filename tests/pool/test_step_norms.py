@@ -24,14 +24,14 @@ def test_with_step_norms(statistics: bool) -> None:
     stepped = pool.with_step_norms(3, statistics)
     assert pool.norm_steps is None
     assert stepped.norm_steps == 3
-    for name in ("stem_norm", "layers_norm"):
+    for name in ("stem.norm", "layers.norm"):
         assert torch.equal(stepped.parameters[name], pool.parameters[name].expand(3, *pool.parameters[name].shape))
-    assert stepped.adapted == ("layers", "head")
-    assert stepped.rates.keys() == {"layers", "head"}
-    assert stepped.trainable().keys() == pool.parameters.keys() | {"rate.layers", "rate.head"}
+    assert stepped.adapted == ("layers.matrix", "head.matrix")
+    assert stepped.rates.keys() == {"layers.matrix", "head.matrix"}
+    assert stepped.trainable().keys() == pool.parameters.keys() | {"rate.layers.matrix", "rate.head.matrix"}
     for granularity in RATES:
         rates = stepped.with_rates(granularity, 0.1, steps=2).rates
-        assert rates.keys() == ({"all"} if granularity == "scalar" else {"layers", "head"})
+        assert rates.keys() == ({"all"} if granularity == "scalar" else {"layers.matrix", "head.matrix"})
     if not statistics:
         assert stepped.statistics == {}
         return
@@ -96,23 +96,16 @@ def test_assign_and_describe_tell_them_apart() -> None:
                     pool.assign(other)
 
 
-def test_files_from_before_there_were_statistics() -> None:
-    pool = small_pool("batch_norm", "tensor")
-    state = pool.state()
-    del state["statistics"]
-    assert_same_pool(LayerPool.from_state(state), pool)
-
-
 DAMAGE: dict[str, Any] = {
     "no steps": lambda parameters, statistics: parameters.update(
-        stem_norm=torch.ones(0, 2, 4), layers_norm=torch.ones(0, 3, 2, 4)
+        {"stem.norm": torch.ones(0, 2, 4), "layers.norm": torch.ones(0, 3, 2, 4)}
     ),
-    "other numbers of steps": lambda parameters, statistics: parameters.update(stem_norm=torch.ones(4, 2, 4)),
-    "stem alone": lambda parameters, statistics: parameters.update(stem_norm=torch.ones(2, 4)),
+    "other numbers of steps": lambda parameters, statistics: parameters.update({"stem.norm": torch.ones(4, 2, 4)}),
+    "stem alone": lambda parameters, statistics: parameters.update({"stem.norm": torch.ones(2, 4)}),
     "statistics of other steps": lambda parameters, statistics: statistics.update(stem=torch.ones(2, 2, 4)),
     "statistics of the stem alone": lambda parameters, statistics: statistics.pop("layers"),
     "statistics without step norms": lambda parameters, statistics: parameters.update(
-        stem_norm=torch.ones(2, 4), layers_norm=torch.ones(3, 2, 4)
+        {"stem.norm": torch.ones(2, 4), "layers.norm": torch.ones(3, 2, 4)}
     ),
     "no tensor": lambda parameters, statistics: statistics.update(stem=[1.0]),
     "not finite": lambda parameters, statistics: statistics["stem"].fill_(torch.inf),

@@ -35,19 +35,24 @@ def make_paths(share: float = 0.5, seed: int = 0) -> Paths:
     return Paths(before, now, goal)
 
 
+def make_decided(layers: tuple[int, ...], sizes: tuple[float, ...] | None = None) -> dict[str, tuple[float, ...]]:
+    """Layers that were chosen, and step sizes."""
+    return {"layer": layers, "step_size": sizes or tuple(0.031 * 0.9**step for step in range(len(layers)))}
+
+
 def make_frame(steps: int = 2, horizon: int = 5, slots: int = 2, pool_size: int = 8, **changes: Any) -> Frame:
     """The frame after ``steps`` steps that append layers 3, 4, 5, ... until the network is full."""
-    actions = tuple((step + 2) % pool_size + 1 for step in range(steps))
+    layers = tuple((step + 2) % pool_size + 1 for step in range(steps))
     frame = Frame(
         family="sinusoid, 5 shots",
         kind="residual",
         width=40,
         slots=slots,
         pool_size=pool_size,
-        layers=actions[:slots],
+        layers=layers[:slots],
         horizon=horizon,
-        actions=actions,
-        step_sizes=tuple(0.031 * 0.9**step for step in range(steps)),
+        decided=make_decided(layers),
+        appended=tuple(step < slots for step in range(steps)),
         step_range=(1e-3, 0.3),
         diverged=(False,) * steps,
         support_loss=tuple(3.21 * 0.5**step for step in range(steps + 1)),
@@ -103,8 +108,9 @@ def test_rendering_twice_gives_the_same_picture() -> None:
     "changes",
     [
         {"layers": (3, 1)},
-        {"actions": (3, 0)},
-        {"step_sizes": (0.031, 0.2)},
+        {"decided": make_decided((3, 0))},
+        {"decided": make_decided((3, 4), (0.031, 0.2))},
+        {"appended": (True, False)},
         {"diverged": (False, True)},
         {"support_loss": (3.21, 2.0, 0.1)},
         {"query_loss": (4.56, 2.0, 0.1)},
@@ -203,27 +209,36 @@ def test_refused_steps_and_ignored_layers_are_named() -> None:
     assert "x 0.0279" in refused
     assert "REFUSED" not in render_ansi(FRAMES["midway"])
     assert "step 3 of 5: layer 5 ignored (network full)" in render_ansi(make_frame(3))
-    assert "append nothing" in render_ansi(make_frame(2, actions=(3, 0), layers=(3,)))
+    assert "append nothing" in render_ansi(
+        make_frame(2, decided=make_decided((3, 0)), layers=(3,), appended=(True, False))
+    )
 
 
-@pytest.mark.parametrize(
-    ("layers", "actions", "diverged", "appended"),
-    [
-        ((), (), (), ()),
-        ((3, 4), (3, 0, 4), (False,) * 3, (True, False, True)),
-        ((3, 4), (3, 4, 4), (False,) * 3, (True, True, False)),
-        ((1, 2), (2, 2), (False,) * 2, (True, False)),
-        ((1, 2), (0, 0), (False,) * 2, (False, False)),
-        ((2,), (1, 2), (True, False), (False, True)),
-        ((1, 2), (1, 2), (True, False), (True, True)),
-    ],
-    ids=["start", "pause", "full", "initial", "all initial", "refused and undone", "refused and kept"],
-)
-def test_appended_is_recovered(
-    layers: tuple[int, ...], actions: tuple[int, ...], diverged: tuple[bool, ...], appended: tuple[bool, ...]
-) -> None:
-    frame = make_frame(len(actions), layers=layers, actions=actions, diverged=diverged)
-    assert frame.appended == appended
+OTHERS: dict[str, dict[str, tuple[float, ...]]] = {
+    "loss 2, momentum 0.25, decay -1, x 1": {"loss": (1, 2), "momentum": (0.5, 0.25), "decay": (0, -1), "x": (1, 1)},
+    "gradient step 0.02, weight decay 0.25": {"step_size": (0.1, 0.02), "weight_decay": (0.5, 0.25)},
+    "append layer 4": {"layer": (3, 4)},
+    "append layer 4, augmentation 2, gradient step 0.02": {
+        "layer": (3, 4),
+        "augmentation": (0, 2),
+        "step_size": (0.1, 0.02),
+    },
+}
+
+
+@pytest.mark.parametrize(("words", "decided"), OTHERS.items(), ids=OTHERS)
+def test_any_decision_is_shown_by_names_and_values(words: str, decided: dict[str, tuple[float, ...]]) -> None:
+    frame = make_frame(2, decided=decided)
+    text = render_ansi(frame)
+    assert render_rgb(frame).shape == SHAPE
+    assert max(map(len, text.split("\n"))) <= 80
+    assert ("gradient step sizes" in text) == ("step_size" in decided)
+    assert (">4<" in text) == ("layer" in decided)
+    (line,) = [line for line in text.split("\n") if line.startswith("action")]
+    assert line.endswith(f"step 2 of 5: {words}")
+    many = make_frame(20, decided={name: values * 10 for name, values in decided.items()}, horizon=20)
+    assert render_rgb(many).shape == SHAPE
+    assert max(map(len, render_ansi(many).split("\n"))) <= 80
 
 
 BAD = (float("nan"), float("inf"), -float("inf"), 1e300, -1e300, 1e-300, 0.0)
@@ -238,7 +253,7 @@ def test_values_that_are_not_finite_or_huge_survive(value: float) -> None:
     everywhere = np.full_like(GRID, value)
     frames = [
         make_frame(2, support_loss=(1.0, value, value), query_loss=(value,) * 3),
-        make_frame(2, step_sizes=(value, 0.1)),
+        make_frame(2, decided=make_decided((3, 4), (value, 0.1))),
         make_frame(2, step_range=(value, value)),
         make_frame(2, curve=replace(curve, prediction=everywhere)),
         make_frame(2, curve=replace(curve, prediction=spike)),

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 import gym_reml
 from gym_reml.rendering.frames import TrialFrame
 from gym_reml.rendering.render import render_trial
-from gym_reml.rendering.trial.words import best_return
+from gym_reml.rendering.trial.tabular import best_return
 
 SHAPE = (560, 896, 3)
 SHADE = (232, 228, 216)

@@ -89,10 +89,10 @@ def test_rows_are_single_environments() -> None:
             observation, reward, terminated, _, info = env.step(actions[row])
             assert rewards[row] == pytest.approx(reward, rel=2e-4, abs=2e-4)
             assert dones[row] == terminated
+            assert infos[row].pop("TimeLimit.truncated") is False
             if terminated:
                 last = infos[row].pop("terminal_observation")
                 np.testing.assert_allclose(last, observation, rtol=2e-4, atol=2e-4)
-                assert infos[row].pop("TimeLimit.truncated") is False
                 observation, reset_info = env.reset()
                 assert_same(envs.reset_infos[row], reset_info, 2e-4)
             assert_same(infos[row], info, 2e-4)
@@ -109,7 +109,7 @@ def test_rows_that_end_at_different_times_keep_their_own_infos() -> None:
     _, _, dones, infos = envs.step(action)
     assert dones.tolist() == [False, True]
     assert "terminal_observation" in infos[1]
-    assert set(infos[1]) - set(infos[0]) == {"terminal_observation", "TimeLimit.truncated"}
+    assert set(infos[1]) - set(infos[0]) == {"terminal_observation"}
     assert {"layer", "step_size", "reward_terms", "query_loss", "task"} <= set(infos[0])
 
 
@@ -254,6 +254,25 @@ def test_frames_are_tiled() -> None:
     envs.reset()
     assert len(envs.get_images()) == COUNT
     assert np.shape(envs.render()) == (2 * 560, 2 * 896, 3)
+    for mode in ("ansi", None):
+        envs = make(render_mode=mode)
+        envs.reset()
+        with pytest.warns(UserWarning, match="only 'rgb_array' gives images"):
+            assert envs.get_images() == [None] * COUNT
+
+
+def test_steps_are_those_of_single_environments() -> None:
+    """SB3's contract: all that DummyVecEnv gives at a step, by the same names, ended by their horizon or cut before."""
+    for limit in (None, 2):
+        cut: dict[str, Any] = {} if limit is None else {"max_episode_steps": limit}
+        ours = make(seed=5, **cut).venv
+        theirs = DummyVecEnv([lambda cut=cut: gym.make("NetBuild-v0", **ARGUMENTS, **cut)] * COUNT)  # type: ignore[misc]
+        theirs.seed(5)
+        assert_same(ours.reset(), theirs.reset(), 2e-4)
+        actions = sample_actions(gym.vector.utils.batch_space(ours.action_space, COUNT), 2 * HORIZON + 1)
+        for action in actions:
+            assert_same(ours.step(action), theirs.step(action), 2e-4)
+            assert_same(ours.reset_infos, theirs.reset_infos, 2e-4)
 
 
 # -- wrappers, callbacks, files --------------------------------------------------------------------------------------

@@ -10,6 +10,8 @@ import gymnasium as gym
 import numpy as np
 from torch import Tensor
 
+from gym_reml.mdp import TrainingMDP
+from gym_reml.mdp.process import Outcome
 from gym_reml.tasks.base import Batch, Forward, Generators, TaskFamily, Tasks
 from gym_reml.tasks.custom import from_arrays, from_function
 from gym_reml.tasks.functions.sinusoid import Sinusoid
@@ -93,6 +95,11 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "fresh data": ("NetBuild-v0", SMALL | {"family": Restless(), "feedback": "support"}),
 }
 """An id and arguments for every encoding, layer kind, kind of loss and form of observation."""
+
+
+def take_step(mdp: TrainingMDP, layers: Any, steps: Any) -> Outcome:
+    """A step that decides these layers and places on the range of step sizes, (n,) each or one for all rows."""
+    return mdp.step(mdp.decision.decide(mdp.count, layer=layers, step_size=steps))
 
 
 def sample_actions(space: gym.Space[Any], count: int, seed: int = 0) -> list[Any]:

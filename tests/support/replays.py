@@ -63,7 +63,7 @@ def small_pool(
             rate.uniform_(0.5, 1.5, generator=generator)
     if norm_steps is not None:
         pool = pool.with_step_norms(norm_steps, statistics)
-    for name in ("stem_norm", "layers_norm"):
+    for name in ("stem.norm", "layers.norm"):
         if name in pool.parameters:
             pool.parameters[name].uniform_(-1, 1, generator=generator)
     for tensor in pool.statistics.values():
@@ -132,11 +132,11 @@ def live(
 
     With `running`, the pool's running statistics normalise. `moments` collects those of the support passes.
     """
-    if not pool.parameters["head"].requires_grad:
+    if not pool.parameters["head.matrix"].requires_grad:
         pool = pool.clone()
         for tensor in pool.parameters.values():
             tensor.requires_grad_()
-    alone = {"stem", "head", "stem_norm"} & {"stem", *pool.adapted}
+    alone = {"stem.matrix", "head.matrix", "stem.norm"} & {"stem.matrix", *pool.adapted}
     fast: dict[tuple[str, int], Tensor] = {(name, 0): pool.parameters[name] for name in alone}
     contents: list[int] = []
 
@@ -149,21 +149,22 @@ def live(
 
     def norm(name: str, slot: int, step: int) -> Tensor | None:
         if pool.norm_steps is None:
-            return fast.get((f"{name}_norm", slot))
+            return fast.get((f"{name}.norm", slot))
         step = min(step, pool.norm_steps - 1)
-        parts = [pool.parameters[f"{name}_norm"][step], *([pool.statistics[name][step]] if running else [])]
+        parts = [pool.parameters[f"{name}.norm"][step], *([pool.statistics[name][step]] if running else [])]
         return torch.cat([part[contents[slot] - 1] if name == "layers" else part for part in parts])
 
     def outputs(inputs: Tensor, step: int, seen: Moments | None = None) -> Tensor:
         hidden = inputs
         for position, layer in enumerate([0, *contents]):
             name, slot = ("layers", position - 1) if position else ("stem", 0)
+            matrix = fast[f"{name}.matrix", slot]
             if seen is not None:
-                z = functional.linear(hidden, fast[name, slot][:-1].T, fast[name, slot][-1]).detach()
+                z = functional.linear(hidden, matrix[:-1].T, matrix[-1]).detach()
                 both = torch.stack([z.mean(dim=0), z.var(dim=0, correction=0)])
                 seen.setdefault((step, layer), []).append(both)
-            hidden = (LAYER if position else STEM)[pool.kind](hidden, fast[name, slot], norm(name, slot, step))
-        head = fast["head", 0]
+            hidden = (LAYER if position else STEM)[pool.kind](hidden, matrix, norm(name, slot, step))
+        head = fast["head.matrix", 0]
         return functional.linear(hidden, head[:-1].T, head[-1])
 
     def rate(name: str, slot: int, step: int) -> Any:
@@ -184,7 +185,7 @@ def live(
     for step in range(len(whole.layers)):
         append(int(whole.layers[step, row]))
         support, query = at(whole.support, step), at(whole.query, step)
-        adapted = {key: weight for key, weight in fast.items() if key[0] != "stem" or pool.adapt_stem}
+        adapted = {key: weight for key, weight in fast.items() if key[0] != "stem.matrix" or pool.adapt_stem}
         loss = functional.mse_loss(outputs(support.inputs[0], step, moments), support.targets[0])
         leaves = list(adapted.values())
         slopes = torch.autograd.grad(loss, leaves, create_graph=not first_order)

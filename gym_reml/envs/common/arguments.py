@@ -1,25 +1,43 @@
-"""Checks of arguments that all environments share."""
+"""Arguments of environments: unknown ones are named with the choices, and so are render modes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 RENDER_MODES = ("rgb_array", "ansi")
 
+Function = TypeVar("Function", bound=Callable[..., Any])
 
-def check_known(arguments: Mapping[str, Any], known: Iterable[str]) -> None:
-    """Raises a TypeError that lists the choices if there is an argument that is not known.
 
-    It begins in Python's words: libraries that offer an argument to every environment look for them.
+def argument_names(function: Callable[..., Any]) -> tuple[str, ...]:
+    """The arguments of a function after its first, those that can be given by name only before the others."""
+    _, *parameters = inspect.signature(function).parameters.values()
+    named = [parameter.name for parameter in parameters if parameter.kind is inspect.Parameter.KEYWORD_ONLY]
+    return *named, *(parameter.name for parameter in parameters if parameter.name not in named)
+
+
+def list_choices(init: Function) -> Function:
+    """Makes a call with an argument that the constructor does not have a TypeError that lists those that it has.
+
+    The error begins in Python's words: libraries that offer an argument to every environment look for them.
     """
-    known = (*known, "render_mode")
-    for name, value in arguments.items():
-        if name not in known:
-            several = "; gym.make_vec makes several environments" if name == "num_envs" else ""
-            raise TypeError(
-                f"got an unexpected keyword argument {name!r} ({name}={value!r}); choices: {', '.join(known)}{several}"
-            )
+    known = argument_names(init)
+
+    @functools.wraps(init)
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        for name, value in kwargs.items():
+            if name not in known:
+                several = "; gym.make_vec makes several environments" if name == "num_envs" else ""
+                raise TypeError(
+                    f"got an unexpected keyword argument {name!r} ({name}={value!r}); "
+                    f"choices: {', '.join(known)}{several}"
+                )
+        return init(*args, **kwargs)
+
+    return checked  # type: ignore[return-value]
 
 
 def check_render_mode(render_mode: str | None, lists: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""The single face of a process: a Gymnasium `Env` over one row."""
+"""A Gymnasium `Env` over a process of one row."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from gym_reml.envs.common.arguments import RENDER_MODES
+from gym_reml.envs.common.arguments import RENDER_MODES, check_render_mode
 from gym_reml.envs.common.infos import only_row
 from gym_reml.envs.common.view import ProcessView
+from gym_reml.mdp.process import Process
 from gym_reml.spaces.base import ActionError
 from gym_reml.streams import row_streams
 
@@ -20,16 +21,40 @@ class ProcessEnv(ProcessView, gym.Env[Any, Any]):
 
     metadata: dict[str, Any] = {"render_modes": list(RENDER_MODES), "render_fps": 2}
 
+    def __init__(
+        self,
+        process: Process,
+        action_space: gym.Space[Any],
+        *,
+        observation_space: gym.Space[Any],
+        split: str,
+        render_mode: str | None,
+    ) -> None:
+        """Takes a process of one row.
+
+        Args:
+            process: that has not begun.
+            action_space, observation_space: of the environment.
+            split: "train", "validation" or "test".
+            render_mode: None, "rgb_array" or "ansi".
+
+        Raises:
+            ValueError: a mode that does not exist.
+        """
+        check_render_mode(render_mode)
+        super().__init__(process, split=split, render_mode=render_mode)
+        self.action_space, self.observation_space = action_space, observation_space
+
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Draws a new task and starts a new episode.
 
         Args:
-            seed: everything from here on follows from it.
+            seed: determines everything from here on.
             options: {"task": parameters by name, as `info["task"]` has them} starts the episode on that task; beside
                 it, those of the environment.
 
         Raises:
-            ValueError: options that there are not, or a task that is none.
+            ValueError: unknown options, or something that is no task.
         """
         options = self._read_options(options)
         wanted, only = options.get("task"), np.zeros(1, dtype=np.int64)
@@ -39,9 +64,9 @@ class ProcessEnv(ProcessView, gym.Env[Any, Any]):
             seed = int(self.np_random.integers(2**31))
         if seed is not None:
             self.process.seed([0], [row_streams(seed, self.split)])
-        self._obey(options)
+        self._apply_options(options)
         info = self._restart(None, given)
-        return self._shape(self.process.observe(), 0), self._plain_info(only_row(info))
+        return self._format_observation(self.process.observe(), 0), self._format_info(only_row(info))
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Takes one step; episodes are never truncated.
@@ -55,11 +80,11 @@ class ProcessEnv(ProcessView, gym.Env[Any, Any]):
         except ActionError as error:
             raise error.of_one() from None
         return (
-            self._shape(outcome.observation, 0),
+            self._format_observation(outcome.observation, 0),
             float(outcome.reward[0]),
             bool(outcome.terminated[0]),
             False,
-            self._plain_info(only_row(outcome.info)),
+            self._format_info(only_row(outcome.info)),
         )
 
     def render(self) -> Any:

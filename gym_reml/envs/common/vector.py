@@ -1,9 +1,9 @@
-"""The vector face of a process: a Gymnasium `VectorEnv` over n rows that are computed together."""
+"""A Gymnasium `VectorEnv` over a process of n rows, which are computed together."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from gym_reml.envs.common.arguments import RENDER_MODES, check_render_mode, fram
 from gym_reml.envs.common.infos import merged, with_masks
 from gym_reml.envs.common.versions import AutoresetMode, VectorEnv
 from gym_reml.envs.common.view import ProcessView, for_rows
+from gym_reml.mdp.process import Process
 from gym_reml.streams import row_streams
 
 
@@ -29,20 +30,24 @@ class ProcessVectorEnv(ProcessView, VectorEnv[Any, Any, Any]):
         "render_fps": 2,
         "autoreset_mode": AutoresetMode.NEXT_STEP,
     }
-    max_episode_steps: int | None = None
 
-    def _configure(
+    def __init__(
         self,
+        process: Process,
         action_space: gym.Space[Any],
+        *,
         observation_space: gym.Space[Any],
+        split: str,
         autoreset_mode: str | AutoresetMode,
         render_mode: str | None,
-        max_episode_steps: int | None = None,
+        max_episode_steps: int | None,
     ) -> None:
-        """Sets up all that is not the process's own; the process must be there.
+        """Takes a process of n rows.
 
         Args:
+            process: that has not begun.
             action_space, observation_space: of one row.
+            split: "train", "validation" or "test".
             autoreset_mode: "NextStep", "SameStep" or "Disabled", as `gymnasium.vector.SyncVectorEnv`.
             render_mode: None, "rgb_array" or "ansi", or a list of these since the last time: "rgb_array_list" or
                 "ansi_list", as `gymnasium.wrappers.RenderCollection`.
@@ -53,21 +58,23 @@ class ProcessVectorEnv(ProcessView, VectorEnv[Any, Any, Any]):
             ValueError: a mode that does not exist, or a number of steps that makes no sense.
         """
         check_render_mode(render_mode, lists=True)
-        if max_episode_steps is not None and max_episode_steps != -1:
+        super().__init__(process, split=split, render_mode=render_mode)
+        if max_episode_steps == -1:
+            max_episode_steps = None
+        if max_episode_steps is not None:
             check_integer("max_episode_steps", max_episode_steps)
-            self.max_episode_steps = int(max_episode_steps)
+        self.max_episode_steps = max_episode_steps
         try:
             self.autoreset_mode = AutoresetMode(autoreset_mode)
         except ValueError as error:
             choices = ", ".join(repr(mode.value) for mode in AutoresetMode)
             raise ValueError(f"autoreset_mode={autoreset_mode!r}: must be one of {choices}") from error
         self.metadata = type(self).metadata | {"autoreset_mode": self.autoreset_mode}
-        self.num_envs = self.process.count
+        self.num_envs = process.count
         self.single_action_space = action_space
         self.single_observation_space = observation_space
         self.action_space = batch_space(action_space, self.num_envs)
         self.observation_space = batch_space(observation_space, self.num_envs)
-        self.render_mode = render_mode
         self._ended = np.zeros(self.num_envs, dtype=np.bool_)
         self._elapsed = np.zeros(self.num_envs, dtype=np.int64)
         self._frames: list[list[Any]] = [[] for _ in self._recorders]
@@ -90,8 +97,8 @@ class ProcessVectorEnv(ProcessView, VectorEnv[Any, Any, Any]):
 
         Raises:
             TypeError: a reset mask that is not a bool array.
-            ValueError: a list of seeds or a mask of another length, a mask without a True, options that there are not,
-                or a task that is none.
+            ValueError: a list of seeds or a mask of another length, a mask without a True, unknown options, or
+                something that is no task.
         """
         options = self._read_options(options)
         rows = np.flatnonzero(self._reset_mask(options.get("reset_mask")))
@@ -100,9 +107,9 @@ class ProcessVectorEnv(ProcessView, VectorEnv[Any, Any, Any]):
         wanted = options.get("task")
         given = None if wanted is None else self.process.read_task(wanted, rows)
         self._seed(rows, seed)
-        self._obey(options)
+        self._apply_options(options)
         info = self._restart_masked(rows, given)
-        return self._shape(self.process.observe(), None), info
+        return self._format_observation(self.process.observe(), None), info
 
     def _reset_mask(self, mask: Any) -> NDArray[np.bool_]:
         if mask is None:
@@ -153,13 +160,13 @@ class ProcessVectorEnv(ProcessView, VectorEnv[Any, Any, Any]):
             ended = self._ended.copy()
             final = np.full(self.num_envs, None, dtype=object)
             for row in np.flatnonzero(ended).tolist():
-                final[row] = self._shape(outcome.observation, row)
-            # As in SyncVectorEnv: the ended rows' step is told in final_info, their place is taken by the reset's.
+                final[row] = self._format_observation(outcome.observation, row)
+            # As in SyncVectorEnv: final_info is that of the ended rows' step, info is that of their reset.
             final_info = with_masks(outcome.info, ended)
             info = merged(with_masks(outcome.info, ~ended), self._restart_masked(np.flatnonzero(ended)))
             info |= {"final_obs": final, "_final_obs": ended, "final_info": final_info, "_final_info": ended}
             observation = self.process.observe()
-        return self._shape(observation, None), outcome.reward, outcome.terminated, truncated, info
+        return self._format_observation(observation, None), outcome.reward, outcome.terminated, truncated, info
 
     def _step_and_restart(
         self, actions: Any
@@ -169,13 +176,14 @@ class ProcessVectorEnv(ProcessView, VectorEnv[Any, Any, Any]):
         rows = np.flatnonzero(ended)
         if len(rows) == self.num_envs:
             info = self._restart_masked(rows)
-            return self._shape(self.process.observe(), None), np.zeros(self.num_envs), nothing, nothing.copy(), info
-        outcome = self._act_in_part(actions, rows)
+            observation = self._format_observation(self.process.observe(), None)
+            return observation, np.zeros(self.num_envs), nothing, nothing.copy(), info
+        outcome = self._act_with_idle_rows(actions, rows)
         truncated = self._count_steps(ended)
         info = merged(with_masks(outcome.info, ~ended), self._restart_masked(rows))
         terminated = outcome.terminated & ~ended
         self._ended = terminated | truncated
-        observation = self._shape(self.process.observe(), None)
+        observation = self._format_observation(self.process.observe(), None)
         return observation, np.where(ended, 0.0, outcome.reward), terminated, truncated, info
 
     def _count_steps(self, idle: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
@@ -214,24 +222,25 @@ class ProcessVectorEnv(ProcessView, VectorEnv[Any, Any, Any]):
         return tuple(self._draw(recorder) for recorder in self._recorders)
 
 
-def make_rows(
-    env_id: Any, num_envs: int, kind: type, known: Iterable[str], instead: str, **arguments: Any
+def make_native(
+    env_id: Any, num_envs: int, *, kind: type, known: Iterable[str], instead: str, arguments: Mapping[str, Any]
 ) -> ProcessVectorEnv:
-    """The native vector face of an id, with same-step resets: what `gym.make_vec` makes, in any version of Gymnasium.
+    """The native vector environment of an id, with same-step resets: what `gym.make_vec` makes, in any Gymnasium.
 
     Args:
         env_id: a registered id ("module:id" imports the module first), or an `EnvSpec`.
         num_envs: n.
-        kind: what the face must be an instance of.
-        known: ids of this package that have such a face, for the message.
-        instead: what else serves an environment that has none, for the message.
-        **arguments: those of the environment.
+        kind: what the environment must be an instance of.
+        known: ids of this package whose environments are, for the message.
+        instead: what else serves an environment that is not, for the message.
+        arguments: those of the environment.
 
     Raises:
         ValueError: an id that is not registered, or whose vector entry point makes something else; another autoreset
             mode.
         TypeError: something that is neither an id nor an `EnvSpec`.
     """
+    arguments = dict(arguments)
     mode = arguments.pop("autoreset_mode", AutoresetMode.SAME_STEP)
     if mode not in (AutoresetMode.SAME_STEP, AutoresetMode.SAME_STEP.value):
         raise ValueError(f"autoreset_mode={mode!r}: must be 'SameStep'")

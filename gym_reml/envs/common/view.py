@@ -14,7 +14,7 @@ from gym_reml.mdp.process import Outcome, Process
 
 
 class Recorder(Protocol):
-    """The history of one row's episode, for drawing.
+    """The history of one row's episode, for rendering.
 
     Attributes:
         row: which.
@@ -47,37 +47,46 @@ def for_rows(*, takes_row: bool) -> Callable[[Method], Method]:
 
 
 class ProcessView(ABC):
-    """A view of a process: what differs from process to process, for faces that need not know which it is."""
+    """A view of a process of n rows: what differs between kinds of processes is left to subclasses.
 
-    _recorders: Sequence[Recorder] = ()
+    Attributes:
+        process: the rows.
+        split: whether tasks are those of meta-training, validation or testing: "train", "validation" or "test".
+        render_mode: how frames are drawn, or None.
+    """
+
+    process: Process
+    split: str
+    render_mode: str | None
     _options: ClassVar[tuple[str, ...]] = ("task",)
     """The options of `reset` that single and vector environments have."""
-    _started = False
+
+    def __init__(self, process: Process, *, split: str, render_mode: str | None) -> None:
+        """Takes a process that has not begun."""
+        self.process, self.split, self.render_mode = process, split, render_mode
+        self._recorders: Sequence[Any] = (
+            [] if render_mode is None else [self._make_recorder(row) for row in range(process.count)]
+        )
+        self._started = False
 
     @property
     def _known_options(self) -> tuple[str, ...]:
         return self._options
 
-    @property
     @abstractmethod
-    def process(self) -> Process:
-        """The rows."""
-
-    @property
-    @abstractmethod
-    def split(self) -> str:
-        """Whether tasks are those of meta-training, validation or testing: "train", "validation" or "test"."""
-
-    @abstractmethod
-    def _act(self, actions: Any) -> Outcome:
-        """Reads n actions, steps and records; a ValueError where an action is none."""
+    def _make_recorder(self, row: int) -> Recorder:
+        """Records what `_draw` shows of a row."""
 
     @abstractmethod
     def _draw(self, recorder: Any) -> Any:
         """The recorder's row as a frame of the render mode."""
 
-    def _act_in_part(self, actions: Any, idle: NDArray[np.int64]) -> Outcome:
-        """The same where what the rows `idle` do is thrown away, and must leave nothing behind."""
+    @abstractmethod
+    def _act(self, actions: Any) -> Outcome:
+        """Reads n actions, steps and records; a ValueError where an action is none."""
+
+    def _act_with_idle_rows(self, actions: Any, idle: NDArray[np.int64]) -> Outcome:
+        """The same where the outcome of the rows `idle` is not used, and must leave nothing behind."""
         return self._act(actions)
 
     def _read_options(self, options: Any) -> dict[str, Any]:
@@ -90,11 +99,11 @@ class ProcessView(ABC):
                 raise ValueError(f"options: {name!r} is no option of reset(); choices: {choices}")
         return dict(options or {})
 
-    def _obey(self, options: dict[str, Any]) -> None:  # noqa: B027  (there may be no options)
+    def _apply_options(self, options: dict[str, Any]) -> None:  # noqa: B027  (there may be no options)
         """Does what options of `reset` ask for, but for the task."""
 
     def _restart(self, rows: NDArray[np.int64] | None, given: Any = None) -> dict[str, Any]:
-        """Starts new episodes in these rows (None: all)."""
+        """Starts new episodes in these rows (None: all), on tasks that were given or on new ones; gives their info."""
         info = self.process.reset(rows, given)
         self._started = True
         for recorder in self._recorders:
@@ -107,10 +116,10 @@ class ProcessView(ABC):
         if not self._started:
             raise gym.error.ResetNeeded(f"call reset() before {method}()")
 
-    def _plain_info(self, info: dict[str, Any]) -> dict[str, Any]:
-        """One row's info as the single environment gives it."""
-        return info
-
-    def _shape(self, flat: NDArray[np.float32], row: int | None) -> Any:
+    def _format_observation(self, flat: NDArray[np.float32], row: int | None) -> Any:
         """Observations (n, size) as the space has them; of one row, or of all (None)."""
         return flat if row is None else flat[row]
+
+    def _format_info(self, info: dict[str, Any]) -> dict[str, Any]:
+        """One row's info as the single environment gives it."""
+        return info

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from gym_reml.mdp.training import TrainingMDP
 from gym_reml.rendering.frames import Curve, Frame, Paths
+from gym_reml.spaces import Decided
 
 
 @dataclass
@@ -18,8 +19,8 @@ class Recorder:
     """The history of one row's episode."""
 
     row: int
-    layers: list[int] = field(default_factory=list)
-    step_sizes: list[float] = field(default_factory=list)
+    decided: dict[str, list[float]] = field(default_factory=dict)
+    appended: list[bool] = field(default_factory=list)
     diverged: list[bool] = field(default_factory=list)
     support_loss: list[float] = field(default_factory=list)
     query_loss: list[float] = field(default_factory=list)
@@ -27,16 +28,23 @@ class Recorder:
 
     def restart(self, mdp: TrainingMDP) -> None:
         """Forgets the last episode."""
-        for history in (self.layers, self.step_sizes, self.diverged, self.support_loss, self.query_loss):
+        self.decided = {name: [] for name in mdp.decision.names}
+        for history in (self.appended, self.diverged, self.support_loss, self.query_loss):
             history.clear()
         self._record_loss(mdp)
         paths = self._present_paths(mdp)
         self.first_paths = None if paths is None else paths[0]
 
-    def record(self, mdp: TrainingMDP, layer: int, info: dict[str, Any]) -> None:
-        """Notes a step; `layer` is what the action named, whether or not it could be appended."""
-        self.layers.append(int(layer))
-        self.step_sizes.append(float(info["step_size"][self.row]))
+    def record(self, mdp: TrainingMDP, decided: Decided, *, info: dict[str, Any]) -> None:
+        """Notes a step: what was decided, whatever came of it, and what came of it."""
+        decision = mdp.decision
+        for name in decision.choice_names:
+            self.decided[name].append(int(decision.column(decided, name)[self.row]))
+        for name in decision.number_names:
+            # Infos have numbers in their own unit, as step sizes.
+            values = info[name] if name in info else decision.column(decided, name)
+            self.decided[name].append(float(values[self.row]))
+        self.appended.append(bool(info["layer"][self.row]))
         self.diverged.append(bool(info["diverged"][self.row]))
         self._record_loss(mdp)
 
@@ -57,8 +65,8 @@ class Recorder:
             pool_size=pool.layers,
             layers=tuple(int(layer) for layer in present),
             horizon=mdp.objective.horizon,
-            actions=tuple(self.layers),
-            step_sizes=tuple(self.step_sizes),
+            decided={name: tuple(values) for name, values in self.decided.items()},
+            appended=tuple(self.appended),
             step_range=mdp.step_range,
             diverged=tuple(self.diverged),
             support_loss=tuple(self.support_loss),

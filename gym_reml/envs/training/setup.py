@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import multiprocessing
 import numbers
 import os
@@ -18,13 +17,14 @@ import torch
 from gymnasium import spaces
 
 from gym_reml.checks import check_integer
-from gym_reml.envs.common.arguments import check_known
+from gym_reml.envs.common.arguments import argument_names
 from gym_reml.learning.options import RULES, LearningOptions
 from gym_reml.learning.pool_learner import PoolLearner
 from gym_reml.mdp.objective import Objective
-from gym_reml.mdp.training import OBSERVATION_LIMIT, TrainingMDP
+from gym_reml.mdp.observation import OBSERVATION_LIMIT
+from gym_reml.mdp.training import TrainingMDP
 from gym_reml.pool.layer_pool import LayerPool
-from gym_reml.pool.sources import _find_pool
+from gym_reml.pool.sources import pool_for
 from gym_reml.spaces import ActionEncoding, make_encoding
 from gym_reml.tasks import make_family
 from gym_reml.tasks.base import TaskFamily
@@ -34,7 +34,7 @@ LARGEST_STEP = float(np.finfo(np.float32).max)
 
 @dataclass
 class Setup:
-    """What both faces are made of.
+    """What the single and the vector environment are made of.
 
     Attributes:
         mdp: the process.
@@ -78,28 +78,35 @@ def make_setup(
     observation: str = "flat",
     device: str | torch.device = "cpu",
 ) -> Setup:
-    """Builds the process for `count` rows. The arguments are those of `NetBuildEnv`."""
+    """Makes a process of `count` rows.
+
+    Args:
+        count: n; the other arguments are those of `NetBuildEnv`.
+
+    Raises:
+        ValueError: a value that makes no sense; the message names the argument and the choices.
+    """
     for argument, value in (("num_envs", count), ("depth", depth), ("step_bins", step_bins)):
         check_integer(argument, value)
     if observation not in ("flat", "dict"):
         raise ValueError(f"observation={observation!r}: must be one of 'flat', 'dict'")
     objective = Objective(horizon, burn_in, reward, feedback)
-    the_family = _make_family(family, family_kwargs, shots, queries)
-    the_device = _find_device(device)
-    the_pool, source = _find_pool(pool, the_family, width, layers, layer_kind)
-    if the_pool.device != the_device:
+    task_family = _make_family(family, family_kwargs, shots, queries)
+    torch_device = _find_device(device)
+    layer_pool, source = pool_for(task_family, pool, width=width, layers=layers, layer_kind=layer_kind)
+    if layer_pool.device != torch_device:
         if learn is not None and source == "given":
-            raise ValueError(f"pool: is on {the_pool.device}; to learn on device={str(device)!r} it must be there")
-        the_pool = the_pool.to(the_device)
+            raise ValueError(f"pool: is on {layer_pool.device}; to learn on device={str(device)!r} it must be there")
+        layer_pool = layer_pool.to(torch_device)
     mdp = TrainingMDP(
         count,
-        the_family,
-        the_pool,
+        task_family,
+        layer_pool,
         objective,
         slots=depth,
-        initial_layers=_initial_layers(initial_layers, depth, the_pool),
-        step_range=_step_range(the_pool, min_step, max_step),
-        learner=_make_learner(the_pool, the_family, learn, learn_kwargs, count),
+        initial_layers=_initial_layers(initial_layers, depth, layer_pool),
+        step_range=_step_range(layer_pool, min_step, max_step),
+        learner=_make_learner(layer_pool, task_family, learn, learn_kwargs, count),
     )
     space = _observation_space(mdp, observation)
     arguments = {
@@ -115,17 +122,17 @@ def make_setup(
         "max_step": mdp.step_range[1],
         "observation": observation,
     }
-    return Setup(mdp, make_encoding(action, the_pool.layers, step_bins), space, source, arguments)
+    return Setup(mdp, make_encoding(action, mdp.decision, step_bins=step_bins), space, source, arguments)
 
 
 def known_arguments() -> tuple[str, ...]:
-    """The arguments of `make_setup`, and so of every environment."""
-    return tuple(inspect.signature(make_setup).parameters)[1:]
+    """The arguments of `make_setup` after the first, and so of every environment of the training process."""
+    return argument_names(make_setup)
 
 
-def check_arguments(arguments: Mapping[str, Any]) -> None:
-    """Raises a TypeError that lists the choices if there is no such argument."""
-    check_known(arguments, known_arguments())
+def select_arguments(names: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a function's local names that are arguments of `make_setup`."""
+    return {name: names[name] for name in known_arguments()}
 
 
 def _read_mapping(argument: str, value: Any) -> dict[str, Any]:
@@ -189,7 +196,7 @@ def _make_learner(
                 f"learn_kwargs={learn_kwargs!r}: given without learn, one of {', '.join(map(repr, RULES))}"
             )
         return None
-    # Several rows share a pool: they are a whole training, wherever it runs.
+    # Several rows share a pool: they are a whole run, wherever it takes place.
     if count == 1 and _in_worker():
         warnings.warn(
             "learn: this environment lives in a worker process, so every worker would learn a pool of its own. "

@@ -1,9 +1,8 @@
-"""What both faces of the training process share."""
+"""What the single and the vector environment of the training process share."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -21,48 +20,50 @@ from gym_reml.mdp.process import Outcome
 from gym_reml.mdp.training import TrainingMDP
 from gym_reml.pool.layer_pool import LayerPool
 from gym_reml.rendering.render import render_ansi, render_rgb
-from gym_reml.spaces import ActionEncoding
+from gym_reml.spaces import ActionEncoding, Decision
 from gym_reml.streams import row_streams
 from gym_reml.tasks.base import TaskFamily
 
 ENOUGH_CUTS = 5
-"""So many times in a row at the same step, before any episode was finished: something cuts them always."""
+"""After as many cuts in a row at the same step, with no episode finished before, something is taken to cut them all."""
 
 
 class TrainingView(ProcessView):
-    """A view of a set-up training process.
+    """A view of a training process.
 
     Attributes:
-        mdp: the process.
         action_encoding: how actions are written, with `decode`, `encode` and `mask`.
         pool_source: where the pool came from: "packaged", "random", "given" or a path.
         arguments: those that a `MetaLearner` holds, as they were resolved.
     """
 
-    mdp: TrainingMDP
+    process: TrainingMDP
     action_encoding: ActionEncoding
-    arguments: dict[str, Any]
-    render_mode: str | None
     pool_source: str
+    arguments: dict[str, Any]
     _options = ("task", "pool")
-    _recorders: Sequence[Recorder] = ()
 
-    def _open(self, setup: Setup, render_mode: str | None) -> None:
-        """Takes the process over."""
-        self.mdp, self.action_encoding = setup.mdp, setup.encoding
-        self.arguments = setup.arguments
+    def _set_up(self, setup: Setup) -> None:
+        """Takes over what training processes have beside the process itself."""
+        self.action_encoding, self.arguments = setup.encoding, setup.arguments
         self._space, self.pool_source = setup.space, setup.pool_source
-        self._masked = self.action_encoding.info_mask(self.mdp.allowed()) is not None
-        self._recorders = [Recorder(row) for row in range(setup.mdp.count)] if render_mode is not None else []
-        self._finished = False  # whether an episode was, or it is known that none will be
-        self._cuts = (0, 0)  # at which step the last episodes were cut, and how many times
-        # What rows draw from that step only because all rows step together: nothing they do then is kept.
-        self._idle = row_streams(0, self.split)
+        self._has_masks = self.action_encoding.info_mask(self.mdp.allowed(), self.mdp.count) is not None
+        # Whether an episode was finished, or it is known that none will be.
+        self._episode_finished = False
+        # At which step the last episodes were cut, and how many of them in a row.
+        self._cuts = (0, 0)
+        # Rows that are reset in a step take part in its computation: they draw from these streams, not from their own.
+        self._idle_streams = row_streams(0, self.split)
 
     @property
-    def process(self) -> TrainingMDP:
-        """The rows."""
-        return self.mdp
+    def mdp(self) -> TrainingMDP:
+        """The process."""
+        return self.process
+
+    @property
+    def decision(self) -> Decision:
+        """What is decided in a step."""
+        return self.mdp.decision
 
     @property
     def pool(self) -> LayerPool:
@@ -73,11 +74,6 @@ class TrainingView(ProcessView):
     def family(self) -> TaskFamily:
         """The task family in use."""
         return self.mdp.family
-
-    @property
-    def split(self) -> str:
-        """That of the family."""
-        return self.mdp.family.split
 
     @property
     def learning(self) -> bool:
@@ -122,16 +118,16 @@ class TrainingView(ProcessView):
             raise ValueError(f"options: pool={wanted!r}: must be 'initial'")
         return read
 
-    def _obey(self, options: dict[str, Any]) -> None:
+    def _apply_options(self, options: dict[str, Any]) -> None:
         """Starts learning over, from the pool's initial weights, if {"pool": "initial"} is asked for."""
         if options.get("pool") is not None:
             self.mdp.restart_learning()
 
     def _restart(self, rows: NDArray[np.int64] | None, given: Any = None) -> dict[str, Any]:
-        if self.mdp.learning and not self._finished:
+        if self.mdp.learning and not self._episode_finished:
             clocks, horizon = self.mdp.clock if rows is None else self.mdp.clock[rows], self.mdp.objective.horizon
             clock = int(clocks.max(initial=0))
-            self._finished = clock >= horizon
+            self._episode_finished = clock >= horizon
             if 0 < clock < horizon:
                 self._cuts = clock, 1 + (self._cuts[1] if clock == self._cuts[0] else 0)
                 if self._cuts[1] == ENOUGH_CUTS:
@@ -139,43 +135,46 @@ class TrainingView(ProcessView):
         return self._with_mask(super()._restart(rows, given))
 
     def _with_mask(self, info: dict[str, Any]) -> dict[str, Any]:
-        """The info with the choices that are open, where actions can be masked."""
-        if self._masked:
-            info["action_mask"] = self.action_encoding.info_mask(self.mdp.allowed())
+        """The info with the options that are allowed, where actions can be masked."""
+        if self._has_masks:
+            info["action_mask"] = self.action_encoding.info_mask(self.mdp.allowed(), self.mdp.count)
         return info
 
-    def _plain_info(self, info: dict[str, Any]) -> dict[str, Any]:
-        if self._masked:
+    def _format_info(self, info: dict[str, Any]) -> dict[str, Any]:
+        if self._has_masks:
             info["action_mask"] = self.action_encoding.sample_mask(info["action_mask"])
         return info
 
     def _act(self, actions: Any) -> Outcome:
         generators = [stream.ties for stream in self.mdp.streams]
-        layers, steps = self.action_encoding.decode(actions, self.mdp.allowed(), generators)
-        outcome = self.mdp.step(layers, steps)
+        decided = self.action_encoding.decode(actions, self.mdp.allowed(), generators=generators)
+        outcome = self.mdp.step(decided)
         for recorder in self._recorders:
-            recorder.record(self.mdp, int(layers[recorder.row]), outcome.info)
+            recorder.record(self.mdp, decided, info=outcome.info)
         self._with_mask(outcome.info)
         return outcome
 
-    def _act_in_part(self, actions: Any, idle: NDArray[np.int64]) -> Outcome:
+    def _act_with_idle_rows(self, actions: Any, idle: NDArray[np.int64]) -> Outcome:
         own = [self.mdp.streams[row] for row in idle]
-        self.mdp.seed(idle, [self._idle] * len(idle))
+        self.mdp.seed(idle, [self._idle_streams] * len(idle))
         try:
             return self._act(actions)
         finally:
             self.mdp.seed(idle, own)
 
+    def _make_recorder(self, row: int) -> Recorder:
+        return Recorder(row)
+
     def _draw(self, recorder: Recorder) -> Any:
         frame = recorder.frame(self.mdp)
         return render_ansi(frame) if frame_mode(self.render_mode) == "ansi" else render_rgb(frame)
 
-    def _shape(self, flat: NDArray[np.float32], row: int | None) -> Any:
-        return observe(flat, self.mdp.parts, self._space, row)
+    def _format_observation(self, flat: NDArray[np.float32], row: int | None) -> Any:
+        return format_observation(flat, self.mdp.parts, self._space, row=row)
 
 
 def warn_of_cuts(limit: int, horizon: int) -> None:
-    """Warns that no episode is ever finished, so that none is there to learn from."""
+    """Warns that episodes are always cut, and that the pool learns from finished ones only."""
     warnings.warn(
         f"learn: episodes are cut after {limit} of their horizon={horizon} steps, and the pool learns from finished "
         "ones only: nothing. Make max_episode_steps at least as long as the horizon, or the horizon shorter; where a "
@@ -184,8 +183,17 @@ def warn_of_cuts(limit: int, horizon: int) -> None:
     )
 
 
-def observe(flat: NDArray[np.float32], parts: dict[str, slice], space: gym.Space[Any], row: int | None) -> Any:
-    """Observations as the space has them; of one row, or of all (None)."""
+def format_observation(
+    flat: NDArray[np.float32], parts: dict[str, slice], space: gym.Space[Any], *, row: int | None = None
+) -> Any:
+    """Observations of the training process as a space has them.
+
+    Args:
+        flat: (n, size).
+        parts: where in an observation each part is.
+        space: of one row's observations, a `Box` or a `Dict` of parts.
+        row: which row's observation, or None for all.
+    """
     chosen = flat if row is None else flat[row]
     if isinstance(space, gym.spaces.Dict):
         return {name: chosen[..., parts[name]] for name in space}

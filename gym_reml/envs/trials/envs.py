@@ -2,56 +2,39 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
-from gym_reml.envs.common.arguments import check_known, check_render_mode, frame_mode
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from gym_reml.envs.common.arguments import frame_mode
 from gym_reml.envs.common.single import ProcessEnv
 from gym_reml.envs.common.vector import ProcessVectorEnv
 from gym_reml.envs.common.versions import AutoresetMode
 from gym_reml.envs.common.view import ProcessView
 from gym_reml.envs.trials.recorder import TrialRecorder
+from gym_reml.mdp.objective import TrialBudget
 from gym_reml.mdp.process import Outcome
-from gym_reml.mdp.trial import TrialProcess
+from gym_reml.mdp.trial import InnerProcess, TrialProcess
 from gym_reml.rendering.render import render_trial
+from gym_reml.rendering.trial import find_view
+from gym_reml.spaces.base import read_integers, read_numbers
 from gym_reml.streams import check_split
 
 
 class TrialsView(ProcessView):
-    """A view of trials.
+    """A view of trials."""
 
-    Attributes:
-        trials: the process.
-    """
-
-    make: ClassVar[Callable[..., TrialProcess]]
-    """Makes the process of as many rows as its first argument says."""
-
-    trials: TrialProcess
-    render_mode: str | None
-    _recorders: Sequence[TrialRecorder] = ()
-
-    def _open(self, count: int, render_mode: str | None, arguments: dict[str, Any]) -> None:
-        parameters = inspect.signature(self.make).parameters
-        check_known(arguments, [name for name in parameters if name != "num_envs"])
-        self._split = check_split(arguments.get("split", parameters["split"].default))
-        self.trials = self.make(count, **arguments)
-        self.trials.watched = render_mode is not None
-        self._recorders = [TrialRecorder(row) for row in range(count)] if self.trials.watched else []
+    process: TrialProcess
 
     @property
-    def process(self) -> TrialProcess:
-        """The rows."""
-        return self.trials
-
-    @property
-    def split(self) -> str:
-        """As given."""
-        return self._split
+    def trials(self) -> TrialProcess:
+        """The process."""
+        return self.process
 
     def _act(self, actions: Any) -> Outcome:
-        read = self.trials.read(actions)
+        read = self._read_actions(actions)
         for recorder in self._recorders:
             recorder.note_place(self.trials)
         outcome = self.trials.step(read)
@@ -59,52 +42,103 @@ class TrialsView(ProcessView):
             recorder.note_step(self.trials, read, outcome)
         return outcome
 
+    def _read_actions(self, actions: Any) -> NDArray[Any]:
+        inner = self.trials.inner
+        if inner.actions is None:
+            return read_numbers(actions, (inner.count, inner.action_size))
+        return read_integers(actions, (inner.count,), inner.actions)
+
+    def _make_recorder(self, row: int) -> TrialRecorder:
+        return TrialRecorder(row)
+
     def _draw(self, recorder: TrialRecorder) -> Any:
         return render_trial(recorder.frame(self.trials), frame_mode(self.render_mode))
 
 
 class TrialEnv(TrialsView, ProcessEnv):
-    """One trial at a time."""
+    """One trial at a time.
 
-    def __init__(self, render_mode: str | None = None, **arguments: Any) -> None:
-        """Takes the arguments of the table above.
+    Attributes:
+        trials: the process, of one row.
+    """
+
+    def __init__(
+        self, inner: InnerProcess, budget: TrialBudget, *, split: str = "train", render_mode: str | None = None
+    ) -> None:
+        """Makes trials of an inner process of one row.
+
+        Args:
+            inner: the tasks.
+            budget: how many inner episodes a trial has.
+            split: "train", "validation" or "test".
+            render_mode: None, "rgb_array" or "ansi".
 
         Raises:
-            ValueError: a value that makes no sense; the message names the argument and the choices.
-            TypeError: an argument that does not exist.
+            ValueError: a split or a mode that does not exist, or a mode where nothing shows such trials.
         """
-        check_render_mode(render_mode)
-        self._open(1, render_mode, arguments)
-        self.action_space = self.trials.action_space
-        self.observation_space = self.trials.observation_space
-        self.render_mode = render_mode
+        process = _make_process(inner, budget, render_mode)
+        super().__init__(
+            process,
+            action_space_of(inner),
+            observation_space=spaces.Box(*process.observation_limits),
+            split=check_split(split),
+            render_mode=render_mode,
+        )
 
 
 class TrialVectorEnv(TrialsView, ProcessVectorEnv):
-    """n trials side by side; reset with seed s it equals n single environments reset with s, s + 1, ..."""
+    """n trials side by side; reset with seed s it equals n single environments reset with s, s + 1, ...
+
+    Attributes:
+        trials: the process, of `num_envs` rows.
+    """
 
     def __init__(
         self,
-        num_envs: int = 1,
+        inner: InnerProcess,
+        budget: TrialBudget,
+        *,
+        split: str = "train",
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
         render_mode: str | None = None,
         max_episode_steps: int | None = None,
-        **arguments: Any,
     ) -> None:
-        """Takes the arguments of the single environment, and some of its own.
+        """Makes trials of an inner process of n rows.
 
         Args:
-            num_envs: n, how many trials run side by side.
+            inner: the tasks.
+            budget: how many inner episodes a trial has.
+            split: "train", "validation" or "test".
             autoreset_mode: "NextStep", "SameStep" or "Disabled", as `gymnasium.vector.SyncVectorEnv`.
             render_mode: None, "rgb_array", "ansi", "rgb_array_list" or "ansi_list".
             max_episode_steps: after how many steps episodes are truncated, as `gym.make` has it; None for never.
-            **arguments: those of the single environment.
 
         Raises:
-            ValueError: a value that makes no sense; the message names the argument and the choices.
-            TypeError: an argument that does not exist.
+            ValueError: a split or a mode that does not exist, a mode where nothing shows such trials, or a number of
+                steps that makes no sense.
         """
-        self._open(num_envs, render_mode, arguments)
-        self._configure(
-            self.trials.action_space, self.trials.observation_space, autoreset_mode, render_mode, max_episode_steps
+        process = _make_process(inner, budget, render_mode)
+        super().__init__(
+            process,
+            action_space_of(inner),
+            observation_space=spaces.Box(*process.observation_limits),
+            split=check_split(split),
+            autoreset_mode=autoreset_mode,
+            render_mode=render_mode,
+            max_episode_steps=max_episode_steps,
         )
+
+
+def action_space_of(inner: InnerProcess) -> spaces.Discrete | spaces.Box:
+    """The space of one row's actions."""
+    if inner.actions is None:
+        return spaces.Box(-1.0, 1.0, (inner.action_size,), np.float32)
+    return spaces.Discrete(inner.actions)
+
+
+def _make_process(inner: InnerProcess, budget: TrialBudget, render_mode: str | None) -> TrialProcess:
+    process = TrialProcess(inner, budget)
+    if render_mode is not None:
+        find_view(inner.name)
+        process.watched = True
+    return process

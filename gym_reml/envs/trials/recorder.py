@@ -45,6 +45,7 @@ class TrialRecorder:
     def frame(self, process: TrialProcess) -> TrialFrame:
         """The trial so far, as arrays."""
         inner, horizon = process.inner, process.budget.horizon
+        size = inner.observation_limits.shape[1]
         # Steps after the end belong to no trial.
         steps = sum(episode < horizon for episode in self.episodes)
         over = sum(self.ended[:steps]) == horizon
@@ -54,9 +55,9 @@ class TrialRecorder:
             horizon=horizon,
             burn_in=process.budget.burn_in,
             place=self.arrivals[steps - 1] if over else np.array(inner.observe()[self.row], dtype=np.float64),
-            places=np.array(self.places[:steps]).reshape(steps, *inner.observation_space.shape),
-            arrivals=np.array(self.arrivals[:steps]).reshape(steps, *inner.observation_space.shape),
-            actions=np.array(self.actions[:steps]).reshape(steps, process.action_width),
+            places=np.array(self.places[:steps]).reshape(steps, size),
+            arrivals=np.array(self.arrivals[:steps]).reshape(steps, size),
+            actions=np.array(self.actions[:steps]).reshape(steps, inner.action_size),
             rewards=np.array(self.rewards[:steps]),
             episodes=np.array(self.episodes[:steps], dtype=np.int64),
             ended=np.array(self.ended[:steps], dtype=np.bool_),

@@ -1,4 +1,4 @@
-"""Trials of anybody's environment: a Gymnasium wrapper."""
+"""Trials of any Gymnasium environment: a wrapper."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from gym_reml.checks import NUMBERS, check_integer, read_number
 from gym_reml.mdp.objective import TrialBudget
-from gym_reml.mdp.trial import trial_space
+from gym_reml.mdp.trial import trial_limits
 from gym_reml.streams import RowStreams, check_split, row_streams
 
 Task = dict[str, Any]
@@ -33,10 +33,10 @@ class Trial(gym.Wrapper[NDArray[np.float32], Any, Any, Any], gym.utils.RecordCon
     of a trial the previous action and reward are 0, and the last number is 1.
 
     `info` holds the inner environment's, and `task`, the numbers of the task by name, `inner_episode` (the number of
-    the one that the step was in) and `inner_reward` (what it paid, whether or not it counts), both 0 after a reset.
+    the one that the step was in) and `inner_reward` (its reward, whether or not it counts), both 0 after a reset.
 
     Attributes:
-        task: the present task as `draw_task` gave it, words and all; None before the first reset.
+        task: the present task as `draw_task` returned it, None before the first reset.
     """
 
     task: Task | None = None
@@ -55,15 +55,15 @@ class Trial(gym.Wrapper[NDArray[np.float32], Any, Any, Any], gym.utils.RecordCon
 
         Args:
             env: of the inner episodes; its observations must be of a space that flattens into a `Box`.
-            draw_task: draws a task's parameters by name with the generator that it is given.
+            draw_task: from a generator to a newly drawn task, its parameters by name.
             set_task: writes them into the environment, before an inner episode is reset.
             episodes: inner episodes of a trial.
-            burn_in: first inner episodes that earn nothing.
-            split: "train", "validation" or "test": seeds of different splits never meet.
+            burn_in: first inner episodes that do not count.
+            split: "train", "validation" or "test": each has random streams of its own.
 
         Raises:
-            ValueError: a number or split that makes no sense, something that is no function, or a space that has no
-                place in an observation.
+            ValueError: a number or split that makes no sense, something that is no function, or a space that does not
+                flatten into a box.
         """
         gym.utils.RecordConstructorArgs.__init__(
             self, draw_task=draw_task, set_task=set_task, episodes=episodes, burn_in=burn_in, split=split
@@ -89,7 +89,8 @@ class Trial(gym.Wrapper[NDArray[np.float32], Any, Any, Any], gym.utils.RecordCon
         assert isinstance(action, spaces.Box)
         self._action_limits = action.low, action.high
         self._inner_size = inner.shape[0]
-        self.observation_space = trial_space(inner, env.action_space, (-np.inf, np.inf))
+        limits = trial_limits((inner.low, inner.high), self._action_limits, (-np.inf, np.inf))
+        self.observation_space = spaces.Box(*limits)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -97,7 +98,7 @@ class Trial(gym.Wrapper[NDArray[np.float32], Any, Any, Any], gym.utils.RecordCon
         """Draws a new task and starts its first inner episode.
 
         Args:
-            seed: everything from here on follows from it.
+            seed: determines everything from here on.
             options: {"task": parameters by name, all that `draw_task` gives} makes the trial one of that task, the
                 others are those of the inner environment.
 
@@ -119,37 +120,37 @@ class Trial(gym.Wrapper[NDArray[np.float32], Any, Any, Any], gym.utils.RecordCon
         task = self._draw_task(self._streams.task)
         numbers = _numbers(task)
         if given is not None:
-            task = _given(given, task)
+            task = _read_task(given, task)
             numbers = _numbers(task)
         self._set_task(self.env, task)
         self.task, self._numbers, self._episode = task, numbers, 0
-        observation, info = self._begin(inner or None)
-        nothing = np.zeros(len(self._action_limits[0]))
+        observation, info = self._reset_inner(inner or None)
+        no_action = np.zeros(len(self._action_limits[0]))
         if not isinstance(self.action_space, spaces.Box):
             first = np.zeros(self.action_space.shape or (), dtype=np.int64)
-            nothing = self._flat_action(first + getattr(self.action_space, "start", 0))
-        return self._join(observation, nothing, 0.0, True), self._inform(info, 0, 0.0)
+            no_action = self._flat_action(first + getattr(self.action_space, "start", 0))
+        return self._join(observation, no_action, 0.0, True), self._add_to_info(info, 0, 0.0)
 
     def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """One step of the inner episode; where that is over, the next one begins.
 
-        A trial that is over must be reset: until then its steps earn nothing.
+        A trial that is over must be reset: until then the rewards of its steps are 0.
 
         Raises:
             ValueError: the environment gave a reward that is not one number, or an observation of another size.
         """
         if self.task is None:
             raise gym.error.ResetNeeded("call reset() before step()")
-        observation, paid, terminated, truncated, info = self.env.step(action)
-        reward, ended = read_number("reward", paid), bool(terminated or truncated)
-        info = self._inform(info, self._episode, reward)
+        observation, inner_reward, terminated, truncated, info = self.env.step(action)
+        reward, ended = read_number("reward", inner_reward), bool(terminated or truncated)
+        info = self._add_to_info(info, self._episode, reward)
         over = self._episode >= self.budget.horizon
-        earned = 0.0 if over else float(self.budget.counted(np.array(reward), np.array(self._episode + 1)))
+        counted = 0.0 if over else float(self.budget.counted(np.array(reward), np.array(self._episode + 1)))
         if ended:
             self._episode += 1
-            observation, _ = self._begin(None)
+            observation, _ = self._reset_inner(None)
         joined = self._join(observation, self._flat_action(action), reward, ended)
-        return joined, earned, self._episode >= self.budget.horizon, False, info
+        return joined, counted, self._episode >= self.budget.horizon, False, info
 
     def render(self) -> Any:
         """The inner environment's picture."""
@@ -157,10 +158,10 @@ class Trial(gym.Wrapper[NDArray[np.float32], Any, Any, Any], gym.utils.RecordCon
             raise gym.error.ResetNeeded("call reset() before render()")
         return super().render()
 
-    def _inform(self, info: dict[str, Any], episode: int, reward: float) -> dict[str, Any]:
+    def _add_to_info(self, info: dict[str, Any], episode: int, reward: float) -> dict[str, Any]:
         return {**info, "task": copy.deepcopy(self._numbers), "inner_episode": episode, "inner_reward": reward}
 
-    def _begin(self, options: dict[str, Any] | None) -> tuple[Any, dict[str, Any]]:
+    def _reset_inner(self, options: dict[str, Any] | None) -> tuple[Any, dict[str, Any]]:
         assert self._streams is not None
         return self.env.reset(seed=int(self._streams.support.integers(2**31)), options=options)
 
@@ -176,7 +177,7 @@ class Trial(gym.Wrapper[NDArray[np.float32], Any, Any, Any], gym.utils.RecordCon
         return np.concatenate([inner, action, [reward, float(ended)]]).astype(np.float32)
 
 
-def _given(given: Any, like: Task) -> Task:
+def _read_task(given: Any, like: Task) -> Task:
     """The task that a user asks for, with the names of a drawn one; a ValueError where it has others."""
     if not isinstance(given, Mapping) or set(given) != set(like):
         raise ValueError(f"options: task={given!r}: must be a dict of {', '.join(map(repr, like)) or 'nothing'}")

@@ -20,7 +20,7 @@ def write_frame(frame: Frame) -> str:
     """Write a frame: lines of at most ``COLUMNS`` characters."""
     boxes = [f"[layer {layer}]" for layer in frame.layers]
     boxes += ["[ empty ]"] * (frame.slots - len(frame.layers))
-    chosen = frame.actions[-1] if frame.actions else None
+    chosen = frame.chosen[-1] if frame.chosen else None
     pool = [f">{layer}<" if layer == chosen else str(layer) for layer in range(1, frame.pool_size + 1)]
     lines = [*textwrap.wrap(f"Building a network for one task: {frame.family}", COLUMNS), "=" * COLUMNS]
     lines += wrapped("action", action_words(frame).split(" "), " ")
@@ -28,7 +28,8 @@ def write_frame(frame: Frame) -> str:
         lines += wrapped("", ["REFUSED: it diverged, weights kept"], "")
     lines += wrapped("network", ["input", "stem", *boxes, "head", "output"], " -> ")
     lines += wrapped("pool", [pool_words(frame) + ":", *pool], " ")
-    lines += _step_lines(frame)
+    if "step_size" in frame.decided:
+        lines += _step_lines(frame)
     scale = loss_scale(frame)
     for name, values in frame.courses.items():
         lines += _course_lines(name, frame.measure, values, scale)
@@ -56,17 +57,17 @@ def _step_lines(frame: Frame) -> list[str]:
         return [*lines, " " * MARGIN + "none yet"]
     refused = [index < len(frame.diverged) and frame.diverged[index] for index in range(left_out, frame.steps)]
     blocks = "".join("x" if bad else block for bad, block in zip(refused, spark(sizes, scale), strict=True))
+    layers = frame.chosen[left_out:]
     if len(sizes) > 7:
         lines.append(" " * MARGIN + blocks)
+        if not layers:
+            return lines
         if frame.pool_size < 10:
-            return [*lines, "layer".ljust(MARGIN) + "".join(str(layer or "-") for layer in frame.actions[left_out:])]
-        return lines + wrapped("layer", [str(layer or "-") for layer in frame.actions[left_out:]] or ["-"], " ")
-    # Few steps leave room to write each in full: number, layer and size.
-    cells = [
-        (f"layer {layer}" if layer else "none", f"{block} {number(size)}")
-        for layer, size, block in zip(frame.actions[left_out:], sizes, blocks, strict=False)
-    ]
-    rows = zip(*cells, strict=True)
+            return [*lines, "layer".ljust(MARGIN) + "".join(str(layer or "-") for layer in layers)]
+        return lines + wrapped("layer", [str(layer or "-") for layer in layers], " ")
+    # Few steps leave room to write each in full: layer and size.
+    rows = [[f"layer {layer}" if layer else "none" for layer in layers]] if layers else []
+    rows.append([f"{block} {number(size)}" for size, block in zip(sizes, blocks, strict=True)])
     return lines + [" " * MARGIN + "".join(f"{cell[:9]:<10}" for cell in row)[:70] for row in rows]
 
 

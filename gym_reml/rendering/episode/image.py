@@ -53,7 +53,8 @@ def draw_frame(frame: Frame) -> NDArray[np.uint8]:
         draw_images(canvas, frame.images, frame.query_accuracy, LEFT, 430)
     steps_left = LEFT if frame.curve is None and frame.paths is None and frame.images is None else 462.0
     draw_losses(canvas, frame, steps_left, RIGHT)
-    draw_step_sizes(canvas, frame, steps_left, RIGHT)
+    if "step_size" in frame.decided:
+        draw_step_sizes(canvas, frame, steps_left, RIGHT)
     return canvas.to_array()
 
 
@@ -112,7 +113,7 @@ def _draw_pool(canvas: Canvas, frame: Frame) -> None:
     pitch = min(38.0, (RIGHT - left - none - 6) / max(1, frame.pool_size))
     size = pitch * 0.8
     half = min(14.0, max(size / 2, 5.0))
-    chosen = frame.actions[-1] if frame.actions else None
+    chosen = frame.chosen[-1] if frame.chosen else None
     # All are numbered or none is: half of them numbered would look as if the others were something else.
     letters = 15 if size > 20 else 12
     numbered = text_width(str(frame.pool_size), letters) <= size

@@ -145,7 +145,8 @@ def draw_step_sizes(canvas: Canvas, frame: Frame, left: float, right: float) -> 
         canvas.text(right, title, words, 14, ALERT, "rm")
         canvas.cross(right - text_width(words, 14) - 10, title, 4, ALERT)
         right -= text_width(words, 14) + 30
-    if any(chosen and not there for chosen, there in zip(frame.actions, frame.appended, strict=True)):
+    layers = frame.chosen
+    if any(layer and not there for layer, there in zip(layers, frame.appended, strict=False)):
         words = "layer ignored"
         canvas.text(right, title, words, 14, MUTED, "rm")
         right -= text_width(words, 14) + 6
@@ -168,13 +169,15 @@ def draw_step_sizes(canvas: Canvas, frame: Frame, left: float, right: float) -> 
             canvas.cross(x, above if above - radius > area[1] else sides[1] + radius + 5, radius, ALERT)
         else:
             canvas.box(sides, STEEL)
-        layer = frame.actions[index] if index < len(frame.actions) else 0
-        there = index < len(frame.appended) and frame.appended[index]
+        if not layers:
+            continue
+        layer, there = layers[index], frame.appended[index]
         fill, outline = (layer_colour(layer), None) if there else (WHITE, PALE) if layer else (BAND, None)
         canvas.box((x - half, chips - 9, x + half, chips + 9), fill, outline, 1.0, 2)
         if numbered:
             canvas.text(x, chips, str(layer or "-"), 13, ink_on(fill) if there else MUTED, "mm")
-    canvas.text(area[0] - 6, chips, "layer", 14, MUTED, "rm")
+    if "layer" in frame.decided:
+        canvas.text(area[0] - 6, chips, "layer", 14, MUTED, "rm")
     canvas.text(area[0] - 6, PANEL_BOTTOM - 10, "step", 14, MUTED, "rm")
     every = next(gap for gap in (1, 2, 5, 10, 20, 50, 100, 10**9) if gap * pitch >= 24)
     for step in range(0, columns + 1, every):

@@ -39,16 +39,21 @@ def action_words(frame: Frame) -> str:
         names = ", ".join(map(str, frame.layers[:8])) + (", ..." if len(frame.layers) > 8 else "")
         noun = "layer" if len(frame.layers) == 1 else "layers"
         return head + (f"nothing done yet, the network starts with {noun} {names}" if names else "nothing done yet")
-    layer = frame.actions[-1] if frame.actions else 0
+    return head + ", ".join(_value_words(frame, name, values[-1]) for name, values in frame.decided.items())
+
+
+def _value_words(frame: Frame, name: str, value: float) -> str:
+    """What was decided last by that name."""
+    if name == "step_size":
+        return f"gradient step {number(value)}"
+    if name != "layer":
+        return f"{name.replace('_', ' ')} {number(value)}"
+    layer = int(value)
     if not layer:
-        words = "append nothing"
-    elif frame.appended[-1]:
-        words = f"append layer {layer}"
-    elif len(frame.layers) >= frame.slots:
-        words = f"layer {layer} ignored (network full)"
-    else:
-        words = f"layer {layer} not appended"
-    return f"{head}{words}, gradient step {number(frame.step_sizes[-1])}"
+        return "append nothing"
+    if frame.appended[-1]:
+        return f"append layer {layer}"
+    return f"layer {layer} " + ("ignored (network full)" if len(frame.layers) >= frame.slots else "not appended")
 
 
 def pool_words(frame: Frame) -> str:

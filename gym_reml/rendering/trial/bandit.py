@@ -1,38 +1,97 @@
-"""The picture of a bandit's trial: a row an arm, with its pulls in order, what it pays and their number."""
+"""A bandit's trial: a row an arm, with its pulls in order, their rewards and their number."""
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gym_reml.rendering.canvas import GRID, INK, MUTED, PALE, QUERY, RULE, STEEL, SUPPORT, WHITE, Canvas, text_width
 from gym_reml.rendering.frames import TrialFrame
 from gym_reml.rendering.plots import broken_line, legend, plot_area
-from gym_reml.rendering.scales import Scale, number
+from gym_reml.rendering.scales import Scale, number, window
+from gym_reml.rendering.text import wrapped
 from gym_reml.rendering.trial.returns import BOTTOM, TOP, Box, every_nth, numbered_axis, shade_burn_in, shade_key
-from gym_reml.rendering.trial.words import best_arm_course, pulls
+from gym_reml.rendering.trial.view import TrialView, burn_in_mark, plural
 
 _ROWS_TOP, _ROWS_HEIGHT, _TALLEST_ROW = TOP + 26, 250.0, 52.0
-# Left and right ends of the pulls, of the shares paid, and of the numbers of pulls.
+# Left and right ends of the pulls, of the shares rewarded, and of the numbers of pulls.
 _ORDER, _SHARES, _COUNTS = (80.0, 560.0), (590.0, 728.0), (756.0, 872.0)
 
 
-def draw_bandit(canvas: Canvas, frame: TrialFrame) -> None:
-    """The arms above, the return below."""
+_SHOWN_PULLS = 120
+
+
+class BanditView(TrialView):
+    """Arms, their pulls in order, the shares of pulls that were rewarded, and the return."""
+
+    unit = "pull"
+
+    def title(self, frame: TrialFrame) -> str:
+        """Arms and pulls."""
+        return f"Learning one bandit: {plural(len(frame.task['means']), 'arm')}, {plural(frame.horizon, 'pull')}"
+
+    def clock(self, frame: TrialFrame) -> str:
+        """The pull, its arm and its reward."""
+        clock = f"pull {frame.steps} of {frame.horizon}"
+        if not frame.steps:
+            return f"{clock}: nothing done yet"
+        return f"{clock}{burn_in_mark(frame)}: arm {frame.choices[-1]} paid {frame.rewards[-1]:.0f}"
+
+    def picture(self, canvas: Canvas, frame: TrialFrame) -> None:
+        """The arms above, the return below."""
+        arms = len(frame.task["means"])
+        row = min(_TALLEST_ROW, _ROWS_HEIGHT / arms)
+        bottom = _ROWS_TOP + row * arms
+        nth = every_nth(row, 15)
+        for arm in range(0, arms, nth):
+            word = f"arm {arm}"
+            canvas.text(_ORDER[0] - 8, _ROWS_TOP + (arm + 0.5) * row, word, 14, MUTED, "rm")
+        _draw_order(canvas, frame, row, bottom)
+        _draw_shares(canvas, frame, row, bottom)
+        _draw_counts(canvas, frame, row, bottom)
+        _draw_return(canvas, frame, bottom + 38)
+
+    def lines(self, frame: TrialFrame) -> list[str]:
+        """A line an arm: pulls, their rewards, the share rewarded, the true mean; then the pulls in order."""
+        means = frame.task["means"]
+        counts, rewarded = pulls(frame)
+        best = float(best_arm_course(frame)[-1]) if frame.steps else 0.0
+        words = f"{number(frame.total)} so far, the best arm's on average {number(best)}"
+        lines = wrapped("return", [words], "")
+        lines += ["", f"{'arm':>5}{'pulls':>8}{'paid':>8}{'share':>8}{'mean':>8}    0  = share paid, | true mean  1"]
+        length = 30
+        for arm, mean in enumerate(means.tolist()):
+            share = rewarded[arm] / counts[arm] if counts[arm] else 0.0
+            bar = list(("=" * round(share * length)).ljust(length + 1))
+            bar[round(mean * length)] = "|"
+            shown = f"{share:.3f}" if counts[arm] else "-"
+            lines.append(f"{arm:>5}{counts[arm]:>8}{rewarded[arm]:>8.0f}{shown:>8}{mean:>8.3f}    {''.join(bar)}")
+        left_out, _ = window(frame.rewards.tolist(), _SHOWN_PULLS)
+        signs = [f"{arm}{'+' if reward else '-'}" for arm, reward in zip(frame.choices, frame.rewards, strict=True)]
+        if 0 < frame.burn_in < len(signs):
+            signs.insert(frame.burn_in, "|")
+            left_out += left_out > frame.burn_in
+        note = "arm and + where it paid, - where not" + (", | end of the burn-in" if frame.burn_in else "")
+        if left_out:
+            note += f", first {frame.steps - _SHOWN_PULLS} not shown"
+        lines += ["", *wrapped("pulls", note.split(" "), " ")]
+        return lines + wrapped("", signs[left_out:] or ["none yet"], " ")
+
+
+def pulls(frame: TrialFrame) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """How often each arm was pulled (arms,), and the sum of its rewards (arms,)."""
     arms = len(frame.task["means"])
-    row = min(_TALLEST_ROW, _ROWS_HEIGHT / arms)
-    bottom = _ROWS_TOP + row * arms
-    nth = every_nth(row, 15)
-    for arm in range(0, arms, nth):
-        word = f"arm {arm}"
-        canvas.text(_ORDER[0] - 8, _ROWS_TOP + (arm + 0.5) * row, word, 14, MUTED, "rm")
-    _draw_order(canvas, frame, row, bottom)
-    _draw_shares(canvas, frame, row, bottom)
-    _draw_counts(canvas, frame, row, bottom)
-    _draw_return(canvas, frame, bottom + 38)
+    counts = np.bincount(frame.choices, minlength=arms)
+    return counts.astype(np.int64), np.bincount(frame.choices, frame.rewards, arms).astype(np.float64)
+
+
+def best_arm_course(frame: TrialFrame) -> NDArray[np.float64]:
+    """The expected return of the best arm up to each pull (t,), as far as it counts."""
+    return float(frame.task["means"].max()) * np.maximum(np.arange(1, frame.steps + 1) - frame.burn_in, 0)
 
 
 def _draw_order(canvas: Canvas, frame: TrialFrame, row: float, bottom: float) -> None:
-    """The pulls in order: full where one paid, hollow where it did not; mere strokes where there are many."""
+    """The pulls in order: full where one was rewarded, hollow where not; mere strokes where there are many."""
     left, right = _ORDER
     area = (left, _ROWS_TOP, right, bottom)
     shade_burn_in(canvas, frame, area)
@@ -48,7 +107,7 @@ def _draw_order(canvas: Canvas, frame: TrialFrame, row: float, bottom: float) ->
             canvas.box((x - half, y - tall, x + half, y + tall), QUERY if reward else WHITE, QUERY, 1.0)
         else:
             wide = max(half, 0.5)
-            # What paid nothing is shorter and paler.
+            # Those without reward are shorter and paler.
             reach = tall if reward else tall * 0.5
             canvas.box((x - wide, y - reach, x + wide, y + reach), QUERY if reward else PALE)
     canvas.text(24, TOP + 7, "Pulls", 15, bold=True)
@@ -64,10 +123,10 @@ def _draw_order(canvas: Canvas, frame: TrialFrame, row: float, bottom: float) ->
 
 
 def _draw_shares(canvas: Canvas, frame: TrialFrame, row: float, bottom: float) -> None:
-    """True means as bars, the best one darker, and the shares paid so far as dots."""
+    """True means as bars, the best one darker, and the shares rewarded so far as dots."""
     left, right = _SHARES
     means = frame.task["means"]
-    counts, paid = pulls(frame)
+    counts, rewarded = pulls(frame)
     for tick in (0.0, 0.5, 1.0):
         x = left + tick * (right - left)
         canvas.line([(x, _ROWS_TOP), (x, bottom)], GRID)
@@ -78,7 +137,7 @@ def _draw_shares(canvas: Canvas, frame: TrialFrame, row: float, bottom: float) -
         bar = (left, y - tall, left + max(1.0, mean * (right - left)), y + tall)
         canvas.box(bar, STEEL if mean == means.max() else RULE)
         if counts[arm]:
-            x = left + paid[arm] / counts[arm] * (right - left)
+            x = left + rewarded[arm] / counts[arm] * (right - left)
             canvas.dot(x, y, min(5.0, max(2.5, row * 0.4)), QUERY, WHITE if row > 8 else None)
     canvas.box((left, _ROWS_TOP, right, bottom), outline=RULE)
     canvas.box((left, TOP + 1, left + 12, TOP + 13), RULE)
@@ -118,12 +177,12 @@ def _draw_return(canvas: Canvas, frame: TrialFrame, top: float) -> None:
     shade_burn_in(canvas, frame, area)
     best = best_arm_course(frame)
     counted = np.where(np.arange(frame.steps) < frame.burn_in, 0.0, frame.rewards)
-    earned = np.cumsum(counted)
-    scale = Scale(0.0, 1.05 * max(1.0, float(earned.max(initial=0.0)), float(best.max(initial=0.0))))
+    collected = np.cumsum(counted)
+    scale = Scale(0.0, 1.05 * max(1.0, float(collected.max(initial=0.0)), float(best.max(initial=0.0))))
     plot_area(canvas, area, scale, [tick for tick in scale.ticks(5) if tick == round(tick)])
     pitch = (right - left) / frame.horizon
     x = np.asarray(left + np.arange(frame.steps + 1) * pitch, dtype=np.float64)
-    for course, colour, width in ((best, STEEL, 2.5), (earned, QUERY, 2.5)):
+    for course, colour, width in ((best, STEEL, 2.5), (collected, QUERY, 2.5)):
         y = np.asarray(area[3] - scale.fraction([0.0, *course]) * (area[3] - area[1]), dtype=np.float64)
         broken_line(canvas, x, y, colour, width)
     numbered_axis(canvas, area, frame.horizon, area[3] + 11)

@@ -1,4 +1,4 @@
-"""A trial as a picture: what it is about and the last step above, below what its kind has to show."""
+"""A trial as a picture: title and last step above, below what the view of its kind draws."""
 
 from __future__ import annotations
 
@@ -8,23 +8,18 @@ from numpy.typing import NDArray
 from gym_reml.rendering.canvas import BAND, HEIGHT, LEFT, RIGHT, WIDTH, Canvas, shortened, text_width
 from gym_reml.rendering.frames import TrialFrame
 from gym_reml.rendering.scales import number
-from gym_reml.rendering.trial.bandit import draw_bandit
-from gym_reml.rendering.trial.navigation import draw_navigation
-from gym_reml.rendering.trial.tabular import draw_tabular
-from gym_reml.rendering.trial.words import clock_words, title
-
-KINDS = {"bandit": draw_bandit, "navigation": draw_navigation, "tabular": draw_tabular}
+from gym_reml.rendering.trial import find_view
 
 
 def draw_trial(frame: TrialFrame) -> NDArray[np.uint8]:
     """Draw a frame: (HEIGHT, WIDTH, 3) uint8."""
-    canvas = Canvas(WIDTH, HEIGHT)
-    canvas.text(LEFT, 27, shortened(title(frame), RIGHT - LEFT, 20), 20, bold=True)
+    view, canvas = find_view(frame.name), Canvas(WIDTH, HEIGHT)
+    canvas.text(LEFT, 27, shortened(view.title(frame), RIGHT - LEFT, 20), 20, bold=True)
     canvas.box((LEFT, 47, RIGHT, 79), fill=BAND, radius=6)
     words = f"return {number(frame.total)}"
     canvas.text(RIGHT - 12, 63, words, 17, anchor="rm", bold=True)
     room = RIGHT - LEFT - 48 - text_width(words, 17)
-    sentence = clock_words(frame)
+    sentence = view.clock(frame)
     canvas.text(LEFT + 12, 63, shortened(sentence[0].upper() + sentence[1:], room, 17), 17)
-    KINDS[frame.name](canvas, frame)
+    view.picture(canvas, frame)
     return canvas.to_array()

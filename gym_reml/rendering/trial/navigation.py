@@ -1,6 +1,9 @@
-"""The picture of a navigation trial: the paths on the plane, the returns, and how the goal came nearer."""
+"""A navigation trial: the paths on the plane, the returns, and the distances to the goal."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from string import ascii_lowercase, ascii_uppercase, digits
 
 import numpy as np
 
@@ -8,19 +11,49 @@ from gym_reml.rendering.canvas import LEFT, MUTED, RIGHT, Canvas, text_width
 from gym_reml.rendering.frames import TrialFrame
 from gym_reml.rendering.plane import Plane, draw_key
 from gym_reml.rendering.plots import GUTTER, broken_line, plot_area
-from gym_reml.rendering.scales import Scale, plane_reach
-from gym_reml.rendering.trial.returns import BOTTOM, TOP, Box, draw_returns, episode_colours, every_nth
+from gym_reml.rendering.scales import Scale, number, plane_reach
+from gym_reml.rendering.text import plane_lines, wrapped
+from gym_reml.rendering.trial.returns import BOTTOM, TOP, Box, draw_returns, episode_colours, every_nth, return_lines
+from gym_reml.rendering.trial.view import TrialView, plural, step_clock
 
 _RIGHT_PANELS = 496.0
 
 
-def draw_navigation(canvas: Canvas, frame: TrialFrame) -> None:
-    """Paths at the left; returns and distances, which are what rewards tell, at the right."""
-    middle = (TOP + BOTTOM) / 2
-    colours = episode_colours(frame.horizon)
-    _draw_paths(canvas, frame)
-    draw_returns(canvas, frame, (_RIGHT_PANELS, TOP, RIGHT, middle - 8), colours)
-    _draw_distances(canvas, frame, (_RIGHT_PANELS, middle + 8, RIGHT, BOTTOM))
+# Capitals without those of start and goal.
+_PATH_MARKS = digits[1:] + ascii_lowercase + ascii_uppercase.replace("G", "").replace("S", "")
+
+
+class NavigationView(TrialView):
+    """Paths on the plane, returns, and distances to the goal."""
+
+    def title(self, frame: TrialFrame) -> str:
+        """Inner episodes."""
+        return f"Finding one goal: {plural(frame.horizon, 'inner episode')}"
+
+    def clock(self, frame: TrialFrame) -> str:
+        """The inner episode, its step, and the distance to the goal."""
+        return step_clock(frame) + (f"{number(-frame.rewards[-1])} from the goal" if frame.steps else "")
+
+    def picture(self, canvas: Canvas, frame: TrialFrame) -> None:
+        """Paths at the left; returns and distances, which are what rewards tell, at the right."""
+        middle = (TOP + BOTTOM) / 2
+        colours = episode_colours(frame.horizon)
+        _draw_paths(canvas, frame)
+        draw_returns(canvas, frame, (_RIGHT_PANELS, TOP, RIGHT, middle - 8), colours)
+        _draw_distances(canvas, frame, (_RIGHT_PANELS, middle + 8, RIGHT, BOTTOM))
+
+    def lines(self, frame: TrialFrame) -> list[str]:
+        """The returns, and the plane with a character for each inner episode."""
+        ways = [frame.way(episode) for episode in range(len(frame.lengths))]
+        marks = [_PATH_MARKS[min(episode, len(_PATH_MARKS) - 1)] for episode in range(len(ways))]
+        layers: list[tuple[Sequence[np.ndarray], str]] = [([way], mark) for way, mark in zip(ways, marks, strict=True)]
+        goal = frame.task["goal"]
+        kinds = ([mark for mark in marks if mark in kind] for kind in (digits, ascii_lowercase, ascii_uppercase))
+        runs = [f"{kind[0]} to {kind[-1]}" if len(kind) > 1 else kind[0] for kind in kinds if kind]
+        named = f"{', '.join(runs)}: inner episodes" if runs else ""
+        lines = [*return_lines(frame), ""]
+        lines += wrapped("paths", f"S start   G goal ({number(goal[0])}, {number(goal[1])})   {named}".split(" "), " ")
+        return lines + plane_lines(layers, goal)
 
 
 def _draw_paths(canvas: Canvas, frame: TrialFrame) -> None:
@@ -32,7 +65,7 @@ def _draw_paths(canvas: Canvas, frame: TrialFrame) -> None:
     area = (left, TOP + 24, left + side, TOP + 24 + side)
     plane = Plane(canvas, area, plane_reach(np.concatenate([*ways, goal[None]])))
     colours = episode_colours(frame.horizon)
-    # Of many paths, thin ones remain to be told apart.
+    # Many paths are easier to distinguish when they are thin.
     width = 2.5 if frame.horizon <= 10 else 1.5
     for episode, way in enumerate(ways):
         plane.path(way, colours[episode], width, dashed=episode < frame.burn_in)

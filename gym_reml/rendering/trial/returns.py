@@ -1,4 +1,4 @@
-"""What pictures of trials share: the returns of the inner episodes as bars, their colours, and the burn-in's shade."""
+"""What trials of several steps an inner episode share: its return as a bar and in numbers, colours, the burn-in."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 from gym_reml.rendering.canvas import INK, MUTED, PALE, RULE, WHITE, Canvas, Colour, text_width
 from gym_reml.rendering.frames import TrialFrame
 from gym_reml.rendering.plots import GUTTER, legend, plot_area
-from gym_reml.rendering.scales import Scale, number
+from gym_reml.rendering.scales import Scale, number, window
+from gym_reml.rendering.text import COLUMNS, MARGIN, spark, wrapped
 
 Box = tuple[float, float, float, float]
 
@@ -82,7 +83,7 @@ def draw_returns(
         frame: What to show.
         panel: (left, top, right, bottom), with the title and the axes.
         colours: One for each inner episode.
-        best: What is paid on average to who knows the task, if known.
+        best: The expected return of an optimal policy, if known.
     """
     left, top, right, bottom = panel
     canvas.text(left, top + 7, "Returns of inner episodes", 15, bold=True)
@@ -120,3 +121,25 @@ def draw_returns(
             canvas.box((x - across, y - 6, x + across, y + 6), SHADE if episode < frame.burn_in else WHITE)
             canvas.text(x, y, words, 13, MUTED, "mm")
     numbered_axis(canvas, area, frame.horizon, area[3] + 11)
+
+
+def return_lines(frame: TrialFrame, best: float | None = None) -> list[str]:
+    """The returns of the inner episodes, as blocks and in numbers; in brackets where they do not count."""
+    lines = wrapped("return", [number(frame.total) + " so far"], "")
+    returns = frame.returns.tolist()
+    if not returns:
+        return [*lines, "episodes".ljust(MARGIN) + "none yet"]
+    low, high = min(returns), max(returns)
+    scale = Scale(low, high) if high - low > 1e-9 else Scale(low - 1.0, low + 1.0)
+    _, shown = window(returns, COLUMNS - MARGIN)
+    lines.append("episodes".ljust(MARGIN) + spark(shown, scale))
+    cells = [f"({number(value)})" if index < frame.burn_in else number(value) for index, value in enumerate(returns)]
+    if frame.unfinished:
+        cells[-1] += "..."
+    lines += wrapped("", cells, " ")
+    notes = ["(does not count)"] * (frame.burn_in > 0) + ["... goes on"] * frame.unfinished
+    if notes:
+        lines.append(" " * MARGIN + ", ".join(notes))
+    if best is not None:
+        lines.append(" " * MARGIN + f"the best there is: {number(best)} on average")
+    return lines

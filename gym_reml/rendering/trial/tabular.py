@@ -1,8 +1,9 @@
-"""The picture of a random process' trial: what pays and what was tried, the returns, and the way through the states."""
+"""A random process's trial: mean rewards and what was tried, the returns, and the way through the states."""
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gym_reml.rendering.canvas import (
     INK,
@@ -21,21 +22,83 @@ from gym_reml.rendering.canvas import (
 from gym_reml.rendering.frames import TrialFrame
 from gym_reml.rendering.plots import GUTTER
 from gym_reml.rendering.scales import number
-from gym_reml.rendering.trial.returns import BOTTOM, TOP, Box, draw_returns, every_nth
-from gym_reml.rendering.trial.words import best_return, state_of, visits
+from gym_reml.rendering.text import COLUMNS, MARGIN, wrapped
+from gym_reml.rendering.trial.returns import BOTTOM, TOP, Box, draw_returns, every_nth, return_lines
+from gym_reml.rendering.trial.view import TrialView, plural, step_clock
 
 _RIGHT_PANELS = 468.0
 _GAIN: Colour = (0, 130, 125)
 _LOSS: Colour = (204, 102, 119)
 
 
-def draw_tabular(canvas: Canvas, frame: TrialFrame) -> None:
-    """States and actions at the left; returns and the last way at the right."""
-    middle = (TOP + BOTTOM) / 2
-    _draw_map(canvas, frame, (LEFT, TOP, 430.0, BOTTOM))
-    best = best_return(frame)
-    draw_returns(canvas, frame, (_RIGHT_PANELS, TOP, RIGHT, middle - 8), [SUPPORT] * frame.horizon, best)
-    _draw_way(canvas, frame, (_RIGHT_PANELS, middle + 8, RIGHT, BOTTOM))
+class TabularView(TrialView):
+    """Mean rewards and visits of states and actions, returns, and the states of the last inner episode."""
+
+    def title(self, frame: TrialFrame) -> str:
+        """States, actions and inner episodes."""
+        states, actions = frame.task["rewards"].shape
+        sizes = f"{plural(states, 'state')}, {plural(actions, 'action')}, {plural(frame.horizon, 'inner episode')}"
+        return f"Learning one random process: {sizes}"
+
+    def clock(self, frame: TrialFrame) -> str:
+        """The inner episode, its step, and the transition."""
+        if not frame.steps:
+            return f"{step_clock(frame)}, in state {state_of(frame.place)}"
+        before, after = state_of(frame.places[-1]), state_of(frame.arrivals[-1])
+        reward = number(frame.rewards[-1])
+        return f"{step_clock(frame)}action {frame.choices[-1]} in state {before} paid {reward}, led to state {after}"
+
+    def picture(self, canvas: Canvas, frame: TrialFrame) -> None:
+        """States and actions at the left; returns and the last way at the right."""
+        middle = (TOP + BOTTOM) / 2
+        _draw_map(canvas, frame, (LEFT, TOP, 430.0, BOTTOM))
+        best = best_return(frame)
+        draw_returns(canvas, frame, (_RIGHT_PANELS, TOP, RIGHT, middle - 8), [SUPPORT] * frame.horizon, best)
+        _draw_way(canvas, frame, (_RIGHT_PANELS, middle + 8, RIGHT, BOTTOM))
+
+    def lines(self, frame: TrialFrame) -> list[str]:
+        """The returns, and a line a state: how often each action was taken, and its mean reward."""
+        rewards, counts = frame.task["rewards"], visits(frame)
+        here = state_of(frame.place)
+        lines = [*return_lines(frame, best_return(frame)), ""]
+        words = "of states (lines) and actions (columns), and mean rewards"
+        lines += wrapped("visits", words.split(" "), " ")
+        width = 10
+        columns = (COLUMNS - MARGIN) // width
+        for first in range(0, rewards.shape[1], columns):
+            block = range(first, min(first + columns, rewards.shape[1]))
+            lines.append(" " * MARGIN + "".join(f"{action:>{width}}" for action in block))
+            for state in range(len(rewards)):
+                label = f"{'>' if state == here else ''}{state}"
+                cells = [f"{counts[state, action] or '.'} {rewards[state, action]:5.2f}" for action in block]
+                lines.append(f"{label:>{MARGIN}}" + "".join(f"{cell:>{width}}" for cell in cells))
+        return lines
+
+
+def state_of(place: NDArray[np.float64]) -> int:
+    """The number of the state that is observed one-hot."""
+    return int(place.argmax())
+
+
+def visits(frame: TrialFrame) -> NDArray[np.int64]:
+    """How often each action was taken in each state, (states, actions)."""
+    counts = np.zeros(frame.task["rewards"].shape, dtype=np.int64)
+    np.add.at(counts, (frame.places.argmax(axis=1), frame.choices), 1)
+    return counts
+
+
+def best_return(frame: TrialFrame) -> float | None:
+    """The expected return of an inner episode of a random process under its optimal policy, by value iteration.
+
+    None before the first inner episode has shown how long they are.
+    """
+    if not frame.ended.any():
+        return None
+    transitions, rewards = frame.task["transitions"], frame.task["rewards"]
+    values = np.zeros(len(rewards))
+    for _ in range(int(frame.lengths[0])):
+        values = (rewards + transitions @ values).max(axis=1)
+    return float(values[0])
 
 
 def shade(value: float, largest: float) -> Colour:

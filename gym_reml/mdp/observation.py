@@ -1,0 +1,94 @@
+"""What agents see of n networks in training."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gym_reml.mdp.network_training import NetworkTraining
+from gym_reml.networks.dense import mean_over_points
+from gym_reml.spaces.decision import Decided, Decision
+from gym_reml.tasks.base import WEIGHTS
+
+OBSERVATION_LIMIT = 20.0
+# Scores now, at first, before the last step and before that one, to what is shown: now and three falls.
+LOSS_PART = np.array([[1.0, -1.0, -1.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, -1.0], [0.0, 0.0, 0.0, 1.0]])
+
+Rows = NDArray[np.int64]
+
+
+class Observation:
+    """The observations of n rows: what is seen of the networks now, and what is remembered of the steps before.
+
+    Everything is computed on support sets: query sets are for rewards alone.
+
+    Attributes:
+        parts: by name, each a slice of the flat observation.
+        size: numbers of an observation.
+    """
+
+    def __init__(self, training: NetworkTraining, decision: Decision, *, horizon: int) -> None:
+        """The layout; `restart` must come before `observe`."""
+        self._training, self._decision, self._horizon = training, decision, horizon
+        family, pool, slots = training.family, training.pool, training.networks.slots
+        sizes = {
+            "head_gradient": (pool.width + 1) * (1 if family.exchangeable_outputs else pool.out_features),
+            "activations": 2 * pool.width,
+            "task": family.signal_size,
+            "loss": 4,
+            "gradient_norms": slots + 2,
+            "progress": 2,
+            "last_action": decision.size,
+        }
+        edges = np.cumsum([0, *sizes.values()]).tolist()
+        self.parts = {name: slice(*ends) for name, *ends in zip(sizes, edges, edges[1:], strict=False)}
+        self.size: int = edges[-1]
+        self._flat = np.zeros((len(training.clock), self.size), dtype=np.float32)
+        # Scores of the support losses now, at first, before the last step, and before that one.
+        self._past_scores = np.zeros((len(training.clock), 4))
+
+    def restart(self, rows: Rows | slice) -> None:
+        """Forgets the steps of these rows, whose networks are fresh."""
+        self._past_scores[rows] = self._training.scores[0, rows, None]
+        for name in ("gradient_norms", "last_action"):
+            self._flat[rows, self.parts[name]] = 0.0
+
+    def remember(self, gradient_norms: Tensor, decided: Decided) -> None:
+        """Notes a step: its gradients' norms (slots + 2, n), what was decided, and the losses after it."""
+        self._past_scores[:, 3] = self._past_scores[:, 2]
+        self._past_scores[:, 2] = self._past_scores[:, 0]
+        self._past_scores[:, 0] = self._training.scores[0]
+        with np.errstate(under="ignore"):
+            self._flat[:, self.parts["gradient_norms"]] = np.log1p(gradient_norms.cpu().numpy().T)
+        self._decision.flatten(decided, self._flat[:, self.parts["last_action"]])
+
+    def observe(self) -> NDArray[np.float32]:
+        """The observations of all rows, (n, size), as a copy."""
+        training, flat, parts = self._training, self._flat, self.parts
+        family, networks, support = training.family, training.networks, training.data.support
+        trace, output_gradient = training.support_pass()
+        gradient = training.pool.architecture.head_gradient(trace, output_gradient)
+        if family.exchangeable_outputs:
+            gradient = torch.linalg.vector_norm(gradient, dim=2)
+        # Not by var or vector_norm, which are tens of times slower over this dimension.
+        features, weights = trace.features, support.extras.get(WEIGHTS)
+        mean = mean_over_points(features, weights)
+        deviation = mean_over_points((features - mean).square_(), weights).sqrt_()
+        shown = [gradient.flatten(1), mean.squeeze(1), deviation.squeeze(1)]
+        if family.signal_size:
+            shown.append(family.support_signal(trace.outputs, support))
+        # These come first in the observation, in this order.
+        flat[:, : parts["task"].stop] = torch.cat(shown, dim=1).cpu().numpy()
+        with np.errstate(under="ignore", over="ignore"):  # clipped below
+            flat[:, parts["loss"]] = self._past_scores.dot(LOSS_PART)
+        progress = parts["progress"].start
+        flat[:, progress] = networks.depth / networks.slots
+        # Past the horizon the clock stands at its last step, so that a policy keeps acting as it did there.
+        flat[:, progress + 1] = np.minimum(training.clock, self._horizon - 1) / self._horizon
+        clipped = np.minimum(np.maximum(flat, -OBSERVATION_LIMIT), OBSERVATION_LIMIT)
+        # Nothing else is left that could make the sum not a number.
+        return np.nan_to_num(clipped, copy=False) if math.isnan(np.add.reduce(clipped, axis=None)) else clipped

@@ -1,0 +1,102 @@
+"""The tasks of n rows, and the data that their networks train on and are judged by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gym_reml.streams import RowStreams
+from gym_reml.tasks.base import Batch, TaskFamily, Tasks
+
+Rows = NDArray[np.int64]
+
+Outputs = Callable[["Tensor | None", Tensor], Tensor]
+"""From rows (int64, None for all) and inputs for them (rows, points, in_features) to their networks' outputs."""
+
+
+class TaskData:
+    """The present task of each row, its support set and its query set.
+
+    Attributes:
+        family: where tasks come from.
+        count: n.
+        tasks: as the family draws them, by name, (n, ...).
+        parameters: their numbers by name, (n, ...), for infos: nothing writes into them.
+        support, query: the data, on the device and in the dtype of the networks; no points before the first draw.
+        streams: the rows' generators, or none before the first `seed`.
+    """
+
+    def __init__(self, family: TaskFamily, count: int, *, device: torch.device, dtype: torch.dtype) -> None:
+        """No tasks yet."""
+        self.family, self.count = family, count
+        self.tasks: Tasks = {}
+        self.parameters: Tasks = {}
+        self.streams: list[RowStreams] = []
+        empty = torch.zeros((count, 0, family.in_features), dtype=dtype, device=device)
+        self.support, self.query = Batch(empty, empty), Batch(empty, empty)
+        self._device, self._dtype = device, dtype
+
+    def seed(self, rows: Sequence[int] | Rows, streams: Sequence[RowStreams]) -> None:
+        """Gives rows their random streams; everything these rows do follows from them."""
+        if not self.streams:
+            self.streams = list(streams)
+        for row, stream in zip(rows, streams, strict=True):
+            self.streams[row] = stream
+
+    def draw(self, rows: Rows, given: Tasks | None = None) -> None:
+        """New tasks in these rows, or those that `TaskFamily.read_task` returned."""
+        generators = [self.streams[row].task for row in rows]
+        tasks = self.family.draw(generators) if given is None else self.family.draw_given(given, generators)
+        if len(rows) == self.count:
+            self.tasks = tasks
+        else:
+            for name, values in tasks.items():
+                self.tasks[name][rows] = values
+        # Copies, which infos share until the next draw.
+        self.parameters = {name: values.copy() for name, values in self.family.task_parameters(self.tasks).items()}
+
+    def collect(self, rows: Rows, outputs: Outputs) -> None:
+        """Draws support and query sets for these rows, as tensors that autograd accepts in a replay."""
+        with torch.inference_mode(False), torch.no_grad():
+            whole, index = len(rows) == self.count, self._index(rows)
+            tasks = self.tasks if whole else {name: values[rows] for name, values in self.tasks.items()}
+
+            def forward(inputs: Tensor) -> Tensor:
+                return outputs(None if whole else index, inputs)
+
+            batches: list[Batch] = []
+            for part in ("support", "query"):
+                generators = [getattr(self.streams[row], part) for row in rows]
+                batch: Batch = getattr(self.family, part)(tasks, forward, generators)
+                batches.append(batch.to(self._device, self._dtype))
+            if whole:
+                self.support, self.query = batches
+            else:
+                self._assign(index, batches)
+
+    def put_back(self, rows: Rows, before: Sequence[Batch]) -> None:
+        """Gives these rows back the support and query sets (n rows) that they had before."""
+        with torch.inference_mode(False), torch.no_grad():
+            index = self._index(rows)
+            self._assign(index, [batch.rows(index) for batch in before])
+
+    def inputs(self) -> Tensor:
+        """Inputs of both sets, (n, support and query points, in_features)."""
+        with torch.inference_mode(False), torch.no_grad():
+            return torch.cat([self.support.inputs, self.query.inputs], dim=1)
+
+    def read_task(self, given: Any, rows: Rows) -> Tasks:
+        """The tasks that a user asks for in these rows; see `TaskFamily.read_task`."""
+        return self.family.read_task(given, rows, self.count)
+
+    def _assign(self, index: Tensor, batches: Sequence[Batch]) -> None:
+        for batch, other in zip((self.support, self.query), batches, strict=True):
+            batch.assign(index, other)
+
+    def _index(self, rows: Rows) -> Tensor:
+        return torch.from_numpy(rows).to(self._device)

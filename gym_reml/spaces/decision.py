@@ -1,0 +1,148 @@
+"""What an agent decides in one step of an environment: discrete choices, and numbers."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+from functools import cached_property
+from itertools import accumulate, pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gym_reml.checks import check_integer
+
+Masks = tuple[NDArray[np.bool_], ...]
+"""Which options are allowed: for each choice (n, options) bool, with at least one True in every row."""
+
+
+class Decided(NamedTuple):
+    """What was decided in n rows.
+
+    Attributes:
+        choices: (n, C) int64, the option taken in each choice, from 0.
+        numbers: (n, M) float32, each in [-1, 1].
+    """
+
+    choices: NDArray[np.int64]
+    numbers: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What is decided in one step: C choices among some options each, and M numbers in [-1, 1].
+
+    Flat, a decision is its choices one-hot, one after the other, and then its numbers.
+
+    Attributes:
+        choices: how many options each choice has.
+        numbers: M.
+        names: of the choices and then of the numbers; where none are given "choice_0", ..., "number_0", ...
+    """
+
+    choices: tuple[int, ...] = ()
+    numbers: int = 0
+    _: KW_ONLY
+    names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Fills in the names.
+
+        Raises:
+            ValueError: nothing to decide, a choice without options, or names that are not one apiece.
+        """
+        for options in self.choices:
+            check_integer("choices", options)
+        check_integer("numbers", self.numbers, least=0)
+        count = len(self.choices) + self.numbers
+        if not count:
+            raise ValueError("choices=(), numbers=0: there must be something to decide")
+        defaults = [f"choice_{index}" for index in range(len(self.choices))]
+        defaults += [f"number_{index}" for index in range(self.numbers)]
+        names = tuple(self.names or defaults)
+        fine = all(isinstance(name, str) and name.isidentifier() for name in names)
+        if not fine or len(names) != count or len(set(names)) != count:
+            raise ValueError(f"names={self.names!r}: must be {count} different identifiers, those of choices first")
+        object.__setattr__(self, "choices", tuple(int(options) for options in self.choices))
+        object.__setattr__(self, "numbers", int(self.numbers))
+        object.__setattr__(self, "names", names)
+
+    @property
+    def choice_names(self) -> tuple[str, ...]:
+        """The names of the choices."""
+        return self.names[: len(self.choices)]
+
+    @property
+    def number_names(self) -> tuple[str, ...]:
+        """The names of the numbers."""
+        return self.names[len(self.choices) :]
+
+    @cached_property
+    def size(self) -> int:
+        """How many numbers a flat decision has."""
+        return sum(self.choices) + self.numbers
+
+    @cached_property
+    def parts(self) -> tuple[slice, ...]:
+        """Where each choice stands in a flat decision; the numbers come last."""
+        return tuple(slice(*edges) for edges in pairwise(accumulate(self.choices, initial=0)))
+
+    def decide(self, count: int, /, **values: Any) -> Decided:
+        """The decisions of `count` rows by name: each value (count,), or one for all rows.
+
+        What is left out is 0: a choice's first option, the middle of a number's range.
+
+        Raises:
+            ValueError: an unknown name, or values of another length.
+            TypeError: an option that is no integer.
+        """
+        nothing = Decided(
+            np.zeros((count, len(self.choices)), dtype=np.int64), np.zeros((count, self.numbers), dtype=np.float32)
+        )
+        return self._set(nothing, values)
+
+    def changed(self, decided: Decided, **values: Any) -> Decided:
+        """A copy with other values of these names, each (n,) or one for all rows; raises what `decide` does."""
+        return self._set(Decided(decided.choices.copy(), decided.numbers.copy()), values)
+
+    def _set(self, decided: Decided, values: dict[str, Any]) -> Decided:
+        for name, value in values.items():
+            np.copyto(self.column(decided, name), value, casting="same_kind")
+        return decided
+
+    def column(self, decided: Decided, name: str) -> NDArray[Any]:
+        """What was decided by that name, (n,), a view.
+
+        Raises:
+            ValueError: an unknown name.
+        """
+        if name not in self.names:
+            raise ValueError(f"{name!r} is not decided here; choices: {', '.join(map(repr, self.names))}")
+        index = self.names.index(name)
+        if index < len(self.choices):
+            return decided.choices[:, index]
+        return decided.numbers[:, index - len(self.choices)]
+
+    def columns(self, decided: Decided) -> dict[str, NDArray[Any]]:
+        """What was decided by name, each (n,), views."""
+        return {name: self.column(decided, name) for name in self.names}
+
+    def all_allowed(self, count: int) -> Masks:
+        """The masks of n rows in which every option is allowed."""
+        return tuple(np.ones((count, options), dtype=np.bool_) for options in self.choices)
+
+    def flatten(self, decided: Decided, out: NDArray[np.float32]) -> None:
+        """Writes flat decisions, choices one-hot and then numbers, into `out` (n, size)."""
+        out[:] = 0.0
+        rows = np.arange(len(out))
+        for part, options in zip(self.parts, decided.choices.T, strict=True):
+            out[rows, part.start + options] = 1.0
+        out[:, self.size - self.numbers :] = decided.numbers
+
+
+def layer_and_step(layers: int) -> Decision:
+    """What is decided in a step of `NetBuild`: which pool layer to append (0 for none), and how far to step.
+
+    "layer" is a pool number 1..L, or 0. "step_size" is the step size's place on its logarithmic range, in [-1, 1].
+    """
+    return Decision((layers + 1,), 1, names=("layer", "step_size"))
