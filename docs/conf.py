@@ -68,6 +68,7 @@ ARRAY = re.compile(
 )
 FIGURE = re.compile(r"[-+±]?\d*\.?\d|–$")
 SPACES = re.compile(r"^<!-- spaces: (?P<id>[\w-]+) -->$", re.MULTILINE)
+STARS = re.compile(r"(?P<before>[(\[,] ?)(?P<stars>\*{1,2})(?P<name>\w+(?![\w*]))")
 REFERENCE = re.compile(r"^<!-- reference: (?P<package>[\w.]+) -->$", re.MULTILINE)
 DOCSTRING = re.compile(
     r"^<!-- docstring: (?P<module>[\w.]+):(?P<name>\w+) -->$", re.MULTILINE
@@ -86,8 +87,12 @@ def insert_docstrings(app, docname, source):
 
 
 def escape_stars(app, what, name, obj, options, lines):
-    """Keeps `f(x, **parameters)` in a docstring's prose from being read as bold."""
-    lines[:] = [re.sub(r"([(,] ?)\*\*(\w+\))", r"\1\\*\\*\2", line) for line in lines]
+    """Keeps `f(x, **parameters)` and `[*options]` in a docstring's prose from being read as bold or italic."""
+
+    def escaped(match):
+        return match["before"] + match["stars"].replace("*", r"\*") + match["name"]
+
+    lines[:] = [STARS.sub(escaped, line) for line in lines]
 
 
 def leave_out_docstrings_of_types(app, what, name, obj, options, lines):
