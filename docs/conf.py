@@ -5,6 +5,7 @@ import inspect
 import pkgutil
 import re
 import sys
+import typing
 from pathlib import Path
 
 from docutils import nodes
@@ -96,12 +97,9 @@ def escape_stars(app, what, name, obj, options, lines):
 
 
 def leave_out_docstrings_of_types(app, what, name, obj, options, lines):
-    """Keeps what `help(dict)` says from standing under a dict that has no docstring of its own."""
-    if (
-        what == "data"
-        and lines
-        and lines[0] == (inspect.getdoc(type(obj)) or "").partition("\n")[0]
-    ):
+    """Keeps what `help(dict)` says from standing under a dict, or an alias, that has no docstring of its own."""
+    of_type = inspect.getdoc(typing.get_origin(obj) or type(obj)) or ""
+    if what == "data" and lines and lines[0] == of_type.partition("\n")[0]:
         lines.clear()
 
 
@@ -227,7 +225,7 @@ def public_name(package, name):
         "autoclass"
         if inspect.isclass(value)
         else "autofunction"
-        if callable(value)
+        if inspect.isroutine(value)
         else "autodata"
     )
     if kind == "autodata":
