@@ -15,8 +15,7 @@ COMMANDS = {
     "evaluate": ("evaluate", "evaluate a trained learner on any family"),
     "animate": ("animate", "draw a trained learner at work, as an animated GIF"),
     "average": ("average", "one table over runs that differ in their seed"),
-    "compare": ("compare", "train every meta-learner of a benchmark and tabulate them"),
-    "compare_trials": ("compare_trials", "RL² and classical policies on the same trials"),
+    "compare": ("compare", "train every entrant of a benchmark and tabulate them: meta-learners, or RL² on trials"),
     "results": ("results", "make the pages of results from their JSON files"),
     "scratch": ("rivals.scratch", "train from scratch, the step size tuned"),
     "pretrained": ("rivals.pretrained", "one network for all tasks, then finetuned"),
@@ -33,7 +32,6 @@ COMMANDS = {
     "specialists": ("pools.specialists", "make the pool of specialists that the package ships"),
     "trial_pictures": ("pages.trial_pictures", "pictures of trials that are played well"),
     "benchmark": ("benchmark", "environment steps per second"),
-    "benchmark_trials": ("trials.benchmark_trials", "steps per second of trials"),
 }
 """Every command: its module here, which holds a `Config` and a `main`, and what it is for."""
 

@@ -21,7 +21,7 @@ from .runs.command_line import check_options, default_is, program, run_command
 from .runs.run import Run
 from .trials.baselines import baselines
 from .trials.play import play
-from .trials.rl2.recipes import EnvName, Recipe, Setting, recipe_for
+from .trials.rl2.recipes import EnvName, Rl2Recipe, Setting, rl2_recipe_for
 from .trials.rl2.training import train
 
 
@@ -55,21 +55,21 @@ class Config:
         return {
             "episodes": f"{usual.episodes}, for {self.env}",
             "arms": "none, as only bandits have arms" if usual.arms is None else f"{usual.arms}",
-            "total_steps": f"{recipe_for(setting).total_steps}, for {setting}",
+            "total_steps": f"{rl2_recipe_for(setting).total_steps}, for {setting}",
         }
 
     def setting(self) -> Setting:
         """The trials that the configuration names."""
         return Setting.of(self.env, self.episodes, self.arms)
 
-    def recipe(self) -> Recipe:
+    def recipe(self) -> Rl2Recipe:
         """The setting's recipe, with as many steps as asked for.
 
         Raises:
             ValueError: a number that makes no sense.
         """
         check_options(self, total_steps=1, seed=0, evaluation_trials=2)
-        recipe = recipe_for(self.setting())
+        recipe = rl2_recipe_for(self.setting())
         return recipe if self.total_steps is None else replace(recipe, total_steps=self.total_steps)
 
 

@@ -18,7 +18,7 @@ def results_table(group: Group, learners: Sequence[str], *, bold: bool) -> str:
         cells = []
         for step in group.steps:
             row = group.rows[name].get(step)
-            outstanding = row is not None and row["mean"] == best[step] and name not in group.section.told
+            outstanding = row is not None and row["mean"] == best[step] and not group.section.is_informed(name)
             cells.append("–" if row is None else _cell(group, row, bold=outstanding))
         if not group.section.trials:
             cells.append(f"{_last(group, name)['diverged']:.1%}")

@@ -260,6 +260,11 @@ def still_pool(recipe: Recipe) -> Recipe:
     return replace(recipe, bootstrap_iterations=200, total_steps=8_000, routing_share=1.0, settled_share=0.0)
 
 
+def untrained_pool(recipe: Recipe) -> Recipe:
+    """REML on a pool of random layers that nothing trains."""
+    return replace(recipe, bootstrap="none", routing_share=1.0, settled_share=0.0)
+
+
 def policy_layers(recipe: Recipe) -> Recipe:
     """REML on policies with more to choose from: a residual layer for each of eight kinds of tasks."""
     return replace(

@@ -46,13 +46,11 @@ class Reml:
         run: where it writes.
         problem: what it trains on, and by which recipe.
         algorithm: name of the SB3 algorithm.
-        name: what tables call the learner.
     """
 
     run: Run
     problem: Problem
     algorithm: str = "PPO"
-    name: str = "reml"
 
     def train(self) -> MetaLearner:
         """Runs what is left to do of the four phases, and returns the meta-learner."""
@@ -134,7 +132,7 @@ class Reml:
             f"beside the agent the pool took {told.updates:,} updates by {told.used:,} episodes; "
             f"{told.dropped + told.stale:,} were left out"
         )
-        return MetaLearner.from_sb3(agent, env, self.name)
+        return MetaLearner.from_sb3(agent, env, "reml")
 
     def save_checkpoint(self, agent: Any, env: VecNormalize) -> None:
         """Keeps all that the run needs to go on from here."""

@@ -80,8 +80,8 @@ def test_a_result_has_what_its_axis_has(changes: dict[str, Any], message: str) -
         result_of_trials(**changes)
 
 
-OLD_STEPS = """{"learner": "reml", "family": "sinusoid", "shots": [3, 5], "seed": 0, "steps": [0, 5], "metrics": {"loss":
-[[1.0, "nan"], [0.5, 0.25]], "mse": [[1.0, "inf"], [0.5, 0.25]]}, "diverged": [[false, false], [false, true]],
+OLD_STEPS = """{"learner": "reml", "family": "sinusoid", "shots": [3, 5], "seed": 0, "steps": [0, 5], "metrics":
+{"loss": [[1.0, "nan"], [0.5, 0.25]], "mse": [[1.0, "inf"], [0.5, 0.25]]}, "diverged": [[false, false], [false, true]],
 "arguments": {"split": "test", "queries": 50}, "notes": {}, "fingerprint": "abc"}"""
 
 OLD_TRIALS = """{"learner": "gittins", "family": "bandit-5", "shots": 0, "seed": 0, "steps": [10], "metrics": {"return":

@@ -74,7 +74,22 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class TrialProblem:
+    """What an entrant of a comparison on trials is given.
+
+    Attributes:
+        setting: which trials.
+        tasks: training trials, None for as many as the recipe has.
+        seed: of weights and training tasks, or of what a classical policy draws.
+    """
+
+    setting: Setting
+    tasks: int | None
+    seed: int
+
+
+@dataclass(frozen=True)
+class Rl2Recipe:
     """How RecurrentPPO is set up: rollouts as long as the longest trial, minibatches as large as some trials.
 
     Attributes:
@@ -105,16 +120,16 @@ class Recipe:
     pairs: bool = False
 
 
-BANDITS = Recipe(3_000_000)
-LONG_BANDITS = Recipe(12_000_000)
-TABULAR = Recipe(15_000_000, learning_rate=2e-3, gamma=0.0, lstm=128, forget_bias=4.0, pairs=True)
+BANDITS = Rl2Recipe(3_000_000)
+LONG_BANDITS = Rl2Recipe(12_000_000)
+TABULAR = Rl2Recipe(15_000_000, learning_rate=2e-3, gamma=0.0, lstm=128, forget_bias=4.0, pairs=True)
 """Without a discount the gradients drown in what the rest of the trial pays; see docs/trials.md."""
-NAVIGATION = Recipe(2_000_000)
+NAVIGATION = Rl2Recipe(2_000_000)
 SHORT = 30
 """Pulls up to which a trial of a bandit is short."""
 
 
-def recipe_for(setting: Setting) -> Recipe:
+def rl2_recipe_for(setting: Setting) -> Rl2Recipe:
     """The recipe that validation tasks chose for such trials."""
     if setting.env == "bandit":
         return BANDITS if setting.episodes <= SHORT else LONG_BANDITS

@@ -24,7 +24,7 @@ from ...runs.run import TASKS_OF_A_RUN, Run
 from ...runs.schedules import LinearSchedule
 from .pairs import STACKED, PairFeatures, Stacked
 from .policy import TrialLstmPolicy
-from .recipes import ACTIONS, STATES, Recipe, Setting
+from .recipes import ACTIONS, STATES, Rl2Recipe, Setting
 
 FORMAT = "gym_reml.TrialAgent/1"
 CLASSES = {"TrialLstmPolicy": TrialLstmPolicy, "PairFeatures": PairFeatures}
@@ -58,7 +58,7 @@ class Trained:
         return sum(tensor.numel() for tensor in self.agent.policy.parameters())
 
 
-def train(run: Run, setting: Setting, recipe: Recipe, seed: int) -> Trained:
+def train(run: Run, setting: Setting, recipe: Rl2Recipe, seed: int) -> Trained:
     """Trains, goes on training, or loads what was trained before: whatever is left to do in the run directory."""
     final = run.folder / "agent.pt"
     if (run.folder / "agent.zip").is_file():
@@ -75,7 +75,7 @@ def train(run: Run, setting: Setting, recipe: Recipe, seed: int) -> Trained:
     return Trained(agent, Stacked(agent) if recipe.pairs else agent, about["steps"], about["seconds"], curve)
 
 
-def _train(run: Run, setting: Setting, recipe: Recipe, seed: int) -> None:
+def _train(run: Run, setting: Setting, recipe: Rl2Recipe, seed: int) -> None:
     vec_env: VecEnv = make_vec_env(setting.env_id, n_envs=recipe.n_envs, split="train", **setting.arguments)
     if recipe.pairs:
         vec_env = VecFrameStack(vec_env, STACKED)
@@ -104,7 +104,7 @@ def _train(run: Run, setting: Setting, recipe: Recipe, seed: int) -> None:
     save_atomically({"format": FORMAT, "about": json.dumps(about), "policy": weights}, run.folder / "agent.pt")
 
 
-def make_agent(env: VecNormalize, setting: Setting, recipe: Recipe, seed: int) -> RecurrentPPO:
+def make_agent(env: VecNormalize, setting: Setting, recipe: Rl2Recipe, seed: int) -> RecurrentPPO:
     """An untrained agent, whose rollouts are as long as the longest trial."""
     heads = list(recipe.heads)
     features: dict[str, Any] = {
@@ -144,7 +144,7 @@ class Progress(BaseCallback):
         curve: pairs of environment steps and mean return.
     """
 
-    def __init__(self, run: Run, recipe: Recipe) -> None:
+    def __init__(self, run: Run, recipe: Rl2Recipe) -> None:
         """Nothing was done yet."""
         super().__init__()
         self.run, self.recipe = run, recipe
