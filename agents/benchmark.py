@@ -24,6 +24,7 @@ from torch import nn
 
 import gym_reml
 from gym_reml.envs.training.setup import make_setup
+from gym_reml.evaluation.results import markdown_table
 from gym_reml.streams import many_streams
 
 from .runs.command_line import run_command
@@ -184,14 +185,16 @@ def main(config: Config) -> None:
     torch.set_num_threads(1)
     for title, sizes in SIZES.items():
         loop, rates = measure(sizes, config)
-        print(f"\n{title}\n\n| | steps/s | environment / loop | training / loop |\n|---|---:|---:|---:|")
-        print(f"| plain PyTorch loop | {loop:,.0f} | 1.0 | 1.0 |")
+        lines = [["plain PyTorch loop", f"{loop:,.0f}", "1.0", "1.0"]]
         for rows, (steps, whole, bare) in zip(config.rows, rates, strict=True):
-            print(f"| n = {rows} | {steps:,.0f} | {whole:.1f} | {bare:.1f} |")
-    print(f"\nTrials, n = {config.trial_rows}\n\n| | steps/s | SyncVectorEnv, steps/s | ratio |\n|---|---:|---:|---:|")
+            lines.append([f"n = {rows}", f"{steps:,.0f}", f"{whole:.1f}", f"{bare:.1f}"])
+        print(f"\n{title}\n\n{markdown_table(['', 'steps/s', 'environment / loop', 'training / loop'], lines)}")
+    lines = []
     for env_id in gym_reml.TRIALS:
         native, other, ratio = measure_trials(env_id, config)
-        print(f"| `{env_id}` | {native:,.0f} | {other:,.0f} | {ratio:.0f} |")
+        lines.append([f"`{env_id}`", f"{native:,.0f}", f"{other:,.0f}", f"{ratio:.0f}"])
+    head = ["", "steps/s", "SyncVectorEnv, steps/s", "ratio"]
+    print(f"\nTrials, n = {config.trial_rows}\n\n{markdown_table(head, lines)}")
 
 
 if __name__ == "__main__":

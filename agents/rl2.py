@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rich import print as show
 
 from gym_reml.evaluation import Policy
-from gym_reml.evaluation.results import half_width
+from gym_reml.evaluation.results import half_width, markdown_table
 from gym_reml.evaluation.trials import TrialReturns
 
 from .runs.command_line import check_options, default_is, program, run_command
@@ -99,11 +99,11 @@ def main(config: Config) -> None:
 
 def table_of(found: dict[str, TrialReturns]) -> str:
     """A Markdown table: a row a policy; returns of the whole trial, and of its first and last episode."""
-    lines = ["| policy | trial | first episode | last episode |", "|---|---|---|---|"]
-    for name, returns in found.items():
-        parts = (returns.total, returns.episodes[:, 0], returns.episodes[:, -1])
-        lines.append(f"| {name} | {' | '.join(map(_cell, parts))} |")
-    return "\n".join(lines)
+    rows = [
+        [name, *map(_cell, (returns.total, returns.episodes[:, 0], returns.episodes[:, -1]))]
+        for name, returns in found.items()
+    ]
+    return markdown_table(["policy", "trial", "first episode", "last episode"], rows)
 
 
 def _cell(values: NDArray[np.float64]) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
+
+from gym_reml.evaluation.results import markdown_table
 
 from ..comparison.rows import Row
 from .groups import Group
@@ -25,7 +27,7 @@ def results_table(group: Group, learners: Sequence[str], *, bold: bool) -> str:
         about = (_by_column(group, name, field, said) for field, said in ABOUT.items())
         rows.append([f"`{name}`", *cells, *about])
     told = list(ABOUT) if group.section.trials else ["diverged", *ABOUT]
-    return table(["learner", *map(group.section.column, group.steps), *told], rows)
+    return markdown_table(["learner", *map(group.section.column, group.steps), *told], rows)
 
 
 ABOUT: dict[str, Callable[[Any], str]] = {
@@ -105,7 +107,7 @@ def references(group: Group) -> list[str]:
         f"**For comparison**: {group.metric} {group.section.measured}, not made by the commands above. *Recomputed* "
         f"means for this project, before this comparison. {known.note}"
     )
-    return [told, table(["who", "where it comes from", *map(group.section.column, steps)], rows)]
+    return [told, markdown_table(["who", "where it comes from", *map(group.section.column, steps)], rows)]
 
 
 def differences(group: Group) -> list[str]:
@@ -128,7 +130,7 @@ def differences(group: Group) -> list[str]:
         "*worse* mean that the interval excludes zero. The share is that of pairs in which the first is lower: "
         f"{where}, a few tasks make the difference."
     )
-    return [told, table(["difference", *map(group.section.column, group.steps)], rows)]
+    return [told, markdown_table(["difference", *map(group.section.column, group.steps)], rows)]
 
 
 def _difference(found: dict[str, Any] | None, group: Group) -> str:
@@ -170,7 +172,7 @@ def summary(groups: list[Group], step: int) -> list[str]:
         "`maml_5_own_shape`: for errors, below 1 is in REML's favour."
     )
     head = [*(f"`{name}`" for name in everyone), *(f"ratio of `{name}`" for name in compared)]
-    return [told, table(["tested on", *head], rows)]
+    return [told, markdown_table(["tested on", *head], rows)]
 
 
 def number(value: float, sign: str = "", *, metric: str = "mse") -> str:
@@ -189,10 +191,3 @@ def _plus_minus(half_width: float | None, group: Group) -> str:
 
 def _last(group: Group, name: str) -> Row:
     return group.rows[name][max(group.rows[name])]
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [list(head), *rows]
-    told = ["| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in line) + " |" for line in lines]
-    return "\n".join([told[0], "|" + "---|" * len(head), *told[1:]])
