@@ -26,7 +26,7 @@ class Config:
     runs: Annotated[
         tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN [RUN ...]", help_behavior_hint="(required)")
     ]
-    """run directories of finished trainings"""
+    """run directories of finished runs"""
 
 
 def main(config: Config) -> None:

@@ -25,7 +25,7 @@ COMMANDS = {
     "meta_sgd": ("rivals.meta_sgd", "Meta-SGD: a learned rate for every weight"),
     "maml_plus_plus": ("rivals.maml_plus_plus", "MAML++, each of its parts a switch"),
     "bouncegrad": ("rivals.bouncegrad", "a pool of layers and a search among them (BounceGrad)"),
-    "router": ("rivals.router", "a pool of specialists and a router taught by gradient"),
+    "router": ("rivals.router", "a pool of specialists and a router trained by gradient descent"),
     "maml_rl": ("rivals.maml_rl", "MAML for reinforcement learning"),
     "rl2": ("rl2", "RL²: a recurrent policy that learns within trials"),
     "headroom": ("headroom", "how much there is to learn in the default environment"),
@@ -64,5 +64,5 @@ def main(arguments: Sequence[str]) -> None:
 def overview() -> str:
     """The commands, a line each."""
     lines = [f"  {spelled(name):18}{purpose}" for name, (_, purpose) in COMMANDS.items()]
-    usage = f"usage: {program('')}COMMAND [OPTIONS]; COMMAND --help tells a command's options"
+    usage = f"usage: {program('')}COMMAND [OPTIONS]; COMMAND --help lists a command's options"
     return "\n".join([usage, "", "commands:", *lines])

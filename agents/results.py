@@ -18,22 +18,22 @@ MADE = "<!-- Made by `python -m agents.results` from the JSON files beside it: e
 ATTEMPTS = "attempts.json"
 
 INTRODUCTION = """\
-Every figure is on tasks held out from training, the same for every learner and seed. [Rivals](../rivals.md) tells who
+Every figure is on tasks held out from training, the same for every learner and seed. [Baselines](../rivals.md) says who
 is who and how they were trained, [Protocol](../protocol.md) what the controls rule out. Two pages stand beside this:
 [what did not work](what-did-not-work.md), and [figures of the environment](environment.md), its speed and what its
-default training reaches.
+default run reaches.
 
 - Cells hold the mean over tasks and seeds, ± the half-width of its 95 % interval over seeds (Student's t), and in
   brackets the mean of the medians over tasks. Without ± there was one seed.
-- The best mean of each step is **bold**. Whether it is better beyond chance is another question: tables of paired
-  differences, where there are some, answer it.
+- The best mean of each step is **bold**. Whether it differs significantly from another is in the tables of paired
+  differences, where there are some.
 - *Diverged* is the share of tasks in which a gradient step was refused up to the last column's step. They stay in all
   means.
 - `maml_1` and `maml_5` have the literature's network, 1-40-40-1 on functions, and `maml_1_own_shape` and
   `maml_5_own_shape` one as large as REML's plain pool builds. Each row is made by `--learners` and its name.
 - The JSON files hold each row's mean of every seed, the commit of the code and the versions of the libraries; null
   where the runs did not record them.
-- *Seconds* are those of one training, on one core of a slow machine that did other work too: they vary by half."""
+- *Seconds* are those of one training run, on one core of a slow machine that did other work too: they vary by half."""
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ class Config:
     arms: int | None = None
     """of a bandit"""
     total_steps: int | None = None
-    """environment steps of the training"""
+    """environment steps of the run"""
     seed: int = 0
     """of weights and training tasks"""
     evaluation_trials: int = 1000
@@ -74,7 +74,7 @@ class Config:
 
 
 def main(config: Config) -> None:
-    """Trains, or goes on training, and shows how everyone does on held-out trials."""
+    """Trains, or goes on training, and evaluates it and the classical policies on held-out trials."""
     torch.set_num_threads(1)
     start = time.monotonic()
     resumed = Run(config.resume) if config.resume is not None else None

@@ -91,7 +91,7 @@ def make_row(results: Sequence[Result], step: int, metric: str, about: Mapping[s
 
 
 def _mean(shares: Sequence[float | None]) -> float | None:
-    """The mean; None where there is nothing to be shared."""
+    """The mean of those that are known; None where none is."""
     known = [share for share in shares if share is not None]
     return float(np.mean(known)) if known else None
 
@@ -172,7 +172,7 @@ def read_list(path: Path) -> list[Any]:
 def merge_rows(path: Path, rows: Iterable[Row]) -> list[Row]:
     """Writes rows into a file, over those of the same key, and returns all that it holds then.
 
-    Rows that stay lose their differences to rows that do not: those were of other trainings.
+    Rows that stay lose their differences to rows that do not: those were of other runs.
 
     Raises:
         ValueError: a number that is not finite, which JSON cannot hold.

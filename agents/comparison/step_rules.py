@@ -1,4 +1,4 @@
-"""Rivals of an agent that chooses the sizes of policy-gradient steps: a rule by hand, and a regression."""
+"""Controls of an agent that chooses the sizes of policy-gradient steps: a rule by hand, and a regression."""
 
 from __future__ import annotations
 
@@ -99,11 +99,11 @@ class Regression(Rule):
             streams = [row_streams((seed + 1) * TASKS_OF_A_PROBLEM - tasks + row, "train") for row in range(tasks)]
             mdp.seed(range(tasks), streams)
             mdp.reset()
-            nothing = np.zeros(tasks, dtype=np.int64)
+            no_layer = np.zeros(tasks, dtype=np.int64)
             for _ in range(moment):
-                mdp.step(nothing, np.zeros(tasks, dtype=np.float32))
+                mdp.step(no_layer, np.zeros(tasks, dtype=np.float32))
             observations = mdp.observe()
-            mdp.step(nothing, np.full(tasks, place, dtype=np.float32))
+            mdp.step(no_layer, np.full(tasks, place, dtype=np.float32))
             returns.append(-mdp.query_loss)
         assert observations is not None
         return observations, np.array(GRID)[np.argmax(returns, axis=0)]

@@ -31,7 +31,7 @@ class Group:
     Attributes:
         title: what they have in common.
         family: what they were tested on.
-        metric: what they tell.
+        metric: of their numbers.
         rows: by learner, in the order of tables, and step.
         section: where the table stands.
     """
@@ -151,7 +151,7 @@ def _group(path: Path, section: Section, rows: list[Row]) -> Group:
 
 
 def _place(name: str, order: tuple[str, ...]) -> tuple[bool, int, str]:
-    """Rivals in that order, then those that it does not hold, then REML; controls behind whom they belong to."""
+    """Baselines in that order, then those that it does not hold, then REML; controls behind whom they belong to."""
     learner = owner_of(name) or name
     return learner.startswith("reml"), order.index(learner) if learner in order else len(order), name
 

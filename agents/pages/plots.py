@@ -41,10 +41,10 @@ def alt_text(groups: Sequence[Group], section: Section) -> str:
 
 
 def drawn(groups: Sequence[Group], section: Section) -> list[str]:
-    """Who is drawn, in the order of the tables: in trials everyone, else who has a colour."""
-    everyone = dict.fromkeys(name for group in groups for name in group.learners)
-    coloured = section.colours(everyone)
-    return [name for name in everyone if section.trials or name in coloured]
+    """Who is drawn, in the order of the tables: in trials all, else those that have a colour."""
+    learners = dict.fromkeys(name for group in groups for name in group.learners)
+    coloured = section.colours(learners)
+    return [name for name in learners if section.trials or name in coloured]
 
 
 def plot_groups(groups: Sequence[Group], path: Path, section: Section) -> None:

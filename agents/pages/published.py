@@ -55,7 +55,7 @@ NAVIGATION = References(
         Figures("MAML", READ, _by_step(-40.4, -11.7, -3.33, -3.23, -3.35)),
         Figures("pretrained", READ, _by_step(-40.8, -19.7, -11.7, -8.5, -7.5)),
         Figures("random weights", READ, _by_step(-82.7, -58.0, -53.8, -46.8, -42.9)),
-        Figures("oracle, which is told the goal", READ, _by_step(-2.29)),
+        Figures("oracle, which is given the goal", READ, _by_step(-2.29)),
         Figures("MAML, LVC, TRPO", RECOMPUTED, _by_step(-38.1, -11.1, -5.1, -4.8, -4.4)),
         Figures("MAML, LVC, Adam", RECOMPUTED, _by_step(-38.2, -11.2, -5.2, -5.1, -5.1)),
         Figures("MAML, first order, TRPO", RECOMPUTED, _by_step(-38.1, -16.3, -7.6)),
@@ -85,7 +85,7 @@ def _bandit(
 _EPISODES = (10, 25, 50)
 
 TABULAR = References(
-    "The same processes: 10 states, 5 actions, 10 steps an episode. The oracle is told the process.",
+    "The same processes: 10 states, 5 actions, 10 steps an episode. The oracle is given the process.",
     (
         Figures("random", RECOMPUTED, _by_length(_EPISODES, 100.3, 250.0, 502.8)),
         Figures("PSRL", RECOMPUTED, _by_length(_EPISODES, 133.0, 404.3, 902.9)),

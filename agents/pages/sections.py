@@ -69,8 +69,8 @@ class Section:
 
 OF_TRIALS = (
     "Here ± is the wider one of two half-widths of 95 % intervals of the mean, that over seeds and that over held-out "
-    "trials; policies that draw nothing have one seed. *Seconds* of `rl2` are those of a training, of the others those "
-    "of playing all trials, planning included."
+    "trials; policies that draw no random numbers have one seed. *Seconds* of `rl2` are those of a training run, of "
+    "the others those of playing all trials, planning included."
 )
 
 SECTIONS = (
@@ -99,15 +99,15 @@ SECTIONS = (
         "navigation.json",
         "Navigation: networks that are policies",
         "MAML's 2-D navigation. Shots are trajectories. An update is one policy-gradient step on as many of them, "
-        "lived by the present policy; the return is the mean over as many others of the updated one. Higher is better. "
+        "drawn by the present policy; the return is the mean over as many others of the updated one. Higher is better. "
         "Training takes half as many. `random` and `pretrained` take the step size that validation tasks like best. "
         "`maml_rl` keeps LVC's derivatives and follows the meta-gradient by Adam; what stands behind its slash changes "
         "one of the two, or both. `reml/maml_rl_pool` is PPO that chooses the size of every update on the pool of "
         "`maml_rl`, `reml/pretrained_pool` on that of `pretrained`. In `reml` the pool of `maml_rl` learns on by "
         "the updates that the agent chooses; `reml/layers` is that with eight layers to pick from. Both were trained "
-        "when a pool learned from 64 episodes at a time, some of them lived under the pool before its last update; now "
-        "it takes all that were lived under the present one, here 80. "
-        "[Policies](../meta_rl.md) tells what the controls do.",
+        "when a pool learned from 64 episodes at a time, some of them drawn under the pool before its last update; now "
+        "it takes all that were drawn under the present one, here 80. "
+        "[Policies](../meta_rl.md) says what the controls do.",
         kind="policies",
         unit="update",
         measured="on the query trajectories",
@@ -128,8 +128,8 @@ SECTIONS = (
         "Trials: tabular processes",
         "The return of a trial of as many inner episodes as the column says, on random processes of 10 states and 5 "
         "actions; higher is better. `rl2` is trained for each of its columns on its own; the others are classical "
-        "policies, see [Trials](../trials.md#the-baselines). `oracle` is told the process: it is no rival, but the "
-        f"most there is to get. {OF_TRIALS}",
+        "policies, see [Trials](../trials.md#the-baselines). `oracle` is given the process: it is an upper "
+        f"bound, no baseline. {OF_TRIALS}",
         kind="tabular",
         unit="episode",
         measured="of a whole trial",

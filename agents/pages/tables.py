@@ -26,8 +26,8 @@ def results_table(group: Group, learners: Sequence[str], *, bold: bool) -> str:
             cells.append(f"{_last(group, name)['diverged']:.1%}")
         about = (_by_column(group, name, field, said) for field, said in ABOUT.items())
         rows.append([f"`{name}`", *cells, *about])
-    told = list(ABOUT) if group.section.trials else ["diverged", *ABOUT]
-    return markdown_table(["learner", *map(group.section.column, group.steps), *told], rows)
+    last = list(ABOUT) if group.section.trials else ["diverged", *ABOUT]
+    return markdown_table(["learner", *map(group.section.column, group.steps), *last], rows)
 
 
 ABOUT: dict[str, Callable[[Any], str]] = {
@@ -70,12 +70,12 @@ def about(group: Group) -> str:
         if len(commands) > 1:
             lines.append(f"# {', '.join(names)}")
         lines.append(command)
-    told = "\n".join(lines)
+    shown = "\n".join(lines)
     commits = {row["commit"] for by_step in group.rows.values() for row in by_step.values()} - {None}
     code = f" Commit: {_shared(group, 'commit', lambda commit: commit or 'not recorded')}." if commits else ""
     return (
         f"{group.metric} {group.section.measured}. Held-out tasks: {tested}. Meta-training tasks: {trained}.{code}\n\n"
-        f"```bash\n{told}\n```"
+        f"```bash\n{shown}\n```"
     )
 
 
@@ -103,11 +103,11 @@ def references(group: Group) -> list[str]:
         ]
         for figures in known.figures
     ]
-    told = (
+    text = (
         f"**For comparison**: {group.metric} {group.section.measured}, not made by the commands above. *Recomputed* "
         f"means for this project, before this comparison. {known.note}"
     )
-    return [told, markdown_table(["who", "where it comes from", *map(group.section.column, steps)], rows)]
+    return [text, markdown_table(["who", "where it comes from", *map(group.section.column, steps)], rows)]
 
 
 def differences(group: Group) -> list[str]:
@@ -125,12 +125,12 @@ def differences(group: Group) -> list[str]:
         if group.lower_is_better
         else "where a mean rises and that share is large"
     )
-    told = (
-        f"**Paired differences** of {group.metric} on the same tasks and seeds, ± 95 % over seeds. *Better* and "
-        "*worse* mean that the interval excludes zero. The share is that of pairs in which the first is lower: "
-        f"{where}, a few tasks make the difference."
+    text = (
+        f"**Paired differences** of {group.metric} on the same tasks and seeds, ± half-width of the 95 % interval "
+        "over seeds. *Better* and *worse* mean that it excludes 0, *n.s.* (not significantly different) that it "
+        f"includes 0. The share is that of pairs in which the first is lower: {where}, a few tasks make the difference."
     )
-    return [told, markdown_table(["difference", *map(group.section.column, group.steps)], rows)]
+    return [text, markdown_table(["difference", *map(group.section.column, group.steps)], rows)]
 
 
 def _difference(found: dict[str, Any] | None, group: Group) -> str:
@@ -143,23 +143,26 @@ def _difference(found: dict[str, Any] | None, group: Group) -> str:
 
 
 def verdict(difference: float, ci95: float | None, *, lower_is_better: bool) -> str:
-    """Whether a difference excludes zero, and on which side; one seed decides nothing."""
+    """Whether a difference is significant (its 95 % interval excludes 0), and in whose favour.
+
+    One seed has no interval, so that its differences are neither.
+    """
     if ci95 is None:
         return "one seed"
     if abs(difference) <= ci95:
-        return "undecided"
+        return "n.s."
     return "better" if (difference < 0) == lower_is_better else "worse"
 
 
 def summary(groups: list[Group], step: int) -> list[str]:
     """A row a family: the means of all learners, and how REML compares with the best of the simplest baselines."""
-    everyone = dict.fromkeys(name for group in groups for name in group.learners)
-    compared = [name for name in ("reml", "reml_multipliers") if name in everyone]
+    learners = dict.fromkeys(name for group in groups for name in group.learners)
+    compared = [name for name in ("reml", "reml_multipliers") if name in learners]
     rows = []
     for group in groups:
-        best = group.best(step, everyone)
+        best = group.best(step, learners)
         cells = []
-        for name in everyone:
+        for name in learners:
             mean = group.mean(name, step)
             cells.append("–" if mean is None else f"**{number(mean)}**" if mean == best else number(mean))
         known = [group.mean(name, step) is not None for name in ("scratch", "maml_5")]
@@ -167,12 +170,12 @@ def summary(groups: list[Group], step: int) -> list[str]:
         for own in (group.mean(name, step) for name in compared):
             cells.append(number(own / better) if own is not None and better else "–")
         rows.append([group.title, *cells])
-    told = (
+    text = (
         f"Means after {groups[0].section.column(step)}. Ratios are to the best of `scratch`, `maml_5` and "
         "`maml_5_own_shape`: for errors, below 1 is in REML's favour."
     )
-    head = [*(f"`{name}`" for name in everyone), *(f"ratio of `{name}`" for name in compared)]
-    return [told, markdown_table(["tested on", *head], rows)]
+    head = [*(f"`{name}`" for name in learners), *(f"ratio of `{name}`" for name in compared)]
+    return [text, markdown_table(["tested on", *head], rows)]
 
 
 def number(value: float, sign: str = "", *, metric: str = "mse") -> str:

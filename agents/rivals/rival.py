@@ -1,4 +1,4 @@
-"""What the commands of all rivals share: which tasks, how many, and a table at the end."""
+"""What the commands of all competing methods share: which tasks, how many, and a table at the end."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Method = Callable[[Problem], MetaLearner | Ensemble]
 
 @dataclass(frozen=True)
 class RivalConfig(FamilyChoice):
-    """What every rival's command asks for."""
+    """The options of every competing method's command."""
 
     draws_tasks: ClassVar[bool] = True
     """Whether the method learns from training tasks."""

@@ -418,7 +418,7 @@ def test_what_is_wrong_with_a_learners_folder_is_named(
         (str(learner), "--family", "omniglots"): "'omniglots': must be one of",
         (str(tmp_path / "nowhere"), "--family", "linear"): "nowhere: no such folder",
         (str(tmp_path / "empty"), "--family", "linear"): "empty",
-        (str(tmp_path / "begun"),): "begun: has no learner yet; finish the training by --resume",
+        (str(tmp_path / "begun"),): "begun: has no learner yet; finish the run by --resume",
     }.items():
         code, shown = stop_of(module, list(arguments), monkeypatch, capsys)
         assert message in " ".join(f"{code} {shown}".replace("│", " ").split())

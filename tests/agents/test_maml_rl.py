@@ -23,7 +23,7 @@ from agents.comparison.step_rules import HandRule, Regression, rule_learner
 from agents.comparison.summarise import rows_of
 from agents.pools import policy_specialists
 from agents.pools.outer_updates import adapted_outputs
-from agents.pools.reinforcement import live, meta_learn_policies, policy_family, with_inner_rates
+from agents.pools.reinforcement import adapt_policies, meta_learn_policies, policy_family, with_inner_rates
 from agents.problems.problem import Problem, own_shape
 from agents.problems.recipes import POLICIES, POLICY_BATCH, policy_layers, still_pool
 from agents.reml.algorithms import SETTINGS, encoding_of, make_agent, settings_of
@@ -125,7 +125,7 @@ def test_updates_live_what_the_present_policies_do() -> None:
     shape = own_shape(RECIPE)
     pool = shape.fresh(family(), 0)
     mdp = shape.process(problem(), pool, 3, horizon=1, step=0.5)
-    episodes = live(mdp, 0.5)
+    episodes = adapt_policies(mdp, 0.5)
     (batch,) = episodes.query
     with torch.no_grad():
         lived = mdp.outputs(batch.inputs)
@@ -146,7 +146,7 @@ def test_layers_are_chosen_by_what_is_seen_first() -> None:
         seen.append(observations)
         return np.array([2, 1, 0])
 
-    episodes = live(mdp, 0.5, choose)
+    episodes = adapt_policies(mdp, 0.5, choose)
     assert seen[0].shape == (3, mdp.observation_size)
     assert episodes.layers.tolist() == [[2, 1, 0]]
 

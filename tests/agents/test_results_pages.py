@@ -101,9 +101,9 @@ def test_rivals_come_first_and_controls_have_their_own_table(tmp_path: Path) -> 
         (0.2, 0.1, True, "worse"),
         (0.2, 0.1, False, "better"),
         (-0.2, 0.1, False, "worse"),
-        (-0.1, 0.2, True, "undecided"),
-        (0.1, 0.1, False, "undecided"),
-        (0.0, 0.0, True, "undecided"),
+        (-0.1, 0.2, True, "n.s."),
+        (0.1, 0.1, False, "n.s."),
+        (0.0, 0.0, True, "n.s."),
         (-9.0, None, True, "one seed"),
     ],
 )

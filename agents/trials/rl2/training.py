@@ -36,7 +36,7 @@ CURVE_POINTS = 100
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished training.
+    """A finished run.
 
     Attributes:
         agent: RecurrentPPO.
@@ -81,13 +81,13 @@ def _train(run: Run, setting: Setting, recipe: Rl2Recipe, seed: int) -> None:
         vec_env = VecFrameStack(vec_env, STACKED)
     found = run.latest_checkpoint()
     progress = Progress(run, recipe)
-    # Observations stay as they are; returns have a size that the critic can learn.
+    # Observations stay as they are; returns are scaled for the critic.
     env = VecNormalize(vec_env, norm_obs=False, gamma=recipe.gamma)
     agent = make_agent(env, setting, recipe, seed)
     if found is not None:
         restore_agent(agent, env, found[1])
-        told = json.loads((found[1] / "progress.json").read_text(encoding="utf-8"))
-        progress.seconds, progress.curve = told["seconds"], told["curve"]
+        kept = json.loads((found[1] / "progress.json").read_text(encoding="utf-8"))
+        progress.seconds, progress.curve = kept["seconds"], kept["curve"]
     # SB3 has just seeded the environment as it seeds itself. No two runs shall meet in their tasks, and a resumed run
     # goes on with others than it began with.
     env.seed((seed + 1) * TASKS_OF_A_RUN + agent.num_timesteps)
@@ -137,7 +137,7 @@ def make_agent(env: VecNormalize, setting: Setting, recipe: Rl2Recipe, seed: int
 
 
 class Progress(BaseCallback):
-    """Lets the entropy bonus fall, records the learning curve, keeps checkpoints, shows progress.
+    """Anneals the entropy bonus, records the learning curve, keeps checkpoints, shows progress.
 
     Attributes:
         seconds: of training, those before an interruption included.
