@@ -5,6 +5,7 @@ import inspect
 import pkgutil
 import re
 import sys
+import typing
 from pathlib import Path
 
 from docutils import nodes
@@ -68,6 +69,7 @@ ARRAY = re.compile(
 )
 FIGURE = re.compile(r"[-+±]?\d*\.?\d|–$")
 SPACES = re.compile(r"^<!-- spaces: (?P<id>[\w-]+) -->$", re.MULTILINE)
+STARS = re.compile(r"(?P<before>[(\[,] ?)(?P<stars>\*{1,2})(?P<name>\w+(?![\w*]))")
 REFERENCE = re.compile(r"^<!-- reference: (?P<package>[\w.]+) -->$", re.MULTILINE)
 DOCSTRING = re.compile(
     r"^<!-- docstring: (?P<module>[\w.]+):(?P<name>\w+) -->$", re.MULTILINE
@@ -86,17 +88,18 @@ def insert_docstrings(app, docname, source):
 
 
 def escape_stars(app, what, name, obj, options, lines):
-    """Keeps `f(x, **parameters)` in a docstring's prose from being read as bold."""
-    lines[:] = [re.sub(r"([(,] ?)\*\*(\w+\))", r"\1\\*\\*\2", line) for line in lines]
+    """Keeps `f(x, **parameters)` and `[*options]` in a docstring's prose from being read as bold or italic."""
+
+    def escaped(match):
+        return match["before"] + match["stars"].replace("*", r"\*") + match["name"]
+
+    lines[:] = [STARS.sub(escaped, line) for line in lines]
 
 
 def leave_out_docstrings_of_types(app, what, name, obj, options, lines):
-    """Keeps what `help(dict)` says from standing under a dict that has no docstring of its own."""
-    if (
-        what == "data"
-        and lines
-        and lines[0] == (inspect.getdoc(type(obj)) or "").partition("\n")[0]
-    ):
+    """Keeps what `help(dict)` says from standing under a dict, or an alias, that has no docstring of its own."""
+    of_type = inspect.getdoc(typing.get_origin(obj) or type(obj)) or ""
+    if what == "data" and lines and lines[0] == of_type.partition("\n")[0]:
         lines.clear()
 
 
@@ -222,7 +225,7 @@ def public_name(package, name):
         "autoclass"
         if inspect.isclass(value)
         else "autofunction"
-        if callable(value)
+        if inspect.isroutine(value)
         else "autodata"
     )
     if kind == "autodata":
