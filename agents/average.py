@@ -10,6 +10,7 @@ import numpy as np
 import tyro
 
 from gym_reml.evaluation import Result
+from gym_reml.evaluation.results import markdown_table
 
 from .problems.families import check_own, family_of
 from .problems.problem import TABLE_STEPS
@@ -25,7 +26,7 @@ class Config:
     runs: Annotated[
         tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN [RUN ...]", help_behavior_hint="(required)")
     ]
-    """run directories of finished trainings"""
+    """run directories of finished runs"""
 
 
 def main(config: Config) -> None:
@@ -45,13 +46,12 @@ def main(config: Config) -> None:
             median = np.mean([summary.median for summary in summaries])
             cells.append(f"{np.mean(means):.3f} [{min(means):.3f}, {max(means):.3f}] ({median:.3f})")
         diverged = np.mean([result.summary(TABLE_STEPS[-1], metric).diverged for result in results])
-        rows.append(f"| {results[0].learner} | {' | '.join(cells)} | {diverged:.2%} |")
+        rows.append([results[0].learner, *cells, f"{diverged:.2%}"])
     if not rows:
         raise ValueError("RUN: these runs have no results in common; are they finished?")
     print(f"{metric}, mean over {len(runs)} seeds [lowest, highest seed] (mean of the medians)\n")
-    print(f"| learner | {' | '.join(f'{step} step' + 's' * (step != 1) for step in TABLE_STEPS)} | diverged |")
-    print(f"|---|{'---|' * (len(TABLE_STEPS) + 1)}")
-    print("\n".join(rows))
+    steps = [f"{step} step{'s' if step != 1 else ''}" for step in TABLE_STEPS]
+    print(markdown_table(["learner", *steps, "diverged"], rows))
 
 
 def _metric(run: Run) -> str:

@@ -1,10 +1,11 @@
-"""Environment steps per second, against the same training written as a plain PyTorch loop.
+"""Environment steps per second: `python -m agents.benchmark`.
 
-Both append a copy of a pool layer while there is room, take one clipped gradient step on the support points and
-evaluate the query loss, on sinusoids. That is the column "training". A step of the environment also decodes actions,
-observes, rewards and informs, none of which the loop does; that is the column "environment".
+NetBuild is compared with the same training written as a plain PyTorch loop. Both append a copy of a pool layer while
+there is room, take one clipped gradient step on the support points and evaluate the query loss, on sinusoids. That is
+the column "training". A step of the environment also decodes actions, observes, rewards and informs, none of which the
+loop does; that is the column "environment".
 
-    python -m agents.benchmark
+Trials are compared with Gymnasium's `SyncVectorEnv` of the same environments.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import numpy as np
 import torch
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from torch import nn
 
-import gym_reml  # noqa: F401  (registers the environments)
+import gym_reml
 from gym_reml.envs.training.setup import make_setup
+from gym_reml.evaluation.results import markdown_table
 from gym_reml.streams import many_streams
 
 from .runs.command_line import run_command
@@ -41,9 +44,11 @@ class Config:
     """Everything is measured this often, in turn; the median counts."""
     rows: tuple[int, ...] = (1, 8, 64, 256, 1024)
     """Environments side by side."""
+    trial_rows: int = 256
+    """Trials side by side."""
 
 
-class Setting(NamedTuple):
+class Sizes(NamedTuple):
     """Sizes that the environment and the loop share."""
 
     depth: int
@@ -51,9 +56,9 @@ class Setting(NamedTuple):
     horizon: int
 
 
-SETTINGS = {
-    "Default environment: 2 slots, 5 shots, 5 steps": Setting(depth=2, shots=5, horizon=5),
-    "Larger: 5 slots, 10 shots, 10 steps": Setting(depth=5, shots=10, horizon=10),
+SIZES = {
+    "Default environment: 2 slots, 5 shots, 5 steps": Sizes(depth=2, shots=5, horizon=5),
+    "Larger: 5 slots, 10 shots, 10 steps": Sizes(depth=5, shots=10, horizon=10),
 }
 
 
@@ -68,7 +73,7 @@ class Residual(nn.Module):
         return x + torch.relu(self.linear(x))
 
 
-def plain_loop(setting: Setting) -> Callable[[], int]:
+def plain_loop(sizes: Sizes) -> Callable[[], int]:
     """One episode of the loop; it returns the steps taken."""
     pool = [Residual() for _ in range(LAYERS)]
     stem, head, criterion = nn.Sequential(nn.Linear(1, WIDTH), nn.ReLU()), nn.Linear(WIDTH, 1), nn.MSELoss()
@@ -80,11 +85,11 @@ def plain_loop(setting: Setting) -> Callable[[], int]:
 
     def episode() -> int:
         task = generator.uniform(0.1, 5.0), generator.uniform(0.0, np.pi)
-        (support_x, support_y), (query_x, query_y) = points(setting.shots, *task), points(QUERIES, *task)
+        (support_x, support_y), (query_x, query_y) = points(sizes.shots, *task), points(QUERIES, *task)
         network = nn.Sequential(copy.deepcopy(stem), copy.deepcopy(head))
         optimizer = torch.optim.SGD(network.parameters(), lr=STEP_SIZE)
-        for step in range(setting.horizon):
-            if step < setting.depth:
+        for step in range(sizes.horizon):
+            if step < sizes.depth:
                 layer = copy.deepcopy(pool[generator.integers(LAYERS)])
                 network.insert(len(network) - 1, layer)
                 optimizer.add_param_group({"params": list(layer.parameters())})
@@ -94,15 +99,15 @@ def plain_loop(setting: Setting) -> Callable[[], int]:
             optimizer.step()
             with torch.no_grad():
                 criterion(network(query_x), query_y).item()
-        return setting.horizon
+        return sizes.horizon
 
     return episode
 
 
-def environment(rows: int, setting: Setting) -> Callable[[], int]:
+def environment(rows: int, sizes: Sizes) -> Callable[[], int]:
     """One step of `rows` environments; it returns the environment steps taken."""
     arguments: dict[str, Any] = {"pool": "random", "width": WIDTH, "layers": LAYERS, "queries": QUERIES}
-    arguments |= setting._asdict()
+    arguments |= sizes._asdict()
     shape = (ACTIONS, LAYERS + 2) if rows == 1 else (ACTIONS, rows, LAYERS + 2)
     actions = np.random.default_rng(0).uniform(-1.0, 1.0, shape).astype(np.float32)
     env: Any = gym.make("NetBuild-v0", **arguments).unwrapped
@@ -120,14 +125,14 @@ def environment(rows: int, setting: Setting) -> Callable[[], int]:
     return step
 
 
-def training(rows: int, setting: Setting) -> Callable[[], int]:
+def training(rows: int, sizes: Sizes) -> Callable[[], int]:
     """What the loop does, for `rows` networks: append, descend, evaluate; fresh tasks when episodes end."""
-    arguments = setting._asdict() | {"pool": "random", "width": WIDTH, "layers": LAYERS, "queries": QUERIES}
+    arguments = sizes._asdict() | {"pool": "random", "width": WIDTH, "layers": LAYERS, "queries": QUERIES}
     mdp = make_setup(rows, **arguments).mdp
     mdp.seed(range(rows), many_streams(0, rows, mdp.family.split))
     layers = itertools.cycle(np.random.default_rng(0).integers(1, LAYERS + 1, (ACTIONS, rows)))
     step_sizes = np.full(rows, STEP_SIZE, dtype=np.float32)
-    moments = itertools.cycle(range(setting.horizon))
+    moments = itertools.cycle(range(sizes.horizon))
 
     def step() -> int:
         if next(moments) == 0:
@@ -138,11 +143,11 @@ def training(rows: int, setting: Setting) -> Callable[[], int]:
     return step
 
 
-def measure(setting: Setting, config: Config) -> tuple[float, list[tuple[float, float, float]]]:
+def measure(sizes: Sizes, config: Config) -> tuple[float, list[tuple[float, float, float]]]:
     """Steps per second of the loop; for each number of rows those of the environment, its ratio and training's."""
-    works = [plain_loop(setting)]
+    works = [plain_loop(sizes)]
     for rows in config.rows:
-        works += [environment(rows, setting), training(rows, setting)]
+        works += [environment(rows, sizes), training(rows, sizes)]
     for work in works:
         rate(work, 0.1)
     rates = np.array([[rate(work, config.seconds) for work in works] for _ in range(config.rounds)])
@@ -150,15 +155,46 @@ def measure(setting: Setting, config: Config) -> tuple[float, list[tuple[float, 
     return medians[0], list(zip(medians[1::2], ratios[1::2], ratios[2::2], strict=True))
 
 
+def trials(envs: Any) -> Callable[[], int]:
+    """One step of a vector of trials; it returns the environment steps taken."""
+    envs.action_space.seed(0)
+    actions = itertools.cycle([envs.action_space.sample() for _ in range(ACTIONS)])
+    envs.reset(seed=0)
+
+    def step() -> int:
+        envs.step(next(actions))
+        return int(envs.num_envs)
+
+    return step
+
+
+def measure_trials(env_id: str, config: Config) -> tuple[float, float, float]:
+    """Steps per second of trials in the native vector environment and in Gymnasium's, and their ratio."""
+    count, mode = config.trial_rows, AutoresetMode.SAME_STEP
+    works = [
+        trials(gym.make_vec(env_id, count, autoreset_mode=mode)),
+        trials(SyncVectorEnv([lambda: gym.make(env_id) for _ in range(count)], autoreset_mode=mode)),
+    ]
+    rates = np.array([[rate(work, config.seconds) for work in works] for _ in range(config.rounds)])
+    native, other = np.median(rates, axis=0)
+    return float(native), float(other), float(np.median(rates[:, 0] / rates[:, 1]))
+
+
 def main(config: Config) -> None:
-    """Prints a Markdown table for each setting."""
+    """Prints a Markdown table for each of SIZES, and one of trials."""
     torch.set_num_threads(1)
-    for title, setting in SETTINGS.items():
-        loop, rates = measure(setting, config)
-        print(f"\n{title}\n\n| | steps/s | environment / loop | training / loop |\n|---|---:|---:|---:|")
-        print(f"| plain PyTorch loop | {loop:,.0f} | 1.0 | 1.0 |")
+    for title, sizes in SIZES.items():
+        loop, rates = measure(sizes, config)
+        lines = [["plain PyTorch loop", f"{loop:,.0f}", "1.0", "1.0"]]
         for rows, (steps, whole, bare) in zip(config.rows, rates, strict=True):
-            print(f"| n = {rows} | {steps:,.0f} | {whole:.1f} | {bare:.1f} |")
+            lines.append([f"n = {rows}", f"{steps:,.0f}", f"{whole:.1f}", f"{bare:.1f}"])
+        print(f"\n{title}\n\n{markdown_table(['', 'steps/s', 'environment / loop', 'training / loop'], lines)}")
+    lines = []
+    for env_id in gym_reml.TRIALS:
+        native, other, ratio = measure_trials(env_id, config)
+        lines.append([f"`{env_id}`", f"{native:,.0f}", f"{other:,.0f}", f"{ratio:.0f}"])
+    head = ["", "steps/s", "SyncVectorEnv, steps/s", "ratio"]
+    print(f"\nTrials, n = {config.trial_rows}\n\n{markdown_table(head, lines)}")
 
 
 if __name__ == "__main__":

@@ -15,8 +15,7 @@ COMMANDS = {
     "evaluate": ("evaluate", "evaluate a trained learner on any family"),
     "animate": ("animate", "draw a trained learner at work, as an animated GIF"),
     "average": ("average", "one table over runs that differ in their seed"),
-    "compare": ("compare", "train every meta-learner of a benchmark and tabulate them"),
-    "compare_trials": ("compare_trials", "RL² and classical policies on the same trials"),
+    "compare": ("compare", "train every entrant of a benchmark and tabulate them: meta-learners, or RL² on trials"),
     "results": ("results", "make the pages of results from their JSON files"),
     "scratch": ("rivals.scratch", "train from scratch, the step size tuned"),
     "pretrained": ("rivals.pretrained", "one network for all tasks, then finetuned"),
@@ -26,7 +25,7 @@ COMMANDS = {
     "meta_sgd": ("rivals.meta_sgd", "Meta-SGD: a learned rate for every weight"),
     "maml_plus_plus": ("rivals.maml_plus_plus", "MAML++, each of its parts a switch"),
     "bouncegrad": ("rivals.bouncegrad", "a pool of layers and a search among them (BounceGrad)"),
-    "router": ("rivals.router", "a pool of specialists and a router taught by gradient"),
+    "router": ("rivals.router", "a pool of specialists and a router trained by gradient descent"),
     "maml_rl": ("rivals.maml_rl", "MAML for reinforcement learning"),
     "rl2": ("rl2", "RL²: a recurrent policy that learns within trials"),
     "headroom": ("headroom", "how much there is to learn in the default environment"),
@@ -34,7 +33,6 @@ COMMANDS = {
     "family_pictures": ("pages.family_pictures", "a picture of each task family"),
     "trial_pictures": ("pages.trial_pictures", "pictures of trials that are played well"),
     "benchmark": ("benchmark", "environment steps per second"),
-    "benchmark_trials": ("trials.benchmark_trials", "steps per second of trials"),
 }
 """Every command: its module here, which holds a `Config` and a `main`, and what it is for."""
 
@@ -67,5 +65,5 @@ def main(arguments: Sequence[str]) -> None:
 def overview() -> str:
     """The commands, a line each."""
     lines = [f"  {spelled(name):18}{purpose}" for name, (_, purpose) in COMMANDS.items()]
-    usage = f"usage: {program('')}COMMAND [OPTIONS]; COMMAND --help tells a command's options"
+    usage = f"usage: {program('')}COMMAND [OPTIONS]; COMMAND --help lists a command's options"
     return "\n".join([usage, "", "commands:", *lines])

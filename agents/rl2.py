@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from rich import print as show
 
 from gym_reml.evaluation import Policy
-from gym_reml.evaluation.results import half_width
+from gym_reml.evaluation.results import half_width, markdown_table
 from gym_reml.evaluation.trials import TrialReturns
 
 from .runs.command_line import check_options, default_is, program, run_command
 from .runs.run import Run
 from .trials.baselines import baselines
 from .trials.play import play
-from .trials.rl2.recipes import EnvName, Recipe, Setting, recipe_for
+from .trials.rl2.recipes import EnvName, Rl2Recipe, Setting, rl2_recipe_for
 from .trials.rl2.training import train
 
 
@@ -39,7 +39,7 @@ class Config:
     arms: int | None = None
     """of a bandit"""
     total_steps: int | None = None
-    """environment steps of the training"""
+    """environment steps of the run"""
     seed: int = 0
     """of weights and training tasks"""
     evaluation_trials: int = 1000
@@ -55,26 +55,26 @@ class Config:
         return {
             "episodes": f"{usual.episodes}, for {self.env}",
             "arms": "none, as only bandits have arms" if usual.arms is None else f"{usual.arms}",
-            "total_steps": f"{recipe_for(setting).total_steps}, for {setting}",
+            "total_steps": f"{rl2_recipe_for(setting).total_steps}, for {setting}",
         }
 
     def setting(self) -> Setting:
         """The trials that the configuration names."""
         return Setting.of(self.env, self.episodes, self.arms)
 
-    def recipe(self) -> Recipe:
+    def recipe(self) -> Rl2Recipe:
         """The setting's recipe, with as many steps as asked for.
 
         Raises:
             ValueError: a number that makes no sense.
         """
         check_options(self, total_steps=1, seed=0, evaluation_trials=2)
-        recipe = recipe_for(self.setting())
+        recipe = rl2_recipe_for(self.setting())
         return recipe if self.total_steps is None else replace(recipe, total_steps=self.total_steps)
 
 
 def main(config: Config) -> None:
-    """Trains, or goes on training, and shows how everyone does on held-out trials."""
+    """Trains, or goes on training, and evaluates it and the classical policies on held-out trials."""
     torch.set_num_threads(1)
     start = time.monotonic()
     resumed = Run(config.resume) if config.resume is not None else None
@@ -99,11 +99,11 @@ def main(config: Config) -> None:
 
 def table_of(found: dict[str, TrialReturns]) -> str:
     """A Markdown table: a row a policy; returns of the whole trial, and of its first and last episode."""
-    lines = ["| policy | trial | first episode | last episode |", "|---|---|---|---|"]
-    for name, returns in found.items():
-        parts = (returns.total, returns.episodes[:, 0], returns.episodes[:, -1])
-        lines.append(f"| {name} | {' | '.join(map(_cell, parts))} |")
-    return "\n".join(lines)
+    rows = [
+        [name, *map(_cell, (returns.total, returns.episodes[:, 0], returns.episodes[:, -1]))]
+        for name, returns in found.items()
+    ]
+    return markdown_table(["policy", "trial", "first episode", "last episode"], rows)
 
 
 def _cell(values: NDArray[np.float64]) -> str:

@@ -1,70 +1,22 @@
-"""The comparison's benchmarks: what is trained on, what is tested on, and who takes part."""
+"""The benchmarks by name: what is trained on, what is tested on, and who takes part."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from gym_reml.tasks import make_family
 from gym_reml.tasks.base import TaskFamily
 
 from ..problems.problem import POLICY_STEPS
-from ..problems.recipes import recipe_for
-from .learners import POLICIES, SUPERVISED
+from ..trials.rl2.recipes import Setting
+from .base import Benchmark
+from .few_shot import FewShotBenchmark, Test
+from .trials import TrialBenchmark
 
 TRAINING_MIXTURE = ("sinusoid", "absolute", "bump", "cubic", "network", "ramp", "two_sinusoids")
 HELD_OUT = ("linear", "quadratic", "step", "sawtooth")
 OUTSIDE = {"amplitude": (5.0, 8.0), "phase": (3.141592653589793, 6.283185307179586)}
 """Sinusoids outside the ranges that were trained on."""
-
-STEPS = (0, 1, 5, 10)
-
-
-@dataclass(frozen=True)
-class Test:
-    """What a trained learner is tested on.
-
-    Attributes:
-        family: the tasks.
-        split: what tables say of it beside its name: "heldout", "train" or None.
-    """
-
-    family: TaskFamily
-    split: str | None = None
-
-
-@dataclass(frozen=True)
-class Benchmark:
-    """A comparison of meta-learners that train on the same family and are tested on the same tasks.
-
-    Attributes:
-        file: the result file its rows belong to.
-        shots: the numbers of shots it is run with, each on its own.
-        learners: who takes part.
-        train: the family trained on, for a number of shots.
-        tests: by the name that tables use, for a number of shots.
-        seeds, evaluation_tasks: how many, when nothing else is asked for.
-        steps: after how many steps networks are judged.
-    """
-
-    file: str
-    shots: tuple[int, ...]
-    learners: tuple[str, ...]
-    train: Callable[[int], TaskFamily]
-    tests: Callable[[int], dict[str, Test]]
-    seeds: int
-    evaluation_tasks: int
-    steps: tuple[int, ...] = STEPS
-
-    @property
-    def choices(self) -> tuple[str, ...]:
-        """Who may take part: everyone of the kind of those who do."""
-        return next(tuple(kind) for kind in (SUPERVISED, POLICIES) if set(self.learners) <= set(kind))
-
-    def metric(self, shots: int) -> str:
-        """What its tables show."""
-        return recipe_for(self.train(shots)).metric
 
 
 def _sinusoid(shots: int) -> TaskFamily:
@@ -82,19 +34,20 @@ def _unrelated(shots: int) -> dict[str, Test]:
     return heldout | {"sinusoid-outside": Test(outside, "heldout")} | trained
 
 
-def _omniglot(name: str, **arguments: Any) -> Benchmark:
+def _omniglot(name: str, **arguments: Any) -> FewShotBenchmark:
     def family(shots: int) -> TaskFamily:
         return make_family("omniglot", shots=shots, **arguments)
 
-    return Benchmark(
-        "omniglot.json",
-        (1, 5),
+    return FewShotBenchmark(
+        file="omniglot.json",
+        kind="supervised",
         # No pretraining: labels are dealt out anew for every task, so before adaptation there is nothing to get right.
-        ("scratch", "maml_5", "maml_matched", "fomaml", "meta_sgd", "maml_plus_plus", "reml"),
-        family,
-        lambda shots: {name: Test(family(shots))},
+        learners=("scratch", "maml_5", "maml_matched", "fomaml", "meta_sgd", "maml_plus_plus", "reml"),
         seeds=3,
         evaluation_tasks=600,
+        shots=(1, 5),
+        train=family,
+        tested=lambda shots: {name: Test(family(shots))},
     )
 
 
@@ -103,37 +56,57 @@ def _navigation(shots: int) -> TaskFamily:
 
 
 BENCHMARKS: dict[str, Benchmark] = {
-    "sinusoid": Benchmark(
-        "sinusoid.json",
-        (5, 10),
-        tuple(SUPERVISED),
-        _sinusoid,
-        lambda shots: {"sinusoid": Test(_sinusoid(shots))},
+    "sinusoid": FewShotBenchmark(
+        file="sinusoid.json",
+        kind="supervised",
         seeds=5,
         evaluation_tasks=1000,
+        shots=(5, 10),
+        train=_sinusoid,
+        tested=lambda shots: {"sinusoid": Test(_sinusoid(shots))},
+        all_controls=True,
     ),
-    "unrelated": Benchmark(
-        "unrelated.json",
-        (5,),
-        ("scratch", "pretrained", "maml_5", "maml_5_own_shape", "meta_sgd", "router", "reml", "reml_multipliers"),
-        _mixture,
-        _unrelated,
+    "unrelated": FewShotBenchmark(
+        file="unrelated.json",
+        kind="supervised",
+        learners=(
+            *("scratch", "pretrained", "maml_5", "maml_5_own_shape", "meta_sgd", "router"),
+            *("reml", "reml_multipliers"),
+        ),
         seeds=3,
         evaluation_tasks=1000,
+        shots=(5,),
+        train=_mixture,
+        tested=_unrelated,
     ),
-    "navigation": Benchmark(
-        "navigation.json",
-        (40,),
-        tuple(POLICIES),
-        # The authors train with half of the trajectories that they test with.
-        lambda shots: _navigation(max(1, shots // 2)),
-        lambda shots: {"navigation": Test(_navigation(shots))},
+    "navigation": FewShotBenchmark(
+        file="navigation.json",
+        kind="policies",
         seeds=3,
         evaluation_tasks=200,
-        steps=POLICY_STEPS,
+        shots=(40,),
+        # The authors train with half of the trajectories that they test with.
+        train=lambda shots: _navigation(max(1, shots // 2)),
+        tested=lambda shots: {"navigation": Test(_navigation(shots))},
+        judged=POLICY_STEPS,
     ),
     "omniglot": _omniglot("omniglot"),
     "omniglot-alphabets": _omniglot("omniglot-alphabets", split_by="alphabet"),
     "omniglot-domains": _omniglot("omniglot-domains", domains=("identity", "inverted", "permuted")),
+    "bandits": TrialBenchmark(
+        file="bandits.json",
+        kind="bandits",
+        seeds=3,
+        evaluation_tasks=1000,
+        trained=tuple(Setting("bandit", pulls, arms) for pulls in (10, 100) for arms in (5, 10, 50)),
+    ),
+    "tabular": TrialBenchmark(
+        file="tabular.json",
+        kind="tabular",
+        seeds=3,
+        evaluation_tasks=1000,
+        trained=(Setting("tabular", 10),),
+        untrained=(Setting("tabular", 25), Setting("tabular", 50)),
+    ),
 }
 """The benchmarks by the name that `python -m agents.compare --family` takes."""

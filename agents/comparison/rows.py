@@ -82,12 +82,18 @@ def make_row(results: Sequence[Result], step: int, metric: str, about: Mapping[s
         "median": float(np.mean([summary.median for summary in summaries])),
         "ci95": half_width_over_seeds(values.mean(axis=1)),
         "ci95_tasks": half_width(values.mean(axis=0)),
-        "diverged": float(np.mean([summary.diverged for summary in summaries])),
+        "diverged": _mean([summary.diverged for summary in summaries]),
         "seeds": len(results),
         "tasks": values.shape[1],
         "seed_means": values.mean(axis=1).tolist(),
     } | dict(about)
     return {name: row[name] for name in FIELDS} | {name: row[name] for name in row if name not in FIELDS}
+
+
+def _mean(shares: Sequence[float | None]) -> float | None:
+    """The mean of those that are known; None where none is."""
+    known = [share for share in shares if share is not None]
+    return float(np.mean(known)) if known else None
 
 
 def made_by(summaries: Sequence[Mapping[str, Any]]) -> Row:
@@ -166,7 +172,7 @@ def read_list(path: Path) -> list[Any]:
 def merge_rows(path: Path, rows: Iterable[Row]) -> list[Row]:
     """Writes rows into a file, over those of the same key, and returns all that it holds then.
 
-    Rows that stay lose their differences to rows that do not: those were of other trainings.
+    Rows that stay lose their differences to rows that do not: those were of other runs.
 
     Raises:
         ValueError: a number that is not finite, which JSON cannot hold.

@@ -1,4 +1,4 @@
-"""Rivals of an agent that chooses the sizes of policy-gradient steps: a rule by hand, and a regression."""
+"""Controls of an agent that chooses the sizes of policy-gradient steps: a rule by hand, and a regression."""
 
 from __future__ import annotations
 

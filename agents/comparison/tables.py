@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from gym_reml.evaluation.results import markdown_table
 
 from .rows import Row
 
@@ -10,13 +10,11 @@ from .rows import Row
 def table_of(rows: list[Row]) -> str:
     """A Markdown table: a row a learner and family, a column a step."""
     steps = sorted({row["step"] for row in rows})
-    cells: dict[tuple[Any, ...], dict[int, str]] = {}
+    cells: dict[tuple[str, str], dict[int, str]] = {}
     for row in rows:
         spread = "" if row["ci95"] is None else f" ± {row['ci95']:.3f}"
         cells.setdefault((row["learner"], row["family"]), {})[row["step"]] = f"{row['mean']:.3f}{spread}"
-    head = f"| learner | family | {' | '.join(f'step {step}' for step in steps)} |\n|---|---|{'---|' * len(steps)}"
     lines = [
-        f"| {learner} | {family} | {' | '.join(by_step.get(step, '') for step in steps)} |"
-        for (learner, family), by_step in cells.items()
+        [learner, family, *(by_step.get(step, "") for step in steps)] for (learner, family), by_step in cells.items()
     ]
-    return "\n".join([head, *lines])
+    return markdown_table(["learner", "family", *(f"step {step}" for step in steps)], lines)

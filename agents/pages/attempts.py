@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from gym_reml.evaluation.results import markdown_table
+
 from ..comparison.rows import read_list
-from .tables import number, table
+from .tables import number
 
 ATTEMPT_FIELDS = ("title", "question", "tried", "found", "figures")
 """What every attempt holds; "command" is its to give."""
@@ -74,7 +76,7 @@ def _attempt(attempt: dict[str, Any]) -> str:
             [figure["what"], number(figure["value"]) if isinstance(figure["value"], float) else str(figure["value"])]
             for figure in attempt["figures"]
         ]
-        parts.append(table(["figure", "value"], rows))
+        parts.append(markdown_table(["figure", "value"], rows))
     if "command" in attempt:
         parts.append(f"```bash\n{attempt['command']}\n```")
     return "\n\n".join(parts)

@@ -9,20 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..comparison.learners import POLICIES
+from ..comparison.entrants import ENTRANTS
 from ..comparison.rows import KEY, LOWER_IS_BETTER, Row, key_of, read_rows
 from .sections import Section
 
 SPLITS: dict[str | None, str] = {None: "", "heldout": "never trained on", "train": "trained on"}
 """What tables call the splits, in their order."""
 
-VARIANTS = frozenset(name for name in POLICIES if "/" in name)
-"""Names with a slash that belong to learners. All others are those of controls, named after who they belong to."""
-
 TEXTS = ("learner", "family", "metric", "command")
 COUNTS = ("shots", "step", "seeds", "tasks", "meta_training_tasks", "parameters")
-NUMBERS = ("mean", "median", "diverged", "seconds")
+NUMBERS = ("mean", "median", "seconds")
 HALF_WIDTHS = ("ci95", "ci95_tasks")
+OPTIONAL = (*HALF_WIDTHS, "diverged")
+"""Numbers that are None where there are none: half-widths of a single seed or task, and what no gradient step does."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Group:
     Attributes:
         title: what they have in common.
         family: what they were tested on.
-        metric: what they tell.
+        metric: of their numbers.
         rows: by learner, in the order of tables, and step.
         section: where the table stands.
     """
@@ -74,8 +73,8 @@ class Group:
         return None if row is None else float(row["mean"])
 
     def best(self, step: int, learners: Iterable[str]) -> float | None:
-        """The best mean of these learners after that step, of those who were not told the task."""
-        fair = (name for name in learners if name not in self.section.told)
+        """The best mean of these learners after that step, of those who are not given the task."""
+        fair = (name for name in learners if not self.section.is_informed(name))
         means = [mean for name in fair if (mean := self.mean(name, step)) is not None]
         if not means:
             return None
@@ -90,8 +89,12 @@ class Group:
 
 
 def owner_of(name: str) -> str | None:
-    """The learner that a control belongs to; None for learners."""
-    if "/" not in name or name in VARIANTS:
+    """The learner that a control belongs to; None for learners.
+
+    Entrants may have a slash in their names. All other names with one are those of controls, named after their owners.
+    """
+    entrants = [table[name] for table in ENTRANTS.values() if name in table]
+    if "/" not in name or any(not entrant.control for entrant in entrants):
         return None
     above = name.rpartition("/")[0]
     return above if owner_of(above) is None else owner_of(above)
@@ -148,7 +151,7 @@ def _group(path: Path, section: Section, rows: list[Row]) -> Group:
 
 
 def _place(name: str, order: tuple[str, ...]) -> tuple[bool, int, str]:
-    """Rivals in that order, then those that it does not hold, then REML; controls behind whom they belong to."""
+    """Baselines in that order, then those that it does not hold, then REML; controls behind whom they belong to."""
     learner = owner_of(name) or name
     return learner.startswith("reml"), order.index(learner) if learner in order else len(order), name
 
@@ -165,7 +168,7 @@ def _check(row: Row, where: str) -> None:
             raise ValueError(f"{where}: {name}={row[name]!r}: must be a whole number")
     for name in NUMBERS:
         _check_number(row[name], name, where)
-    for name in HALF_WIDTHS:
+    for name in OPTIONAL:
         if row[name] is not None:
             _check_number(row[name], name, where)
     for name, value, allowed in (

@@ -41,9 +41,10 @@ def alt_text(groups: Sequence[Group], section: Section) -> str:
 
 
 def drawn(groups: Sequence[Group], section: Section) -> list[str]:
-    """Who is drawn, in the order of the tables: in trials everyone, else those of the section's `curves`."""
-    everyone = dict.fromkeys(name for group in groups for name in group.learners)
-    return [name for name in everyone if section.trials or name in section.curves]
+    """Who is drawn, in the order of the tables: in trials all, else those that have a colour."""
+    learners = dict.fromkeys(name for group in groups for name in group.learners)
+    coloured = section.colours(learners)
+    return [name for name in learners if section.trials or name in coloured]
 
 
 def plot_groups(groups: Sequence[Group], path: Path, section: Section) -> None:
@@ -52,7 +53,7 @@ def plot_groups(groups: Sequence[Group], path: Path, section: Section) -> None:
     Args:
         groups: of its tables.
         path: of the PNG.
-        section: how they are to be read; its curves have the colours of their places, no more than there are colours.
+        section: how they are to be read.
     """
     if section.trials:
         _plot_points(groups, path, section)
@@ -64,9 +65,11 @@ def _plot_curves(groups: Sequence[Group], path: Path, section: Section) -> None:
     """Means with their 95 % intervals over seeds, on logarithmic axes where less is better."""
     figure, panels = _panels(len(groups), lowest=6.0, below=0.6)
     handles: dict[str, Any] = {}
+    names = drawn(groups, section)
+    colours = section.colours(names)
     for group, axes in zip(groups, panels, strict=False):
-        for name in drawn([group], section):
-            handles[name] = _curve(axes, group, name, section.curves.index(name))
+        for name in filter(group.rows.__contains__, names):
+            handles[name] = _curve(axes, group, name, colours[name])
         axes.set_title(group.title, fontsize=8)
         axes.set_xlabel(section.axis, fontsize=8)
         axes.set_ylabel(group.metric, fontsize=8)
@@ -80,7 +83,6 @@ def _plot_curves(groups: Sequence[Group], path: Path, section: Section) -> None:
             low, high = axes.get_ylim()
             axes.set_yticks([tick for tick in LOG_TICKS if low <= tick <= high])
             axes.set_ylim(low, high)
-    names = drawn(groups, section)
     figure.legend([handles[name] for name in names], names, loc="outside lower center", fontsize=8, ncols=4)
     _save(figure, path)
 
@@ -131,7 +133,7 @@ def _plot_points(groups: Sequence[Group], path: Path, section: Section) -> None:
                 xerr=group.half_width(row),
                 color=COLOURS[1 if learned else 0],
                 marker="D" if learned else "o",
-                markerfacecolor="white" if name in section.told else None,
+                markerfacecolor="white" if section.is_informed(name) else None,
                 markersize=4,
                 capsize=2,
                 linewidth=1.2,

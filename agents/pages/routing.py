@@ -213,8 +213,8 @@ def _points_by_layers(axes: Any, choices: Choices, x: NDArray[np.float64], y: ND
     if others.any():
         shown["others"] = others
     for place, (label, rows) in enumerate(shown.items()):
-        told = f"{label} ({rows.mean():.0%})"
-        axes.scatter(x[rows], y[rows], color=COLOURS[place], marker=MARKERS[place], s=26, label=told, linewidths=0)
+        entry = f"{label} ({rows.mean():.0%})"
+        axes.scatter(x[rows], y[rows], color=COLOURS[place], marker=MARKERS[place], s=26, label=entry, linewidths=0)
     axes.set_title(title, fontsize=9)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), fontsize=8, ncols=3, frameon=False)
 

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..comparison.learners import LEARNERS, POLICIES
+from ..comparison.entrants import ENTRANTS
 from ..comparison.rows import KEY
-
-MAIN = ("maml_5", "reml", "meta_sgd", "maml_plus_plus", "router", "maml_matched", "reml_multipliers", "scratch")
-"""Who is drawn unless a section says otherwise, one for each of the colours: they keep theirs in all sections."""
-
-OF_FUNCTIONS = tuple("maml_5_own_shape" if name == "maml_matched" else name for name in MAIN)
-"""Who is drawn on functions: MAML on networks of both sizes."""
 
 
 @dataclass(frozen=True)
@@ -23,10 +18,8 @@ class Section:
         file: its name.
         title, introduction: of the section.
         groups: the fields in which the rows of one table agree; family, shots and metric must be among them.
+        kind: the table of `agents.comparison.entrants.ENTRANTS` that its learners are in.
         summary_step: the step of a table over all families in front of theirs; None for no such table.
-        curves: who is drawn.
-        order: of the learners; those of REML stand behind all others, whatever it says.
-        told: those who are told what all others have to find out: they are never the best.
         unit: of what the rows' steps are numbers.
         measured: what the metric is of.
         trials: whether steps are lengths of trials: every column is an experiment of its own, and there are no curves.
@@ -35,11 +28,9 @@ class Section:
     file: str
     title: str
     introduction: str
+    kind: str = "supervised"
     groups: tuple[str, ...] = tuple(name for name in KEY if name not in ("learner", "step"))
     summary_step: int | None = None
-    curves: tuple[str, ...] = MAIN
-    order: tuple[str, ...] = tuple(LEARNERS)
-    told: tuple[str, ...] = ()
     unit: str = "step"
     measured: str = "on the query set"
     trials: bool = False
@@ -48,6 +39,23 @@ class Section:
     def plot(self) -> str:
         """Its plot's name."""
         return f"{Path(self.file).stem}.png"
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """The entrants in the order of tables; those of REML stand behind all others, whatever it says."""
+        return tuple(ENTRANTS[self.kind])
+
+    def is_informed(self, name: str) -> bool:
+        """Whether that entrant is given what all others have to find out."""
+        return name in ENTRANTS[self.kind] and ENTRANTS[self.kind][name].informed
+
+    def colours(self, names: Iterable[str]) -> dict[str, int]:
+        """Who of these has an adaptation curve, in the order of tables, and its place in the palette."""
+        present, found = set(names), dict[str, int]()
+        for name, entrant in ENTRANTS[self.kind].items():
+            if name in present and entrant.colour is not None and entrant.colour not in found.values():
+                found[name] = entrant.colour
+        return found
 
     @property
     def axis(self) -> str:
@@ -71,7 +79,6 @@ SECTIONS = (
         "Sinusoids",
         "MAML's sinusoids {cite:p}`finn2017maml`: amplitude, phase and 5 or 10 points are drawn anew for each task. "
         "Trained and tested on the same family.",
-        curves=OF_FUNCTIONS,
     ),
     Section(
         "unrelated.json",
@@ -80,7 +87,6 @@ SECTIONS = (
         "each of the seven. `scratch` has an advantage here: its step size is tuned on validation tasks of the family "
         "that it is tested on.",
         summary_step=5,
-        curves=OF_FUNCTIONS,
     ),
     Section(
         "omniglot.json",
@@ -103,12 +109,7 @@ SECTIONS = (
         "trained when a pool learned from 64 episodes at a time, some of them collected under the pool before its last "
         "update; now it uses all that were collected under the current one, here 80. "
         "[Policies](../meta_rl.md) describes the controls.",
-        # Random weights are so far below that there would be nothing else to see.
-        curves=(
-            *("maml_rl", "reml", "maml_rl/trpo", "maml_rl/dice", "reml/maml_rl_pool", "maml_rl/first_order"),
-            *("pretrained", "reml/pretrained_pool"),
-        ),
-        order=tuple(POLICIES),
+        kind="policies",
         unit="update",
         measured="on the query trajectories",
     ),
@@ -118,7 +119,7 @@ SECTIONS = (
         "The return of a trial of as many pulls as the column says; higher is better. `bandit-5` is a Bernoulli bandit "
         "with 5 arms. `rl2` {cite:p}`duan2016rl2` is trained for each number of arms and pulls; all others are "
         f"classical policies, see [Trials](../trials.md#the-baselines). {OF_TRIALS}",
-        order=("random", "thompson", "epsilon_greedy", "ucb1", "gittins", "rl2"),
+        kind="bandits",
         unit="pull",
         measured="of a whole trial",
         trials=True,
@@ -130,8 +131,7 @@ SECTIONS = (
         "actions; higher is better. `rl2` {cite:p}`duan2016rl2` is trained for each of its columns; the others are "
         "classical policies, see [Trials](../trials.md#the-baselines). `oracle` knows the process and is an upper "
         f"bound. {OF_TRIALS}",
-        order=("random", "psrl", "greedy", "beb", "myopic", "rl2", "oracle"),
-        told=("oracle",),
+        kind="tabular",
         unit="episode",
         measured="of a whole trial",
         trials=True,

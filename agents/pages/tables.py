@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from textwrap import wrap
 from typing import Any
+
+from gym_reml.evaluation.results import markdown_table
 
 from ..comparison.rows import Row
 from .groups import Group
@@ -22,14 +24,14 @@ def results_table(group: Group, learners: Sequence[str], *, bold: bool) -> str:
         cells = []
         for step in group.steps:
             row = group.rows[name].get(step)
-            outstanding = row is not None and row["mean"] == best[step] and name not in group.section.told
+            outstanding = row is not None and row["mean"] == best[step] and not group.section.is_informed(name)
             cells.append("–" if row is None else _cell(group, row, bold=outstanding))
         if not group.section.trials:
             cells.append(f"{_last(group, name)['diverged']:.1%}")
         about = (_by_column(group, name, field, said) for field, said in ABOUT.items())
         rows.append([f"`{name}`", *cells, *about])
-    told = list(ABOUT) if group.section.trials else ["diverged", *ABOUT]
-    return table(["learner", *map(group.section.column, group.steps), *told], rows)
+    last = list(ABOUT) if group.section.trials else ["diverged", *ABOUT]
+    return markdown_table(["learner", *map(group.section.column, group.steps), *last], rows)
 
 
 ABOUT: dict[str, Callable[[Any], str]] = {
@@ -72,12 +74,12 @@ def about(group: Group) -> str:
         if len(commands) > 1:
             lines += wrap(", ".join(names), WIDTH, initial_indent="# ", subsequent_indent="# ")
         lines += shell_lines(command)
-    told = "\n".join(lines)
+    shown = "\n".join(lines)
     commits = {row["commit"] for by_step in group.rows.values() for row in by_step.values()} - {None}
     code = f" Commit: {_shared(group, 'commit', lambda commit: commit or 'not recorded')}." if commits else ""
     return (
         f"{group.metric} {group.section.measured}. Held-out tasks: {tested}. Meta-training tasks: {trained}.{code}\n\n"
-        f"```bash\n{told}\n```"
+        f"```bash\n{shown}\n```"
     )
 
 
@@ -111,11 +113,11 @@ def references(group: Group) -> list[str]:
         ]
         for figures in known.figures
     ]
-    told = (
+    text = (
         f"**For comparison**: {group.metric} {group.section.measured}, not made by the commands above. *Recomputed* "
         f"means computed for this project, before this comparison. {known.note}"
     )
-    return [told, table(["method", "source", *map(group.section.column, steps)], rows)]
+    return [text, markdown_table(["method", "source", *map(group.section.column, steps)], rows)]
 
 
 def differences(group: Group) -> list[str]:
@@ -133,12 +135,12 @@ def differences(group: Group) -> list[str]:
         if group.lower_is_better
         else "where a mean rises and that share is large"
     )
-    told = (
+    text = (
         f"**Paired differences** of {group.metric} on the same tasks and seeds, ± 95 % over seeds. *Better* and "
         "*worse* mean that the interval excludes 0, *n.s.* (not significantly different) that it includes 0. The share "
         f"is that of pairs in which the first is lower: {where}, a few tasks make the difference."
     )
-    return [told, table(["difference", *map(group.section.column, group.steps)], rows)]
+    return [text, markdown_table(["difference", *map(group.section.column, group.steps)], rows)]
 
 
 def _difference(found: dict[str, Any] | None, group: Group) -> str:
@@ -151,7 +153,10 @@ def _difference(found: dict[str, Any] | None, group: Group) -> str:
 
 
 def verdict(difference: float, ci95: float | None, *, lower_is_better: bool) -> str:
-    """Whether the interval of a difference excludes 0, and on which side; "n.s." is not significantly different."""
+    """Whether a difference is significant (its 95 % interval excludes 0), and in whose favour.
+
+    One seed has no interval, so that its differences are neither.
+    """
     if ci95 is None:
         return "one seed"
     if abs(difference) <= ci95:
@@ -161,13 +166,13 @@ def verdict(difference: float, ci95: float | None, *, lower_is_better: bool) -> 
 
 def summary(groups: list[Group], step: int) -> list[str]:
     """A row a family: the means of all learners, and how REML compares with the best of the simplest baselines."""
-    everyone = dict.fromkeys(name for group in groups for name in group.learners)
-    compared = [name for name in ("reml", "reml_multipliers") if name in everyone]
+    learners = dict.fromkeys(name for group in groups for name in group.learners)
+    compared = [name for name in ("reml", "reml_multipliers") if name in learners]
     rows = []
     for group in groups:
-        best = group.best(step, everyone)
+        best = group.best(step, learners)
         cells = []
-        for name in everyone:
+        for name in learners:
             mean = group.mean(name, step)
             cells.append("–" if mean is None else f"**{number(mean)}**" if mean == best else number(mean))
         known = [group.mean(name, step) is not None for name in ("scratch", "maml_5")]
@@ -175,12 +180,12 @@ def summary(groups: list[Group], step: int) -> list[str]:
         for own in (group.mean(name, step) for name in compared):
             cells.append(number(own / better) if own is not None and better else "–")
         rows.append([group.title, *cells])
-    told = (
+    text = (
         f"Means after {groups[0].section.column(step)}. Ratios are to the best of `scratch`, `maml_5` and "
         "`maml_5_own_shape`: for errors, below 1 means that REML is better."
     )
-    head = [*(f"`{name}`" for name in everyone), *(f"ratio of `{name}`" for name in compared)]
-    return [told, table(["tested on", *head], rows)]
+    head = [*(f"`{name}`" for name in learners), *(f"ratio of `{name}`" for name in compared)]
+    return [text, markdown_table(["tested on", *head], rows)]
 
 
 def number(value: float, sign: str = "", *, metric: str = "mse") -> str:
@@ -199,10 +204,3 @@ def _plus_minus(half_width: float | None, group: Group) -> str:
 
 def _last(group: Group, name: str) -> Row:
     return group.rows[name][max(group.rows[name])]
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [list(head), *rows]
-    told = ["| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in line) + " |" for line in lines]
-    return "\n".join([told[0], "|" + "---|" * len(head), *told[1:]])

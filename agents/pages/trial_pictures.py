@@ -23,7 +23,7 @@ ARMS = 5
 
 @dataclass(frozen=True)
 class Config:
-    """Plays one trial of each kind by policies made by hand, and writes what it looks like at its end."""
+    """Plays one trial of each kind by hand-made policies, and writes its last frame."""
 
     out: Path = Path("docs/_static")
     """folder for bandit_trial.png, navigation_trial.png and tabular_trial.png"""
@@ -54,17 +54,17 @@ class Search:
     """What a searcher knows in the middle of a trial.
 
     Attributes:
-        best: (2,) float64, where it was paid best so far.
-        payment: what it was paid there.
+        best: (2,) float64, the place of the highest reward so far.
+        highest: the reward there.
         heading: the angle of its way, in radians.
         stride: the length of its steps, in units of the largest one.
         searching: whether it has come to the best place of the inner episodes before.
-        last: what its last step was paid, if it was on the search.
+        last: the reward of its last step, if that was part of the search.
         expected: (2,) float64, where its last step led.
     """
 
     best: NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))
-    payment: float = -np.inf
+    highest: float = -np.inf
     heading: float = 0.0
     stride: float = 1.0
     searching: bool = True
@@ -73,7 +73,7 @@ class Search:
 
 
 class Searcher:
-    """Looks for the goal of one navigation trial: goes to the best place it knows, then on, turning when paid less."""
+    """Looks for the goal of a navigation trial: from the best place that it knows, turning when the reward falls."""
 
     turn = 2.0
     shrink = 0.8
@@ -82,11 +82,11 @@ class Searcher:
         self, observation: NDArray[np.float32], state: Search | None, episode_start: NDArray[np.bool_]
     ) -> tuple[NDArray[np.float64], Search]:
         """The velocity (1, 2)."""
-        place, (paid, done) = observation[0, :2].astype(np.float64), observation[0, -2:].tolist()
+        place, (reward, done) = observation[0, :2].astype(np.float64), observation[0, -2:].tolist()
         if state is None or episode_start[0]:
             state = Search()
         else:
-            self._learn(state, paid, done > 0.5)
+            self._learn(state, reward, done > 0.5)
         towards = (state.best - place) / 0.1
         state.searching |= bool(np.abs(towards).max() < 0.05)
         if state.searching:
@@ -95,14 +95,14 @@ class Searcher:
         state.expected = place + 0.1 * velocity
         return velocity[None], state
 
-    def _learn(self, state: Search, paid: float, done: bool) -> None:
+    def _learn(self, state: Search, reward: float, done: bool) -> None:
         """Books the last step; at the end of an inner episode, the place that is observed is the next one's."""
-        if paid > state.payment:
-            state.best, state.payment = state.expected, paid
-        if state.searching and paid < state.last:
+        if reward > state.highest:
+            state.best, state.highest = state.expected, reward
+        if state.searching and reward < state.last:
             state.heading += self.turn
             state.stride = max(0.05, self.shrink * state.stride)
-        state.last = paid
+        state.last = reward
         if done:
             state.searching, state.last = False, -np.inf
 

@@ -19,6 +19,7 @@ from gym_reml.networks.torch_state import own_state
 from gym_reml.pool import LayerPool
 from gym_reml.streams import many_streams
 
+from ..problems.pools import random_pool
 from ..problems.problem import TASKS_OF_A_PROBLEM, Problem, own_shape
 from ..problems.recipes import CLUSTERING_TASKS, COMPETITION_TASKS, META_BATCH, Recipe
 from . import pretraining
@@ -63,15 +64,13 @@ def learning_options(recipe: Recipe, learning_rate: float, seed: int) -> Learnin
 
 def fresh_pool(problem: Problem, scale: float = 1.0) -> LayerPool:
     """Random layers as the recipe wants them."""
-    recipe, family = problem.recipe, problem.training_family
-    return LayerPool.random(
-        in_features=family.in_features,
-        out_features=family.out_features,
+    recipe = problem.recipe
+    return random_pool(
+        problem.training_family,
         width=recipe.width,
         layers=recipe.layers,
         kind=recipe.layer_kind,
         scale=scale,
-        constant_outputs=family.constant_outputs,
         seed=problem.seed,
     )
 

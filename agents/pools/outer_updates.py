@@ -21,7 +21,7 @@ from gym_reml.tasks.policies.base import PolicyFamily
 EPOCHS, CLIP = 5, 0.2
 LARGEST_NORM = 10.0
 LONGEST_GRADIENT = 1e6
-"""Far above what any update looks at the length of: longer ones are shortened, before their squares overflow."""
+"""Gradients longer than that are shortened before their squares overflow; no update depends on lengths so large."""
 RADIUS, CONJUGATE_STEPS, DAMPING = 0.01, 10, 1e-3
 CURVATURE_EVERY = 5
 """One task in so many says how the divergence curves; gradient and line search hear all."""
@@ -30,10 +30,10 @@ BACKTRACKS, SHRINK = 15, 0.8
 
 
 class OuterUpdate(Protocol):
-    """Changes the pool by episodes whose last query trajectories the adapted policies have just lived."""
+    """Changes the pool by episodes whose last query trajectories the adapted policies have just drawn."""
 
     def __call__(self, episodes: Episodes, done: float) -> None:
-        """One update; `done` is the share of the training that is over."""
+        """One update; `done` is the share of the run that is over."""
         ...
 
 
@@ -121,7 +121,7 @@ class Ascent(_Outer):
         self.optimizer = torch.optim.Adam(self.leaves, learning_rate)
 
     def __call__(self, episodes: Episodes, done: float) -> None:
-        """Steps of Adam on the same trajectories, its rate falling along a cosine over the training."""
+        """Steps of Adam on the same trajectories, its rate following a cosine over the run."""
         old: Tensor | None = None
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate * cosine_schedule(done)

@@ -1,4 +1,4 @@
-"""MAML-RL's policy, and behind it a layer for each kind of task, told apart by the first trajectories."""
+"""MAML-RL's policy, and behind it a layer for each kind of task, clustered by the first trajectories."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gym_reml.streams import many_streams
 from ..problems.problem import TASKS_OF_A_PROBLEM, Problem
 from ..problems.recipes import POLICY_BATCH, POLICY_CLUSTERING_TASKS
 from .outer_updates import Ascent
-from .reinforcement import INNER_RATES, live, meta_learn_policies, policy_family
+from .reinforcement import INNER_RATES, adapt_policies, meta_learn_policies, policy_family
 
 SMALL = 0.1
 """Scale of fresh residual layers: nearly the identity, so that what MAML-RL has learned is what they start from."""
@@ -51,7 +51,7 @@ def specialise_policies(problem: Problem, progress: Callable[[int, float], None]
     clusters = find_clusters(mdp, recipe.layers - present, tasks=POLICY_CLUSTERING_TASKS, seed=problem.seed)
     update = Ascent(pool, family, recipe.bootstrap_learning_rate)
     for iteration in range(clustered):
-        update(live(mdp, rate, lambda seen: clusters.assign(seen) + present + 1), iteration / clustered)
+        update(adapt_policies(mdp, rate, lambda seen: clusters.assign(seen) + present + 1), iteration / clustered)
         progress(iteration, float(mdp.query_loss.mean()))
     return pool, clusters
 

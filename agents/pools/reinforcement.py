@@ -1,4 +1,4 @@
-"""Initial weights of policies by the meta-gradient of what one policy-gradient step brings."""
+"""Initial weights of policies by the meta-gradient of the return after one policy-gradient step."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def meta_learn_policies(
     mdp = shape.process(problem, pool, POLICY_BATCH, horizon=1, step=INNER_RATES[0])
     update = OUTER_UPDATES[outer](pool, family, problem.recipe.bootstrap_learning_rate)
     for iteration in range(iterations):
-        update(live(mdp, INNER_RATES[0]), iteration / iterations)
+        update(adapt_policies(mdp, INNER_RATES[0]), iteration / iterations)
         progress(iteration, float(mdp.query_loss.mean()))
     return pool
 
@@ -63,7 +63,7 @@ def policy_family(problem: Problem) -> PolicyFamily:
     return family
 
 
-def live(
+def adapt_policies(
     mdp: TrainingMDP, rate: float, choose: Callable[[NDArray[np.float32]], NDArray[np.int64]] | None = None
 ) -> Episodes:
     """An update of every network on trajectories of its own, and trajectories of what came of it.

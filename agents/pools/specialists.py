@@ -10,9 +10,9 @@ from tqdm import tqdm
 
 from gym_reml.meta_training import greedy_competition
 from gym_reml.meta_training.competition import HIDDEN_SCALE
-from gym_reml.pool import LayerPool
 from gym_reml.tasks import make_family
 
+from ..problems.pools import random_pool
 from ..runs.command_line import run_command
 
 
@@ -31,16 +31,15 @@ class Config:
 def main(config: Config) -> None:
     """Runs the competition and writes the pool."""
     torch.set_num_threads(1)
-    pool = LayerPool.random(in_features=1, out_features=1, scale=HIDDEN_SCALE, seed=config.seed)
+    family = make_family("sinusoid")
+    pool = random_pool(family, scale=HIDDEN_SCALE, seed=config.seed)
     with tqdm(total=config.iterations, unit="round") as bar:
 
         def progress(iteration: int, loss: float) -> None:
             bar.update()
             bar.set_postfix(winners=f"{loss:.3f}", refresh=False)
 
-        greedy_competition(
-            pool, make_family("sinusoid"), iterations=config.iterations, seed=config.seed, progress=progress
-        )
+        greedy_competition(pool, family, iterations=config.iterations, seed=config.seed, progress=progress)
     pool.save(config.out)
     print(f"wrote {pool.describe()} to {config.out}")
 

@@ -15,6 +15,7 @@ from gym_reml.streams import many_streams
 from gym_reml.tasks.base import TaskFamily
 from gym_reml.tasks.policies.base import PolicyFamily
 
+from .pools import random_pool
 from .recipes import Recipe
 
 TASKS_OF_A_PROBLEM = 1_000_003
@@ -72,15 +73,8 @@ class NetworkShape:
 
     def fresh(self, family: TaskFamily, seed: int, adapt_stem: bool | None = None) -> LayerPool:
         """Random weights of this shape."""
-        return LayerPool.random(
-            in_features=family.in_features,
-            out_features=family.out_features,
-            width=self.width,
-            layers=self.depth,
-            kind=self.kind,
-            adapt_stem=adapt_stem,
-            constant_outputs=family.constant_outputs,
-            seed=seed,
+        return random_pool(
+            family, width=self.width, layers=self.depth, kind=self.kind, adapt_stem=adapt_stem, seed=seed
         )
 
     @property

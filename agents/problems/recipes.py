@@ -1,4 +1,4 @@
-"""What REML needs to know about a kind of family: the shape of its networks and the budget of every phase."""
+"""REML's settings for a kind of family: the shape of its networks and the budget of every phase."""
 
 from __future__ import annotations
 
@@ -47,58 +47,60 @@ BOOTSTRAP_TASKS = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """Settings of meta-training; `docs/formulation.md` tells where they come from.
-
-    Attributes:
-        metric: what tables and plots show.
-        shots: support points when none are asked for.
-        augmentation: arguments of the family in training only.
-        depth, horizon, layers, width, layer_kind, initial_layers: of the environment.
-        rates: granularity of the pool's learned step sizes, or None for none.
-        initial_rate: what they start from.
-        bootstrap: "competition", "clusters", "policy_gradient" (MAML-RL), "policy_clusters", "pretraining" or "none".
-        bootstrap_iterations: rounds of it.
-        clustered_share: share of them with one layer for each cluster (clusters).
-        bootstrap_learning_rate: Adam's.
-        clustered_learning_rate: Adam's with clusters, falling anew; None: the fall before goes on.
-        total_steps: environment steps of the agent.
-        routing_share: share of them on the frozen pool, before both learn.
-        settled_share: share of them at the end, when the pool is frozen again.
-        step_weights: of the pool's meta-loss.
-        reward: what the agent is paid for, as the environment takes it.
-        pool_learning_rate: Adam's beside the agent, for weights and rates.
-        constants_learning_rate: Adam's beside the agent for outputs that depend on no input; None: that of the weights.
-        agent_learning_rate: Adam's. All learning rates fall to zero in the phases that use them.
-        n_envs: environments side by side.
-        design: what the agent looks like, of `agents.reml.designs.DESIGNS`.
-    """
+    """Settings of REML's meta-training for a kind of family; `docs/formulation.md` says where they come from."""
 
     metric: str
+    """what tables and plots show: "mse", "accuracy" or "return" """
     shots: int
+    """support points of a task where no number is asked for"""
     augmentation: Mapping[str, Any]
+    """arguments of the family in training only"""
     depth: int
+    """layers of a network between stem and head"""
     horizon: int
+    """gradient steps of an episode"""
     layers: int
+    """layers of the pool"""
     width: int
+    """units of every layer"""
     layer_kind: str
+    """what the pool's layers are, a name of `gym_reml.networks.layer_kinds.LAYER_KINDS`"""
     initial_layers: tuple[int, ...]
+    """layers of the pool that are in every network from the start"""
     rates: str | None
+    """granularity of the pool's learned step sizes, a name of `gym_reml.pool.rates.RATES`; None for none"""
     initial_rate: float
+    """what learned step sizes start from"""
     bootstrap: str
+    """how the pool is made before the agent learns, a name of BOOTSTRAP_TASKS"""
     bootstrap_iterations: int
+    """rounds of the bootstrap"""
     clustered_share: float
+    """share of them with one layer for each cluster of tasks"""
     bootstrap_learning_rate: float
+    """Adam's learning rate in the bootstrap"""
     clustered_learning_rate: float | None
+    """Adam's learning rate with clusters, annealed anew; None goes on with the annealing of the rounds before"""
     total_steps: int
+    """environment steps of the agent"""
     routing_share: float
+    """share of them at the beginning, on the frozen pool, before both learn"""
     settled_share: float
+    """share of them at the end, when the pool is frozen again"""
     step_weights: tuple[float, ...]
+    """weight of the query loss after each step in the pool's meta-loss"""
     reward: str
+    """the agent's reward, a name that the environment takes"""
     pool_learning_rate: float
+    """Adam's learning rate of the pool beside the agent, for weights and step sizes; annealed to 0"""
     agent_learning_rate: float
+    """the agent's learning rate; annealed to 0"""
     constants_learning_rate: float | None = None
+    """Adam's learning rate beside the agent for outputs that depend on no input; None for that of the weights"""
     n_envs: int = 128
+    """environments side by side"""
     design: str = "layers"
+    """how the agent is built, a name of `agents.reml.designs.DESIGNS`"""
 
     @property
     def bootstrap_tasks(self) -> int:
@@ -260,6 +262,11 @@ def still_pool(recipe: Recipe) -> Recipe:
     return replace(recipe, bootstrap_iterations=200, total_steps=8_000, routing_share=1.0, settled_share=0.0)
 
 
+def untrained_pool(recipe: Recipe) -> Recipe:
+    """REML on a pool of random layers that nothing trains."""
+    return replace(recipe, bootstrap="none", routing_share=1.0, settled_share=0.0)
+
+
 def policy_layers(recipe: Recipe) -> Recipe:
     """REML on policies with more to choose from: a residual layer for each of eight kinds of tasks."""
     return replace(
@@ -324,9 +331,9 @@ class RecipeOptions:
     n_envs: int | None = None
     """environments side by side"""
     agent_learning_rate: float | None = None
-    """the agent's learning rate at the beginning; it falls to zero"""
+    """the agent's initial learning rate; annealed to 0"""
     pool_learning_rate: float | None = None
-    """Adam's learning rate of the pool beside the agent; it falls to zero"""
+    """Adam's initial learning rate of the pool beside the agent; annealed to 0"""
     routing_share: float | None = None
     """share of the agent's steps on the frozen pool, before both learn"""
     settled_share: float | None = None

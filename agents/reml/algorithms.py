@@ -89,15 +89,15 @@ def make_agent(
         "MlpLstmPolicy" if algorithm == "RecurrentPPO" else "LinearPolicy" if algorithm == "ARS" else "MlpPolicy"
     )
     settings = full_settings(algorithm, design, env.num_envs, learning_rate)
-    looks = settings.get("policy_kwargs", {})
+    policy_kwargs = settings.get("policy_kwargs", {})
     if design.hybrid and algorithm in HYBRID:
         policy = RecurrentHybridPolicy if algorithm == "RecurrentPPO" else HybridPolicy
-        looks |= {"log_std_init": CAREFUL}
+        policy_kwargs |= {"log_std_init": CAREFUL}
     if design.parts:
         index = places(native(env).mdp.parts, design.parts)
-        looks |= {"features_extractor_class": ReadParts, "features_extractor_kwargs": {"index": index}}
-    if looks:
-        settings["policy_kwargs"] = looks
+        policy_kwargs |= {"features_extractor_class": ReadParts, "features_extractor_kwargs": {"index": index}}
+    if policy_kwargs:
+        settings["policy_kwargs"] = policy_kwargs
     if algorithm in WITH_LEARNING_RATE:
         settings["learning_rate"] = LinearSchedule(learning_rate)
     return find_algorithm(algorithm)(policy, env, seed=seed, device="cpu", tensorboard_log=log_folder, **settings)

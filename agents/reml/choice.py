@@ -16,7 +16,7 @@ from gym_reml.tasks.base import TaskFamily
 from ..problems.families import FamilyChoice, FamilyOrNone, check_own, family_of, named_family, parse_arguments
 from ..runs.command_line import default_is
 from ..runs.run import Run
-from .configuration import Config as Training
+from .configuration import Config as RunConfig
 from .configuration import config_of
 
 
@@ -25,16 +25,16 @@ class LearnerChoice:
     """A configuration that names a trained learner, and a family for it."""
 
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
-    """run directory of a finished training, or the folder of a saved learner"""
-    family: Annotated[FamilyOrNone, default_is("the one it was trained on, which RUN must tell")] = None
+    """run directory of a finished run, or the folder of a saved learner"""
+    family: Annotated[FamilyOrNone, default_is("the one it was trained on, which RUN must hold")] = None
     """family of tasks, or MODULE:FAMILY"""
     family_kwargs: str = "{}"
     """further arguments of the family, as JSON"""
     shots: Annotated[int | None, default_is("as in training")] = None
     """support points of a task"""
 
-    def trained_on(self) -> Training | None:
-        """What the learner was trained on, if its folder or the run directory around it tells."""
+    def trained_on(self) -> RunConfig | None:
+        """What the learner was trained on, if its folder or the run directory around it holds a config.json."""
         for folder in (self.run, self.run.resolve().parent):
             if (folder / "config.json").is_file():
                 return config_of(Run(folder))
@@ -53,14 +53,14 @@ class LearnerChoice:
             return MetaLearner.load(self.run)
         Run(self.run)
         if not (self.run / "learner").is_dir():
-            raise FileNotFoundError(f"{self.run}: has no learner yet; finish the training by --resume {self.run}")
+            raise FileNotFoundError(f"{self.run}: has no learner yet; finish the run by --resume {self.run}")
         return MetaLearner.load(self.run / "learner")
 
     def chosen_family(self) -> TaskFamily:
         """The family to play.
 
         Raises:
-            ValueError: none is named, and the folder tells none, or names code that is not the user's.
+            ValueError: none is named, and the folder holds none, or names code that is not the user's.
         """
         trained, arguments = self.trained_on(), parse_arguments(self.family_kwargs)
         if trained is None:

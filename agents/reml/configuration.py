@@ -1,4 +1,4 @@
-"""What a training run of REML was asked for."""
+"""The options of a training run of REML."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ else:
 
 @dataclass(frozen=True)
 class Config(RecipeOptions, FamilyChoice):
-    """Meta-trains an agent and a pool of layers on a family of tasks.
+    """Meta-trains an agent and a pool of layers on a family of tasks (REML).
 
-    Defaults depend on the family.
+    Defaults depend on the family, and --help prints them.
     """
 
     algorithm: Algorithm = "PPO"

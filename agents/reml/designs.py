@@ -14,7 +14,7 @@ HYBRID = ("PPO", "A2C", "TRPO", "RecurrentPPO")
 
 @dataclass(frozen=True)
 class Design:
-    """What an agent looks like, whatever the algorithm.
+    """How an agent is built, whatever the algorithm.
 
     Attributes:
         hybrid: whether algorithms that can take the exact hybrid policy, in the box encoding.
@@ -31,7 +31,7 @@ DESIGNS = {
     "layers": Design(),
     "steps": Design(
         hybrid=True,
-        # Hundreds of numbers tell of gradients and activations. Few episodes are not enough to learn to leave them.
+        # Hundreds of features are about gradients and activations. Few episodes do not suffice to learn to ignore them.
         parts=("task", "loss", "gradient_norms", "progress", "last_action"),
         settings={"n_steps": 4, "n_epochs": 10, "ent_coef": 0.0},
     ),

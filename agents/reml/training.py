@@ -46,13 +46,11 @@ class Reml:
         run: where it writes.
         problem: what it trains on, and by which recipe.
         algorithm: name of the SB3 algorithm.
-        name: what tables call the learner.
     """
 
     run: Run
     problem: Problem
     algorithm: str = "PPO"
-    name: str = "reml"
 
     def train(self) -> MetaLearner:
         """Runs what is left to do of the four phases, and returns the meta-learner."""
@@ -124,17 +122,17 @@ class Reml:
             with tqdm(total=total, initial=agent.num_timesteps, desc="agent", unit="step", unit_scale=True) as bar:
                 agent.learn(
                     total - agent.num_timesteps,
-                    # ARS tells callbacks nothing of its steps.
+                    # ARS passes its steps to no callback.
                     callback=[Phases(self, env, bar), *([] if self.algorithm == "ARS" else [ChoicesCallback()])],
                     reset_num_timesteps=False,
                     tb_log_name="agent",
                 )
-        told = pool_learner(env)
+        learner = pool_learner(env)
         show(
-            f"beside the agent the pool took {told.updates:,} updates by {told.used:,} episodes; "
-            f"{told.dropped + told.stale:,} were left out"
+            f"beside the agent the pool took {learner.updates:,} updates by {learner.used:,} episodes; "
+            f"{learner.dropped + learner.stale:,} were left out"
         )
-        return MetaLearner.from_sb3(agent, env, self.name)
+        return MetaLearner.from_sb3(agent, env, "reml")
 
     def save_checkpoint(self, agent: Any, env: VecNormalize) -> None:
         """Keeps all that the run needs to go on from here."""
@@ -149,7 +147,7 @@ class Reml:
 
 
 class Phases(BaseCallback):
-    """Switches the pool's learning with the phase, lets the entropy bonus fall, keeps checkpoints, shows progress."""
+    """Switches the pool's learning with the phase, anneals the entropy bonus, keeps checkpoints, shows progress."""
 
     def __init__(self, reml: Reml, env: VecNormalize, bar: Any) -> None:
         super().__init__()

@@ -40,10 +40,9 @@ class Config(RivalConfig):
         return train(problem, self.steps, usual_shape(problem) if self.shape == "usual" else own_shape(problem.recipe))
 
 
-def train(problem: Problem, steps: int, shape: NetworkShape, name: str | None = None) -> MetaLearner:
+def train(problem: Problem, steps: int, shape: NetworkShape) -> MetaLearner:
     """Initial weights by equation 1 of the paper, the loss after the last step alone counting."""
-    name = name or f"maml_{steps}"
-    settings = settings_for(problem, steps)
+    name, settings = f"maml_{steps}", settings_for(problem, steps)
     pool = meta_learn(problem, shape, settings, name=name)
     return shape.learner(name, pool, problem.recipe.horizon, settings.fixed_rate)
 

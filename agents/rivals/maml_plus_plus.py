@@ -27,7 +27,7 @@ MEMBERS = 3
 
 @dataclass(frozen=True)
 class Config(RivalConfig):
-    """MAML with what its authors found to make it stable. An epoch is a hundredth of the training."""
+    """MAML with what its authors found to make it stable. An epoch is a hundredth of the run."""
 
     multi_step_loss: bool = True
     """MSL: the loss after every step counts at first, then more and more the last alone"""
@@ -40,7 +40,7 @@ class Config(RivalConfig):
     per_step_norms: bool = True
     """BNWB: gain and bias of batch norm for every step, not adapted (images only)"""
     cosine_annealing: bool = True
-    """CA: the outer learning rate falls along a cosine; else it stays"""
+    """CA: the outer learning rate follows a cosine; else it is constant"""
     ensemble: bool = True
     """the mean output of the three models that did best on validation tasks; else the last model"""
 
@@ -58,13 +58,13 @@ def train(problem: Problem, parts: Config = Config()) -> MetaLearner | Ensemble:
     if normalised:
         shape = replace(shape, kind="batch_norm")
     pool = starting_pool(problem, shape, parts, settings.rates or "scalar", settings.rate)
-    training = Training(problem, shape, parts, settings.learning_rate)
-    meta_learn(problem, shape, settings, pool=pool, schedule=training, name="maml_plus_plus")
+    schedules = Schedules(problem, shape, parts, settings.learning_rate)
+    meta_learn(problem, shape, settings, pool=pool, schedule=schedules, name="maml_plus_plus")
     last = shape.learner("maml_plus_plus", pool, problem.recipe.horizon)
     if not parts.ensemble:
         return last
-    training.consider(last)
-    return Ensemble("maml_plus_plus", tuple(learner for _, learner in training.best))
+    schedules.consider(last)
+    return Ensemble("maml_plus_plus", tuple(learner for _, learner in schedules.best))
 
 
 def with_better_statistics(learner: MetaLearner | Ensemble, problem: Problem) -> MetaLearner | Ensemble:
@@ -112,7 +112,7 @@ def step_weights(epoch: float, steps: int = STEPS, epochs: int = MULTI_STEP_EPOC
     return (*[early] * (steps - 1), 1.0 - (steps - 1) * early)
 
 
-class Training:
+class Schedules:
     """What changes during training, and the best models so far on validation tasks.
 
     Attributes:

@@ -44,17 +44,17 @@ class Config(RivalConfig):
         return train(problem, self.surrogate, self.outer)
 
 
-def train(problem: Problem, surrogate: str = "lvc", outer: str = "adam", name: str = "maml_rl") -> MetaLearner:
+def train(problem: Problem, surrogate: str = "lvc", outer: str = "adam") -> MetaLearner:
     """Initial weights for one step at the authors' rate; further updates take theirs."""
     iterations = max(1, problem.tasks // POLICY_BATCH)
-    with tqdm(total=iterations, desc=f"{name}: {surrogate}, {outer}", unit="update", disable=None) as bar:
+    with tqdm(total=iterations, desc=f"maml_rl: {surrogate}, {outer}", unit="update", disable=None) as bar:
 
         def progress(_: int, loss: float) -> None:
             bar.update()
             bar.set_postfix(after=f"{-loss:.1f}", refresh=False)
 
         pool = meta_learn_policies(problem, iterations, progress, surrogate, outer)
-    return own_shape(problem.recipe).learner(name, with_inner_rates(pool), problem.recipe.horizon)
+    return own_shape(problem.recipe).learner("maml_rl", with_inner_rates(pool), problem.recipe.horizon)
 
 
 def main(config: Config) -> None:

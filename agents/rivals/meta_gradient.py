@@ -16,25 +16,22 @@ from ..problems.problem import NetworkShape, Problem
 
 @dataclass(frozen=True)
 class Settings:
-    """How initial weights are learned.
-
-    Attributes:
-        steps: inner steps trained for.
-        rule: of `gym_reml.learning`: "maml", "fomaml" or "reptile".
-        rates: granularity of learned step sizes, or None for a fixed one.
-        rate: the fixed step size, or the one that learned ones start from.
-        step_weights: weight of the query loss after each step; None counts the last alone.
-        batch: tasks of a meta-update.
-        learning_rate: Adam's, for weights and rates; for Reptile the share of the way.
-    """
+    """How initial weights are learned."""
 
     steps: int
+    """inner steps trained for"""
     rule: str = "maml"
+    """which meta-gradient: "maml", "fomaml" or "reptile" of `gym_reml.learning` """
     rates: str | None = None
+    """granularity of learned step sizes, a name of `gym_reml.pool.rates.RATES`; None for a fixed one"""
     rate: float = 0.01
+    """the fixed step size, or the one that learned ones start from"""
     step_weights: tuple[float, ...] | None = None
+    """weight of the query loss after each step; None for the last alone"""
     batch: int = 32
+    """tasks of a meta-update"""
     learning_rate: float = 3e-3
+    """Adam's, for weights and step sizes; of Reptile the outer step size"""
 
     @property
     def fixed_rate(self) -> float | None:

@@ -1,11 +1,11 @@
-"""What the commands of all rivals share: which tasks, how many, and a table at the end."""
+"""What the commands of all competing methods share: which tasks, how many, and a table at the end."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from rich import print as show
@@ -23,16 +23,16 @@ from ..runs.command_line import check_options
 
 VALIDATION_TASKS, POLICY_VALIDATION_TASKS = 200, 40
 
-UNTRAINED = ("scratch", "random")
-"""Those who draw no training tasks."""
-
-Train = Callable[[Problem], MetaLearner | Ensemble]
-"""A meta-learner: from a problem to a policy and a trained pool."""
+Method = Callable[[Problem], MetaLearner | Ensemble]
+"""How a meta-learner comes about: from a problem to a policy and a trained pool."""
 
 
 @dataclass(frozen=True)
 class RivalConfig(FamilyChoice):
-    """What every rival's command asks for."""
+    """The options of every competing method's command."""
+
+    draws_tasks: ClassVar[bool] = True
+    """Whether the method learns from training tasks."""
 
     tasks: int | None = None
     """training tasks drawn in all"""
@@ -56,7 +56,7 @@ class RivalConfig(FamilyChoice):
         tasks = recipe.tasks if self.tasks is None else self.tasks
         return Problem(family, recipe.scaled(tasks), tasks, self.seed)
 
-    def show(self, train: Train) -> None:
+    def show(self, train: Method) -> None:
         """Trains, and prints how the learner does on held-out tasks."""
         torch.set_num_threads(1)
         check_options(self, tasks=1, seed=0, evaluation_tasks=2)
@@ -64,7 +64,7 @@ class RivalConfig(FamilyChoice):
         learner = train(problem)
         seconds = time.monotonic() - start
         family, metric = problem.family, problem.recipe.metric
-        drawn = 0 if learner.name in UNTRAINED else problem.tasks
+        drawn = problem.tasks if self.draws_tasks else 0
         steps = TABLE_STEPS if family.fixed_data else POLICY_STEPS
         tasks = at_most(self.evaluation_tasks, family, "test")
         result = evaluate(learner, family, tasks=tasks, steps=steps)

@@ -1,8 +1,8 @@
 """A supervised router, in the manner of mixtures of experts: `python -m agents.rivals.router`.
 
-What REML's agent learns from rewards, a network learns here by plain gradient descent: which layers to build a task's
-network from. It sees what the agent sees, but is told how every composition would have done. That is the honest test
-of whether reinforcement learning earns its keep.
+What REML's agent learns from rewards, a network learns here by gradient descent: which layers to build a task's network
+from. It sees what the agent sees, but its labels are the scores of all compositions. The comparison shows whether
+reinforcement learning is needed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ EPOCHS = 60
 
 @dataclass(frozen=True)
 class Config(RivalConfig):
-    """A pool of specialists like REML's, and a network that is taught by gradient which of them fit a task."""
+    """A pool of specialists like REML's, and a network trained by gradient descent to choose among them."""
 
 
 class Router(nn.Module):
@@ -93,7 +93,7 @@ def train(problem: Problem) -> MetaLearner:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(problem.seed)
         router = Router(mdp.observation_size, compositions, pool.layers).float()
-    teach(router, mdp, labelled, problem.seed)
+    fit_router(router, mdp, labelled, problem.seed)
     options = learning_options(recipe, recipe.pool_learning_rate, problem.seed)
     learner = PoolLearner(pool, family, "maml", options)
     iterations = max(1, remaining // META_BATCH)
@@ -104,12 +104,12 @@ def train(problem: Problem) -> MetaLearner:
         layers = torch.zeros((steps, META_BATCH), dtype=torch.int64)
         layers[:free] = torch.from_numpy(router.choose(mdp.observe()))
         learner.update(Episodes([mdp.support], [mdp.query], layers, sizes, initial, recipe.depth))
-    teach(router, mdp, labelled, problem.seed)
+    fit_router(router, mdp, labelled, problem.seed)
     return MetaLearner("router", router, pool, recipe.arguments("box"))
 
 
 @torch.enable_grad()
-def teach(router: Router, mdp: TrainingMDP, tasks: int, seed: int) -> None:
+def fit_router(router: Router, mdp: TrainingMDP, tasks: int, seed: int) -> None:
     """Fits the router to how every composition does on so many tasks: least expected score over the horizon.
 
     The expectation over compositions is exact, so this is what policy gradients estimate from one sample a task.

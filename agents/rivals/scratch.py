@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from gym_reml.evaluation import MetaLearner
 from gym_reml.evaluation.controls import SCRATCH_STEPS
@@ -15,6 +16,8 @@ from .rival import RivalConfig, tuned_learner
 @dataclass(frozen=True)
 class Config(RivalConfig):
     """Fresh weights for every task: what a meta-learner that learned nothing would do."""
+
+    draws_tasks: ClassVar[bool] = False
 
 
 def train(problem: Problem) -> MetaLearner:

@@ -1,4 +1,4 @@
-"""Run directories: what a training writes, whole or not at all, and how it goes on after an interruption."""
+"""Run directories: what a run writes, whole or not at all, and how it goes on after an interruption."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ C = TypeVar("C")
 
 LIBRARIES = ("torch", "numpy", "gymnasium", "stable_baselines3", "sb3_contrib")
 ABOUT = ("settings", "versions", "commit")
-"""Entries of config.json that tell how a run came about; all others are its options."""
+"""Entries of config.json about how a run came about; all others are its options."""
 
 FORMAT = "gym_reml.Run/1"
 CHECKPOINTS = "checkpoints"
@@ -36,7 +36,7 @@ class Run:
     Attributes:
         folder: where it is.
         config: the options that it was started with.
-        about: what else config.json tells: the settings used, versions, and the commit of the code.
+        about: what else config.json holds: the settings used, versions, and the commit of the code.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -8,9 +8,6 @@ from .classical.bandits import UCB1, BanditPolicy, EpsilonGreedy, Gittins, Rando
 from .classical.tabular import BEB, PSRL, Greedy, Myopic, Oracle, RandomAction, TabularPolicy, bonus_for
 from .rl2.recipes import ACTIONS, INNER_STEPS, STATES, Setting
 
-DETERMINISTIC = ("gittins", "ucb1", "greedy", "beb", "myopic", "oracle")
-"""Baselines that draw nothing: every seed gives the same."""
-
 
 def baselines(setting: Setting, seed: int = 0) -> dict[str, BanditPolicy | TabularPolicy]:
     """The baselines of a setting by name; those that draw do so as the seed says."""

@@ -145,8 +145,11 @@ def oracle(learner: MetaLearner, family: TaskFamily | str, *arguments: Any, **na
         better = score < best_score
         best_score = np.where(better, score, best_score)
         metrics = {key: np.where(better, result.metrics[key], values) for key, values in best.metrics.items()}
+        assert result.diverged is not None
+        assert best.diverged is not None
         best = replace(best, metrics=metrics, diverged=np.where(better, result.diverged, best.diverged))
     assert best is not None
+    assert best.diverged is not None
     asked = [best.steps.index(step) for step in sorted(set(protocol.get("steps", (0, 1, 5, 10))))]
     metrics = {key: values[asked] for key, values in best.metrics.items()}
     return replace(

@@ -1,11 +1,11 @@
-"""What an evaluation found: losses of every task at every step, and what is said about them."""
+"""What an evaluation found: metrics of every task, after every gradient step or of whole trials, and tables of them."""
 
 from __future__ import annotations
 
 import json
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,53 +17,73 @@ from gym_reml.rendering.plain_text import printable
 
 NORMAL_95 = 1.96
 
+AXES = ("step", "episode")
+"""Along what a result holds its metrics: gradient steps, or episodes of a trial."""
+
 
 @dataclass(frozen=True)
 class Summary:
-    """A metric over tasks after some step.
+    """A metric over tasks at a place of a result's axis.
 
     Attributes:
         mean, median: over all tasks, diverged ones included.
         ci95: half-width of the 95 % confidence interval of the mean.
-        diverged: share of tasks in which a step was refused up to then.
+        diverged: share of tasks in which a gradient step was refused up to then; None where there are no such steps.
         tasks: how many.
     """
 
     mean: float
     median: float
     ci95: float
-    diverged: float
+    diverged: float | None
     tasks: int
 
 
 @dataclass(frozen=True)
 class Result:
-    """How a learner did.
+    """How a learner did on few-shot tasks, gradient step by gradient step, or in trials of some numbers of episodes.
 
     Attributes:
         learner: its name.
         family, shots, seed, arguments: of the tasks; results with equal ones compare pairwise. The arguments are the
-            family's further ones, split and queries among them.
+            family's further ones, split and queries among them. Trials have no shots: theirs are None.
         fingerprint: of the family: of all else that its tasks depend on, such as formulas, arrays and archives; "" in
-            results saved before there was one.
-        steps: (S,) the steps evaluated, in order.
-        metrics: by name, (S, tasks): the query loss as "loss", and what the family reports.
-        diverged: (S, tasks) bool, whether a step was refused up to then.
+            results saved before there was one, and of trials.
+        axis: "step" where networks are judged after gradient steps, "episode" where whole trials are judged.
+        steps: (S,) the places on the axis that were evaluated, in order: numbers of gradient steps, or of episodes.
+        metrics: by name, (S, tasks): the query loss as "loss", and what the family reports; the "return" of trials.
+        diverged: (S, tasks) bool, whether a gradient step was refused up to then; None along episodes.
+
+    Raises:
+        ValueError: an axis that is none, or shots or diverged that are not there, or are there, against the axis.
     """
 
     learner: str
     family: str
-    shots: int | tuple[int, int]
+    shots: int | tuple[int, int] | None
     seed: int
     steps: tuple[int, ...]
     metrics: dict[str, NDArray[np.float64]]
-    diverged: NDArray[np.bool_]
+    diverged: NDArray[np.bool_] | None
     arguments: dict[str, Any] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
     fingerprint: str = ""
+    axis: str = "step"
+
+    def __post_init__(self) -> None:
+        if self.axis not in AXES:
+            raise ValueError(f"axis={self.axis!r}: must be one of {', '.join(map(repr, AXES))}")
+        for name in ("shots", "diverged"):
+            if (getattr(self, name) is None) != (self.axis == "episode"):
+                raise ValueError(f"{name}: must be None along episodes, and only there; the axis is {self.axis!r}")
+
+    @property
+    def tasks(self) -> int:
+        """How many tasks were evaluated."""
+        return next(iter(self.metrics.values())).shape[1]
 
     def values(self, step: int, metric: str = "loss") -> NDArray[np.float64]:
-        """The metric of every task after that step.
+        """The metric of every task at that place of the axis, (tasks,).
 
         Raises:
             ValueError: a step or metric that was not evaluated; the message lists the choices.
@@ -75,9 +95,9 @@ class Result:
         return self.metrics[metric][self.steps.index(step)]
 
     def summary(self, step: int, metric: str = "loss") -> Summary:
-        """The metric over all tasks after that step."""
+        """The metric over all tasks at that place of the axis."""
         values = self.values(step, metric)
-        share = float(self.diverged[self.steps.index(step)].mean())
+        share = None if self.diverged is None else float(self.diverged[self.steps.index(step)].mean())
         return Summary(float(values.mean()), float(np.median(values)), half_width(values), share, len(values))
 
     def minus(self, other: Result, step: int, metric: str = "loss") -> tuple[float, float]:
@@ -101,7 +121,8 @@ class Result:
             own, theirs = (
                 {name: held[name] for name in held if name in own and name in theirs} for held in (own, theirs)
             )
-        pairs = {trait: (getattr(self, trait), getattr(other, trait)) for trait in ("family", "shots", "seed")}
+        traits = ("axis", "family", "shots", "seed")
+        pairs = {trait: (getattr(self, trait), getattr(other, trait)) for trait in traits}
         if not self.fingerprint or self.fingerprint != other.fingerprint:
             pairs["arguments"] = own, theirs
         for trait, (mine, its) in pairs.items():
@@ -122,25 +143,27 @@ class Result:
                 f"differ in formulas, ranges, data, environments or classes (fingerprint {other.fingerprint}, not "
                 f"{self.fingerprint}); only results on the same tasks compare pairwise"
             )
-        count, wanted = other.diverged.shape[1], self.diverged.shape[1]
-        if count != wanted:
-            raise ValueError(f"other: has {count} tasks, not {wanted}")
+        if other.tasks != self.tasks:
+            raise ValueError(f"other: has {other.tasks} tasks, not {self.tasks}")
 
     def __repr__(self) -> str:
-        steps = " ".join(map(str, self.steps))
-        return f"Result({self.learner!r}, {self._tasks}, steps {steps})"
+        places = " ".join(map(str, self.steps))
+        return f"Result({self.learner!r}, {self._tasks}, {self.axis}s {places})"
 
     def _repr_markdown_(self) -> str:
         """What notebooks show: the table of its family's metric."""
         metric = next((name for name in self.metrics if name != "loss"), "loss")
-        told = printable(f"{self._tasks}: {metric} on the query set, mean ± 95 % interval over tasks (median)")
-        return f"{told}\n\n{table([self], metric)}"
+        where = "of a whole trial" if self.axis == "episode" else "on the query set"
+        title = printable(f"{self._tasks}: {metric} {where}, mean ± 95 % interval over tasks (median)")
+        return f"{title}\n\n{table([self], metric)}"
 
     @property
     def _tasks(self) -> str:
         """Of what it is, in words."""
+        if self.shots is None:
+            return f"{self.family}, {self.tasks} trials"
         shots = f"{self.shots}" if isinstance(self.shots, int) else " to ".join(map(str, self.shots))
-        return f"{self.family}, {shots} shot{'s' * (shots != '1')}, {self.diverged.shape[1]} tasks"
+        return f"{self.family}, {shots} shot{'s' * (shots != '1')}, {self.tasks} tasks"
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the result as JSON, in one piece, into a folder that is made if it is not there.
@@ -149,13 +172,13 @@ class Result:
         """
         content = self.__dict__ | {
             "metrics": {name: _listed(values) for name, values in self.metrics.items()},
-            "diverged": self.diverged.tolist(),
+            "diverged": None if self.diverged is None else self.diverged.tolist(),
         }
         write_text(path, json.dumps(content, default=_plain))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Result:
-        """Reads what `save` wrote.
+        """Reads what `save` wrote, in earlier versions too.
 
         Raises:
             FileNotFoundError: no such file.
@@ -165,10 +188,14 @@ class Result:
             content = json.loads(as_path(path).read_text(encoding="utf-8"))
             steps, shots = tuple(content["steps"]), content["shots"]
             content |= {"steps": steps, "shots": tuple(shots) if isinstance(shots, list) else shots}
+            if shots == 0 and "axis" not in content:
+                # Results of trials were saved so, as if they had shots and could diverge.
+                content |= {"axis": "episode", "shots": None, "diverged": None}
             content["metrics"] = {name: np.array(part, dtype=np.float64) for name, part in content["metrics"].items()}
-            content["diverged"] = np.array(content["diverged"], dtype=np.bool_)
-            shapes = {part.shape for part in (content["diverged"], *content["metrics"].values())}
-            if len(shapes) != 1 or [*shapes.pop()][:1] != [len(steps)] or content["diverged"].ndim != 2:
+            if content["diverged"] is not None:
+                content["diverged"] = np.array(content["diverged"], dtype=np.bool_)
+            shapes = {part.shape for part in (*content["metrics"].values(), content["diverged"]) if part is not None}
+            if len(shapes) != 1 or len(shape := shapes.pop()) != 2 or shape[0] != len(steps):
                 raise ValueError("not as many numbers as steps and tasks")
             return cls(**content)
         except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
@@ -194,23 +221,48 @@ def half_width(values: NDArray[np.float64]) -> float:
 
 
 def table(results: Sequence[Result], metric: str = "loss", steps: Sequence[int] | None = None) -> str:
-    """A Markdown table: a row a learner, a column a step; mean ± 95 % interval (median), and the share diverged."""
+    """A Markdown table: a row a learner, a column a place on the axis; mean ± 95 % interval (median).
+
+    Along gradient steps, a last column holds the share of tasks in which one was refused.
+
+    Raises:
+        ValueError: no results, or results along different axes.
+    """
     if isinstance(results, Result) or not results:
         raise ValueError(f"results={results!r}: must be a sequence of one or more results")
+    axes = list(dict.fromkeys(result.axis for result in results))
+    if len(axes) > 1:
+        raise ValueError(f"results: their axes are {', '.join(map(repr, axes))}; a table has one")
     steps = results[0].steps if steps is None else steps
-    rows = [["learner", *(f"{step} step{'s' if step != 1 else ''}" for step in steps), "diverged"]]
+    rows = []
     for result in results:
-        cells = []
-        for step in steps:
-            summary = result.summary(step, metric)
-            cells.append(printable(f"{_number(summary.mean)} ± {_number(summary.ci95)} ({_number(summary.median)})"))
-        rows.append([result.learner, *cells, f"{result.summary(steps[-1], metric).diverged:.1%}"])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
+        summaries = [result.summary(step, metric) for step in steps]
+        cells = [
+            printable(f"{_number(summary.mean)} ± {_number(summary.ci95)} ({_number(summary.median)})")
+            for summary in summaries
+        ]
+        diverged = summaries[-1].diverged
+        rows.append([result.learner, *cells, *([] if diverged is None else [f"{diverged:.1%}"])])
+    places = [f"{step} {axes[0]}{'s' if step != 1 else ''}" for step in steps]
+    head = ["learner", *places, *(["diverged"] if axes == ["step"] else [])]
+    return markdown_table(head, rows, aligned=True)
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]], *, aligned: bool = False) -> str:
+    """A Markdown table.
+
+    Args:
+        head: names of the columns.
+        rows: as many cells each. Bars in cells are escaped, and line breaks become spaces.
+        aligned: whether cells are padded, so that columns stand under each other in a terminal too.
+    """
+    lines = [[cell.replace("|", "\\|").replace("\n", " ") for cell in line] for line in (head, *rows)]
+    widths = [max(map(len, column)) if aligned else 0 for column in zip(*lines, strict=True)]
+    texts = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
     ]
-    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    return "\n".join(lines)
+    rule = "|" + "|".join("-" * (width + 2 if aligned else 3) for width in widths) + "|"
+    return "\n".join([texts[0], rule, *texts[1:]])
 
 
 def _number(value: float) -> str:

@@ -22,7 +22,7 @@ from agents.reml.training import IDS, Reml
 from agents.runs.checkpoints import COUNTERS, restore_agent, save_agent
 from agents.runs.run import Run
 from agents.trials.rl2 import training as rl2_training
-from agents.trials.rl2.recipes import Recipe, Setting, recipe_for
+from agents.trials.rl2.recipes import Rl2Recipe, Setting, rl2_recipe_for
 from gym_reml.pool import LayerPool
 from gym_reml.sb3 import make_vec_env
 from tests.test_files import Bomb
@@ -154,9 +154,9 @@ def test_a_run_holds_no_pickle_and_goes_on_from_its_checkpoint(tmp_path: Path, m
 
 def test_trained_agents_of_trials_hold_no_pickle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     setting = Setting.of("tabular", 2, None)
-    recipe: Recipe = recipe_for(setting)
+    recipe: Rl2Recipe = rl2_recipe_for(setting)
     small = {"n_envs": 4, "minibatch": 2, "total_steps": 1, "lstm": 8, "epochs": 1}
-    recipe = Recipe(**(vars(recipe) | small))
+    recipe = Rl2Recipe(**(vars(recipe) | small))
     monkeypatch.setattr(rl2_training, "CHECKPOINT_SECONDS", 0.0)
     run = Run.create(tmp_path / "run", recipe, "x")
     trained = rl2_training.train(run, setting, recipe, 0)

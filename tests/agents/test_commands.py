@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from stable_baselines3 import PPO
 
-from agents import animate, command, evaluate, train
+from agents import animate, benchmark, command, evaluate, train
 from agents.command import COMMANDS
 from agents.problems.families import FamilyChoice, family_of, named_family
 from agents.problems.recipes import FUNCTIONS, IMAGES, POLICIES, Recipe, RecipeOptions, multipliers, recipe_for
@@ -25,7 +25,7 @@ from agents.reml.training import Reml
 from agents.rivals import maml, maml_plus_plus
 from agents.runs.command_line import program, run_command, spelled
 from agents.runs.run import Run, commit, file_name, versions
-from gym_reml import __version__
+from gym_reml import TRIALS, __version__
 from gym_reml.evaluation import MetaLearner
 from gym_reml.evaluation import evaluate as evaluate_learner
 from gym_reml.sb3 import make_vec_env
@@ -151,7 +151,8 @@ def test_help_prints_what_the_family_implies(
         ("maml", ["--family", "navigation"], f"(default: {POLICIES.tasks}, as many as REML draws"),
         ("compare", ["--family", "omniglot"], "(default: 1 and 5, by the benchmark omniglot)"),
         ("compare", ["--family", "all"], "(default: each benchmark's own)"),
-        ("compare_trials", ["--quick"], "(default: 20)"),
+        ("compare", ["--family", "bandits", "--quick"], "(default: 20)"),
+        ("compare", ["--family", "tabular"], "(default: none, as tasks are trials)"),
         ("rl2", ["--env", "navigation"], "(default: 2, for navigation)"),
         ("rl2", ["--episodes", "100"], "(default: 12000000, for bandit-5, 100 episodes a trial)"),
     ],
@@ -417,7 +418,7 @@ def test_what_is_wrong_with_a_learners_folder_is_named(
         (str(learner), "--family", "omniglots"): "'omniglots': must be one of",
         (str(tmp_path / "nowhere"), "--family", "linear"): "nowhere: no such folder",
         (str(tmp_path / "empty"), "--family", "linear"): "empty",
-        (str(tmp_path / "begun"),): "begun: has no learner yet; finish the training by --resume",
+        (str(tmp_path / "begun"),): "begun: has no learner yet; finish the run by --resume",
     }.items():
         code, shown = stop_of(module, list(arguments), monkeypatch, capsys)
         assert message in " ".join(f"{code} {shown}".replace("│", " ").split())
@@ -579,3 +580,12 @@ def test_bad_input_ends_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["train"])
     with pytest.raises(SystemExit, match=r"^error: no$"):
         run_command(refuse, train.Config, ["--seed", "1"])
+
+
+def test_the_benchmark_has_a_table_for_networks_and_one_for_trials(capsys: pytest.CaptureFixture[str]) -> None:
+    benchmark.main(benchmark.Config(seconds=0.001, rounds=1, rows=(1, 2), trial_rows=2))
+    shown = capsys.readouterr().out
+    assert shown.count("| plain PyTorch loop | ") == len(benchmark.SIZES)
+    assert shown.count("| n = 2 | ") == len(benchmark.SIZES)
+    assert "Trials, n = 2\n\n|  | steps/s | SyncVectorEnv, steps/s | ratio |\n|---|---|---|---|\n" in shown
+    assert all(f"\n| `{env_id}` | " in shown for env_id in TRIALS)

@@ -15,13 +15,13 @@ import pytest
 import tyro
 
 from agents.compare import QUICK_EVALUATION_TASKS, QUICK_SEEDS, QUICK_TASKS, Config, jobs_of
-from agents.comparison.benchmarks import BENCHMARKS, HELD_OUT, STEPS, TRAINING_MIXTURE
-from agents.comparison.jobs import CONTROLLED, Job
-from agents.comparison.learners import LEARNERS, SUPERVISED
+from agents.comparison.benchmarks import BENCHMARKS, HELD_OUT, TRAINING_MIXTURE
+from agents.comparison.entrants import SUPERVISED
+from agents.comparison.jobs import Job
 from agents.comparison.rows import FIELDS, Row, key_of, read_rows
-from agents.comparison.stored_jobs import run_job
-from agents.comparison.summarise import COMPARED, rows_of
+from agents.comparison.summarise import rows_of
 from agents.comparison.tables import table_of
+from agents.problems.problem import TABLE_STEPS as STEPS
 from agents.problems.problem import Problem, count_parameters
 from agents.problems.recipes import FUNCTIONS
 from agents.rivals import fomaml
@@ -33,6 +33,8 @@ from tests.support.omniglot_archive import write_archives
 
 ROOT = Path(__file__).resolve().parents[2]
 CONTROLS = ("random_layer", "constant_step", "shuffled_observation", "zeroed_observation", "best_composition")
+CONTROLLED = {name for name, entrant in SUPERVISED.items() if entrant.controlled}
+COMPARED = {name: entrant.compared_with for name, entrant in SUPERVISED.items() if entrant.compared_with}
 QUICK = ("--quick", "--family", "sinusoid", "--shots", "5")
 
 
@@ -58,7 +60,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = run(*QUICK, "--run", str(folder))
     assert done.returncode == 0, done.stdout + done.stderr
     for shown in (
-        f"{len(SUPERVISED) * QUICK_SEEDS} of {len(SUPERVISED) * QUICK_SEEDS} trainings",
+        f"{len(SUPERVISED) * QUICK_SEEDS} of {len(SUPERVISED) * QUICK_SEEDS} runs",
         "| reml | sinusoid |",
     ):
         assert shown in " ".join(done.stdout.split())
@@ -75,7 +77,7 @@ def rows(finished: Path) -> dict[tuple[str, int], Row]:
 
 def test_everyone_has_a_row_after_every_step(rows: dict[tuple[str, int], Row]) -> None:
     shown = set(SUPERVISED)
-    shown |= {f"{learner}/{control}" for learner in SUPERVISED.keys() & set(CONTROLLED) for control in CONTROLS}
+    shown |= {f"{learner}/{control}" for learner in CONTROLLED for control in CONTROLS}
     assert rows.keys() == {(learner, step) for learner in shown for step in (0, 1, 5, 10)}
     assert {"maml_5", "maml_5_own_shape", "maml_1", "maml_1_own_shape", "reml/random_pool"} <= shown
 
@@ -134,7 +136,7 @@ def test_running_it_again_trains_nothing_and_changes_nothing(finished: Path) -> 
     before, text = stamps(), (finished / "sinusoid.json").read_text(encoding="utf-8")
     done = run(*QUICK, "--run", str(finished))
     assert done.returncode == 0, done.stderr
-    assert f"(0 of {len(SUPERVISED) * QUICK_SEEDS} trainings left to do)" in " ".join(done.stdout.split())
+    assert f"(0 of {len(SUPERVISED) * QUICK_SEEDS} runs left to do)" in " ".join(done.stdout.split())
     assert stamps() == before
     assert (finished / "sinusoid.json").read_text(encoding="utf-8") == text
 
@@ -147,7 +149,7 @@ def test_a_lost_result_alone_is_made_again_and_comes_out_the_same(finished: Path
     assert not job.finished
     done = run(*QUICK, "--run", str(finished), "--learners", "maml_1", "--results", str(tmp_path))
     assert done.returncode == 0, done.stderr
-    assert "(1 of 2 trainings left to do)" in " ".join(done.stdout.split())
+    assert "(1 of 2 runs left to do)" in " ".join(done.stdout.split())
     np.testing.assert_array_equal(job.result("maml_1", "sinusoid").metrics["loss"], found.metrics["loss"])
     again, before = (
         [row | {"seconds": 0.0} for row in read_rows(folder / "sinusoid.json")] for folder in (tmp_path, finished)
@@ -163,7 +165,7 @@ def test_what_fails_is_named_and_keeps_nobody_else_from_the_table(tmp_path: Path
     done = run(*small, "--learners", "maml_5", "maml_1", "--run", str(tmp_path))
     assert done.returncode == 1
     assert "maml_5, seed 0: failed" in done.stdout
-    assert f"error: 1 trainings failed, see {hindered.log}" in done.stderr
+    assert f"error: 1 runs failed, see {hindered.log}" in done.stderr
     assert "Traceback" not in done.stderr
     rows = read_rows(tmp_path / "sinusoid.json")
     assert {row["learner"] for row in rows} == {"maml_1"}
@@ -205,12 +207,12 @@ def test_bad_options_end_in_one_clear_line(
 
 def test_jobs_are_seed_by_seed_and_as_many_as_asked_for() -> None:
     jobs = jobs_of(Config(learners=("maml_5", "reml"), seeds=2))
-    assert [(job.seed, job.shots, job.learner) for job in jobs] == [
+    assert [(job.seed, job.variant, job.learner) for job in jobs] == [
         (seed, shots, learner) for seed in (0, 1) for shots in (5, 10) for learner in ("maml_5", "reml")
     ]
     assert {(job.tasks, job.evaluation_tasks) for job in jobs} == {(None, 1000)}
     benchmark = BENCHMARKS["sinusoid"]
-    assert len(jobs_of(Config())) == benchmark.seeds * len(benchmark.shots) * len(SUPERVISED)
+    assert len(jobs_of(Config())) == benchmark.seeds * len(benchmark.variants()) * len(SUPERVISED)
     quick = jobs_of(Config(family="all", quick=True))
     assert {job.benchmark for job in quick} == set(BENCHMARKS)
     assert {(job.tasks, job.evaluation_tasks) for job in quick} == {(QUICK_TASKS, QUICK_EVALUATION_TASKS)}
@@ -220,7 +222,7 @@ def test_jobs_are_seed_by_seed_and_as_many_as_asked_for() -> None:
 
 def test_budgets_of_other_sizes_have_folders_and_results_of_their_own() -> None:
     base = Job(Path("r"), "sinusoid", 5, "reml/random_pool", 0, None, 20)
-    changes: list[dict[str, Any]] = [{"tasks": 640}, {"seed": 1}, {"shots": 10}, {"learner": "reml"}]
+    changes: list[dict[str, Any]] = [{"tasks": 640}, {"seed": 1}, {"variant": 10}, {"learner": "reml"}]
     folders = {Job(**(vars(base) | change)).folder for change in changes}
     assert len(folders | {base.folder}) == len(changes) + 1
     assert Job(**(vars(base) | {"evaluation_tasks": 30})).summary_path != base.summary_path
@@ -240,8 +242,8 @@ def test_the_command_of_a_row_makes_it_again() -> None:
 def test_rows_are_made_of_all_that_is_there(tmp_path: Path) -> None:
     asked = Job(tmp_path, "sinusoid", 5, "maml_1", 0, 32, 4)
     for learner, seed in (("maml_1", 0), ("scratch", 1)):
-        run_job(Job(tmp_path, "sinusoid", 5, learner, seed, 32, 4))
-    run_job(Job(tmp_path, "sinusoid", 5, "maml_1", 1, 64, 4))
+        Job(tmp_path, "sinusoid", 5, learner, seed, 32, 4).run()
+    Job(tmp_path, "sinusoid", 5, "maml_1", 1, 64, 4).run()
     Job(tmp_path, "sinusoid", 5, "reml", 0, 32, 4).folder.mkdir(parents=True)
     assert [(job.learner, job.seed) for job in asked.finished_like_it()] == [("scratch", 1), ("maml_1", 0)]
     assert {row["learner"] for row in rows_of(asked.finished_like_it())} == {"scratch", "maml_1"}
@@ -251,10 +253,9 @@ def test_rows_are_made_of_all_that_is_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_benchmarks_name_learners_that_there_are(name: str) -> None:
     benchmark = BENCHMARKS[name]
-    assert set(benchmark.learners) <= set(LEARNERS)
     assert set(benchmark.learners) <= set(benchmark.choices)
     assert benchmark.file.endswith(".json")
-    assert benchmark.shots
+    assert benchmark.variants()
 
 
 @pytest.mark.parametrize(("family", "learner"), [("sinusoid", "maml_rl"), ("navigation", "meta_sgd")])
@@ -286,7 +287,8 @@ def write_finished(job: Job, test: str, metric: str, at_five: float) -> Job:
     values[STEPS.index(5)] = [at_five - 0.1, at_five + 0.1]
     metrics = {"loss": values, metric: values}
     refused = np.zeros(values.shape, dtype=np.bool_)
-    Result(job.learner, test, job.shots, 0, STEPS, metrics, refused).save(job._result_path(job.learner, test))
+    assert isinstance(job.variant, int)
+    Result(job.learner, test, job.variant, 0, STEPS, metrics, refused).save(job._result_path(job.learner, test))
     summary = {"seconds": 1.0, "parameters": len(job.learner), "meta_training_tasks": 9, "names": [job.learner]}
     job.summary_path.write_text(json.dumps(summary), encoding="utf-8")
     assert job.finished
@@ -324,7 +326,7 @@ def test_rows_have_their_learners_names_whoever_is_better(
 
 def test_a_job_records_its_code(tmp_path: Path) -> None:
     job = Job(tmp_path, "sinusoid", 5, "scratch", 0, 8, 2)
-    run_job(job)
+    job.run()
     assert (job.summary["commit"], job.summary["versions"]) == (commit(), versions())
     found = commit()
     assert found is None or re.fullmatch(r"[0-9a-f]{40}(-dirty)?", found)
@@ -363,7 +365,7 @@ def test_differences_are_over_the_seeds_that_both_have(tmp_path: Path) -> None:
 
 def test_unrelated_families_are_told_apart_by_whether_they_were_trained_on(tmp_path: Path) -> None:
     job = Job(tmp_path, "unrelated", 5, "maml_5", 0, 64, 4)
-    run_job(job)
+    job.run()
     rows = rows_of([job])
     kinds = {(row["family"], row["split"]) for row in rows}
     assert kinds == {
@@ -378,7 +380,7 @@ def test_unrelated_families_are_told_apart_by_whether_they_were_trained_on(tmp_p
 
 def test_a_job_evaluates_what_it_trained(tmp_path: Path) -> None:
     job = Job(tmp_path, "sinusoid", 10, "fomaml", 3, 64, 5)
-    run_job(job)
+    job.run()
     family = make_family("sinusoid", shots=10)
     learner = fomaml.train(Problem(family, FUNCTIONS.scaled(64), 64, 3))
     expected = evaluate(learner, family, steps=STEPS, tasks=5)
@@ -394,7 +396,7 @@ def test_a_job_evaluates_what_it_trained(tmp_path: Path) -> None:
 def test_the_log_of_a_job_that_fails_says_why(tmp_path: Path, no_omniglot_environment: None) -> None:
     job = Job(tmp_path, "omniglot", 1, "scratch", 0, 32, 4)
     with pytest.raises((ValueError, OSError)) as error:
-        run_job(job)
+        job.run()
     assert not job.finished
     log = job.log.read_text(encoding="utf-8")
     assert "Traceback" in log
@@ -414,7 +416,7 @@ def test_images_are_told_by_their_accuracy(
 ) -> None:
     monkeypatch.setenv("GYM_REML_DATA", str(images))
     job = Job(tmp_path, name, 1, learner, 0, 32, 4)
-    run_job(job)
+    job.run()
     rows = rows_of([job])
     assert {(row["learner"], row["family"], row["metric"], row["shots"]) for row in rows} == {
         (learner, name, "accuracy", 1)

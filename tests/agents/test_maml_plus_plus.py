@@ -14,7 +14,7 @@ from agents.problems.problem import NetworkShape, Problem, own_shape
 from agents.problems.recipes import recipe_for
 from agents.rivals import maml_plus_plus
 from agents.rivals.maml import settings_for
-from agents.rivals.maml_plus_plus import Config, Training, starting_pool, step_weights, train, with_better_statistics
+from agents.rivals.maml_plus_plus import Config, Schedules, starting_pool, step_weights, train, with_better_statistics
 from agents.rivals.meta_gradient import meta_learn
 from agents.rivals.rival import RivalConfig
 from gym_reml.evaluation import Ensemble, MetaLearner, evaluate, rollout
@@ -45,7 +45,7 @@ def set_up(parts: Config, done: float, learning_rate: float = 3e-3) -> PoolLearn
     pool = starting_pool(problem, shape_of(problem), parts, "step", 0.01)
     options = LearningOptions(learning_rate=learning_rate, rates_learning_rate=learning_rate, step_weights=[0, 0, 1])
     learner = PoolLearner(pool, FUNCTION, "maml", options)
-    Training(problem, shape_of(problem), parts, learning_rate)(learner, done)
+    Schedules(problem, shape_of(problem), parts, learning_rate)(learner, done)
     return learner
 
 
@@ -175,12 +175,12 @@ def test_step_sizes_become_negative_where_that_helps() -> None:
     shape = shape_of(problem)
     pool = starting_pool(problem, shape, ALONE, "step", 1e-3)
     settings = replace(settings_for(problem, 5), rates="step")
-    meta_learn(problem, shape, settings, pool=pool, schedule=Training(problem, shape, ALONE, 3e-3))
+    meta_learn(problem, shape, settings, pool=pool, schedule=Schedules(problem, shape, ALONE, 3e-3))
     learned = torch.cat([rate.flatten() for rate in pool.rates.values()])
     # Adam's first step is as long as its learning rate.
     assert ((learned - 4e-3).abs() < 1e-4).sum() + ((learned + 2e-3).abs() < 1e-4).sum() == len(learned)
     pool.rates["head.matrix"][0] = -2e-3
-    meta_learn(problem, shape, settings, pool=pool, schedule=Training(problem, shape, ALONE, 3e-3))
+    meta_learn(problem, shape, settings, pool=pool, schedule=Schedules(problem, shape, ALONE, 3e-3))
     assert pool.rates["head.matrix"][0] != -2e-3, "and go on learning there"
 
 
@@ -268,22 +268,22 @@ def candidate(problem: Problem, seed: int) -> MetaLearner:
 
 def test_the_three_best_on_validation_tasks_are_kept_best_first() -> None:
     problem = problem_of(FUNCTION)
-    training = Training(problem, shape_of(problem), Config(), 3e-3)
+    schedules = Schedules(problem, shape_of(problem), Config(), 3e-3)
     everyone = [candidate(problem, seed) for seed in range(6)]
     for number, learner in enumerate(everyone, start=1):
-        training.consider(learner)
-        assert len(training.best) == min(number, 3)
+        schedules.consider(learner)
+        assert len(schedules.best) == min(number, 3)
     protocol: dict[str, Any] = {"steps": (5,), "tasks": 200, "split": "validation"}
     losses = {learner.name: float(evaluate(learner, FUNCTION, **protocol).values(5).mean()) for learner in everyone}
     expected = sorted(losses, key=lambda name: losses[name])[:3]
-    assert [learner.name for _, learner in training.best] == expected
-    assert [loss for loss, _ in training.best] == pytest.approx([losses[name] for name in expected])
+    assert [learner.name for _, learner in schedules.best] == expected
+    assert [loss for loss, _ in schedules.best] == pytest.approx([losses[name] for name in expected])
 
 
 def test_models_are_looked_at_ten_times_in_the_second_half() -> None:
     seen: list[float] = []
 
-    class Watched(Training):
+    class Watched(Schedules):
         def consider(self, learner: MetaLearner) -> None:
             seen.append(now)
             assert learner.pool is not pool_learner.pool, "a copy, which stays as it is"
@@ -303,14 +303,14 @@ def test_models_are_looked_at_ten_times_in_the_second_half() -> None:
 
 def test_the_ensemble_is_made_of_the_best_and_judged_by_their_mean_output(monkeypatch: pytest.MonkeyPatch) -> None:
     considered: list[tuple[float, LayerPool]] = []
-    consider = Training.consider
+    consider = Schedules.consider
 
-    def watch(self: Training, learner: MetaLearner) -> None:
+    def watch(self: Schedules, learner: MetaLearner) -> None:
         consider(self, learner)
         kept = [loss for loss, other in self.best if other is learner]
         considered.append((kept[0] if kept else np.inf, learner.pool))
 
-    monkeypatch.setattr(Training, "consider", watch)
+    monkeypatch.setattr(Schedules, "consider", watch)
     monkeypatch.setattr(maml_plus_plus, "VALIDATION_TASKS", 20)
     problem = problem_of(FUNCTION, tasks=32 * 12)
     ensemble = train(problem)

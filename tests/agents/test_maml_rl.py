@@ -15,15 +15,15 @@ import torch
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
-from agents.comparison import benchmarks, jobs, step_rules
+from agents.comparison import few_shot, step_rules
+from agents.comparison.benchmarks import BENCHMARKS
+from agents.comparison.entrants import POLICIES as ENTRANTS
 from agents.comparison.jobs import Job
-from agents.comparison.learners import POLICIES as LEARNERS
 from agents.comparison.step_rules import HandRule, Regression, rule_learner
-from agents.comparison.stored_jobs import run_job
 from agents.comparison.summarise import rows_of
 from agents.pools import policy_specialists
 from agents.pools.outer_updates import adapted_outputs
-from agents.pools.reinforcement import live, meta_learn_policies, policy_family, with_inner_rates
+from agents.pools.reinforcement import adapt_policies, meta_learn_policies, policy_family, with_inner_rates
 from agents.problems.problem import Problem, own_shape
 from agents.problems.recipes import POLICIES, POLICY_BATCH, policy_layers, still_pool
 from agents.reml.algorithms import SETTINGS, encoding_of, make_agent, settings_of
@@ -50,9 +50,9 @@ def small_validation(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("small_validation")
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("name", ENTRANTS)
 def test_every_learner_of_policies_trains_and_is_evaluated(name: str, tmp_path: Path) -> None:
-    learner = LEARNERS[name](problem(), tmp_path / "training")
+    learner = ENTRANTS[name].train(problem(), tmp_path / "training")
     assert isinstance(learner, MetaLearner)
     result = evaluate(learner, family(shots=4, queries=4), steps=(0, 2, 4), tasks=3)
     assert result.values(4, "return").shape == (3,)
@@ -86,7 +86,7 @@ def test_everyone_draws_as_many_tasks_whether_or_not_the_pool_stays_still() -> N
 def test_the_pool_of_policies_learns_along_with_the_agent_unless_it_is_to_stay(tmp_path: Path) -> None:
     for name, moves in (("reml", True), ("reml/maml_rl_pool", False)):
         folder = tmp_path / name
-        learner = LEARNERS[name](problem(recipe=replace(RECIPE, total_steps=1200)), folder)
+        learner = ENTRANTS[name].train(problem(recipe=replace(RECIPE, total_steps=1200)), folder)
         assert isinstance(learner, MetaLearner)
         before = LayerPool.load(folder / "pool_bootstrapped.pt")
         same = [torch.equal(before.parameters[key], value) for key, value in learner.pool.parameters.items()]
@@ -95,7 +95,7 @@ def test_the_pool_of_policies_learns_along_with_the_agent_unless_it_is_to_stay(t
 
 def test_reml_starts_from_the_policies_of_maml_rl(tmp_path: Path) -> None:
     """Its neutral steps on that pool are MAML-RL with as many meta-updates."""
-    learner = LEARNERS["reml"](problem(), tmp_path)
+    learner = ENTRANTS["reml"].train(problem(), tmp_path)
     assert isinstance(learner, MetaLearner)
     expected = with_inner_rates(meta_learn_policies(problem(), RECIPE.bootstrap_iterations, ignore))
     for name, tensor in expected.trainable().items():
@@ -125,7 +125,7 @@ def test_updates_live_what_the_present_policies_do() -> None:
     shape = own_shape(RECIPE)
     pool = shape.fresh(family(), 0)
     mdp = shape.process(problem(), pool, 3, horizon=1, step=0.5)
-    episodes = live(mdp, 0.5)
+    episodes = adapt_policies(mdp, 0.5)
     (batch,) = episodes.query
     with torch.no_grad():
         lived = mdp.outputs(batch.inputs)
@@ -146,7 +146,7 @@ def test_layers_are_chosen_by_what_is_seen_first() -> None:
         seen.append(observations)
         return np.array([2, 1, 0])
 
-    episodes = live(mdp, 0.5, choose)
+    episodes = adapt_policies(mdp, 0.5, choose)
     assert seen[0].shape == (3, mdp.observation_size)
     assert episodes.layers.tolist() == [[2, 1, 0]]
 
@@ -239,17 +239,18 @@ def test_the_regression_learns_from_training_tasks_alone(monkeypatch: pytest.Mon
 
 @pytest.mark.usefixtures("small_validation")
 def test_a_job_evaluates_reml_among_those_who_choose_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    benchmark = replace(
-        jobs.BENCHMARKS["navigation"],
+    benchmark = BENCHMARKS["navigation"]
+    assert isinstance(benchmark, few_shot.FewShotBenchmark)
+    small = replace(
+        benchmark,
         train=lambda shots: family(),
-        tests=lambda shots: {"navigation": benchmarks.Test(family(shots=4, queries=4))},
+        tested=lambda shots: {"navigation": few_shot.Test(family(shots=4, queries=4))},
     )
-    monkeypatch.setitem(jobs.BENCHMARKS, "navigation", benchmark)
-    monkeypatch.setattr("agents.comparison.benchmarks.recipe_for", lambda family: RECIPE)
-    monkeypatch.setattr(jobs, "recipe_for", lambda family: RECIPE)
+    monkeypatch.setitem(BENCHMARKS, "navigation", small)
+    monkeypatch.setattr(few_shot, "recipe_for", lambda family: RECIPE)
     monkeypatch.setattr(step_rules, "REGRESSION_TASKS", 3)
     job = Job(tmp_path, "navigation", 4, "reml", 0, 3 * POLICY_BATCH, 3)
-    run_job(job)
+    job.run()
     assert set(job.summary["names"]) == {"reml", "reml/neutral_steps", "reml/hand_rule", "reml/regression"}
     rows = rows_of([job])
     assert {row["step"] for row in rows} == {0, 1, 2, 3, 4}

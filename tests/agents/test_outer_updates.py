@@ -18,7 +18,7 @@ from agents.pools.outer_updates import (
     adapted_outputs,
     conjugate_gradients,
 )
-from agents.pools.reinforcement import live
+from agents.pools.reinforcement import adapt_policies
 from agents.problems.problem import Problem, own_shape
 from gym_reml.learning import LearningOptions, PoolLearner
 from gym_reml.pool import LayerPool
@@ -30,7 +30,7 @@ def prepared(update: Callable[[LayerPool, PolicyFamily, float], Any], seed: int 
     shape, many = own_shape(RECIPE), family(shots=10, queries=10)
     pool = shape.fresh(many, seed)
     mdp = shape.process(Problem(many, RECIPE, 40, seed), pool, 20, horizon=1, step=0.5)
-    return pool, live(mdp, 0.5), update(pool, many, RECIPE.bootstrap_learning_rate)
+    return pool, adapt_policies(mdp, 0.5), update(pool, many, RECIPE.bootstrap_learning_rate)
 
 
 def test_a_step_of_adam_goes_against_the_policy_gradient() -> None:

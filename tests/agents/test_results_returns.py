@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from agents.compare_trials import TABLES
 from agents.comparison.benchmarks import BENCHMARKS
+from agents.comparison.trials import TrialBenchmark
 from agents.pages.groups import owner_of, read_groups
 from agents.pages.published import READ, RECOMPUTED, REFERENCES
 from agents.pages.report import COLOURS
@@ -94,14 +94,16 @@ def test_controls_of_a_learner_that_has_no_rows(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.file)
 def test_sections_fit_the_comparisons(section: Section) -> None:
-    assert len(section.curves) <= len(COLOURS)
-    if not section.trials:
-        files = {benchmark.file: benchmark.learners for benchmark in BENCHMARKS.values()}
-        assert set(files[section.file]) <= set(section.order)
-        return
-    (table,) = [table for table in TABLES.values() if table.file == section.file]
-    for setting in (*table.trained, *table.untrained):
-        assert {"rl2", *baselines(setting)} == set(section.order)
+    colours = section.colours(section.order)
+    assert set(colours.values()) <= set(range(len(COLOURS)))
+    benchmarks = [benchmark for benchmark in BENCHMARKS.values() if benchmark.file == section.file]
+    assert benchmarks
+    for benchmark in benchmarks:
+        assert set(benchmark.choices) == set(section.order)
+        assert section.trials == isinstance(benchmark, TrialBenchmark)
+        if isinstance(benchmark, TrialBenchmark):
+            for setting in benchmark.variants():
+                assert {"rl2", *baselines(setting)} == set(section.order)
 
 
 # -- tables ----------------------------------------------------------------------------------------------------------
@@ -225,7 +227,8 @@ def test_figures_from_elsewhere_say_where_they_are_from() -> None:
     for family, known in REFERENCES.items():
         for figures in known.figures:
             assert figures.origin in (RECOMPUTED, READ), f"{family}: a figure that nobody has looked up"
-    families = {setting.family for table in TABLES.values() for setting in (*table.trained, *table.untrained)}
+    trials = [benchmark for benchmark in BENCHMARKS.values() if isinstance(benchmark, TrialBenchmark)]
+    families = {setting.family for benchmark in trials for setting in benchmark.variants()}
     assert families | {"navigation"} == set(REFERENCES)
 
 
@@ -268,7 +271,7 @@ def test_pictures_of_returns(tmp_path: Path) -> None:
 
 
 def test_rows_as_they_are_written_are_read(tmp_path: Path) -> None:
-    """Those of `agents.compare_trials` have no shots, and may be merged from several runs."""
+    """Those of trials have no shots, and may be merged from several runs."""
     rows = json.loads(json.dumps([trial("ucb1", 10, 6.7), trial("ucb1", 500, 406.6, command="another")]))
     write(tmp_path, rows, "bandits.json")
     (group,) = read_groups(tmp_path / "bandits.json", section_of("bandits.json"))

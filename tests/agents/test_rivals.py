@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from agents.comparison.learners import LEARNERS, SUPERVISED
+from agents.comparison.entrants import SUPERVISED
 from agents.problems.problem import CLASSIC, TASKS_OF_A_PROBLEM, NetworkShape, Problem, count_parameters
 from agents.problems.recipes import FUNCTIONS, IMAGES, Recipe, multipliers, recipe_for
 from agents.reml.training import Reml
@@ -306,7 +306,7 @@ def test_nobody_draws_more_training_tasks_than_there_are(
 ) -> None:
     # Its bootstrap finds clusters, on a thousand tasks however few there are in all.
     tasks = 3200 if name == "reml_multipliers" else 640
-    LEARNERS[name](tiny(tasks), tmp_path / "training")
+    SUPERVISED[name].train(tiny(tasks), tmp_path / "training")
     # SB3's on-policy algorithms finish the rollout they are in: here 20 steps of 128 rows, episodes having 5.
     rollout_tasks = 128 * (20 // 5 + 1) if name.startswith("reml") else 0
     assert len(drawn) <= 1.02 * tasks + rollout_tasks

@@ -15,19 +15,23 @@ import torch
 from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from sb3_contrib.common.recurrent.type_aliases import RNNStates
 
-from agents import compare_trials, rl2
-from agents.compare_trials import TABLES, jobs_of, row_of
+from agents import compare, rl2
+from agents.compare import jobs_of
+from agents.comparison.benchmarks import BENCHMARKS
+from agents.comparison.entrants import ENTRANTS
 from agents.comparison.rows import FIELDS, Row, read_rows
+from agents.comparison.summarise import rows_of
+from agents.comparison.trials import TrialBenchmark
 from agents.runs.command_line import run_command
 from agents.runs.run import Run
 from agents.trials.baselines import baselines
 from agents.trials.play import play
 from agents.trials.rl2.policy import TrialLstmPolicy
-from agents.trials.rl2.recipes import ACTIONS, IDS, STATES, Recipe, Setting, recipe_for
+from agents.trials.rl2.recipes import ACTIONS, IDS, STATES, Rl2Recipe, Setting, TrialProblem, rl2_recipe_for
 from agents.trials.rl2.training import Progress, Trained, train
 from tests.support.command_line import stop_of
 
-TINY = Recipe(320, n_envs=16, minibatch=8, epochs=1, lstm=8, heads=(8,))
+TINY = Rl2Recipe(320, n_envs=16, minibatch=8, epochs=1, lstm=8, heads=(8,))
 """Two rollouts of ten pulls."""
 BANDIT = Setting.of("bandit")
 
@@ -139,7 +143,7 @@ def test_settings_are_those_of_the_environments(env: Any) -> None:
 
 @pytest.mark.parametrize("setting", [Setting("bandit", 10, 5), Setting("bandit", 100, 50), Setting("tabular", 10)])
 def test_rollouts_are_whole_minibatches(setting: Setting) -> None:
-    recipe = recipe_for(setting)
+    recipe = rl2_recipe_for(setting)
     assert recipe.n_envs % recipe.minibatch == 0
 
 
@@ -237,81 +241,104 @@ def test_bad_arguments_end_in_a_line(
 
 @pytest.mark.slow
 def test_short_bandits_are_played_almost_as_well_as_can_be(tmp_path: Path) -> None:
-    trained = train(new_run(tmp_path / "run"), BANDIT, recipe_for(BANDIT), 0)
+    trained = train(new_run(tmp_path / "run"), BANDIT, rl2_recipe_for(BANDIT), 0)
     assert play(trained.policy, BANDIT, 2000).total.mean() > 6.4
 
 
 # -- tables ---------------------------------------------------------------------------------------------------------
 
+BUDGET: dict[str, Any] = {"tasks": 1, "evaluation_tasks": 20, "seeds": 2}
+
 
 @pytest.fixture
 def tiny_tables(monkeypatch: pytest.MonkeyPatch) -> None:
-    tables = {
-        "bandits": replace(TABLES["bandits"], trained=(Setting("bandit", 10, 5), Setting("bandit", 12, 5))),
-        "tabular": replace(TABLES["tabular"], trained=(Setting("tabular", 2),), untrained=(Setting("tabular", 3),)),
+    settings: dict[str, dict[str, Any]] = {
+        "bandits": {"trained": (Setting("bandit", 10, 5), Setting("bandit", 12, 5))},
+        "tabular": {"trained": (Setting("tabular", 2),), "untrained": (Setting("tabular", 3),)},
     }
-    monkeypatch.setattr(compare_trials, "TABLES", tables)
-    monkeypatch.setattr("agents.comparison.trial_jobs.recipe_for", lambda setting: TINY)
+    for name, changes in settings.items():
+        monkeypatch.setitem(BENCHMARKS, name, replace(trials_of(name), **changes))
+    monkeypatch.setattr("agents.comparison.entrants.rl2_recipe_for", lambda setting: TINY)
+
+
+def trials_of(name: str) -> TrialBenchmark:
+    benchmark = BENCHMARKS[name]
+    assert isinstance(benchmark, TrialBenchmark)
+    return benchmark
 
 
 @pytest.mark.usefixtures("tiny_tables")
-@pytest.mark.parametrize("table", TABLES)
-def test_the_quick_comparison_makes_every_row_and_makes_it_once(
-    table: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("table", ["bandits", "tabular"])
+def test_a_small_comparison_makes_every_row_and_makes_it_once(
+    table: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = compare_trials.Config(table, run=tmp_path / "run", results=tmp_path / "results", quick=True)
-    compare_trials.main(config)
+    config = compare.Config(table, run=tmp_path / "run", results=tmp_path / "results", **BUDGET)
+    compare.main(config)
     path = tmp_path / "results" / f"{table}.json"
     rows = {(row["learner"], row["step"]): row for row in read_rows(path)}
-    settings = [*compare_trials.TABLES[table].trained, *compare_trials.TABLES[table].untrained]
-    trained = {("rl2", setting.episodes) for setting in compare_trials.TABLES[table].trained}
+    settings = trials_of(table).variants()
+    trained = {("rl2", setting.episodes) for setting in trials_of(table).trained}
     assert rows.keys() == trained | {(name, setting.episodes) for setting in settings for name in baselines(setting)}
     for (learner, _), row in rows.items():
         assert tuple(row) == FIELDS
-        assert (row["metric"], row["shots"], row["tasks"]) == ("return", None, compare_trials.QUICK_TRIALS)
+        assert (row["metric"], row["shots"], row["tasks"], row["diverged"]) == ("return", None, 20, None)
         assert row["family"] == ("bandit-5" if table == "bandits" else "tabular")
         assert row["seeds"] == (2 if learner in ("rl2", "random", "thompson", "epsilon_greedy", "psrl") else 1)
         assert (row["parameters"] > 0) == (row["meta_training_tasks"] > 0) == (learner == "rl2")
-        assert (
-            row["command"] == f"python -m agents.compare_trials --table {table} --seeds 2 --total-steps 1 --trials 20"
+        seeds = " --seeds 2" if row["seeds"] == 2 else ""
+        assert row["command"] == (
+            f"python -m agents.compare --family {table} --learners {learner}{seeds} --tasks 1 --evaluation-tasks 20"
         )
     before = path.read_text(encoding="utf-8")
     capsys.readouterr()
-    compare_trials.main(config)
+    compare.main(config)
     assert "(0 of " in " ".join(capsys.readouterr().out.split())
     assert path.read_text(encoding="utf-8") == before
 
 
 def test_the_tables_are_those_of_the_literature() -> None:
-    bandits = jobs_of(compare_trials.Config("bandits"))
-    assert {(job.setting.episodes, job.setting.arms) for job in bandits} == {
+    bandits = jobs_of(compare.Config("bandits"))
+    assert {(job.variant.episodes, job.variant.arms) for job in bandits if isinstance(job.variant, Setting)} == {
         (pulls, arms) for pulls in (10, 100) for arms in (5, 10, 50)
     }
     assert {job.learner for job in bandits} == {"rl2", "gittins", "ucb1", "thompson", "epsilon_greedy", "random"}
-    tabular = jobs_of(compare_trials.Config("tabular"))
+    tabular = jobs_of(compare.Config("tabular"))
     assert {job.learner for job in tabular} == {"rl2", "psrl", "beb", "greedy", "myopic", "random", "oracle"}
-    assert {job.setting.episodes for job in tabular if job.learner == "rl2"} == {10}
-    assert {job.setting.episodes for job in tabular} == {10, 25, 50}
+    lengths = [(job.learner, job.variant.episodes) for job in tabular if isinstance(job.variant, Setting)]
+    assert {length for learner, length in lengths if learner == "rl2"} == {10}
+    assert {length for _, length in lengths} == {10, 25, 50}
     assert len({job.folder for job in (*bandits, *tabular)}) == len(bandits) + len(tabular)
 
 
+@pytest.mark.parametrize("table", ["bandits", "tabular"])
+def test_every_setting_has_its_policies(table: str) -> None:
+    for setting in trials_of(table).variants():
+        assert set(baselines(setting)) == {name for name in ENTRANTS[table] if name != "rl2"}
+
+
+def test_the_budget_of_rl2_is_a_number_of_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr("agents.comparison.entrants.train", lambda run, setting, recipe, seed: asked.append(recipe))
+    train_rl2 = ENTRANTS["tabular"]["rl2"].train
+    train_rl2(TrialProblem(Setting("tabular", 10), 7, 0), tmp_path / "a")
+    train_rl2(TrialProblem(Setting("tabular", 10), None, 0), tmp_path / "b")
+    assert [recipe.total_steps for recipe in asked] == [700, 15_000_000]
+
+
 def test_rows_hold_the_seeds_that_are_there(tmp_path: Path, tiny_tables: None) -> None:
-    config = compare_trials.Config("tabular", seeds=3, total_steps=1, trials=5, run=tmp_path)
-    compare_trials.main(config)
-    compare_trials.main(replace(config, seeds=1))
+    config = compare.Config("tabular", seeds=3, tasks=1, evaluation_tasks=5, run=tmp_path)
+    compare.main(config)
+    compare.main(replace(config, seeds=1))
     rows: list[Row] = read_rows(tmp_path / "tabular.json")
     assert {row["seeds"] for row in rows if row["learner"] in ("rl2", "psrl")} == {3}
     assert all("--seeds" not in row["command"] for row in rows), "three are the usual number"
-    job = next(job for job in jobs_of(config) if job.learner == "psrl")
-    values = np.array([other.result.values(2, "return").mean() for other in job.others()])
-    found = row_of(job.others(), "x")
+    jobs = [job for job in jobs_of(config) if (job.learner, job.variant) == ("psrl", Setting("tabular", 2))]
+    values = np.array([job.result("psrl", "tabular").values(2, "return").mean() for job in jobs])
+    (found,) = [row for row in rows_of(jobs[0].finished_like_it()) if row["learner"] == "psrl"]
     assert found["mean"] == pytest.approx(values.mean())
     assert found["ci95"] == pytest.approx(4.302653 * values.std(ddof=1) / 3**0.5, rel=1e-6)
 
 
-@pytest.mark.parametrize("name", ["seeds", "total-steps", "trials"])
-def test_numbers_of_the_comparison_that_make_no_sense(
-    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    code, _ = stop_of("compare_trials", [f"--{name}", "0"], monkeypatch, capsys)
-    assert f"--{name} 0: must be at least" in str(code)
+def test_trials_have_no_shots(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _ = stop_of("compare", ["--family", "bandits", "--shots", "5"], monkeypatch, capsys)
+    assert code == "error: --shots 5: not for 'bandits', whose tasks are trials, which have no shots"

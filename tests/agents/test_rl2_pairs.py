@@ -16,12 +16,12 @@ from agents import rl2
 from agents.runs.run import Run
 from agents.trials.play import play
 from agents.trials.rl2.pairs import STACKED, PairFeatures, Stacked
-from agents.trials.rl2.recipes import ACTIONS, STATES, Recipe, Setting, recipe_for
+from agents.trials.rl2.recipes import ACTIONS, STATES, Rl2Recipe, Setting, rl2_recipe_for
 from agents.trials.rl2.training import train
 from gym_reml.sb3 import make_vec_env
 
 TABULAR = Setting("tabular", 2)
-TINY = Recipe(320, n_envs=8, minibatch=4, epochs=1, lstm=8, heads=(8,), pairs=True)
+TINY = Rl2Recipe(320, n_envs=8, minibatch=4, epochs=1, lstm=8, heads=(8,), pairs=True)
 
 
 def test_pairs_lie_between_two_observations() -> None:
@@ -86,7 +86,7 @@ def test_training_takes_pairs_and_evaluation_does_too(tmp_path: Path) -> None:
 def test_a_fifth_of_the_training_learns_within_trials(tmp_path: Path) -> None:
     setting = Setting.of("tabular")
     run = Run.create(tmp_path / "run", rl2.Config(env="tabular"), "rl2")
-    recipe = recipe_for(setting)
-    trained = train(run, setting, Recipe(**{**vars(recipe), "total_steps": recipe.total_steps // 5}), 0)
+    recipe = rl2_recipe_for(setting)
+    trained = train(run, setting, Rl2Recipe(**{**vars(recipe), "total_steps": recipe.total_steps // 5}), 0)
     episodes = play(trained.policy, setting, 1000).episodes.mean(axis=0)
     assert episodes[-1] > episodes[0] + 1.5

@@ -132,6 +132,7 @@ def test_evaluations_count_what_is_lost_on_the_query_set() -> None:
     arguments = {"action": "box", "depth": 2, "horizon": 3, "initial_layers": [1], "min_step": 0.4, "max_step": 0.4}
     learner = plan_learner("plain", pool, arguments, (), 0.0)
     result = evaluate(learner, FarQueries(), steps=(0, 3), tasks=10)
+    assert result.diverged is not None
     assert not result.diverged[0].any()
     assert result.diverged[1].any()
     assert np.isfinite(result.values(3)).all()

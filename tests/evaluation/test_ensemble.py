@@ -83,6 +83,8 @@ def test_an_ensemble_diverged_where_any_of_its_members_did() -> None:
     wild = member(family, 1)
     wild.pool.parameters["layers.matrix"] *= 1e3
     alone, calm = (evaluate(one, family, steps=(0, 3), tasks=12) for one in (wild, member(family, 0)))
+    assert alone.diverged is not None
+    assert calm.diverged is not None
     assert alone.diverged.any()
     assert not calm.diverged.any()
     both = evaluate(Ensemble("x", (member(family, 0), wild)), family, steps=(0, 3), tasks=12)

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from agents.rivals.bouncegrad import Annealing
-from agents.rivals.router import LABEL_BATCH, Router, label, teach
+from agents.rivals.router import LABEL_BATCH, Router, fit_router, label
 from gym_reml.evaluation import MetaLearner, evaluate, rollout
 from gym_reml.evaluation.controls import scores
 from gym_reml.evaluation.plans import Planner, plan_learner
@@ -209,7 +209,7 @@ def taught(family: TaskFamily, seed: int = 0) -> tuple[Router, TrainingMDP]:
 
 def teach_router(mdp: TrainingMDP, seed: int) -> Router:
     router = Router(mdp.observation_size, np.array([[1], [2], [3]]), 3)
-    teach(router, mdp, 640, seed)
+    fit_router(router, mdp, 640, seed)
     return router
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from agents.pools.outer_updates import OUTER_UPDATES
-from agents.pools.reinforcement import live
+from agents.pools.reinforcement import adapt_policies
 from agents.problems.problem import Problem, own_shape
 from gym_reml.learning import RULES, Episodes, LearningOptions, PoolLearner, replay
 from gym_reml.learning.options import GRADIENT_RULES
@@ -186,7 +186,7 @@ def test_updates_of_policies_leave_them_out_too(outer: str, damage: float) -> No
     shape = own_shape(RECIPE)
     pool = shape.fresh(many, 0)
     mdp = shape.process(Problem(many, RECIPE, 40, 0), pool, 10, horizon=1, step=0.5)
-    whole = live(mdp, 0.5)
+    whole = adapt_policies(mdp, 0.5)
     good = torch.tensor([0, 1, 2, 4, 5, 6, 8, 9])
     expected = pool.clone()
     own, other = (OUTER_UPDATES[outer](each, many, 1e-2) for each in (pool, expected))

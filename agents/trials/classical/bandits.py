@@ -1,4 +1,4 @@
-"""Classical policies of Bernoulli bandits: they count what each arm paid, from the observations of the trial alone."""
+"""Classical policies of Bernoulli bandits: they count each arm's rewards, from the observations of the trial alone."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def epsilon_for(pulls: int) -> float:
 
 @dataclass
 class Counts:
-    """What the arms have paid.
+    """The rewards of the arms so far.
 
     Attributes:
         pulls, successes: (n, arms) float64.
@@ -72,7 +72,7 @@ class BanditPolicy(TrialPolicy[Counts]):
 
     @abstractmethod
     def index(self, counts: Counts, streams: list[np.random.Generator]) -> NDArray[np.float64]:
-        """(n, arms) what each arm is worth pulling."""
+        """(n, arms) index of each arm; the highest is pulled."""
 
 
 class RandomArm(BanditPolicy):
@@ -98,7 +98,7 @@ class Gittins(BanditPolicy):
         """For trials of `pulls` pulls.
 
         Raises:
-            ValueError: fewer than two pulls, which leave nothing to weigh.
+            ValueError: fewer than two pulls, which leave nothing to explore.
         """
         if pulls < 2:
             raise ValueError(f"pulls={pulls!r}: must be at least 2")

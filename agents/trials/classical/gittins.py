@@ -18,7 +18,7 @@ TAIL = 4.0
 def gittins_indices(pulls: int, discount: float) -> NDArray[np.float64]:
     """The index of an arm after some successes and failures, its mean having the prior Beta(1, 1).
 
-    The index is the charge per pull at which playing the arm, with the right to stop at any time, is worth nothing
+    The index is the charge per pull at which playing the arm, with the right to stop at any time, has value zero
     (J. C. Gittins, "Bandit processes and dynamic allocation indices", JRSS B 41, 1979). The optimal stopping problem
     is solved backwards for a grid of charges at once; where it is cut off, `TAIL` discount times past the last state,
     the arm's mean is taken as known from there on.
@@ -41,11 +41,11 @@ def gittins_indices(pulls: int, discount: float) -> NDArray[np.float64]:
     charges = np.linspace(0.0, 1.0, CHARGES)
     depth = pulls + math.ceil(TAIL / (1.0 - discount))
     indices = np.full((pulls + 1, pulls + 1), np.nan)
-    worth = np.maximum(_means(depth)[:, None] - charges, 0.0) / (1.0 - discount)
+    value = np.maximum(_means(depth)[:, None] - charges, 0.0) / (1.0 - discount)
     for played in range(depth - 1, -1, -1):
         mean = _means(played)[:, None]
-        going_on = mean - charges + discount * (mean * worth[1:] + (1.0 - mean) * worth[:-1])
-        worth = np.maximum(going_on, 0.0)
+        going_on = mean - charges + discount * (mean * value[1:] + (1.0 - mean) * value[:-1])
+        value = np.maximum(going_on, 0.0)
         if played <= pulls:
             successes = np.arange(played + 1)
             indices[successes, played - successes] = _zeros(going_on, charges)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 
 def action_values(transitions: NDArray[np.float64], rewards: NDArray[np.float64], horizon: int) -> NDArray[np.float64]:
-    """What each action is worth with some steps left, by backward induction (Bellman 1957).
+    """The value of each action with some steps left, by backward induction (Bellman 1957).
 
     Args:
         transitions: (n, states, actions, states) probabilities of the next state.

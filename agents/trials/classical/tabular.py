@@ -32,7 +32,7 @@ class Plan:
 
     Attributes:
         belief: what it saw.
-        values: (steps, n, states, actions) what actions are worth, by the step of the inner episode.
+        values: (steps, n, states, actions) the values of actions, by the step of the inner episode.
         state: (n,) int64, where the last action was taken.
         step: (n,) int64, the inner episode's clock.
     """
@@ -170,7 +170,7 @@ class BEB(Greedy):
 
 
 class Myopic(BEB):
-    """Takes what it believes to pay most at once, bonus included: plans nothing, but learns from every step.
+    """Takes the action of highest expected reward, bonus included: plans nothing, but learns from every step.
 
     The others follow a plan until the inner episode is over. Where states follow each other almost at random, as here,
     that costs more than looking ahead brings, as long as little is known.
@@ -187,7 +187,7 @@ class Myopic(BEB):
 
 
 class Oracle(TabularPolicy):
-    """Optimal in the true process, which it is told: no rival, but the most there is to get."""
+    """Optimal in the true process, which it is given: an upper bound, no baseline."""
 
     name = "oracle"
 
@@ -203,7 +203,7 @@ class Oracle(TabularPolicy):
         """The truth.
 
         Raises:
-            ValueError: the oracle was not told the tasks.
+            ValueError: the oracle was not given the tasks.
         """
         if not hasattr(self, "_model"):
             raise ValueError("the oracle knows no tasks: call inform(info) with the info of the environment's reset")

@@ -1,4 +1,4 @@
-"""What was done where, and what it paid, laid side by side for the memory of RL²."""
+"""Features for the memory of RL²: pairs of state and action beside the reward that followed."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ STACKED = 2
 class PairFeatures(BaseFeaturesExtractor):
     """Two observations in a row of a process with discrete states and actions, and the pair that lies between them.
 
-    An observation of a trial holds the previous action and what it paid, but not the state it was taken in: that is in
+    An observation of a trial holds the previous action and its reward, but not the state it was taken in: that is in
     the observation before. Here both are there, and after them the pair of that state and action, one-hot, and the same
-    times the reward. A memory that is to keep what each pair paid finds it ready.
+    times the reward, which is what the memory has to keep of each pair.
     """
 
     def __init__(self, observation_space: spaces.Box, states: int, actions: int) -> None:

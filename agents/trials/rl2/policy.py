@@ -13,7 +13,7 @@ class TrialLstmPolicy(RecurrentActorCriticPolicy):
     """The same function of the same weights as `RecurrentActorCriticPolicy`, but for how they are learned and computed.
 
     Where actor and critic share an LSTM, the base class learns it from the actor's loss alone. Here both losses reach
-    it: to say what a trial will still bring, one has to remember what paid before, which is what the actor needs.
+    it: to predict the rest of a trial's return one has to remember earlier rewards, which is what the actor needs.
 
     The base class steps through a sequence one by one as soon as an episode starts anywhere in it. Sequences of
     sb3-contrib's rollout buffer are cut where episodes start, so that a start is always the first step: then one call

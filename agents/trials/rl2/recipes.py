@@ -74,47 +74,60 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How RecurrentPPO is set up: rollouts as long as the longest trial, minibatches as large as some trials.
+class TrialProblem:
+    """What an entrant of a comparison on trials is given.
 
     Attributes:
-        total_steps: environment steps of the training.
-        n_envs: trials side by side.
-        minibatch: trials that have as many steps as a minibatch.
-        epochs: passes over a rollout.
-        learning_rate: at the beginning; it falls linearly to zero.
-        entropy: coefficient of the entropy bonus at the beginning; it falls linearly to zero.
-        gamma, gae_lambda: of the advantages.
-        lstm: units of the LSTM, which actor and critic share.
-        heads: hidden layers between the LSTMs and what they are read out as.
-        forget_bias: see `TrialLstmPolicy`.
-        pairs: whether the memory is handed pairs of state and action (`PairFeatures`).
+        setting: which trials.
+        tasks: training trials, None for as many as the recipe has.
+        seed: of weights and training tasks, or of what a classical policy draws.
     """
 
+    setting: Setting
+    tasks: int | None
+    seed: int
+
+
+@dataclass(frozen=True)
+class Rl2Recipe:
+    """Settings of RecurrentPPO on trials: a rollout of each environment is as long as the longest trial."""
+
     total_steps: int
+    """environment steps of the run"""
     n_envs: int = 256
+    """trials side by side"""
     minibatch: int = 32
+    """trials that have as many steps as a minibatch"""
     epochs: int = 4
+    """passes over a rollout"""
     learning_rate: float = 1e-3
+    """Adam's initial learning rate; annealed linearly to 0"""
     entropy: float = 0.01
+    """initial coefficient of the entropy bonus; annealed linearly to 0"""
     gamma: float = 0.99
+    """discount"""
     gae_lambda: float = 0.9
+    """lambda of generalised advantage estimation"""
     lstm: int = 64
+    """units of the LSTM, which actor and critic share"""
     heads: tuple[int, ...] = (64,)
+    """hidden layers between the LSTM and each of the actor's and the critic's outputs"""
     forget_bias: float = 1.0
+    """initial bias of the LSTM's forget gates, see `TrialLstmPolicy`"""
     pairs: bool = False
+    """whether pairs of state and action are features (`PairFeatures`)"""
 
 
-BANDITS = Recipe(3_000_000)
-LONG_BANDITS = Recipe(12_000_000)
-TABULAR = Recipe(15_000_000, learning_rate=2e-3, gamma=0.0, lstm=128, forget_bias=4.0, pairs=True)
-"""Without a discount the gradients drown in what the rest of the trial pays; see docs/trials.md."""
-NAVIGATION = Recipe(2_000_000)
+BANDITS = Rl2Recipe(3_000_000)
+LONG_BANDITS = Rl2Recipe(12_000_000)
+TABULAR = Rl2Recipe(15_000_000, learning_rate=2e-3, gamma=0.0, lstm=128, forget_bias=4.0, pairs=True)
+"""With a discount above 0 the rest of the trial's return is noise larger than the signal; see docs/trials.md."""
+NAVIGATION = Rl2Recipe(2_000_000)
 SHORT = 30
 """Pulls up to which a trial of a bandit is short."""
 
 
-def recipe_for(setting: Setting) -> Recipe:
+def rl2_recipe_for(setting: Setting) -> Rl2Recipe:
     """The recipe that validation tasks chose for such trials."""
     if setting.env == "bandit":
         return BANDITS if setting.episodes <= SHORT else LONG_BANDITS

@@ -24,7 +24,7 @@ from ...runs.run import TASKS_OF_A_RUN, Run
 from ...runs.schedules import LinearSchedule
 from .pairs import STACKED, PairFeatures, Stacked
 from .policy import TrialLstmPolicy
-from .recipes import ACTIONS, STATES, Recipe, Setting
+from .recipes import ACTIONS, STATES, Rl2Recipe, Setting
 
 FORMAT = "gym_reml.TrialAgent/1"
 CLASSES = {"TrialLstmPolicy": TrialLstmPolicy, "PairFeatures": PairFeatures}
@@ -36,7 +36,7 @@ CURVE_POINTS = 100
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished training.
+    """A finished run.
 
     Attributes:
         agent: RecurrentPPO.
@@ -58,7 +58,7 @@ class Trained:
         return sum(tensor.numel() for tensor in self.agent.policy.parameters())
 
 
-def train(run: Run, setting: Setting, recipe: Recipe, seed: int) -> Trained:
+def train(run: Run, setting: Setting, recipe: Rl2Recipe, seed: int) -> Trained:
     """Trains, goes on training, or loads what was trained before: whatever is left to do in the run directory."""
     final = run.folder / "agent.pt"
     if (run.folder / "agent.zip").is_file():
@@ -75,19 +75,19 @@ def train(run: Run, setting: Setting, recipe: Recipe, seed: int) -> Trained:
     return Trained(agent, Stacked(agent) if recipe.pairs else agent, about["steps"], about["seconds"], curve)
 
 
-def _train(run: Run, setting: Setting, recipe: Recipe, seed: int) -> None:
+def _train(run: Run, setting: Setting, recipe: Rl2Recipe, seed: int) -> None:
     vec_env: VecEnv = make_vec_env(setting.env_id, n_envs=recipe.n_envs, split="train", **setting.arguments)
     if recipe.pairs:
         vec_env = VecFrameStack(vec_env, STACKED)
     found = run.latest_checkpoint()
     progress = Progress(run, recipe)
-    # Observations stay as they are; returns have a size that the critic can learn.
+    # Observations stay as they are; returns are scaled for the critic.
     env = VecNormalize(vec_env, norm_obs=False, gamma=recipe.gamma)
     agent = make_agent(env, setting, recipe, seed)
     if found is not None:
         restore_agent(agent, env, found[1])
-        told = json.loads((found[1] / "progress.json").read_text(encoding="utf-8"))
-        progress.seconds, progress.curve = told["seconds"], told["curve"]
+        kept = json.loads((found[1] / "progress.json").read_text(encoding="utf-8"))
+        progress.seconds, progress.curve = kept["seconds"], kept["curve"]
     # SB3 has just seeded the environment as it seeds itself. No two runs shall meet in their tasks, and a resumed run
     # goes on with others than it began with.
     env.seed((seed + 1) * TASKS_OF_A_RUN + agent.num_timesteps)
@@ -104,7 +104,7 @@ def _train(run: Run, setting: Setting, recipe: Recipe, seed: int) -> None:
     save_atomically({"format": FORMAT, "about": json.dumps(about), "policy": weights}, run.folder / "agent.pt")
 
 
-def make_agent(env: VecNormalize, setting: Setting, recipe: Recipe, seed: int) -> RecurrentPPO:
+def make_agent(env: VecNormalize, setting: Setting, recipe: Rl2Recipe, seed: int) -> RecurrentPPO:
     """An untrained agent, whose rollouts are as long as the longest trial."""
     heads = list(recipe.heads)
     features: dict[str, Any] = {
@@ -137,14 +137,14 @@ def make_agent(env: VecNormalize, setting: Setting, recipe: Recipe, seed: int) -
 
 
 class Progress(BaseCallback):
-    """Lets the entropy bonus fall, records the learning curve, keeps checkpoints, shows progress.
+    """Anneals the entropy bonus, records the learning curve, keeps checkpoints, shows progress.
 
     Attributes:
         seconds: of training, those before an interruption included.
         curve: pairs of environment steps and mean return.
     """
 
-    def __init__(self, run: Run, recipe: Recipe) -> None:
+    def __init__(self, run: Run, recipe: Rl2Recipe) -> None:
         """Nothing was done yet."""
         super().__init__()
         self.run, self.recipe = run, recipe

@@ -1,0 +1,200 @@
+"""Who takes part in comparisons: a row an entrant, from which jobs, rows, tables and plots take all they know of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from gym_reml.evaluation import Ensemble, MetaLearner, Policy
+
+from ..problems.problem import Problem, own_shape, usual_shape
+from ..problems.recipes import Recipe, multipliers, policy_layers, still_pool, untrained_pool
+from ..reml.training import Reml
+from ..rivals import bouncegrad, fomaml, maml, maml_plus_plus, maml_rl, meta_sgd, pretrained, reptile, router, scratch
+from ..runs.run import Run
+from ..trials.baselines import baselines
+from ..trials.rl2.recipes import TrialProblem, rl2_recipe_for
+from ..trials.rl2.training import Trained, train
+
+P = TypeVar("P")
+L = TypeVar("L")
+
+
+@dataclass(frozen=True)
+class Entrant(Generic[P, L]):
+    """A row of a comparison: how it is trained, and how it is evaluated and shown.
+
+    Attributes:
+        train: from a problem, and a folder for whatever training writes, to what is evaluated.
+        draws_tasks: whether it learns from training tasks.
+        seeded: whether it draws random numbers. All seeds of one that does not are the same, and one of them is run.
+        informed: whether it is given what all others have to find out: it is never the best of a table.
+        controlled: whether controls of it are evaluated beside it.
+        control: whether it is itself a control of the entrant that is named before its slash.
+        compared_with: entrants and controls to which its rows hold paired differences.
+        colour: place of its adaptation curve in the palette `agents.pages.report.COLOURS`; None for no curve. Of
+            entrants that share one, the first that a plot has rows of is drawn.
+    """
+
+    train: Callable[[P, Path], L]
+    draws_tasks: bool = True
+    seeded: bool = True
+    informed: bool = False
+    controlled: bool = False
+    control: bool = False
+    compared_with: tuple[str, ...] = ()
+    colour: int | None = None
+
+
+FewShot = Entrant[Problem, MetaLearner | Ensemble]
+"""An entrant that adapts networks to few-shot tasks."""
+
+OnTrials = Entrant[TrialProblem, Policy | Trained]
+"""An entrant that plays trials."""
+
+
+# -- how they are trained ---------------------------------------------------------------------------------------------
+
+
+def _maml(steps: int, *, own: bool) -> Callable[[Problem, Path], MetaLearner]:
+    def run(problem: Problem, folder: Path) -> MetaLearner:
+        return maml.train(problem, steps, own_shape(problem.recipe) if own else usual_shape(problem))
+
+    return run
+
+
+def _maml_rl(surrogate: str, outer: str) -> Callable[[Problem, Path], MetaLearner]:
+    return lambda problem, folder: maml_rl.train(problem, surrogate, outer)
+
+
+def _reml(change: Callable[[Recipe], Recipe] | None = None) -> Callable[[Problem, Path], MetaLearner]:
+    """REML by the problem's recipe, or by what `change` makes of it within the same budget of tasks."""
+
+    def run(problem: Problem, folder: Path) -> MetaLearner:
+        if change is not None:
+            problem = replace(problem, recipe=change(problem.recipe).scaled(problem.tasks))
+        return Reml(Run.begun(folder, problem.recipe, "reml"), problem).train()
+
+    return run
+
+
+def _rl2(problem: TrialProblem, folder: Path) -> Trained:
+    setting, recipe = problem.setting, rl2_recipe_for(problem.setting)
+    if problem.tasks is not None:
+        recipe = replace(recipe, total_steps=problem.tasks * setting.length)
+    return train(Run.begun(folder, recipe, "rl2"), setting, recipe, problem.seed)
+
+
+def _classical(name: str, *, seeded: bool = False, informed: bool = False) -> OnTrials:
+    """The row of a policy of `agents.trials.classical`."""
+    return Entrant(
+        lambda problem, folder: baselines(problem.setting, problem.seed)[name],
+        draws_tasks=False,
+        seeded=seeded,
+        informed=informed,
+    )
+
+
+# -- the tables, in the order in which pages show them ----------------------------------------------------------------
+
+MAML = ("maml_1", "maml_1_own_shape", "maml_5", "maml_5_own_shape")
+
+SUPERVISED: dict[str, FewShot] = {
+    "scratch": Entrant(
+        lambda problem, folder: scratch.train(problem), draws_tasks=scratch.Config.draws_tasks, colour=7
+    ),
+    "pretrained": Entrant(lambda problem, folder: pretrained.train(problem)),
+    "maml_1": Entrant(_maml(1, own=False)),
+    "maml_1_own_shape": Entrant(_maml(1, own=True)),
+    "maml_5": Entrant(_maml(5, own=False), colour=0),
+    "maml_5_own_shape": Entrant(_maml(5, own=True), colour=5),
+    "maml_matched": Entrant(lambda problem, folder: maml.train(problem, 5, maml.matched_shape(problem)), colour=5),
+    "fomaml": Entrant(lambda problem, folder: fomaml.train(problem)),
+    "reptile": Entrant(lambda problem, folder: reptile.train(problem)),
+    "meta_sgd": Entrant(
+        lambda problem, folder: meta_sgd.train(problem, 5, own_shape(multipliers(problem.recipe))), colour=2
+    ),
+    "maml_plus_plus": Entrant(
+        lambda problem, folder: maml_plus_plus.with_better_statistics(maml_plus_plus.train(problem), problem), colour=3
+    ),
+    "bouncegrad": Entrant(lambda problem, folder: bouncegrad.train(problem)),
+    "router": Entrant(lambda problem, folder: router.train(problem), colour=4),
+    "reml": Entrant(
+        _reml(),
+        controlled=True,
+        compared_with=("scratch", *MAML, "maml_matched", "meta_sgd", "maml_plus_plus", "router"),
+        colour=1,
+    ),
+    "reml_multipliers": Entrant(
+        _reml(multipliers),
+        controlled=True,
+        compared_with=("scratch", *MAML, "meta_sgd", "maml_plus_plus", "reml"),
+        colour=6,
+    ),
+    "reml/random_pool": Entrant(_reml(untrained_pool), control=True),
+}
+"""On functions and images."""
+
+POLICIES: dict[str, FewShot] = {
+    "random": Entrant(lambda problem, folder: scratch.train(problem), draws_tasks=scratch.Config.draws_tasks),
+    "pretrained": Entrant(lambda problem, folder: pretrained.train(problem), colour=6),
+    "maml_rl": Entrant(_maml_rl("lvc", "adam"), colour=0),
+    "maml_rl/trpo": Entrant(_maml_rl("lvc", "trpo"), colour=2),
+    "maml_rl/dice": Entrant(_maml_rl("dice", "adam"), colour=3),
+    "maml_rl/first_order": Entrant(_maml_rl("first_order", "adam"), colour=5),
+    "maml_rl/trpo_first_order": Entrant(_maml_rl("first_order", "trpo")),
+    "reml": Entrant(
+        _reml(),
+        controlled=True,
+        compared_with=("maml_rl", "reml/neutral_steps", "reml/hand_rule", "reml/regression", "reml/maml_rl_pool"),
+        colour=1,
+    ),
+    "reml/maml_rl_pool": Entrant(
+        _reml(still_pool),
+        controlled=True,
+        compared_with=(
+            "maml_rl",
+            *(f"reml/maml_rl_pool/{control}" for control in ("neutral_steps", "hand_rule", "regression")),
+        ),
+        colour=4,
+    ),
+    "reml/pretrained_pool": Entrant(
+        _reml(lambda recipe: replace(still_pool(recipe), bootstrap="pretraining")),
+        controlled=True,
+        compared_with=("maml_rl", "reml/maml_rl_pool"),
+        colour=7,
+    ),
+    "reml/layers": Entrant(_reml(policy_layers), controlled=True, compared_with=("maml_rl", "reml")),
+}
+"""Where networks are policies."""
+
+BANDITS: dict[str, OnTrials] = {
+    "random": _classical("random", seeded=True),
+    "thompson": _classical("thompson", seeded=True),
+    "epsilon_greedy": _classical("epsilon_greedy", seeded=True),
+    "ucb1": _classical("ucb1"),
+    "gittins": _classical("gittins"),
+    "rl2": Entrant(_rl2),
+}
+"""On trials of bandits."""
+
+TABULAR: dict[str, OnTrials] = {
+    "random": _classical("random", seeded=True),
+    "psrl": _classical("psrl", seeded=True),
+    "greedy": _classical("greedy"),
+    "beb": _classical("beb"),
+    "myopic": _classical("myopic"),
+    "rl2": Entrant(_rl2),
+    "oracle": _classical("oracle", informed=True),
+}
+"""On trials of tabular processes."""
+
+ENTRANTS: Mapping[str, dict[str, Entrant[Any, Any]]] = {
+    "supervised": SUPERVISED,
+    "policies": POLICIES,
+    "bandits": BANDITS,
+    "tabular": TABULAR,
+}
+"""All of them by the kind of tasks that they are compared on. A new entrant is a row here."""

@@ -1,0 +1,125 @@
+"""Benchmarks of few-shot tasks: networks adapt to each, and are judged after some steps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from gym_reml.evaluation import Ensemble, MetaLearner, Result, controls, evaluate
+from gym_reml.tasks.base import TaskFamily
+from gym_reml.tasks.policies.base import PolicyFamily
+
+from ..problems.problem import TABLE_STEPS, Problem, count_parameters
+from ..problems.recipes import recipe_for
+from .base import Benchmark, Findings
+from .step_rules import HandRule, Regression, rule_learner
+
+FEW_TUNING_TASKS = 50
+
+
+@dataclass(frozen=True)
+class Test:
+    """What a trained learner is tested on.
+
+    Attributes:
+        family: the tasks.
+        split: what tables say of it beside its name: "heldout", "train" or None.
+    """
+
+    family: TaskFamily
+    split: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FewShotBenchmark(Benchmark):
+    """Meta-learners that train on the same family and adapt to the same held-out tasks.
+
+    Attributes:
+        shots: the numbers of shots it is run with, each on its own.
+        train: the family trained on, for a number of shots.
+        tested: by the name that tables use, for a number of shots.
+        judged: after how many steps networks are judged.
+        all_controls: whether those controls are evaluated too that try compositions, constants and blinded policies.
+    """
+
+    shots: tuple[int, ...]
+    train: Callable[[int], TaskFamily]
+    tested: Callable[[int], dict[str, Test]]
+    judged: tuple[int, ...] = TABLE_STEPS
+    all_controls: bool = False
+
+    def variants(self, shots: int | None = None) -> tuple[int, ...]:
+        return self.shots if shots is None else (shots,)
+
+    def label(self, variant: int) -> str:
+        return f"{variant} shots"
+
+    def folder(self, variant: int) -> str:
+        return f"{variant}-shot"
+
+    def option(self, variant: int) -> str:
+        return f"--shots {variant}"
+
+    def metric(self, variant: int) -> str:
+        return recipe_for(self.train(variant)).metric
+
+    def steps(self, variant: int) -> tuple[int, ...]:
+        return self.judged
+
+    def tests(self, variant: int) -> dict[str, str | None]:
+        return {name: test.split for name, test in self.tested(variant).items()}
+
+    def measure(
+        self, name: str, variant: int, *, seed: int, tasks: int | None, evaluation_tasks: int, folder: Path
+    ) -> Findings:
+        entrant, family = self.choices[name], self.train(variant)
+        recipe = recipe_for(family)
+        tasks = recipe.tasks if tasks is None else tasks
+        problem = Problem(family, recipe.scaled(tasks), tasks, seed)
+        start = time.monotonic()
+        learner = replace(entrant.train(problem, folder), name=name)
+        seconds = time.monotonic() - start
+        results: dict[str, list[Result]] = {}
+        for test_name, test in self.tested(variant).items():
+            if not entrant.draws_tasks:
+                # Nothing was learned from the training tasks, so its step size may suit those that it is tested on.
+                learner = replace(entrant.train(replace(problem, family=test.family), folder), name=name)
+            protocol: dict[str, Any] = {"steps": self.judged, "tasks": evaluation_tasks}
+            results[test_name] = [evaluate(learner, test.family, **protocol)]
+            if entrant.controlled:
+                results[test_name] += self._controls(learner, problem, test.family, protocol)
+        return Findings(results, seconds, count_parameters(learner), tasks if entrant.draws_tasks else 0)
+
+    def _controls(
+        self, learner: MetaLearner | Ensemble, problem: Problem, family: TaskFamily, protocol: dict[str, Any]
+    ) -> list[Result]:
+        """What else could decide in the learner's place, on the same tasks."""
+        if not isinstance(learner, MetaLearner):
+            return []
+        if isinstance(family, PolicyFamily):
+            rules = _other_steps(learner, family, problem)
+            return [evaluate(rule, family, **protocol) for rule in rules]
+        random = controls.random_layer(learner, family, **protocol)
+        if not self.all_controls:
+            return [random]
+        few = min(FEW_TUNING_TASKS, protocol["tasks"])
+        return [
+            random,
+            controls.constant_step(learner, family, tuning_tasks=few, **protocol),
+            controls.shuffled_observation(learner, family, **protocol),
+            controls.zeroed_observation(learner, family, **protocol),
+            controls.best_composition(learner, family, tuning_tasks=few, **protocol),
+        ]
+
+
+def _other_steps(learner: MetaLearner, family: PolicyFamily, problem: Problem) -> list[MetaLearner]:
+    """The learner's pool under other choices of the steps: neutral ones, a rule by hand, and a regression."""
+    known = family.replace(shots=problem.family.shots)
+    return [
+        controls.plan_learner(f"{learner.name}/neutral_steps", learner.pool, learner.arguments, (), 0.0),
+        rule_learner(f"{learner.name}/hand_rule", learner, HandRule(learner, family)),
+        rule_learner(f"{learner.name}/regression", learner, Regression(learner, known, problem.seed)),
+    ]
