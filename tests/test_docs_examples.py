@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
+import importlib
 import re
 import runpy
 from collections.abc import Iterator
@@ -83,6 +85,28 @@ def test_code_fits_into_its_box() -> None:
         for block in re.findall(r"^```(?:python|bash|text)\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
             too_long = {line for line in block.splitlines() if len(line) > LONGEST_LINE}
             assert too_long <= set(README_COMMANDS), page
+
+
+COMMAND = re.compile(r"(?:python -m agents\.|gym-reml )(?P<name>[\w.-]+)(?P<rest>.*)")
+
+
+def test_commands_have_the_options_that_pages_give_them() -> None:
+    from agents.command import COMMANDS
+
+    checked = 0
+    for page, text in TEXTS.items():
+        for block in re.findall(r"^```bash\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+            for command in COMMAND.finditer(block.replace("\\\n", " ")):
+                name, rest = command["name"], re.sub(r"'.*?'| #.*|&&.*", "", command["rest"])
+                if name.startswith("-"):
+                    continue  # of gym-reml itself
+                path = COMMANDS[name.replace("-", "_")][0] if "gym-reml" in command[0] else name
+                config = importlib.import_module(f"agents.{path}").Config
+                options = {field.name for field in dataclasses.fields(config)} | {"help"}
+                given = {option.replace("-", "_") for option in re.findall(r"--(?:no-)?([\w-]+)", rest)}
+                assert given <= options, f"{page}: {command[0]}"
+                checked += 1
+    assert checked > 100
 
 
 def test_every_environment_has_a_page_and_is_named() -> None:
