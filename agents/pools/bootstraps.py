@@ -17,9 +17,9 @@ from gym_reml.meta_training.competition import HIDDEN_SCALE
 from gym_reml.meta_training.outer_loop import cosine_schedule
 from gym_reml.networks.torch_state import own_state
 from gym_reml.pool import LayerPool
+from gym_reml.pool.sources import random_pool
 from gym_reml.streams import many_streams
 
-from ..problems.pools import random_pool
 from ..problems.problem import TASKS_OF_A_PROBLEM, Problem, own_shape
 from ..problems.recipes import CLUSTERING_TASKS, COMPETITION_TASKS, META_BATCH, Recipe
 from . import pretraining

@@ -10,9 +10,9 @@ from tqdm import tqdm
 
 from gym_reml.meta_training import greedy_competition
 from gym_reml.meta_training.competition import HIDDEN_SCALE
+from gym_reml.pool.sources import random_pool
 from gym_reml.tasks import make_family
 
-from ..problems.pools import random_pool
 from ..runs.command_line import run_command
 
 

@@ -11,11 +11,11 @@ from gym_reml.evaluation import Ensemble, MetaLearner
 from gym_reml.evaluation.plans import plan_learner
 from gym_reml.mdp import Objective, TrainingMDP
 from gym_reml.pool import LayerPool
+from gym_reml.pool.sources import random_pool
 from gym_reml.streams import many_streams
 from gym_reml.tasks.base import TaskFamily
 from gym_reml.tasks.policies.base import PolicyFamily
 
-from .pools import random_pool
 from .recipes import Recipe
 
 TASKS_OF_A_PROBLEM = 1_000_003
