@@ -47,7 +47,10 @@ def gradient_norms(gradient: Weights) -> Tensor:
     some = gradient.tensors()[-1]
     lengths = []
     for position in gradient.positions:
-        norms = [vector_norm(tensor, dim=tuple(range(1, tensor.ndim))) for tensor in position.values()]
+        norms = [
+            vector_norm(tensor, dim=(1, 2) if tensor.ndim == 3 else tuple(range(1, tensor.ndim)))
+            for tensor in position.values()
+        ]
         if len(norms) == 1:
             lengths.append(norms[0])
         elif norms:

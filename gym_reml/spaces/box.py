@@ -40,10 +40,10 @@ class BoxEncoding(ActionEncoding):
         decision = self.decision
         values = read_numbers(actions, (len(generators), decision.size))
         choices = np.empty((len(values), len(decision.choices)), dtype=np.int64)
-        for index, (part, mask) in enumerate(zip(decision.parts, allowed, strict=True)):
-            logits = np.where(mask, values[:, part], -np.inf)
+        for index, part in enumerate(decision.parts):
+            logits = np.where(allowed[index], values[:, part], -np.inf)
             best = logits == np.maximum.reduce(logits, axis=1, keepdims=True)
-            choices[:, index] = best.argmax(axis=1)
+            best.argmax(axis=1, out=choices[:, index])
             if np.count_nonzero(best) > len(best):
                 for row in np.flatnonzero(best.sum(axis=1) > 1):
                     choices[row, index] = generators[int(row)].choice(np.flatnonzero(best[row]))

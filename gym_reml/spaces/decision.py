@@ -87,6 +87,11 @@ class Decision:
         """Where each choice stands in a flat decision; the numbers come last."""
         return tuple(slice(*edges) for edges in pairwise(accumulate(self.choices, initial=0)))
 
+    @cached_property
+    def _one_hot(self) -> tuple[NDArray[np.float32], ...]:
+        """For each choice, its options as rows."""
+        return tuple(np.eye(options, dtype=np.float32) for options in self.choices)
+
     def decide(self, count: int, /, **values: Any) -> Decided:
         """The decisions of `count` rows by name: each value (count,), or one for all rows.
 
@@ -133,10 +138,8 @@ class Decision:
 
     def flatten(self, decided: Decided, out: NDArray[np.float32]) -> None:
         """Writes flat decisions, choices one-hot and then numbers, into `out` (n, size)."""
-        out[:] = 0.0
-        rows = np.arange(len(out))
-        for part, options in zip(self.parts, decided.choices.T, strict=True):
-            out[rows, part.start + options] = 1.0
+        for part, one_hot, taken in zip(self.parts, self._one_hot, decided.choices.T, strict=True):
+            out[:, part] = one_hot[taken]
         out[:, self.size - self.numbers :] = decided.numbers
 
 

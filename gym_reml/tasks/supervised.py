@@ -20,14 +20,13 @@ class Regression(TaskFamily):
         residual = outputs - batch.targets
         if WEIGHTS in batch.extras:
             return (residual.square().mean(dim=2) * batch.extras[WEIGHTS]).sum(dim=1)
-        share = 1.0 / (residual.shape[1] * residual.shape[2])
-        return torch.linalg.vector_norm(residual, dim=(1, 2)).square() * share
+        return torch.linalg.vector_norm(residual, dim=(1, 2)).square() * batch.shares[0]
 
     def output_gradient(self, outputs: Tensor, batch: Batch) -> Tensor:
         if WEIGHTS in batch.extras:
             weights = batch.extras[WEIGHTS].unsqueeze(2)
             return (outputs - batch.targets) * weights * (2.0 / outputs.shape[2])
-        return (outputs - batch.targets) * (2.0 / (outputs.shape[1] * outputs.shape[2]))
+        return (outputs - batch.targets) * batch.shares[1]
 
     def metrics(self, outputs: Tensor, batch: Batch, loss: Tensor) -> dict[str, Tensor]:
         return {"mse": loss}
