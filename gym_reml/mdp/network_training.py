@@ -52,7 +52,7 @@ class NetworkTraining:
         count = data.count
         self.data, self.family, self.pool = data, data.family, pool
         self.initial_layers = initial_layers
-        self.networks = SubNetworks(count, slots, pool)
+        self.networks = SubNetworks(count, pool, slots=slots)
         self.clock = np.zeros(count, dtype=np.int64)
         self.support_loss, self.query_loss = self.scores = np.zeros((2, count))
         self.query_diverged = np.zeros(count, dtype=np.bool_)

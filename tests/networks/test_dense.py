@@ -94,7 +94,7 @@ def linear(matrix: Tensor) -> nn.Linear:
 def test_steps_are_those_of_a_plain_loop(kind: str, adapt_stem: bool, outputs: int) -> None:
     pool = make_pool(kind, adapt_stem, outputs)
     x, y = make_points(outputs)
-    networks, workspace = SubNetworks(ROWS, SLOTS, pool), Workspace()
+    networks, workspace = SubNetworks(ROWS, pool, slots=SLOTS), Workspace()
     networks.restart(np.arange(ROWS), ())
     prepared = networks.prepare(x)
     found = []
@@ -205,7 +205,7 @@ def test_a_residual_layer_of_zeros_is_an_empty_slot() -> None:
 @KINDS
 def test_forward_from_the_middle_is_forward_from_the_start(kind: str) -> None:
     pool = make_pool(kind)
-    networks, (x, _) = SubNetworks(ROWS, SLOTS, pool), make_points(points=9)
+    networks, (x, _) = SubNetworks(ROWS, pool, slots=SLOTS), make_points(points=9)
     networks.restart(np.arange(ROWS), (2,))
     prepared = networks.prepare(x)
     support = networks.prepare(x[:, :SHOTS])

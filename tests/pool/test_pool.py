@@ -281,7 +281,7 @@ def doubled(pool: LayerPool) -> LayerPool:
         (make(), make(constant_outputs=1), "head.matrix, head.constants"),
         (make("relu"), make("tanh"), "kind"),
         (make().with_rates("scalar", 0.1), make().with_rates("tensor", 0.1), "granularity"),
-        (make().with_rates("step", 0.1, 2), make().with_rates("step", 0.1, 3), "rate.layers.matrix"),
+        (make().with_rates("step", 0.1, steps=2), make().with_rates("step", 0.1, steps=3), "rate.layers.matrix"),
         (step_norms(False), step_norms(True), "statistics.stem"),
         (step_norms(True), step_norms(False), "statistics.stem"),
         (make("batch_norm"), step_norms(False), "stem.norm"),
