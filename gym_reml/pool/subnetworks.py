@@ -38,7 +38,7 @@ class SubNetworks:
         self.broken: NDArray[np.bool_] | None = None
         empty = torch.zeros((slots, count), dtype=torch.int64, device=pool.device)
         self._assembly, blank = pool.assemble(empty), pool.assemble(empty).weights
-        # Two sets of weights: a step writes to the other set, so a rejected step can be undone by copying back.
+        # Two sets of weights: a step writes to the other set, so a refused step can be undone by copying back.
         self._weights = blank.like([tensor.detach().clone() for tensor in blank.tensors()])
         self._other = blank.like([tensor.detach().clone() for tensor in blank.tensors()])
         self._workspace = Workspace()

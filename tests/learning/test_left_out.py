@@ -122,10 +122,10 @@ def test_weights_of_rows_are_asked_for_again_without_the_broken_ones(rule: str) 
     expected = pool.clone()
     own, other = (PoolLearner(each, STEEP, rule) for each in (pool, expected))
     whole, weights = steep_episodes(1e30, BAD), torch.full((STEPS,), 1.0 / STEPS)
-    own.minimise(whole, weights, weigh)
+    own.minimise(whole, weights, row_weights=weigh)
     assert len(asked) == 2
     assert torch.isinf(asked[1]).nonzero().flatten().tolist() == BAD
-    other.minimise(whole.take(torch.tensor(GOOD)), weights, lambda losses: torch.softmax(-losses, dim=0))
+    other.minimise(whole.take(torch.tensor(GOOD)), weights, row_weights=lambda losses: torch.softmax(-losses, dim=0))
     assert_close(pool, expected)
 
 

@@ -219,7 +219,7 @@ def test_who_cannot_says_so() -> None:
     with pytest.raises(ValueError, match="'own' takes one"):
         make_family("mixture", members=[Own()], shots=(2, 5))
     assert Sure(shots=(2, 5)).most_shots == 5
-    with pytest.raises(ValueError, match=r"^shots=\(2, 5\): layers of kind 'batch_norm' look across the points"):
+    with pytest.raises(ValueError, match=r"^shots=\(2, 5\): layers of kind 'batch_norm' use batch statistics"):
         gym.make("NetBuild-v0", shots=(2, 5), layer_kind="batch_norm", pool="random")
 
 

@@ -101,7 +101,7 @@ def test_what_are_no_clusters_is_told_and_states_are_copies() -> None:
         with pytest.raises(ValueError, match=r"^state: must hold the tensors mean, deviation, centres"):
             Clusters.from_state(wrong)
     for wrong in ({"mean": torch.zeros(4)}, {"centres": torch.zeros(3)}, {"deviation": torch.full((3,), torch.nan)}):
-        with pytest.raises(ValueError, match=r"^state: its numbers do not fit together, or are not finite"):
+        with pytest.raises(ValueError, match=r"^state: its arrays have inconsistent shapes, or are not finite"):
             Clusters.from_state(state | wrong)
     restored = Clusters.from_state(state)
     for numbers in state.values():

@@ -83,8 +83,8 @@ def test_the_best_layer_stays_for_the_next_position(monkeypatch: pytest.MonkeyPa
     trials: list[tuple[Tensor, Tensor]] = []
     minimise = PoolLearner.minimise
 
-    def watched(self: PoolLearner, episodes: Episodes, step_weights: Tensor, row_weights: Any = None) -> float:
-        loss = minimise(self, episodes, step_weights, row_weights)
+    def watched(self: PoolLearner, episodes: Episodes, step_weights: Tensor, *, row_weights: Any = None) -> float:
+        loss = minimise(self, episodes, step_weights, row_weights=row_weights)
         trials.append((episodes.layers.reshape(3, 5, LAYERS), row_weights.losses))
         return loss
 
@@ -120,7 +120,7 @@ def test_rates_learn_with_the_layers() -> None:
 
 @pytest.mark.parametrize(("depth", "steps"), [(4, 3), (2, 1), (0, 3)])
 def test_more_positions_than_steps(depth: int, steps: int) -> None:
-    with pytest.raises(ValueError, match=rf"^depth={depth}: a trial of steps={steps} appends"):
+    with pytest.raises(ValueError, match=rf"^depth={depth}: must be from 1 to steps={steps}"):
         greedy_competition(pool(), FAMILY, depth=depth, steps=steps, iterations=1)
 
 
