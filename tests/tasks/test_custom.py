@@ -101,7 +101,7 @@ def test_members_with_other_losses() -> None:
         def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
             return (outputs - batch.targets).abs().mean(dim=(1, 2))
 
-    with pytest.raises(ValueError, match=r"members: 'linear' and 'absolute' are judged by different losses"):
+    with pytest.raises(ValueError, match=r"members: 'linear' and 'absolute' have different losses"):
         make_family("mixture", members=["linear", Absolute()])
 
 
@@ -260,7 +260,7 @@ def test_bad_formulas(formula: Any, parameters: Any, message: str) -> None:
 )
 @pytest.mark.filterwarnings("ignore:invalid value")
 def test_formulas_that_give_nonsense(formula: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=f"^formula: gave .*{message}|^formula: gave {message}"):
+    with pytest.raises(ValueError, match=f"^formula: returned .*{message}|^formula: returned {message}"):
         draw(from_function(formula, {"a": (0, 1)}, shots=5), 5)
 
 

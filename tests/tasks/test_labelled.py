@@ -214,7 +214,7 @@ X, LABELS = data()
             X,
             LABELS,
             {"classes": {"test": NAMES[:5]}, "split": "test", "standardise": True},
-            "^standardise=True: goes by the training classes",
+            "^standardise=True: uses statistics of the training classes",
         ),
         (X, None, {}, "^labels=None: must be the class of every example"),
         (X, LABELS == "kind 1", {}, "^labels: 2 classes are too few"),
