@@ -147,9 +147,9 @@ class NetworkTraining:
             self._trace = networks.forward(inputs.first(points), workspace, norms=now)
             query_outputs = networks.forward(inputs.rest(points), self._workspaces[2], norms=last).outputs
         else:
-            whole = networks.forward(self._prepared, workspace)
-            self._trace = whole.first(points, workspace)
-            query_outputs = workspace.views(whole.outputs).rest(points).tensor
+            trace = networks.forward(self._prepared, workspace)
+            self._trace = trace.first(points, workspace)
+            query_outputs = workspace.views(trace.outputs).rest(points).tensor
         self._output_gradient = self._differentiate(self._trace)
         both = torch.stack([family.loss(self._trace.outputs, support), family.loss(query_outputs, query)])
         losses, query_loss, cap = both.cpu().numpy().astype(np.float64), both[1], family.cap

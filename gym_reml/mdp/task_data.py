@@ -63,18 +63,18 @@ class TaskData:
     def collect(self, rows: Rows, outputs: Outputs) -> None:
         """Draws support and query sets for these rows, as tensors that replays can differentiate."""
         with torch.inference_mode(False), torch.no_grad():
-            whole, index = len(rows) == self.count, self._index(rows)
-            tasks = self.tasks if whole else {name: values[rows] for name, values in self.tasks.items()}
+            all_rows, index = len(rows) == self.count, self._index(rows)
+            tasks = self.tasks if all_rows else {name: values[rows] for name, values in self.tasks.items()}
 
             def forward(inputs: Tensor) -> Tensor:
-                return outputs(None if whole else index, inputs)
+                return outputs(None if all_rows else index, inputs)
 
             batches: list[Batch] = []
             for part in ("support", "query"):
                 generators = [getattr(self.streams[row], part) for row in rows]
                 batch: Batch = getattr(self.family, part)(tasks, forward, generators)
                 batches.append(batch.to(self._device, self._dtype))
-            if whole:
+            if all_rows:
                 self.support, self.query = batches
             else:
                 self._assign(index, batches)
