@@ -87,7 +87,7 @@ class Batch:
 class TaskFamily(Fingerprinted, ABC):
     """A distribution of tasks. Subclasses are frozen dataclasses; see `docs/extending.md` for a worked example.
 
-    Families that draw the same tasks from the same seeds have equal `fingerprint`s, in all processes.
+    Families that draw the same tasks from the same seeds have the same `fingerprint` in all processes.
 
     Attributes:
         shots: number of support points of a task (per class for classification); with `varying_shots` also (low, high):

@@ -1,4 +1,4 @@
-"""Greedy competition makes specialists of layers: different ones win different kinds of tasks."""
+"""Greedy competition specialises layers: different layers win different kinds of tasks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def pool(kind: str = "residual", seed: int = 0) -> LayerPool:
 
 
 def losses_of_layers(trained: LayerPool, family: TaskFamily = FAMILY, count: int = 20) -> tuple[Tensor, Tensor]:
-    """Of fresh tasks: which are above zero (count,), and the loss after one small step with each layer (count, L)."""
+    """For new tasks, which are above zero (count,), and the loss after one small step with each layer (count, L)."""
     streams = many_streams(10_000, count, family.split)
     tasks = family.draw([row.task for row in streams])
     support = family.support(tasks, lambda x: x, [row.support for row in streams])
@@ -90,13 +90,13 @@ def test_the_best_layer_stays_for_the_next_position(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(PoolLearner, "minimise", watched)
     greedy_competition(pool(), FAMILY, depth=2, iterations=2, tasks=5, steps=3)
-    everyone = torch.arange(1, LAYERS + 1).expand(5, LAYERS)
+    all_layers = torch.arange(1, LAYERS + 1).expand(5, LAYERS)
     assert len(trials) == 4
     for (first, losses), (second, _) in (trials[:2], trials[2:]):
-        assert torch.equal(first[0], everyone)
+        assert torch.equal(first[0], all_layers)
         assert not first[1:].any()
         assert torch.equal(second[0], (losses.argmin(dim=1, keepdim=True) + 1).expand(5, LAYERS))
-        assert torch.equal(second[1], everyone)
+        assert torch.equal(second[1], all_layers)
         assert not second[2].any()
 
 

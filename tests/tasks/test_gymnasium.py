@@ -114,7 +114,7 @@ def test_networks_fit_the_spaces() -> None:
 
 
 def spaced(**changed: spaces.Space) -> Callable[[], Cart]:
-    """Makes carts with other spaces."""
+    """Creates carts with other spaces."""
 
     def make() -> Cart:
         cart = Cart()
@@ -125,10 +125,10 @@ def spaced(**changed: spaces.Space) -> Callable[[], Cart]:
 
 
 class Remembering(Cart):
-    """Keeps what it was told to do."""
+    """Records its last action."""
 
     def step(self, action: Any) -> Step:
-        self.told = action
+        self.action = action
         return self._look(), 0.0, False, False, {}
 
 
@@ -151,11 +151,11 @@ def test_actions_reach_the_environment_in_its_own_units(space: Any, outputs: tup
 
     family = carts(make, steps=1)
     roll_out(family, constant(*outputs), count=1)
-    told = np.asarray(made[0].told)
-    assert told.shape == space.shape
-    assert told.dtype == space.dtype
-    assert space.contains(made[0].told)
-    np.testing.assert_allclose(told, expected, atol=0.01)
+    action = np.asarray(made[0].action)
+    assert action.shape == space.shape
+    assert action.dtype == space.dtype
+    assert space.contains(made[0].action)
+    np.testing.assert_allclose(action, expected, atol=0.01)
 
 
 @pytest.mark.parametrize(
@@ -303,7 +303,7 @@ def test_ppo_trains_on_a_family_of_ones_own() -> None:
 
 
 class Paying(gym.Env):
-    """Pays what it is told."""
+    """An environment with a given reward."""
 
     observation_space = spaces.Box(-1.0, 1.0, (2,))
     action_space = spaces.Box(-1.0, 1.0, (1,))

@@ -245,7 +245,7 @@ X, LABELS = data()
         (X, LABELS, {"classes": {"train": NAMES[:4]}}, "^ways=5: the 'train' split has 4 classes"),
     ],
 )
-def test_what_makes_no_tasks_is_told(examples: Any, labels: Any, arguments: dict[str, Any], message: str) -> None:
+def test_invalid_examples_raise(examples: Any, labels: Any, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         from_classes(examples, labels, **arguments)
 

@@ -1,4 +1,4 @@
-"""Families of policies on MuJoCo's robots: what they are paid, by their positions, and what loading them leaves."""
+"""Families of policies on MuJoCo's robots: rewards from their positions, and side effects of loading."""
 
 from __future__ import annotations
 
