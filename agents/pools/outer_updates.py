@@ -51,7 +51,7 @@ def adapted_outputs(
         return outputs[:, 0, 0]
 
     last = len(episodes.layers) - 1
-    replay(pool, family, episodes, judged=[step == last for step in range(last + 1)], judge=keep, drawn=drawn)
+    replay(pool, family, episodes, judged=[step == last for step in range(last + 1)], judge=keep, pool_tensors=drawn)
     return found[-1]
 
 

@@ -1,4 +1,4 @@
-"""How finished episodes change the pool."""
+"""Updates of the pool from finished episodes."""
 
 from gym_reml.learning.episodes import Episodes
 from gym_reml.learning.options import RULES, LearningOptions

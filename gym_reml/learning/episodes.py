@@ -1,4 +1,4 @@
-"""Finished episodes, with all that a replay needs."""
+"""Finished episodes: data and actions, as needed to replay them."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from gym_reml.tasks.base import Batch
 
 @dataclass
 class Episodes:
-    """B finished episodes of T steps, with all that is needed to live them again.
+    """B finished episodes of T steps: data and actions, as needed to replay them.
 
     Attributes:
-        support: the support set of every step; a single entry where the data stays the same.
-        query: likewise.
-        layers: (T, B) int64, pool number of the layer appended at each step, 0 for none.
-        step_sizes: (T, B) float32; 0 for a step that was refused.
-        initial_layers: pool layers present before the first step.
-        slots: how many layers fit.
+        support: support sets, one batch of B rows per step; a single batch if the data is the same at every step.
+        query: query sets, likewise.
+        layers: (T, B) int64, number (from 1) of the pool layer appended at each step, 0 for none.
+        step_sizes: (T, B) float32; 0 for a refused step.
+        initial_layers: numbers of the pool layers present before the first step.
+        slots: number of slots, the largest depth.
     """
 
     support: list[Batch]
@@ -32,17 +32,18 @@ class Episodes:
     slots: int
 
     def __len__(self) -> int:
+        """Number of episodes, B."""
         return self.layers.shape[1]
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Episodes:
-        """The same with `function` of every tensor of the data, and of layers and step sizes."""
+        """Episodes with `function` applied to every tensor: data, layers and step sizes."""
         support, query = ([batch.map(function) for batch in batches] for batches in (self.support, self.query))
         return Episodes(
             support, query, function(self.layers), function(self.step_sizes), self.initial_layers, self.slots
         )
 
     def take(self, index: Tensor) -> Episodes:
-        """The episodes at `index` (B',) int64."""
+        """The episodes at `index` (k,) int64."""
         support, query = ([batch.rows(index) for batch in batches] for batches in (self.support, self.query))
         return Episodes(
             support, query, self.layers[:, index], self.step_sizes[:, index], self.initial_layers, self.slots
@@ -50,7 +51,7 @@ class Episodes:
 
     @staticmethod
     def concatenate(parts: Sequence[Episodes]) -> Episodes:
-        """All episodes of the parts, in order."""
+        """All episodes of `parts`, in order; all must have the same T, initial layers and slots."""
         first = parts[0]
         support = [Batch.concatenate(batches) for batches in zip(*(part.support for part in parts), strict=True)]
         query = [Batch.concatenate(batches) for batches in zip(*(part.query for part in parts), strict=True)]
@@ -59,7 +60,7 @@ class Episodes:
         return Episodes(support, query, layers, step_sizes, first.initial_layers, first.slots)
 
     def slot_contents(self) -> tuple[Tensor, Tensor]:
-        """What is in the slots: pool numbers at the end, (slots, B), and depth after each step, (T + 1, B)."""
+        """Pool layers in the slots at the end, (slots, B), and depths before and after each step, (T + 1, B), int64."""
         steps, count = self.layers.shape
         contents = self.layers.new_zeros(self.slots, count)
         for slot, layer in enumerate(self.initial_layers):

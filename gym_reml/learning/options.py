@@ -1,4 +1,4 @@
-"""What `learn_kwargs` may hold, and the rules there are."""
+"""Learning rules, and the options of `learn_kwargs`."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ RULES = ("in_place", "reptile", *GRADIENT_RULES)
 
 @dataclass
 class LearningOptions:
-    """What `learn_kwargs` may hold.
+    """Options of a pool learner, given as `learn_kwargs`.
 
     Attributes:
-        batch_size: episodes per update; updates wait until that many have finished. Where data depend on the network,
-            an update uses all that there are by then.
-        passes: how often each episode is used (fomaml, maml); None is 2, or 1 where data depend on the network, which
-            after an update is another, and more is refused.
-        learning_rate: Adam's, or for reptile the share of the way; None is 2e-3, for reptile 0.5.
-        rates_learning_rate: Adam's for the pool's rates.
-        constants_learning_rate: Adam's for outputs that depend on no input, such as a policy's log deviations; None is
-            learning_rate (fomaml, maml).
-        step_weights: weight of the query loss after each step, None for equal ones; the last is reused beyond them.
+        batch_size: number of finished episodes that an update waits for. If data depend on the network, the update uses
+            all episodes finished by then.
+        passes: number of times each episode is used (fomaml, maml). None means 2, or 1 if data depend on the network:
+            an update changes the network, so there more than 1 is an error.
+        learning_rate: Adam's learning rate (Kingma and Ba 2015, arXiv:1412.6980), None for 2e-3; for reptile the
+            interpolation weight towards the mean fast weights, None for 0.5.
+        rates_learning_rate: Adam's learning rate for the pool's rates.
+        constants_learning_rate: Adam's learning rate for outputs that do not depend on the input, such as a policy's
+            log standard deviations; None means learning_rate (fomaml, maml).
+        step_weights: weight of the query loss after each step, None for equal ones; the last is reused for later steps.
         clip: largest norm of the meta-gradient.
-        seed: of the order in which episodes are used.
+        seed: seed of the order in which episodes are used.
     """
 
     batch_size: int = 64
@@ -45,13 +46,13 @@ class LearningOptions:
     def __post_init__(self) -> None:
         for name, least in (("batch_size", 1), ("passes", 1), ("seed", 0)):
             value = getattr(self, name)
-            by_default = value is None and name == "passes"
-            if not by_default and (not is_integer(value) or value < least):
+            is_default = value is None and name == "passes"
+            if not is_default and (not is_integer(value) or value < least):
                 raise ValueError(f"learn_kwargs: {name}={value!r} must be an integer from {least}")
         for name in ("learning_rate", "rates_learning_rate", "constants_learning_rate", "clip"):
             value = getattr(self, name)
-            by_default = value is None and name in ("learning_rate", "constants_learning_rate")
-            if not (is_number(value) and 0 < value < np.inf) and not by_default:
+            is_default = value is None and name in ("learning_rate", "constants_learning_rate")
+            if not (is_number(value) and 0 < value < np.inf) and not is_default:
                 raise ValueError(f"learn_kwargs: {name}={value!r} must be a positive number")
         weights = self.step_weights
         if weights is not None and not (
@@ -63,14 +64,18 @@ class LearningOptions:
             raise ValueError(
                 f"learn_kwargs: step_weights={weights!r} must be None or numbers from 0, not all of them 0"
             )
-        # A copy: what the caller does to his list later changes nothing.
+        # A copy, so that later changes to the caller's list have no effect.
         self.step_weights = deepcopy(weights)
 
     @classmethod
     def parse(cls, arguments: dict[str, Any]) -> LearningOptions:
-        """Options from keyword arguments; a ValueError lists the choices if one is unknown or makes no sense."""
-        known = [option.name for option in fields(cls)]
+        """Options from keyword arguments.
+
+        Raises:
+            ValueError: an unknown name or an invalid value; the message lists the choices.
+        """
+        choices = [option.name for option in fields(cls)]
         for name in arguments:
-            if name not in known:
-                raise ValueError(f"learn_kwargs: unknown {name!r}; choices: {', '.join(known)}")
+            if name not in choices:
+                raise ValueError(f"learn_kwargs: unknown {name!r}; choices: {', '.join(choices)}")
         return cls(**arguments)

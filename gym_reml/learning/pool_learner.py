@@ -1,4 +1,4 @@
-"""How finished episodes change the pool: they are replayed with the actions taken, and differentiated or averaged."""
+"""Updates of the pool from finished episodes: their replays are differentiated, or their fast weights averaged."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from gym_reml.learning.episodes import Episodes
 from gym_reml.learning.options import GRADIENT_RULES, RULES, LearningOptions
 from gym_reml.learning.replay import finite_rows, replay, requires_grad, total_norm
-from gym_reml.learning.running_statistics import SeenStatistics
+from gym_reml.learning.running_statistics import ReplayStatistics
 from gym_reml.networks.torch_state import own_state
 from gym_reml.pool.layer_pool import LayerPool
 from gym_reml.pool.storage import LARGEST
@@ -26,24 +26,31 @@ REMEDY = (
 
 
 class PoolLearner:
-    """Changes a pool, in place, by the episodes that end.
+    """The optimizer of a pool: updates it in place from finished episodes.
+
+    The rules are "maml" (Finn et al. 2017, arXiv:1703.03400), "fomaml", its first-order approximation, "reptile"
+    (Nichol et al. 2018, arXiv:1803.02999), and "in_place", which replaces layers by the mean of their fast weights.
 
     Attributes:
-        pool: what is changed.
-        updates: how many times it was.
-        used: episodes that were learned from, once for each update by them.
-        dropped: episodes left out because their replay or its gradient was not finite, or passed the family's cap.
-        stale: episodes left out because they began under an older pool, where data depend on the network.
+        pool: the pool.
+        family: the family of tasks that episodes come from.
+        rule: the learning rule, one of `RULES`.
+        options: the learning options.
+        updates: number of updates of the pool.
+        used: number of episodes learned from, counted once per update.
+        dropped: number of episodes left out because their query losses or meta-gradients were not finite, or their
+            query losses reached the family's cap.
+        stale: number of episodes left out because they began before the last update, if data depend on the network.
     """
 
     @own_state
     def __init__(self, pool: LayerPool, family: TaskFamily, rule: str, options: LearningOptions | None = None) -> None:
-        """Prepares learning by one of `RULES`.
+        """Prepares learning by one of `RULES`; None for default options.
 
         Raises:
-            ValueError: an unknown rule, one that averages fast weights where norms go by the step, more than all of
-                Reptile's way, a pool that was put together wrongly or whose inputs or outputs are not the family's, or
-                several passes over data that depend on the network.
+            ValueError: an unknown rule, a rule that averages fast weights for a pool with norms for each step, a
+                learning rate above 1 for "reptile", an inconsistent pool or one whose numbers of inputs or outputs
+                differ from the family's, or several passes over data that depend on the network.
         """
         pool.check()
         if rule not in RULES:
@@ -55,7 +62,7 @@ class PoolLearner:
             )
         if pool.norm_steps and rule not in GRADIENT_RULES:
             raise ValueError(
-                f"learn={rule!r}: averages fast weights, which norms that go by the step are not; "
+                f"learn={rule!r}: averages fast weights, which do not include norms kept for each step; "
                 f"this pool learns by one of {', '.join(map(repr, GRADIENT_RULES))}"
             )
         self.pool, self.family, self.rule = pool, family, rule
@@ -63,7 +70,7 @@ class PoolLearner:
         if not family.fixed_data and (self.options.passes or 1) > 1:
             raise ValueError(
                 f"learn_kwargs: passes={self.options.passes!r} must be 1 or None: the data of {family.name!r} are "
-                "collected by the pool's networks, which after the first pass are others"
+                "collected by the pool's networks, which the first pass changes"
             )
         pool.become_leaves()
         self._start = pool.clone()
@@ -72,7 +79,9 @@ class PoolLearner:
         self._scale = 1.0
         self._rate = rate if rate is not None else 0.5 if rule == "reptile" else 2e-3
         if rule == "reptile" and self._rate > 1.0:
-            raise ValueError(f"learn_kwargs: learning_rate={rate!r} must be at most 1, all of the way")
+            raise ValueError(
+                f"learn_kwargs: learning_rate={rate!r} must be at most 1, replacing the pool by the mean fast weights"
+            )
         constants = self.options.constants_learning_rate
         parameters = {name: tensor for name, tensor in pool.parameters.items() if name != "head.constants"}
         groups: list[dict[str, Any]] = [{"params": list(parameters.values()), "lr": self._rate}]
@@ -91,7 +100,7 @@ class PoolLearner:
         self._warned: set[str] = set()
 
     def restart(self) -> None:
-        """Starts over: the pool, and all that was kept beside it, are what they were when this learner was made."""
+        """Restores the pool and all state of the learner to what they were when the learner was created."""
         self.pool.assign(self._start)
         self._optimizer.state.clear()
         self.scale_rates(1.0)
@@ -99,9 +108,9 @@ class PoolLearner:
 
     @own_state
     def add(self, episodes: Episodes) -> None:
-        """Takes finished episodes in, and updates the pool as soon as there are enough.
+        """Adds finished episodes, and updates the pool once there are `batch_size` of them.
 
-        Where data depend on the network, all must have been lived under the pool as it is; an update uses them all.
+        If data depend on the network, all episodes must have run since the last update, and an update uses all of them.
         """
         self._refused_only = self._refused_only and not episodes.step_sizes.any()
         self._waiting.append(episodes)
@@ -109,45 +118,45 @@ class PoolLearner:
         batches = sum(map(len, self._waiting)) // size
         if not batches:
             return
-        everything = Episodes.concatenate(self._waiting)
+        waiting = Episodes.concatenate(self._waiting)
         if self._refused_only:
             self._warn(
-                f"every step of the {len(everything)} episodes so far was refused, so the pool has nothing to learn "
-                f"from. Steps are refused where the support loss is not finite, or above what it was and the "
-                f"family's cap of {self.family.cap:g}. {REMEDY}"
+                f"every step of the {len(waiting)} episodes so far was refused, so the pool has nothing to learn "
+                f"from. Steps are refused if the support loss after them is not finite, or above both its "
+                f"previous value and the family's cap of {self.family.cap:g}. {REMEDY}"
             )
         if not self.family.fixed_data:
             self._waiting = []
-            self.update(everything)
+            self.update(waiting)
             return
         used = torch.arange(batches * size)
-        rest = torch.arange(batches * size, len(everything))
-        self._waiting = [everything.take(rest)] if len(rest) else []
+        rest = torch.arange(batches * size, len(waiting))
+        self._waiting = [waiting.take(rest)] if len(rest) else []
         passes = (self.options.passes or 2) if self.rule in GRADIENT_RULES else 1
         for _ in range(passes):
             order = torch.from_numpy(self._generator.permutation(len(used)))
             for index in order.split(size):
-                self.update(everything.take(index.to(self.pool.device)))
+                self.update(waiting.take(index.to(self.pool.device)))
 
     def leave_out(self, episodes: int) -> None:
-        """Counts that many episodes as stale."""
+        """Counts `episodes` as stale."""
         self.stale += episodes
         if self.stale > self.used + sum(map(len, self._waiting)) and self.stale >= self.options.batch_size:
             self._warn(
-                f"most episodes, {self.stale} so far, are dropped since the pool changed while they ran: the data of "
-                f"{self.family.name!r} depend on the network, so it learns from episodes that began and ended under "
-                "the same pool. Reset all environments together, or take a larger batch_size."
+                f"most episodes, {self.stale} so far, are dropped because the pool changed while they ran: the data "
+                f"of {self.family.name!r} depend on the network, so only episodes without an update between their "
+                "beginning and end are learned from. Reset all environments together, or use a larger batch_size."
             )
 
     def _warn(self, text: str) -> None:
-        """Warns, once of each kind."""
+        """Warns, once for each first word of `text`."""
         kind = text.split(" ", 1)[0]
         if kind not in self._warned:
             self._warned.add(kind)
             warnings.warn(f"learn={self.rule!r}: {text}", stacklevel=2)
 
     def update(self, episodes: Episodes) -> float:
-        """One update by these episodes. Returns the mean weighted query loss (NaN if nothing was finite)."""
+        """One update from these episodes. Returns the mean weighted query loss (NaN if all episodes were dropped)."""
         if self.rule in GRADIENT_RULES:
             return self.minimise(episodes, self._step_weights(len(episodes.layers)))
         return self._average(episodes)
@@ -160,118 +169,131 @@ class PoolLearner:
         return torch.tensor(chosen, dtype=torch.float32).to(self.pool.device) / sum(chosen)
 
     @own_state
-    def minimise(self, episodes: Episodes, step_weights: Tensor, row_weights: Any = None) -> float:
-        """One Adam step on the replayed episodes' weighted query loss; running statistics follow.
+    def minimise(self, episodes: Episodes, step_weights: Tensor, *, row_weights: Any = None) -> float:
+        """One Adam step on the weighted query loss of the replayed episodes; also updates running statistics.
 
         Args:
-            episodes: what to replay.
+            episodes: episodes to replay.
             step_weights: (T,) weights of the steps.
-            row_weights: a function from the detached weighted losses (B,) to weights (B,); None weighs rows equally.
-                It is asked again, with infinite losses, if the gradients of some rows are not finite.
+            row_weights: function from the detached weighted losses (B,) to weights (B,) of the rows; None for equal
+                ones. It is called again, with infinite losses in their place, if some rows' gradients are not finite.
+
+        Returns:
+            The mean weighted query loss, NaN if all episodes were dropped.
         """
         leaves = list(self.pool.trainable().values())
         with requires_grad(leaves):
-            by_row, fit, seen = self._weighted_losses(episodes, step_weights)
+            by_row, fit, statistics = self._weighted_losses(episodes, step_weights)
             losses = by_row.detach()
             while fit.any():
                 weights = fit.to(losses.dtype) / fit.sum() if row_weights is None else row_weights(losses)
                 kept = fit.nonzero().squeeze(1)
                 if len(kept) < len(fit):
-                    # Once more without the others: infinities, times zero, would be NaN in everyone's gradient.
-                    by_row, _, seen = self._weighted_losses(episodes.take(kept), step_weights)
+                    # Replayed without the others: infinity times zero would put NaN into the gradient of all.
+                    by_row, _, statistics = self._weighted_losses(episodes.take(kept), step_weights)
                 gradients = torch.autograd.grad((by_row * weights[kept]).sum(), leaves, allow_unused=True)
                 total = total_norm(gradients)
                 if np.isfinite(total):
                     break
-                drawn: list[Tensor] = []
-                by_row, _, _ = self._weighted_losses(episodes.take(kept), step_weights, drawn)
-                broken = kept[~finite_rows(by_row * weights[kept], drawn)]
-                # None of them alone, all together: too large to be added up.
+                pool_tensors: list[Tensor] = []
+                by_row, _, _ = self._weighted_losses(episodes.take(kept), step_weights, pool_tensors)
+                broken = kept[~finite_rows(by_row * weights[kept], pool_tensors)]
+                # No single gradient is broken, but their sum overflows.
                 broken = broken if len(broken) else kept
                 fit[broken] = False
                 losses[broken] = torch.inf
         self.dropped += len(fit) - int(fit.sum())
         if not fit.any():
-            return self._nothing_learned()
+            return self._without_update()
         scale = min(1.0, self.options.clip / max(total, 1e-12))
         for leaf, gradient in zip(leaves, gradients, strict=True):
             leaf.grad = None if gradient is None else gradient * scale
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
-        if seen is not None:
-            seen.follow()
+        if statistics is not None:
+            statistics.update_pool()
         self.updates += 1
         self.used += len(kept)
         return float(by_row.detach().mean())
 
-    def _nothing_learned(self) -> float:
-        """NaN; it warns if nothing has been learned so far."""
+    def _without_update(self) -> float:
+        """Returns NaN, and warns if there has been no update so far."""
         if not self.updates:
             self._warn(
-                f"all {self.dropped} episodes so far were dropped, so the pool learns nothing: in their replays query "
+                f"all {self.dropped} episodes so far were dropped, so the pool learns nothing: in their replays, query "
                 f"losses or gradients are not finite, or losses are not below the family's cap of "
                 f"{self.family.cap:g}. {REMEDY}"
             )
         return float("nan")
 
     def _weighted_losses(
-        self, episodes: Episodes, step_weights: Tensor, drawn: list[Tensor] | None = None
-    ) -> tuple[Tensor, Tensor, SeenStatistics | None]:
-        """The episodes' weighted query losses (B,), which are fit to learn from (B,) bool, statistics along the way."""
+        self, episodes: Episodes, step_weights: Tensor, pool_tensors: list[Tensor] | None = None
+    ) -> tuple[Tensor, Tensor, ReplayStatistics | None]:
+        """Weighted query losses (B,), episodes fit to learn from (B,) bool, and new statistics, if the pool has any."""
         judged, first_order = (step_weights > 0).tolist(), self.rule == "fomaml"
-        seen = SeenStatistics(self.pool) if self.pool.statistics else None
+        statistics = ReplayStatistics(self.pool) if self.pool.statistics else None
         losses, _, _ = replay(
-            self.pool, self.family, episodes, first_order=first_order, judged=judged, watch=seen, drawn=drawn
+            self.pool,
+            self.family,
+            episodes,
+            first_order=first_order,
+            judged=judged,
+            watch=statistics,
+            pool_tensors=pool_tensors,
         )
         by_row = (losses * step_weights[:, None]).sum(dim=0)
-        return by_row, self._fit(losses.detach()), seen
+        return by_row, self._fit(losses.detach()), statistics
 
     def _fit(self, losses: Tensor) -> Tensor:
-        """Which episodes are fit to learn from, (B,) bool, by their query losses (T, B): none infinite or absurd."""
+        """Episodes fit to learn from, (B,) bool: all query losses (T, B) are finite and below the family's cap."""
         return (losses.isfinite() & (losses < self.family.cap)).all(dim=0)
 
     @own_state
     @torch.no_grad()
     def _average(self, episodes: Episodes) -> float:
-        """Moves every pool layer to, or towards, the mean of the fast weights that grew from it."""
+        """Moves the adapted parameters to (in_place) or towards (reptile) the mean of their fast weights.
+
+        Returns:
+            The mean query loss after the last step, NaN if all episodes were dropped.
+        """
         losses, weights, contents = replay(self.pool, self.family, episodes)
-        # Not finite is not below this either.
-        whole = torch.stack([(tensor.abs() <= LARGEST).flatten(1).all(dim=1) for tensor in weights.tensors()]).all(
+        # The comparison is False for NaN and infinity, too.
+        bounded = torch.stack([(tensor.abs() <= LARGEST).flatten(1).all(dim=1) for tensor in weights.tensors()]).all(
             dim=0
         )
-        finite = whole & self._fit(losses)
+        finite = bounded & self._fit(losses)
         self.dropped += int((~finite).sum())
         if not finite.any():
-            return self._nothing_learned()
-        share = 1.0 if self.rule == "in_place" else self._rate * self._scale
+            return self._without_update()
+        interpolation = 1.0 if self.rule == "in_place" else self._rate * self._scale
         stem, *slots, head = weights.positions
         for name in self.pool.adapted:
             part, _, key = name.partition(".")
             parameter = self.pool.parameters[name]
             if part != "layers":
                 tensor = (stem if part == "stem" else head)[key]
-                parameter.lerp_(tensor[finite].mean(dim=0), share)
+                parameter.lerp_(tensor[finite].mean(dim=0), interpolation)
                 continue
-            held = torch.stack([slot[key] for slot in slots])
+            fast_weights = torch.stack([slot[key] for slot in slots])
             for layer in contents.unique().tolist():
                 uses = (contents == layer) & finite
                 if layer > 0 and uses.any():
-                    parameter[layer - 1].lerp_(held[uses].mean(dim=0), share)
+                    parameter[layer - 1].lerp_(fast_weights[uses].mean(dim=0), interpolation)
         self.updates += 1
         self.used += int(finite.sum())
         return float(losses[-1, finite].mean())
 
     def scale_rates(self, factor: float) -> None:
-        """Sets the learning rates (Reptile's share of the way is one) to `factor` times what they were at first."""
+        """Sets all learning rates (Reptile's interpolation weight, too) to `factor` times their initial values."""
         self._scale = factor
         for group in self._optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
 
     @own_state
     def state(self) -> dict[str, Any]:
-        """All that a resumed run needs beside the pool, as plain data. Waiting episodes are not kept."""
+        """State needed to resume a run in addition to the pool, as plain data, without waiting episodes."""
         return {
-            # Copied, here and on the way back: Adam's moments are changed in place.
+            # Copied, here and in `load_state`: Adam updates its moments in place.
             "optimizer": deepcopy(self._optimizer.state_dict()),
             "updates": self.updates,
             "used": self.used,
@@ -282,10 +304,10 @@ class PoolLearner:
 
     @own_state
     def load_state(self, state: dict[str, Any]) -> None:
-        """Goes on from a `state()`."""
+        """Continues from a state returned by `state()`."""
         self._optimizer.load_state_dict(deepcopy(state["optimizer"]))
         self.updates, self.dropped = state["updates"], state["dropped"]
-        # States from before these were counted have none.
+        # Older states lack these.
         self.used, self.stale = state.get("used", 0), state.get("stale", 0)
         self._generator.bit_generator.state = state["generator"]
         self._waiting = []

@@ -1,4 +1,4 @@
-"""Finished episodes replayed from the pool's present weights, differentiably."""
+"""Differentiable replay of finished episodes from the pool's current weights."""
 
 from __future__ import annotations
 
@@ -27,40 +27,44 @@ def replay(
     judged: Sequence[bool] | None = None,
     watch: Callable[[int, Weights, Trace, Tensor], None] | None = None,
     judge: Callable[[Tensor, Batch], Tensor] | None = None,
-    drawn: list[Tensor] | None = None,
+    pool_tensors: list[Tensor] | None = None,
 ) -> tuple[Tensor, Weights, Tensor]:
-    """Replays the episodes from the pool's present weights, differentiably.
+    """Replays episodes, with the actions taken, from the pool's current weights.
 
-    Gradients reach the pool's parameters and rates exactly (MAML, Finn et al. 2017, eq. 1), or, with `first_order`,
-    with the inner gradients taken as constants.
+    The result is differentiable with respect to the pool's parameters and rates: exactly (MAML, Finn et al. 2017,
+    arXiv:1703.03400, eq. 1) or, with `first_order`, with the inner gradients treated as constants (FOMAML).
 
     Args:
-        pool, family, episodes: what is replayed, from which weights.
-        first_order: see above.
-        judged: for each step whether its query loss is wanted; None for all. The others come out as 0.
-        watch: called before each update as watch(step, fast weights, the support set's pass, pool numbers of the layers
-            that are in the slots by then (slots, B)).
-        judge: what to make of outputs (B, points, out) on a query set, (B,); None is the family's loss.
-        drawn: takes every tensor (B, ...) that episodes have of the pool: all gradients reach the pool through these.
+        pool: pool with the initial weights.
+        family: family of tasks, for the losses.
+        episodes: B episodes of T steps.
+        first_order: treat inner gradients as constants.
+        judged: for each step, whether to compute its query loss; None for all. The others are returned as 0.
+        watch: called before each update as watch(step, fast weights, forward pass over the support set, numbers of the
+            pool layers in the slots by then (slots, B)).
+        judge: function from outputs (B, points, out) and query set to losses (B,); None for the family's loss.
+        pool_tensors: list to which every tensor (B, ...) gathered from the pool is appended: all gradients reach the
+            pool through these.
 
     Returns:
-        Query loss after every step (T, B); the final fast weights; the pool numbers in their slots (slots, B).
+        Query losses after each step (T, B), the final fast weights, and the numbers of the pool layers in the slots at
+        the end (slots, B).
 
     Raises:
-        ValueError: data that depends on the network, and not of every step.
+        ValueError: data depend on the network, but there is not a support set for every step.
     """
     steps, sets = len(episodes.layers), len(episodes.support)
     if not family.fixed_data and sets < steps:
         raise ValueError(
-            f"episodes: {sets} support sets for {steps} steps, of each of which {family.name!r} has its own"
+            f"episodes: {sets} support sets for {steps} steps, but {family.name!r} needs one for each step"
         )
-    # What was made in inference mode is for autograd only as a copy.
+    # Autograd accepts tensors created in inference mode only as copies.
     episodes = episodes.map(lambda tensor: tensor.clone() if tensor.is_inference() else tensor)
-    drawn = [] if drawn is None else drawn
+    pool_tensors = [] if pool_tensors is None else pool_tensors
     contents, depth = episodes.slot_contents()
     assembly, architecture = pool.assemble(contents), pool.architecture
     weights = assembly.weights
-    drawn += weights.tensors()
+    pool_tensors += weights.tensors()
     losses = []
     positions = torch.arange(episodes.slots, device=contents.device).unsqueeze(1)
     prepared: dict[int, Tensor] = {}
@@ -68,7 +72,7 @@ def replay(
     def inputs(batch: Batch) -> Tensor:
         if id(batch) not in prepared:
             prepared[id(batch)] = architecture.prepare(batch.inputs, pool.fixed)
-            drawn.append(prepared[id(batch)])
+            pool_tensors.append(prepared[id(batch)])
         return prepared[id(batch)]
 
     for step in range(steps):
@@ -77,16 +81,16 @@ def replay(
         filled = _filled(depth[step + 1], episodes.slots)
         clock = torch.full_like(depth[step], step)
         norms = assembly.norms(clock, running=False)
-        drawn += norms or []
+        pool_tensors += norms or []
         trace = architecture.forward(weights, inputs(support), filled=filled, norms=norms)
         if watch is not None:
             watch(step, weights, trace, contents * (depth[step + 1] > positions))
-        slope = family.output_gradient(trace.outputs, support).to(trace.outputs.dtype)
-        gradient = architecture.gradient(weights, trace, output_gradient=slope, filled=filled)
+        output_gradient = family.output_gradient(trace.outputs, support).to(trace.outputs.dtype)
+        gradient = architecture.gradient(weights, trace, output_gradient=output_gradient, filled=filled)
         if first_order:
             gradient = gradient.like([tensor.detach() for tensor in gradient.tensors()])
         rates = assembly.rates(clock)
-        drawn += [] if rates is None else rates.tensors()
+        pool_tensors += [] if rates is None else rates.tensors()
         gradient, lengths = without_overflow(gradient, gradient_norms(gradient))
         weights = descend(weights, gradient, norms=lengths, step_sizes=episodes.step_sizes[step], rates=rates)
         if judged is None or judged[step]:
@@ -99,7 +103,7 @@ def replay(
 
 @contextmanager
 def requires_grad(leaves: Sequence[Tensor]) -> Iterator[None]:
-    """While it lasts, gradients reach these tensors, also where the user has switched gradients off."""
+    """Context in which `leaves` require gradients, even if the user has disabled gradients."""
     with torch.enable_grad():
         for leaf in leaves:
             leaf.requires_grad_(True)
@@ -111,23 +115,23 @@ def requires_grad(leaves: Sequence[Tensor]) -> Iterator[None]:
 
 
 def total_norm(gradients: Sequence[Tensor | None]) -> float:
-    """Euclidean norm of all gradients together; infinite or NaN only if one of their numbers is."""
-    found = [gradient for gradient in gradients if gradient is not None]
-    total = float(torch.stack([gradient.square().sum() for gradient in found]).sum().sqrt())
-    # Squares of numbers from 1.8e19 on are too large for float32.
-    return total if np.isfinite(total) else float(sum(gradient.double().square().sum() for gradient in found) ** 0.5)
+    """Euclidean norm of all gradients together; not finite only if an element is not finite."""
+    present = [gradient for gradient in gradients if gradient is not None]
+    total = float(torch.stack([gradient.square().sum() for gradient in present]).sum().sqrt())
+    # Squares of numbers above 1.8e19 overflow float32.
+    return total if np.isfinite(total) else float(sum(gradient.double().square().sum() for gradient in present) ** 0.5)
 
 
-def finite_rows(losses: Tensor, drawn: Sequence[Tensor]) -> Tensor:
-    """Which rows give the pool a finite gradient, (B,) bool.
+def finite_rows(losses: Tensor, pool_tensors: Sequence[Tensor]) -> Tensor:
+    """Rows whose gradients with respect to the pool are finite, (B,) bool.
 
     Args:
-        losses: (B,) of the rows.
-        drawn: what a `replay` has of the pool.
+        losses: (B,), computed from a `replay`.
+        pool_tensors: tensors that this replay gathered from the pool.
     """
-    reached = [tensor for tensor in drawn if tensor.requires_grad]
-    found = torch.autograd.grad(losses.sum(), reached, allow_unused=True)
-    rows = [gradient.isfinite().flatten(1).all(dim=1) for gradient in found if gradient is not None]
+    reached = [tensor for tensor in pool_tensors if tensor.requires_grad]
+    gradients = torch.autograd.grad(losses.sum(), reached, allow_unused=True)
+    rows = [gradient.isfinite().flatten(1).all(dim=1) for gradient in gradients if gradient is not None]
     return torch.stack(rows).all(dim=0)
 
 

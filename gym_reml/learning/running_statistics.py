@@ -1,4 +1,4 @@
-"""Running statistics for each step (MAML++'s BNRS): they follow what a learner's replays see."""
+"""Running batch statistics for each step (BNRS of MAML++, Antoniou et al. 2019, arXiv:1810.09502)."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from gym_reml.networks.weights import Weights
 from gym_reml.pool.layer_pool import LayerPool
 
 MOMENTUM = 0.1
+"""Weight of the new statistics in each update."""
 
 
-class SeenStatistics:
-    """Mean and variance of what was normalised in the support passes of one replay, by step and layer."""
+class ReplayStatistics:
+    """Means and variances of the pre-activations in the support passes of one replay, by step and layer."""
 
     def __init__(self, pool: LayerPool) -> None:
         self._architecture, self._running = pool.architecture, pool.statistics
         self._sums = {name: torch.zeros_like(running) for name, running in pool.statistics.items()}
-        # (T,) and (T, L): episodes, or uses of the layer in any slot.
+        # (T,) and (T, L): numbers of episodes, and of uses of the layer in any slot.
         self._counts = {name: running.new_zeros(running.shape[:-2]) for name, running in pool.statistics.items()}
 
     @torch.no_grad()
     def __call__(self, step: int, weights: Weights, trace: Trace, layers: Tensor) -> None:
-        """Takes a support set's pass in; see `learning.replay`."""
+        """Adds the pass over the support sets at `step`; the argument `watch` of `learning.replay`."""
         step = min(step, len(self._sums["stem"]) - 1)
         for position in range(len(weights.positions) - 1):
             used = layers[position - 1] > 0 if position else torch.ones_like(layers[0], dtype=torch.bool)
@@ -41,8 +42,8 @@ class SeenStatistics:
                 self._counts["stem"][step] += len(moments)
 
     @torch.no_grad()
-    def follow(self) -> None:
-        """Moves the pool's running statistics a tenth of the way to the means; what was not seen stays."""
+    def update_pool(self) -> None:
+        """Updates the pool's running statistics with momentum MOMENTUM; those of unused layers do not change."""
         for name, running in self._running.items():
             count = self._counts[name][..., None, None]
             mean = self._sums[name] / count.clamp_min(1.0)

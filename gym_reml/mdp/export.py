@@ -1,4 +1,4 @@
-"""A built sub-network as a `torch.nn.Module` of its own, for whoever wants to keep, save or train it elsewhere."""
+"""Export of a sub-network as a stand-alone `torch.nn.Module`, to save it or to train it elsewhere."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from gym_reml.networks.layer_kinds import LAYER_KINDS
 
 
 class Layer(nn.Linear):
-    """A linear layer whose sums are taken in the environment's order, so that not a bit differs.
+    """A linear layer that adds up in the same order as the environment, so outputs are bitwise equal.
 
-    `weight` (out, in) and `bias` (out,) are those of `nn.Linear`, and fit into one.
+    `weight` (out, in) and `bias` (out,) have the names and shapes of those of `nn.Linear`.
     """
 
     def __init__(self, matrix: Tensor, shared: bool = False) -> None:
-        """Takes weights and bias.
+        """Copies weights and bias.
 
         Args:
-            matrix: (in + 1, out), the last row the bias; copied.
-            shared: whether the environment multiplies all rows with this one matrix.
+            matrix: (in + 1, out), the last row being the bias.
+            shared: whether the environment uses the same matrix for all rows.
         """
-        # Not nn.Linear's own, which draws weights.
+        # Not nn.Linear.__init__, which draws random weights.
         nn.Module.__init__(self)
         self.in_features, self.out_features = matrix.shape[0] - 1, matrix.shape[1]
         self.weight = nn.Parameter(matrix[:-1].T.clone())
@@ -40,46 +40,46 @@ class Layer(nn.Linear):
 
 
 class Head(Layer):
-    """The last layer, whose product the environment takes transposed.
+    """The last layer, which the environment computes as a transposed product.
 
-    `constants` (1, constant_outputs), outputs that depend on no input, come behind the others; None without any.
+    `constants` (1, constant_outputs), or None, are outputs that do not depend on the input; they follow the others.
     """
 
     def __init__(self, matrix: Tensor, constants: Tensor | None = None) -> None:
-        """Takes weights and bias.
+        """Copies weights, bias and constants.
 
         Args:
-            matrix: as for `Layer`.
-            constants: see above; copied.
+            matrix: see `Layer`.
+            constants: (1, constant_outputs) or None.
         """
         super().__init__(matrix)
         self.constants = None if constants is None else nn.Parameter(constants.clone())
 
     def forward(self, x: Tensor) -> Tensor:
         """Outputs (n, points, out) for inputs (n, points, in)."""
-        turned = self._matrix().expand(len(x), -1, -1).transpose(1, 2)
-        outputs = torch.bmm(turned, with_ones(x).transpose(1, 2)).transpose(1, 2)
+        transposed = self._matrix().expand(len(x), -1, -1).transpose(1, 2)
+        outputs = torch.bmm(transposed, with_ones(x).transpose(1, 2)).transpose(1, 2)
         if self.constants is None:
             return outputs
         return torch.cat([outputs, self.constants.expand(*outputs.shape[:2], -1)], dim=2)
 
 
 class HiddenLayer(Layer):
-    """A layer with what its kind does behind it: activation, normalisation, and a way around.
+    """A linear layer followed by normalisation, activation and skip connection, as its kind has them.
 
-    `norm` (2, width) holds gain and shift of the kinds that normalise, `statistics` (2, width) running mean and
-    variance where a pool has them; else they are None.
+    `norm` (2, width) holds gain and shift of kinds with normalisation, `statistics` (2, width) the running mean and
+    variance if the pool has them; otherwise they are None.
     """
 
     statistics: Tensor | None
 
     def __init__(self, matrix: Tensor, kind: str, *, norm: Tensor | None, skip: bool, shared: bool = False) -> None:
-        """Takes weights and bias.
+        """Copies weights, bias and norm.
 
         Args:
-            matrix, shared: as for `Layer`.
+            matrix, shared: see `Layer`.
             kind: name of the layer kind.
-            norm: gain and shift, and perhaps mean and variance, (2 or 4, width), or None; copied.
+            norm: (2, width), gain and shift, or (4, width), gain, shift, mean and variance; None without normalisation.
             skip: whether the layer's input is added to its output.
         """
         super().__init__(matrix, shared)
@@ -95,29 +95,29 @@ class HiddenLayer(Layer):
         return hidden + x if self.skip else hidden
 
     def extra_repr(self) -> str:
-        """What `nn.Linear` says, and the kind."""
+        """That of `nn.Linear`, and the layer kind."""
         return f"{super().extra_repr()}, kind={self.kind!r}"
 
 
 class ExportedNetwork(nn.Module):
-    """One sub-network: `stem`, `layers` as far as there are any, and `head`. It shares nothing with the environment.
+    """One sub-network, `stem`, `layers` and `head`, which shares no memory with the environment.
 
-    Kinds that look across points take these for all the points of a pass, unless there are running statistics.
+    Kinds with batch statistics compute them over all points of a pass, unless the pool has running statistics.
     """
 
-    def __init__(self, stem: HiddenLayer, layers: list[HiddenLayer], head: Head, batched: bool = False) -> None:
-        """Takes the parts.
+    def __init__(self, stem: HiddenLayer, layers: list[HiddenLayer], head: Head, *, batched: bool = False) -> None:
+        """Composes the layers.
 
         Args:
-            stem, layers, head: in this order.
-            batched: whether the environment computes several networks at once. A product of one matrix may then round
-                otherwise than that of several, so one pass is made two.
+            stem, layers, head: the parts, in this order.
+            batched: whether the environment computes several networks at once. Batched and single products may round
+                differently, so a single pass is then computed as a batch of two.
         """
         super().__init__()
         self.stem, self.layers, self.head, self.batched = stem, nn.Sequential(*layers), head, batched
 
     def forward(self, x: Tensor) -> Tensor:
-        """Outputs (..., points, out_features) for inputs (..., points, in_features), or those of one point, (in,)."""
+        """Outputs (..., points, out_features) for inputs (..., points, in_features); a point may be (in_features,)."""
         if x.ndim == 1:
             output: Tensor = self(x[None])[0]
             return output
@@ -132,18 +132,18 @@ class ExportedNetwork(nn.Module):
 @torch.inference_mode(False)
 @torch.no_grad()
 def export_network(mdp: TrainingMDP, row: int) -> ExportedNetwork:
-    """The network of one row, as it is now: a copy, on the pool's device.
+    """A copy of the current network of one row, on the pool's device.
 
-    It gives the same outputs as `mdp.outputs`, to the last bit where one network and many are multiplied alike.
+    Its outputs equal those of `mdp.outputs`, bitwise if single and batched matrix products round alike.
     """
     networks, pool = mdp.networks, mdp.pool
     weights, depth = networks.weights(row), int(networks.depth[row])
-    # As `mdp.outputs`: the norms of the step that is over.
-    by_step = networks.norms(mdp.clock - 1)
+    # As in `mdp.outputs`, the norms of the last step.
+    norms = networks.norms(mdp.clock - 1)
     stem, *slots, head = ({name: tensor[0] for name, tensor in position.items()} for position in weights.positions)
 
     def hidden(index: int, position: dict[str, Tensor]) -> HiddenLayer:
-        norm = position.get("norm") if by_step is None else by_step[index][row]
+        norm = position.get("norm") if norms is None else norms[index][row]
         shared = "matrix" not in position
         matrix = pool.fixed["matrix"] if shared else position["matrix"]
         return HiddenLayer(matrix, pool.kind, norm=norm, skip=pool.architecture.skip and index > 0, shared=shared)

@@ -1,4 +1,4 @@
-"""The steps of running episodes, kept until these are finished and change the pool."""
+"""Record of the steps of running episodes, for the pool learner."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Rows = NDArray[np.int64]
 
 
 class _Step(NamedTuple):
-    """One step of one row, for the replay: support and query sets of all rows, and what was done in this one."""
+    """One step of one row: support and query sets of all rows, and this row's layer and step size."""
 
     data: tuple[Batch, Batch]
     layer: int
@@ -25,32 +25,32 @@ class _Step(NamedTuple):
 
 
 class History:
-    """What a pool learner needs of the present episodes of n rows."""
+    """The steps taken in the current episodes of n rows, as a pool learner needs them."""
 
     def __init__(self, training: NetworkTraining, learner: PoolLearner, *, horizon: int) -> None:
-        """Nothing has happened yet."""
+        """Starts with no steps; finished episodes of `horizon` steps go to `learner`."""
         self._training, self._learner, self._horizon = training, learner, horizon
         self._steps: list[list[_Step]] = [[] for _ in training.clock]
-        # How often the pool had been changed when the rows' episodes began.
-        self._began = np.zeros(len(training.clock), dtype=np.int64)
+        # Number of updates of the pool when each row's episode began.
+        self._updates_at_start = np.zeros(len(training.clock), dtype=np.int64)
 
     def restart(self, rows: Rows) -> None:
-        """Forgets the episodes of these rows, where new ones begin."""
+        """Discards the steps of these rows, in which new episodes begin."""
         for row in rows:
             self._steps[row] = []
-        self._began[rows] = self._learner.updates
+        self._updates_at_start[rows] = self._learner.updates
 
     def forget(self) -> None:
-        """Forgets what all running episodes did: no learner will take them."""
+        """Discards the steps of all running episodes, which then do not reach the learner."""
         self._steps = [[] for _ in self._steps]
 
     def record(self, support: Batch, *, layers: NDArray[np.int64], step_sizes: NDArray[np.float32]) -> None:
-        """Notes a step.
+        """Records a step of all rows, with the current query sets.
 
         Args:
-            support: the sets that were descended on; the query sets are the present ones.
-            layers: (n,), what was appended.
-            step_sizes: (n,), 0 where the step was refused.
+            support: support sets of the gradient step.
+            layers: (n,) appended layers, 0 for none.
+            step_sizes: (n,), 0 for a refused step.
         """
         data = (support, self._training.data.query)
         for row, clock in enumerate(self._training.clock.tolist()):
@@ -58,14 +58,14 @@ class History:
                 self._steps[row].append(_Step(data, int(layers[row]), float(step_sizes[row])))
 
     def hand_over(self, rows: Rows) -> None:
-        """Hands the episodes that end in these rows to the learner, those that were recorded whole."""
+        """Passes the episodes that end in these rows to the learner, if all their steps were recorded."""
         training, family = self._training, self._training.family
         rows = np.array([row for row in rows if len(self._steps[row]) == self._horizon], dtype=np.int64)
         if not family.fixed_data:
-            # Their data were collected by networks of the pool as it was then.
-            present = self._began[rows] == self._learner.updates
-            self._learner.leave_out(int(np.count_nonzero(~present)))
-            rows = rows[present]
+            # Their data were collected by networks of the pool at that time.
+            current = self._updates_at_start[rows] == self._learner.updates
+            self._learner.leave_out(int(np.count_nonzero(~current)))
+            rows = rows[current]
         if not len(rows):
             return
         device = training.pool.device

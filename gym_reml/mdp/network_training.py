@@ -1,4 +1,4 @@
-"""Networks in training: n of them grow, take gradient steps on their support sets, and are measured."""
+"""Training of n networks: they grow, take gradient steps on their support sets, and are evaluated."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ Rows = NDArray[np.int64]
 
 
 class Trained(NamedTuple):
-    """What a step did.
+    """Results of a step.
 
     Attributes:
-        layers: (n,) int64, the pool layers that were appended, 0 for none.
-        diverged: (n,) bool, whose step was refused.
+        layers: (n,) int64, the pool layers appended, 0 for none.
+        diverged: (n,) bool, rows whose step was refused.
         gradient_norms: (slots + 2, n), norms of the gradients by position, before clipping.
     """
 
@@ -34,32 +34,32 @@ class Trained(NamedTuple):
 
 
 class NetworkTraining:
-    """n networks, each in training on the support set of its own task.
+    """n networks, each trained on the support set of its own task.
 
     Attributes:
-        data: the tasks and their sets.
-        networks: the networks.
-        clock: (n,) int64, steps taken in the present episode.
-        support_loss, query_loss: (n,) float64, of the present networks; the query loss as far as it counts, see
+        data: the tasks and their support and query sets.
+        family, pool, initial_layers: as given.
+        networks: the sub-networks.
+        clock: (n,) int64, number of steps taken in the current episode.
+        support_loss, query_loss: (n,) float64, losses of the current networks; the query loss is capped as described in
             `TrainingMDP.step`.
-        query_diverged: (n,) bool, whose query loss is not finite or above the most that counts.
-        scores: (2, n) float64, what rewards and observations make of these losses.
-        metrics: what the family says of the query sets, (n,) float64 by name.
+        query_diverged: (n,) bool, rows whose query loss is not finite or above that cap.
+        scores: (2, n) float64, support and query losses on the scale of rewards and observations (`TaskFamily.score`).
+        metrics: the family's metrics on the query sets by name, (n,) float64.
     """
 
     def __init__(self, data: TaskData, pool: LayerPool, *, slots: int, initial_layers: Sequence[int]) -> None:
-        """Networks that are not there yet: `restart` makes them."""
+        """Allocates the networks; `restart` initialises them."""
         count = data.count
         self.data, self.family, self.pool = data, data.family, pool
         self.initial_layers = initial_layers
-        self.networks = SubNetworks(count, slots, pool)
+        self.networks = SubNetworks(count, pool, slots=slots)
         self.clock = np.zeros(count, dtype=np.int64)
         self.support_loss, self.query_loss = self.scores = np.zeros((2, count))
         self.query_diverged = np.zeros(count, dtype=np.bool_)
         self.metrics: dict[str, NDArray[Any]] = {}
         self._query_limit = np.full(count, np.inf)
-        # For passes over all points, for those that an appended layer makes necessary on the support set, and for the
-        # query set's where it has its own.
+        # For passes over all points, over the support set after a layer was appended, and over the query set alone.
         self._workspaces = (Workspace(), Workspace(), Workspace())
         self._every_row = np.arange(count)
         self._prepared = BiasedInputs(self.networks.prepare(data.inputs()))
@@ -67,14 +67,14 @@ class NetworkTraining:
         self._output_gradient = torch.zeros(0)
 
     def restart(self, rows: Rows) -> None:
-        """Fresh networks in these rows, on the data of their new tasks."""
+        """Resets the networks of these rows to the pool's initial weights, and collects data of their new tasks."""
         self.networks.restart(rows, self.initial_layers)
         self.clock[rows] = 0
         self._collect(rows)
         self._measure(finite=True, fresh=rows if len(rows) < len(self.clock) else slice(None))
 
     def train(self, layers: NDArray[np.int64], step_sizes: NDArray[np.float32]) -> Trained:
-        """Appends layers (n,), descends by steps of these sizes (n,), measures, and takes back what diverged."""
+        """Appends layers (n,), takes a gradient step of these sizes (n,), evaluates, and undoes diverged steps."""
         networks, data, support_loss = self.networks, self.data, self.support_loss
         before, depth = (data.support, data.query), networks.depth.copy()
         trace, output_gradient = self.support_pass()
@@ -88,12 +88,12 @@ class NetworkTraining:
         if not self.family.fixed_data:
             self._collect(self._every_row)
         self._measure()
-        # Whatever is not a number fails this comparison too.
+        # NaN fails this comparison, too.
         diverged = ~(self.support_loss <= np.maximum(support_loss, self.family.cap))
         if networks.broken is not None:
             diverged |= networks.broken
         if np.count_nonzero(diverged):
-            # These steps are taken back: networks, and so losses (but for norms of the next step), are what they were.
+            # Undo these steps: networks, and so losses (except with norms for each step), are restored.
             rows = np.flatnonzero(diverged)
             networks.take_back(rows, depth[diverged])
             if not self.family.fixed_data:
@@ -104,14 +104,14 @@ class NetworkTraining:
         return Trained(appended, diverged, gradient_norms)
 
     def support_pass(self) -> tuple[Trace, Tensor]:
-        """The support sets' pass through the networks, and the losses' gradients with respect to its outputs."""
+        """Forward pass over the support sets, and the gradients of the support losses with respect to its outputs."""
         if self._trace is None:
             self._measure(finite=True)
         assert self._trace is not None
         return self._trace, self._output_gradient
 
     def outputs(self, inputs: Tensor) -> Tensor:
-        """The present networks' outputs at any inputs (n, points, in_features)."""
+        """Outputs of the current networks, (n, points, out_features), for inputs (n, points, in_features)."""
         prepared = self.networks.prepare(inputs.to(self.pool.device))
         return self.networks.forward(prepared, norms=self.networks.norms(self.clock - 1)).outputs
 
@@ -124,7 +124,7 @@ class NetworkTraining:
             self._prepared = BiasedInputs(self.networks.prepare(self.data.inputs()))
 
     def _outputs_of(self, rows: Tensor | None, inputs: Tensor) -> Tensor:
-        """Outputs of some networks (int64; None for all) at inputs of their own, (rows, points, in_features)."""
+        """Outputs of the networks of `rows` (int64; None for all) for their inputs (rows, points, in_features)."""
         if rows is None:
             return self.outputs(inputs)
         padded = inputs.new_zeros(len(self.clock), *inputs.shape[1:])
@@ -132,24 +132,24 @@ class NetworkTraining:
         return self.outputs(padded)[rows]
 
     def _measure(self, *, finite: bool = False, fresh: Rows | slice | None = None) -> None:
-        """Runs the present networks: losses, scores and metrics.
+        """Evaluates the current networks: losses, scores and metrics.
 
         Args:
-            finite: whether support losses that are not finite, although nothing is left to be refused, become the cap.
-            fresh: rows whose episode begins: their query losses say how much counts from now on.
+            finite: replace support losses that are not finite by the family's cap, where there is no step to refuse.
+            fresh: rows whose episode begins: their query losses determine the limit of later query losses.
         """
         networks, family, workspace = self.networks, self.family, self._workspaces[0]
         support, query = self.data.support, self.data.query
         points = support.inputs.shape[1]
         if self.pool.architecture.across_points:
-            # The support set's pass belongs to the step to come, the query set's to the one that is over.
+            # The pass over the support set belongs to the next step, that over the query set to the last.
             inputs, now, last = self._prepared, networks.norms(self.clock), networks.norms(self.clock - 1)
             self._trace = networks.forward(inputs.first(points), workspace, norms=now)
             query_outputs = networks.forward(inputs.rest(points), self._workspaces[2], norms=last).outputs
         else:
-            whole = networks.forward(self._prepared, workspace)
-            self._trace = whole.first(points, workspace)
-            query_outputs = workspace.views(whole.outputs).rest(points).tensor
+            trace = networks.forward(self._prepared, workspace)
+            self._trace = trace.first(points, workspace)
+            query_outputs = workspace.views(trace.outputs).rest(points).tensor
         self._output_gradient = self._differentiate(self._trace)
         both = torch.stack([family.loss(self._trace.outputs, support), family.loss(query_outputs, query)])
         losses, query_loss, cap = both.cpu().numpy().astype(np.float64), both[1], family.cap
@@ -166,7 +166,7 @@ class NetworkTraining:
         metrics = family.metrics(query_outputs, query, query_loss)
         self.scores = family.score(torch.from_numpy(losses)).numpy()
         self.metrics = {
-            # Where it is the loss itself, as in regression, that is here already.
+            # A metric that is the loss itself, as in regression, is available already.
             name: self.query_loss if values is query_loss else values.cpu().numpy().astype(np.float64)
             for name, values in metrics.items()
         }
@@ -175,5 +175,5 @@ class NetworkTraining:
         return self.family.output_gradient(trace.outputs, self.data.support).to(trace.outputs.dtype)
 
     def __getstate__(self) -> dict[str, Any]:
-        # The trace points into workspaces, which copies do not take along; it is computed again when it is missing.
+        # The trace refers to workspaces, which are not copied; it is recomputed when missing.
         return self.__dict__ | {"_trace": None}

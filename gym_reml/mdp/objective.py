@@ -1,4 +1,4 @@
-"""The meta-RL objective: the return of an episode, with horizon H and burn-in K."""
+"""The meta-RL objective: the return of an episode with horizon H and burn-in K."""
 
 from __future__ import annotations
 
@@ -18,19 +18,21 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Budget:
-    """How long an agent has with a task, and from when on that counts.
+    """Number of units (steps or inner episodes) that an agent has for a task, and how many of them are not rewarded.
 
-    The meta-RL objective (Beck et al. 2023, "A Survey of Meta-Reinforcement Learning") is the sum of the returns of the
-    units of one task's budget, from the K-th (counted from 0) to the last of H. K = 0 is fast adaptation, K = H - 1
-    final performance.
+    The meta-RL objective (Beck et al. 2023, "A Survey of Meta-Reinforcement Learning", arXiv:2301.08028) is the sum of
+    the returns of units K to H - 1, counted from 0. K = 0 measures fast adaptation, K = H - 1 final performance.
 
     Attributes:
-        horizon: H, units of the budget: steps of an episode, or inner episodes of a trial.
-        burn_in: K, units at the beginning that do not count.
+        horizon: H, number of units: steps of an episode, or inner episodes of a trial.
+        burn_in: K, number of units at the beginning whose rewards are 0.
+
+    Raises:
+        ValueError: a horizon below 1, or a burn-in outside [0, H).
     """
 
     unit: ClassVar[str] = "horizon"
-    """The argument that gives the horizon, in errors."""
+    """Name of the horizon's argument in error messages."""
 
     horizon: int
     burn_in: int = 0
@@ -41,27 +43,30 @@ class Budget:
             raise ValueError(f"burn_in={self.burn_in!r}: must be an integer from 0 to below {self.unit}={self.horizon}")
 
     def counted(self, reward: Array, clock: Array) -> Array:
-        """Rewards (n,) of unit number `clock` (n,), counted from 1, as far as they count: 0 during the burn-in."""
+        """Rewards (n,) of the units number `clock` (n,), counted from 1, with those of the burn-in set to 0."""
         return np.where(clock > self.burn_in, reward, 0.0) if self.burn_in else reward
 
 
 @dataclass(frozen=True)
 class TrialBudget(Budget):
-    """Inner episodes with one task."""
+    """Budget of a trial: `horizon` inner episodes on one task."""
 
     unit: ClassVar[str] = "episodes"
 
 
 @dataclass(frozen=True)
 class Objective(Budget):
-    """The return of an episode: the meta-RL objective over H steps, of which the first K do not count.
+    """Rewards of an episode of H steps, of which the first K are not rewarded.
 
     Attributes:
-        horizon: H, steps of an episode.
-        burn_in: K, steps at the beginning that do not count.
-        reward: "performance" is -score / H at every step (the return is minus the area under the adaptation curve),
-            "improvement" is the decrease of the score (the return is the final gain).
-        feedback: whether the score is of the loss on the query or on the support set.
+        horizon: H, number of steps of an episode.
+        burn_in: K, number of steps at the beginning whose rewards are 0.
+        reward: "performance", -score / H at every step (the return is minus the area under the adaptation curve), or
+            "improvement", the decrease of the score (without burn-in the return is the total decrease).
+        feedback: "query" or "support", the set whose loss is scored.
+
+    Raises:
+        ValueError: an unknown reward or feedback, or see `Budget`.
     """
 
     reward: str = "performance"
@@ -75,7 +80,13 @@ class Objective(Budget):
             raise ValueError(f"feedback={self.feedback!r}: must be one of {', '.join(map(repr, FEEDBACKS))}")
 
     def terms(self, before: Array, after: Array, clock: Array, diverged: Array) -> dict[str, Array]:
-        """The reward's terms by name, each (n,): scores before and after the step that ended at `clock`."""
+        """Terms of the reward by name, each (n,).
+
+        Args:
+            before, after: (n,), scores before and after the step.
+            clock: (n,), number of steps taken, this one included.
+            diverged: (n,) bool, rows that get the penalty for divergence, -1 / H.
+        """
         reward = -after / self.horizon if self.reward == "performance" else before - after
         penalty = np.where(diverged, -1.0 / self.horizon, 0.0)
         return {self.reward: self.counted(reward, clock), "divergence": self.counted(penalty, clock)}

@@ -1,4 +1,4 @@
-"""What agents see of n networks in training."""
+"""Observations of n networks under training."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from gym_reml.spaces.decision import Decided, Decision
 from gym_reml.tasks.base import WEIGHTS
 
 OBSERVATION_LIMIT = 20.0
-# Scores now, at first, before the last step and before that one, to what is shown: now and three falls.
+# Maps scores (current, initial, before the last step, before the step before) to the current score and three changes.
 LOSS_PART = np.array([[1.0, -1.0, -1.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, -1.0], [0.0, 0.0, 0.0, 1.0]])
 
 Rows = NDArray[np.int64]
 
 
 class Observation:
-    """The observations of n rows: what is seen of the networks now, and what is remembered of the steps before.
+    """Observations of n rows: features of the current networks, and a short memory of the last steps.
 
-    Everything is computed on support sets: query sets are for rewards alone.
+    Everything is computed on support sets; query sets are used for rewards only.
 
     Attributes:
-        parts: by name, each a slice of the flat observation.
-        size: numbers of an observation.
+        parts: slices of the flat observation by name.
+        size: length of an observation.
     """
 
     def __init__(self, training: NetworkTraining, decision: Decision, *, horizon: int) -> None:
-        """The layout; `restart` must come before `observe`."""
+        """Lays out the observation; call `restart` before `observe`."""
         self._training, self._decision, self._horizon = training, decision, horizon
         family, pool, slots = training.family, training.pool, training.networks.slots
         sizes = {
@@ -48,17 +48,17 @@ class Observation:
         self.parts = {name: slice(*ends) for name, *ends in zip(sizes, edges, edges[1:], strict=False)}
         self.size: int = edges[-1]
         self._flat = np.zeros((len(training.clock), self.size), dtype=np.float32)
-        # Scores of the support losses now, at first, before the last step, and before that one.
+        # Support scores: current, initial, before the last step, before the step before.
         self._past_scores = np.zeros((len(training.clock), 4))
 
     def restart(self, rows: Rows | slice) -> None:
-        """Forgets the steps of these rows, whose networks are fresh."""
+        """Clears the memory of these rows, in which new episodes begin."""
         self._past_scores[rows] = self._training.scores[0, rows, None]
         for name in ("gradient_norms", "last_action"):
             self._flat[rows, self.parts[name]] = 0.0
 
     def remember(self, gradient_norms: Tensor, decided: Decided) -> None:
-        """Notes a step: its gradients' norms (slots + 2, n), what was decided, and the losses after it."""
+        """Stores a step: its gradient norms (slots + 2, n), the decision, and the current support scores."""
         self._past_scores[:, 3] = self._past_scores[:, 2]
         self._past_scores[:, 2] = self._past_scores[:, 0]
         self._past_scores[:, 0] = self._training.scores[0]
@@ -67,28 +67,28 @@ class Observation:
         self._decision.flatten(decided, self._flat[:, self.parts["last_action"]])
 
     def observe(self) -> NDArray[np.float32]:
-        """The observations of all rows, (n, size), as a copy."""
+        """A new array with the observations of all rows, (n, size)."""
         training, flat, parts = self._training, self._flat, self.parts
         family, networks, support = training.family, training.networks, training.data.support
         trace, output_gradient = training.support_pass()
         gradient = training.pool.architecture.head_gradient(trace, output_gradient)
         if family.exchangeable_outputs:
             gradient = torch.linalg.vector_norm(gradient, dim=2)
-        # Not by var or vector_norm, which are tens of times slower over this dimension.
+        # Not by var or vector_norm, which are more than ten times slower over this dimension.
         features, weights = trace.features, support.extras.get(WEIGHTS)
         mean = mean_over_points(features, weights)
         deviation = mean_over_points((features - mean).square_(), weights).sqrt_()
-        shown = [gradient.flatten(1), mean.squeeze(1), deviation.squeeze(1)]
+        features_by_part = [gradient.flatten(1), mean.squeeze(1), deviation.squeeze(1)]
         if family.signal_size:
-            shown.append(family.support_signal(trace.outputs, support))
-        # These come first in the observation, in this order.
-        flat[:, : parts["task"].stop] = torch.cat(shown, dim=1).cpu().numpy()
+            features_by_part.append(family.support_signal(trace.outputs, support))
+        # These are the first parts of the observation, in this order.
+        flat[:, : parts["task"].stop] = torch.cat(features_by_part, dim=1).cpu().numpy()
         with np.errstate(under="ignore", over="ignore"):  # clipped below
             flat[:, parts["loss"]] = self._past_scores.dot(LOSS_PART)
         progress = parts["progress"].start
         flat[:, progress] = networks.depth / networks.slots
-        # Past the horizon the clock stands at its last step, so that a policy keeps acting as it did there.
+        # Beyond the horizon the progress stays at the last step, so that policies keep acting as they did there.
         flat[:, progress + 1] = np.minimum(training.clock, self._horizon - 1) / self._horizon
         clipped = np.minimum(np.maximum(flat, -OBSERVATION_LIMIT), OBSERVATION_LIMIT)
-        # Nothing else is left that could make the sum not a number.
+        # After clipping, the sum is NaN only if an element is.
         return np.nan_to_num(clipped, copy=False) if math.isnan(np.add.reduce(clipped, axis=None)) else clipped

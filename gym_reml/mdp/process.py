@@ -1,4 +1,4 @@
-"""What every process of n rows is, and what a step of one returns."""
+"""The interface of a process of n rows, and the result of its steps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gym_reml.streams import RowStreams
 
 
 class Process(Protocol):
-    """n independent rows that are computed together, each in an episode of its own.
+    """n independent episodes (rows) that are computed together.
 
     Attributes:
         count: n.
@@ -23,34 +23,38 @@ class Process(Protocol):
 
     @property
     def streams(self) -> list[RowStreams]:
-        """The rows' generators, or none before the first `seed`."""
+        """The rows' random streams; empty before the first `seed`."""
 
     def seed(self, rows: Sequence[int], streams: Sequence[RowStreams]) -> None:
-        """Gives rows their random streams; everything these rows do follows from them."""
+        """Sets the random streams of these rows, their only source of randomness."""
 
     def reset(self, rows: NDArray[np.int64] | None = None, given: Any = None) -> dict[str, Any]:
-        """Starts new episodes in these rows (None: all), on new tasks or on those that `read_task` made out.
+        """Starts new episodes in these rows (None: all), on new tasks or on the tasks returned by `read_task`.
 
         Returns:
-            info about all rows, arrays (n, ...) by name and dicts of such: the names that a step's info has.
+            The info of all rows, with the same names as after a step: arrays (n, ...) and dicts of such arrays.
         """
 
     def read_task(self, given: Any, rows: NDArray[np.int64]) -> Any:
-        """The tasks that a user asks for in these rows; a ValueError where they are none. Nothing changes."""
+        """Reads a user's tasks for these rows, changing nothing.
+
+        Raises:
+            ValueError: they are not tasks of this process.
+        """
 
     def observe(self) -> NDArray[np.float32]:
-        """The observations of all rows (n, size)."""
+        """The observations of all rows, (n, size)."""
 
 
 @dataclass
 class Outcome:
-    """What one step brought, n rows.
+    """Results of one step of n rows.
 
     Attributes:
         observation: (n, size) float32.
         reward: (n,) float64.
         terminated: (n,) bool.
-        info: arrays (n, ...) by name, and dicts of such.
+        info: arrays (n, ...) by name, and dicts of such arrays.
     """
 
     observation: NDArray[np.float32]

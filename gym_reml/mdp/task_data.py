@@ -1,4 +1,4 @@
-"""The tasks of n rows, and the data that their networks train on and are judged by."""
+"""Tasks of n rows, with their support and query sets."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from gym_reml.tasks.base import Batch, TaskFamily, Tasks
 Rows = NDArray[np.int64]
 
 Outputs = Callable[["Tensor | None", Tensor], Tensor]
-"""From rows (int64, None for all) and inputs for them (rows, points, in_features) to their networks' outputs."""
+"""From rows (int64, None for all) and inputs (rows, points, in_features) to outputs of the rows' networks."""
 
 
 class TaskData:
-    """The present task of each row, its support set and its query set.
+    """The current task of each row, its support set and its query set.
 
     Attributes:
-        family: where tasks come from.
+        family: the distribution of tasks.
         count: n.
-        tasks: as the family draws them, by name, (n, ...).
-        parameters: their numbers by name, (n, ...), for infos: nothing writes into them.
-        support, query: the data, on the device and in the dtype of the networks; no points before the first draw.
-        streams: the rows' generators, or none before the first `seed`.
+        tasks: the tasks, (n, ...) by name; see `TaskFamily.draw`.
+        parameters: the tasks' parameters for infos, (n, ...) by name; never modified.
+        support, query: the data, on the networks' device and in their dtype; without points before the first `collect`.
+        streams: the rows' random streams; empty before the first `seed`.
     """
 
     def __init__(self, family: TaskFamily, count: int, *, device: torch.device, dtype: torch.dtype) -> None:
-        """No tasks yet."""
+        """Starts without tasks."""
         self.family, self.count = family, count
         self.tasks: Tasks = {}
         self.parameters: Tasks = {}
@@ -42,14 +42,14 @@ class TaskData:
         self._device, self._dtype = device, dtype
 
     def seed(self, rows: Sequence[int] | Rows, streams: Sequence[RowStreams]) -> None:
-        """Gives rows their random streams; everything these rows do follows from them."""
+        """Sets the random streams of these rows, their only source of randomness."""
         if not self.streams:
             self.streams = list(streams)
         for row, stream in zip(rows, streams, strict=True):
             self.streams[row] = stream
 
     def draw(self, rows: Rows, given: Tasks | None = None) -> None:
-        """New tasks in these rows, or those that `TaskFamily.read_task` returned."""
+        """Draws new tasks for these rows, or sets those returned by `TaskFamily.read_task`."""
         generators = [self.streams[row].task for row in rows]
         tasks = self.family.draw(generators) if given is None else self.family.draw_given(given, generators)
         if len(rows) == self.count:
@@ -57,30 +57,30 @@ class TaskData:
         else:
             for name, values in tasks.items():
                 self.tasks[name][rows] = values
-        # Copies, which infos share until the next draw.
+        # Copies, shared by all infos until the next draw.
         self.parameters = {name: values.copy() for name, values in self.family.task_parameters(self.tasks).items()}
 
     def collect(self, rows: Rows, outputs: Outputs) -> None:
-        """Draws support and query sets for these rows, as tensors that autograd accepts in a replay."""
+        """Draws support and query sets for these rows, as tensors that replays can differentiate."""
         with torch.inference_mode(False), torch.no_grad():
-            whole, index = len(rows) == self.count, self._index(rows)
-            tasks = self.tasks if whole else {name: values[rows] for name, values in self.tasks.items()}
+            all_rows, index = len(rows) == self.count, self._index(rows)
+            tasks = self.tasks if all_rows else {name: values[rows] for name, values in self.tasks.items()}
 
             def forward(inputs: Tensor) -> Tensor:
-                return outputs(None if whole else index, inputs)
+                return outputs(None if all_rows else index, inputs)
 
             batches: list[Batch] = []
             for part in ("support", "query"):
                 generators = [getattr(self.streams[row], part) for row in rows]
                 batch: Batch = getattr(self.family, part)(tasks, forward, generators)
                 batches.append(batch.to(self._device, self._dtype))
-            if whole:
+            if all_rows:
                 self.support, self.query = batches
             else:
                 self._assign(index, batches)
 
     def put_back(self, rows: Rows, before: Sequence[Batch]) -> None:
-        """Gives these rows back the support and query sets (n rows) that they had before."""
+        """Restores earlier support and query sets, `before` (batches of n rows), in these rows."""
         with torch.inference_mode(False), torch.no_grad():
             index = self._index(rows)
             self._assign(index, [batch.rows(index) for batch in before])
@@ -91,7 +91,7 @@ class TaskData:
             return torch.cat([self.support.inputs, self.query.inputs], dim=1)
 
     def read_task(self, given: Any, rows: Rows) -> Tasks:
-        """The tasks that a user asks for in these rows; see `TaskFamily.read_task`."""
+        """Reads a user's tasks for these rows; see `TaskFamily.read_task`."""
         return self.family.read_task(given, rows, self.count)
 
     def _assign(self, index: Tensor, batches: Sequence[Batch]) -> None:

@@ -1,4 +1,4 @@
-"""The Markov decision process of building and training networks: n rows of a task, a network and a clock."""
+"""The Markov decision process of building and training networks, for n rows."""
 
 from __future__ import annotations
 
@@ -33,17 +33,16 @@ Array = NDArray[Any]
 class TrainingMDP:
     """n independent episodes, each building and training one network for one task.
 
-    It is put together from the data of the tasks, the networks in training, what agents see of them, and the history
-    that a pool learner needs.
+    It consists of the tasks' data, the networks under training, their observation, and the history for a pool learner.
 
     Attributes:
         count: n.
-        family, pool, objective, step_range: as given.
-        decision: what is decided in a step: a "layer" and a "step_size".
+        family, pool, objective, slots, initial_layers, step_range: as given.
+        decision: the action space: a "layer" and a "step_size".
         data: the tasks and their support and query sets.
-        training: the networks in training, their losses and their clock.
-        learner: changes the pool by the episodes that end, or None.
-        learning: whether it does so at present.
+        training: the networks under training, their losses and their clock.
+        learner: updates the pool from finished episodes, or None.
+        learning: whether finished episodes are passed to the learner.
     """
 
     @own_state
@@ -59,17 +58,27 @@ class TrainingMDP:
         step_range: tuple[float, float] | None = None,
         learner: PoolLearner | None = None,
     ) -> None:
-        """Sets the rows up; `seed` and `reset` must come before the first step.
+        """Creates the process; call `seed` and `reset` before the first step.
+
+        Args:
+            count: n.
+            family: distribution of tasks.
+            pool: pool that the networks are built from.
+            objective: rewards and horizon.
+            slots: number of slots, the largest depth.
+            initial_layers: numbers of the pool layers that networks start with.
+            step_range: (low, high) step sizes; None for the pool's default.
+            learner: updates the pool from finished episodes; None for a fixed pool.
 
         Raises:
-            ValueError: a pool that was put together wrongly, or whose layers look across points of which tasks have
-                different numbers.
+            ValueError: an inconsistent pool, or a layer kind with batch statistics for tasks with different numbers of
+                points.
         """
         pool.check()
         if pool.architecture.across_points and not isinstance(family.shots, int):
             raise ValueError(
-                f"shots={family.shots!r}: layers of kind {pool.kind!r} look across the points of a task, "
-                "of which there must be as many in each; give one number of shots, or another layer_kind"
+                f"shots={family.shots!r}: layers of kind {pool.kind!r} use batch statistics, so all "
+                "tasks must have the same number of points; give one number of shots, or another layer_kind"
             )
         self.count, self.family, self.pool, self.objective = count, family, pool, objective
         self.slots, self.initial_layers = slots, tuple(initial_layers)
@@ -84,7 +93,7 @@ class TrainingMDP:
         self._every_row = np.arange(count)
         self._no_layer = np.arange(pool.layers + 1) == 0
 
-    # -- its parts, as everyone needs them ---------------------------------------------------------------------------
+    # -- attributes of the parts -------------------------------------------------------------------------------------
 
     @property
     def networks(self) -> SubNetworks:
@@ -93,22 +102,22 @@ class TrainingMDP:
 
     @property
     def clock(self) -> NDArray[np.int64]:
-        """(n,), steps taken in the present episode."""
+        """Number of steps taken in the current episode, (n,)."""
         return self.training.clock
 
     @property
     def support_loss(self) -> NDArray[np.float64]:
-        """(n,), of the present networks."""
+        """Support losses of the current networks, (n,)."""
         return self.training.support_loss
 
     @property
     def query_loss(self) -> NDArray[np.float64]:
-        """(n,), of the present networks, as far as it counts; see `step`."""
+        """Query losses of the current networks, (n,), capped as described in `step`."""
         return self.training.query_loss
 
     @property
     def tasks(self) -> Tasks:
-        """The tasks as the family draws them, by name, (n, ...)."""
+        """The tasks, (n, ...) by name; see `TaskFamily.draw`."""
         return self.data.tasks
 
     @property
@@ -123,41 +132,41 @@ class TrainingMDP:
 
     @property
     def streams(self) -> list[RowStreams]:
-        """The rows' generators, or none before the first `seed`."""
+        """The rows' random streams; empty before the first `seed`."""
         return self.data.streams
 
     @property
     def parts(self) -> dict[str, slice]:
-        """The observation's parts, each a slice of the flat observation."""
+        """Slices of the flat observation by name."""
         return self._observation.parts
 
     @property
     def observation_size(self) -> int:
-        """Numbers of an observation."""
+        """Length of an observation."""
         return self._observation.size
 
     # -- episodes ----------------------------------------------------------------------------------------------------
 
     def seed(self, rows: Sequence[int] | Rows, streams: Sequence[RowStreams]) -> None:
-        """Gives rows their random streams; everything these rows do follows from them."""
+        """Sets the random streams of these rows, their only source of randomness."""
         self.data.seed(rows, streams)
 
     def read_task(self, given: Any, rows: Rows) -> Tasks:
-        """The tasks that a user asks for in these rows; see `TaskFamily.read_task`."""
+        """Reads a user's tasks for these rows; see `TaskFamily.read_task`."""
         return self.data.read_task(given, rows)
 
     @own_state
     @torch.inference_mode()
     def reset(self, rows: Rows | None = None, given: Tasks | None = None) -> dict[str, Any]:
-        """Draws new tasks and starts new episodes in these rows (None: all).
+        """Starts new episodes in these rows.
 
         Args:
-            rows: which.
-            given: what `TaskFamily.read_task` made of the tasks that a user asks for in these rows, or None.
+            rows: row numbers (int64), None for all.
+            given: the rows' tasks, as returned by `read_task`; None for random ones.
 
         Returns:
-            info of all rows, arrays (n, ...) by name and dicts of such: the same names as after a step, where what a
-            step says is 0.
+            The info of all rows, with the same names as after a step: arrays (n, ...) and dicts of such arrays. Entries
+            about the step itself are 0.
         """
         rows = self._every_row if rows is None else rows
         self.data.draw(rows, given)
@@ -172,33 +181,36 @@ class TrainingMDP:
     @own_state
     @torch.inference_mode()
     def observe(self) -> NDArray[np.float32]:
-        """The observations of all rows, (n, observation_size), as a copy."""
+        """A new array with the observations of all rows, (n, observation_size)."""
         return self._observation.observe()
 
     def allowed(self) -> Masks:
-        """Which options each row may take, of layers (n, L + 1): all while there is room, then only 0."""
+        """Masks of the allowed choices, here of layers (n, L + 1): all while a slot is empty, then only 0."""
         return (self._no_layer | (self.networks.depth < self.slots)[:, None],)
 
     @own_state
     @torch.inference_mode()
     def step(self, decided: Decided) -> Outcome:
-        """Appends each row's layer, then takes a gradient step whose size lies at `step_size` on the log range.
+        """Appends each row's layer, then takes a gradient step with the size at place `step_size` on the log range.
 
-        A step is refused by what the agent may know: if the support loss after it is not finite, or above both the
-        family's cap and what it was before, or if a weight is not finite. The query set has no say in it, so
-        observations never depend on held-out data. In rewards and infos the query loss counts at most as much as the
-        family's cap, or as it was at the episode's start if that is more; if it is not finite, so much. Rewards for
-        the query loss have the term for divergence where that limit is passed, too.
+        A step is refused (undone) if the support loss after it is not finite, or above both the family's cap and the
+        previous support loss, or if a weight is not finite. This does not depend on the query set, so observations
+        never depend on held-out data. In rewards and infos the query loss is capped at the family's cap, or at its
+        initial value in this episode if that is larger; a query loss that is not finite counts as this cap. With
+        feedback "query", rows above the cap also get the penalty for divergence.
 
-        Rows past their horizon go on all the same, and stay terminated.
+        Rows beyond their horizon continue and stay terminated.
+
+        Args:
+            decided: a layer and a place on the step range for each row.
         """
         training, objective = self.training, self.objective
         step_sizes, scores = self.step_sizes(decided.numbers[:, 0]), training.scores
         trained = self._train(decided.choices[:, 0], step_sizes)
         self._observation.remember(trained.gradient_norms, decided)
-        judged = FEEDBACKS.index(objective.feedback)
-        lost = trained.diverged | training.query_diverged if objective.feedback == "query" else trained.diverged
-        terms = objective.terms(scores[judged], training.scores[judged], self.clock, lost)
+        scored = FEEDBACKS.index(objective.feedback)
+        penalised = trained.diverged | training.query_diverged if objective.feedback == "query" else trained.diverged
+        terms = objective.terms(scores[scored], training.scores[scored], self.clock, penalised)
         info = self._info(trained.layers, step_sizes.astype(np.float64), diverged=trained.diverged, terms=terms)
         reward = terms[objective.reward] + terms["divergence"]
         outcome = Outcome(self._observation.observe(), reward, self.clock >= objective.horizon, info)
@@ -210,7 +222,7 @@ class TrainingMDP:
     @own_state
     @torch.inference_mode()
     def train(self, layers: NDArray[np.int64], step_sizes: NDArray[np.float32]) -> Trained:
-        """What a step does to the networks alone: append layers (n,), descend by these step sizes (n,), measure."""
+        """Only updates the networks: appends layers (n,) and takes a gradient step of these sizes (n,)."""
         return self._train(layers, step_sizes)
 
     def _train(self, layers: NDArray[np.int64], step_sizes: NDArray[np.float32]) -> Trained:
@@ -222,26 +234,26 @@ class TrainingMDP:
         return trained
 
     def step_sizes(self, places: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Step sizes at these places, in [-1, 1], of the logarithmic range."""
+        """Step sizes at these places in [-1, 1] on the logarithmic step range, float32."""
         low, high = map(math.log, self.step_range)
-        with np.errstate(under="ignore"):  # what is too small for float32 becomes 0, here and in observations
+        with np.errstate(under="ignore"):  # step sizes too small for float32 become 0, here and in observations
             return np.exp(low + (places.astype(np.float64) + 1.0) * ((high - low) / 2.0)).astype(np.float32)
 
     @own_state
     @torch.no_grad()
     def outputs(self, inputs: Tensor) -> Tensor:
-        """The present networks' outputs at any inputs (n, points, in_features).
+        """Outputs of the current networks, (n, points, out_features), for any inputs (n, points, in_features).
 
-        Kinds that look across points take these for all the points there are, unless the pool has running statistics.
+        Kinds with batch statistics compute them over the given points, unless the pool has running statistics.
         """
         return self.training.outputs(inputs)
 
     def row_metrics(self, row: int) -> dict[str, float]:
-        """The query metrics of one row's present network."""
+        """The query metrics of one row's current network."""
         return {name: float(values[row]) for name, values in self.training.metrics.items()}
 
     def restart_learning(self) -> None:
-        """The learner starts over, with the pool that it was made with; running episodes are not learned from."""
+        """Restores the learner and the pool to their initial state; running episodes are not learned from."""
         if self.learner is not None and self._history is not None:
             self.learner.restart()
             self._history.forget()

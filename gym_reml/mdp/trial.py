@@ -1,7 +1,7 @@
-"""Trials: one episode is several inner episodes on one task (Duan et al. 2016, RL², section 2.2).
+"""Trials: one episode consists of several inner episodes on one task (RL^2, Duan et al. 2016, arXiv:1611.02779, 2.2).
 
-The task is hidden from the agent, which has to infer it within the trial: the observation is the inner one, joined by
-the previous action, the previous reward and whether an inner episode has just ended.
+The agent has to infer the hidden task within the trial: an observation is the inner observation, the previous action,
+the previous reward and whether an inner episode has just ended.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from gym_reml.streams import RowStreams
 
 Rows = NDArray[np.int64]
 REWARD_LIMIT = 20.0
-"""What rewards are clipped to in observations where they have no bounds."""
+"""Magnitude to which unbounded rewards are clipped in observations."""
 
 
 class InnerProcess(ABC):
-    """n tasks, each in an inner episode of its own.
+    """n inner episodes, each on its own task.
 
-    All random numbers of a trial are drawn when the trial begins: rows depend on nothing but their streams, and no step
-    draws.
+    All random numbers of a trial are drawn when the trial begins: a row depends only on its own streams, and steps draw
+    nothing.
 
     Attributes:
-        name: what people call the tasks, and the name of their view in `gym_reml.rendering.trial.TRIAL_VIEWS`.
+        name: name of the tasks, also of their view in `gym_reml.rendering.trial.TRIAL_VIEWS`.
         count: n.
         observation_limits: (2, size) float, lowest and highest inner observation.
-        actions: how many actions there are to choose from, or None where an action is `action_size` numbers.
-        action_size: numbers of an action, each in [-1, 1]; 1 where there are actions to choose from.
-        reward_limits: between which rewards lie, in observations at least.
+        actions: number of discrete actions, or None if actions are continuous.
+        action_size: length of an action: the number of continuous components, each in [-1, 1], or 1 if discrete.
+        reward_limits: (lowest, highest) reward in observations.
     """
 
     name: ClassVar[str]
@@ -47,7 +47,7 @@ class InnerProcess(ABC):
 
     @abstractmethod
     def draw(self, rows: Rows, streams: Sequence[RowStreams]) -> None:
-        """New tasks for these rows, and all random numbers of their trials; one stream a row."""
+        """Draws new tasks and all random numbers of their trials for these rows, from one stream per row."""
 
     @property
     @abstractmethod
@@ -56,45 +56,45 @@ class InnerProcess(ABC):
 
     @abstractmethod
     def assign(self, rows: Rows, tasks: dict[str, NDArray[Any]]) -> None:
-        """Gives these rows these tasks, in the form of `tasks`; what was drawn for their trials stays."""
+        """Sets the tasks of these rows, in the form of `tasks`; random numbers drawn for their trials stay."""
 
-    def check_tasks(self, tasks: dict[str, NDArray[Any]]) -> None:  # noqa: B027  (any numbers may do)
-        """Raises a ValueError where finite numbers of the right shape are no task, such as no probabilities."""
+    def check_tasks(self, tasks: dict[str, NDArray[Any]]) -> None:  # noqa: B027  (optional)
+        """Raises a ValueError for finite parameters of the right shape that are not tasks; by default all are."""
 
     @abstractmethod
     def begin(self, rows: Rows) -> None:
-        """Those rows start another inner episode on the same task."""
+        """Starts a new inner episode on the same task in these rows."""
 
     @abstractmethod
     def observe(self) -> NDArray[Any]:
-        """Inner observations (n, size)."""
+        """Inner observations, (n, size)."""
 
     @abstractmethod
     def step(self, actions: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Rewards (n,), and which inner episodes are over (n,), be it by their end or by their time limit."""
+        """Rewards (n,) and which inner episodes ended (n,), by termination or by their time limit."""
 
 
 class TrialProcess:
     """n trials side by side.
 
     Attributes:
-        inner: the tasks.
-        budget: how many inner episodes a trial has, and how many of them, the first ones, do not count.
+        inner: the inner episodes and their tasks.
+        budget: number of inner episodes of a trial, and of the first ones that are not rewarded.
         count: n.
-        streams: the rows' generators, or none before the first `seed`.
+        streams: the rows' random streams; empty before the first `seed`.
         observation_limits: (2, size) float32, lowest and highest observation.
-        watched: whether `arrived` is wanted.
-        arrived: inner observations (n, size) at the end of the last step, before ended inner episodes began anew.
+        watched: whether to record `arrived`.
+        arrived: inner observations (n, size) after the last step, before the next inner episodes began; for rendering.
     """
 
     watched = False
     arrived: NDArray[Any]
 
     def __init__(self, inner: InnerProcess, budget: TrialBudget) -> None:
-        """Trials that have not begun."""
+        """Creates the trials; call `seed` and `reset` before the first step."""
         self.inner, self.budget, self.count = inner, budget, inner.count
         self.streams: list[RowStreams] = []
-        # Where there are actions to choose from, they are observed one-hot.
+        # Discrete actions are observed one-hot.
         least, size = (-1.0, inner.action_size) if inner.actions is None else (0.0, inner.actions)
         action_limits = np.repeat([[least], [1.0]], size, axis=1)
         self.observation_limits = trial_limits(inner.observation_limits, action_limits, inner.reward_limits)
@@ -106,7 +106,7 @@ class TrialProcess:
         self._tasks: dict[str, NDArray[Any]] = {}
 
     def seed(self, rows: Sequence[int], streams: Sequence[RowStreams]) -> None:
-        """Gives rows their random streams; everything these rows do follows from them."""
+        """Sets the random streams of these rows, their only source of randomness."""
         if not self.streams:
             self.streams = list(streams)
             return
@@ -114,10 +114,10 @@ class TrialProcess:
             self.streams[row] = stream
 
     def read_task(self, given: Any, rows: Rows) -> dict[str, NDArray[Any]]:
-        """The tasks that a user asks for in these rows, as `checks.read_parameters` reads them.
+        """Reads a user's tasks for these rows; see `checks.read_parameters`.
 
         Raises:
-            ValueError: they are none.
+            ValueError: they are not tasks of this process.
         """
         like = {name: values[:1] for name, values in self.inner.tasks.items()}
         tasks = read_parameters(given, like, rows, self.count)
@@ -125,14 +125,14 @@ class TrialProcess:
         return tasks
 
     def reset(self, rows: Rows | None = None, given: dict[str, NDArray[Any]] | None = None) -> dict[str, Any]:
-        """Starts new trials in these rows (None: all).
+        """Starts new trials in these rows.
 
         Args:
-            rows: which.
-            given: their tasks, as `read_task` gives them, or None for new ones.
+            rows: row numbers (int64), None for all.
+            given: the rows' tasks, as returned by `read_task`; None for random ones.
 
         Returns:
-            info with the names that a step's has; what a step says is 0.
+            The info of all rows, with the same names as after a step. Entries about the step itself are 0.
         """
         rows = self._every if rows is None else rows
         self.inner.draw(rows, [self.streams[row] for row in rows])
@@ -140,7 +140,7 @@ class TrialProcess:
             self.inner.assign(rows, given)
         self.inner.begin(rows)
         self._actions[rows], self._rewards[rows], self._ended[rows], self._episode[rows] = 0.0, 0.0, True, 0
-        # Copies, which infos share until the next reset: nothing writes into them.
+        # Copies, shared by all infos until the next reset and never modified.
         self._tasks = self.inner.tasks
         return self._info(np.zeros(self.count, dtype=np.int64), np.zeros(self.count))
 
@@ -148,38 +148,38 @@ class TrialProcess:
         return {"task": dict(self._tasks), "inner_episode": episode, "inner_reward": reward}
 
     def observe(self) -> NDArray[np.float32]:
-        """The observations of all rows (n, size)."""
+        """The observations of all rows, (n, size)."""
         (low, high), size = self.observation_limits, self.inner.observation_limits.shape[1]
-        seen = np.zeros((self.count, len(low)), dtype=np.float32)
-        seen[:, :size] = self.inner.observe()
+        observations = np.zeros((self.count, len(low)), dtype=np.float32)
+        observations[:, :size] = self.inner.observe()
         if self.inner.actions is None:
-            seen[:, size:-2] = self._actions
+            observations[:, size:-2] = self._actions
         else:
-            seen[self._every, size + self._actions[:, 0].astype(np.int64)] = 1.0
-        seen[:, -2] = np.minimum(np.maximum(self._rewards, low[-2]), high[-2])
-        seen[:, -1] = self._ended
-        return seen
+            observations[self._every, size + self._actions[:, 0].astype(np.int64)] = 1.0
+        observations[:, -2] = np.minimum(np.maximum(self._rewards, low[-2]), high[-2])
+        observations[:, -1] = self._ended
+        return observations
 
     def step(self, actions: NDArray[Any]) -> Outcome:
-        """One step of every row's inner episode; where that is over, the next one begins.
+        """One step of every row's inner episode; if it ends, the next one begins.
 
-        A trial that is over must be reset: until then the rewards of its steps are 0.
+        Rewards of steps after the end of a trial are 0.
 
         Args:
             actions: (n,) int64, or (n, action_size) float32 in [-1, 1].
 
         Returns:
-            The info holds "inner_episode" (n,) int64, the number of the inner episode that the step was in,
-            "inner_reward" (n,) float64, its reward whether or not that counts, and "task", parameters by name.
+            The outcome; its info holds "inner_episode" (n,) int64, the number of the step's inner episode,
+            "inner_reward" (n,) float64, the reward before the burn-in is applied, and "task", parameters by name.
         """
-        over = self._episode >= self.budget.horizon
+        finished = self._episode >= self.budget.horizon
         reward, ended = self.inner.step(actions)
         episode = self._episode.copy()
         counted = self.budget.counted(reward, episode + 1)
-        if over.any():
-            counted, ended = np.where(over, 0.0, counted), ended & ~over
+        if finished.any():
+            counted, ended = np.where(finished, 0.0, counted), ended & ~finished
         self._actions[:] = actions.reshape(self.count, -1)
-        # Copies: a reset writes into these rows, and what was returned is the caller's.
+        # Copies, because resets modify these arrays, and those returned belong to the caller.
         self._rewards, self._ended = reward.copy(), ended.copy()
         self._episode += ended
         if self.watched:
@@ -191,17 +191,18 @@ class TrialProcess:
 
 
 def trial_limits(observation: ArrayLike, action: ArrayLike, reward: ArrayLike) -> NDArray[np.float32]:
-    """Lowest and highest observation of a trial, from those of its parts.
+    """Lowest and highest observation of a trial, from the limits of its parts.
 
     Args:
-        observation: (2, size), of inner observations.
-        action: (2, size), of actions as they are observed; before the first one, zeros are.
-        reward: (2,), of rewards.
+        observation: (2, size), limits of inner observations.
+        action: (2, size), limits of actions as observed; zeros are observed before the first action.
+        reward: (2,), limits of rewards.
 
     Returns:
-        (2, total size): the inner observation, the previous action, its reward, and whether an inner episode ended.
+        (2, total size) float32, for the inner observation, the previous action, the previous reward, and whether an
+        inner episode has just ended.
     """
     low, high = np.asarray(action)
-    shown = np.stack([np.minimum(low, 0.0), np.maximum(high, 0.0)])
+    action_limits = np.stack([np.minimum(low, 0.0), np.maximum(high, 0.0)])
     rest = np.array([reward, (0.0, 1.0)]).T
-    return np.concatenate([observation, shown, rest], axis=1).astype(np.float32)
+    return np.concatenate([observation, action_limits, rest], axis=1).astype(np.float32)

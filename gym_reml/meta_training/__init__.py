@@ -1,4 +1,4 @@
-"""Meta-training without an agent: MAML's outer loop, competition, clusters."""
+"""Meta-training of pools without an agent: MAML's outer loop, competition of layers, clusters of tasks."""
 
 from gym_reml.meta_training.clusters import Clusters, find_clusters
 from gym_reml.meta_training.competition import greedy_competition

@@ -1,4 +1,7 @@
-"""Specialists where competition fails (images: winners would be picked on noise): one layer for each kind of task."""
+"""Clusters of tasks, to specialise one layer for each.
+
+An alternative to `greedy_competition` for families such as images, where differences between layers' losses are noise.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +23,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Clusters:
-    """Kinds of tasks, told apart by their first observation.
+    """Clusters of tasks by their initial observations.
 
     Attributes:
-        mean, deviation: (size,), by which observations are standardised.
-        centres: (clusters, size), in standardised observations.
+        mean, deviation: (size,), mean and standard deviation used to standardise observations.
+        centres: (clusters, size), centres of standardised observations.
     """
 
     mean: NDArray[np.float64]
@@ -32,19 +35,19 @@ class Clusters:
     centres: NDArray[np.float64]
 
     def assign(self, observations: NDArray[np.float32]) -> NDArray[np.int64]:
-        """The cluster of each observation (n, size): (n,) from 0."""
+        """Numbers (n,), from 0, of the clusters of observations (n, size)."""
         return nearest((observations - self.mean) / self.deviation, self.centres)
 
     def state(self) -> dict[str, Tensor]:
-        """The clusters as plain data that `torch.load(weights_only=True)` accepts."""
+        """The clusters as a dict of tensors that `torch.load(weights_only=True)` accepts."""
         return {name: torch.from_numpy(numbers.copy()) for name, numbers in vars(self).items()}
 
     @classmethod
     def from_state(cls, state: Any) -> Self:
-        """The clusters that `state` describes.
+        """The clusters described by `state`, as returned by `state()`.
 
         Raises:
-            ValueError: not such a state, or numbers that do not fit together or are not finite.
+            ValueError: not a state of clusters, or arrays whose shapes are inconsistent or that are not finite.
         """
         names = [part.name for part in fields(cls)]
         if not isinstance(state, dict) or set(state) != set(names) or not all(map(torch.is_tensor, state.values())):
@@ -53,27 +56,34 @@ class Clusters:
         mean, deviation, centres = arrays.values()
         fit = mean.ndim == 1 and mean.shape == deviation.shape and centres.ndim == 2 and centres.shape[1:] == mean.shape
         if not fit or not all(np.isfinite(numbers).all() for numbers in arrays.values()) or (deviation <= 0).any():
-            raise ValueError("state: its numbers do not fit together, or are not finite")
+            raise ValueError("state: its arrays have inconsistent shapes, or are not finite")
         return cls(**arrays)
 
 
 def find_clusters(mdp: TrainingMDP, clusters: int, *, tasks: int = 1000, seed: int = 0) -> Clusters:
-    """k-means (Lloyd 1982, k-means++ starts) over the first observations of `tasks` tasks."""
+    """Clusters initial observations by k-means (Lloyd 1982), initialised by k-means++ (Arthur and Vassilvitskii 2007).
+
+    Args:
+        mdp: process whose tasks are clustered; must be seeded, and is reset.
+        clusters: number of clusters.
+        tasks: number of tasks to observe, rounded up to a multiple of `mdp.count`.
+        seed: seed of the initial centres.
+    """
     rounds = -(-tasks // mdp.count)
-    seen = []
+    initial_observations = []
     for _ in range(rounds):
         mdp.reset()
-        seen.append(mdp.observe())
-    observations = np.concatenate(seen).astype(np.float64)
+        initial_observations.append(mdp.observe())
+    observations = np.concatenate(initial_observations).astype(np.float64)
     mean, deviation = observations.mean(axis=0), observations.std(axis=0) + 1e-3
     points = (observations - mean) / deviation
     generator = np.random.default_rng(seed)
-    attempts = [_lloyd(points, clusters, generator) for _ in range(5)]
-    return Clusters(mean, deviation, min(attempts, key=lambda attempt: attempt[1])[0])
+    candidates = [_lloyd(points, clusters, generator) for _ in range(5)]
+    return Clusters(mean, deviation, min(candidates, key=lambda candidate: candidate[1])[0])
 
 
 def nearest(points: NDArray[np.float64], centres: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Number of the centre nearest to each point."""
+    """Number (n,) of the centre (clusters, size) nearest to each point (n, size)."""
     return _squared_distances(points, centres).argmin(axis=1)
 
 
@@ -84,13 +94,13 @@ def _squared_distances(points: NDArray[np.float64], centres: NDArray[np.float64]
 def _lloyd(
     points: NDArray[np.float64], clusters: int, generator: np.random.Generator, rounds: int = 50
 ) -> tuple[NDArray[np.float64], float]:
-    """Centres and the sum of squared distances to them."""
+    """Centres, and the sum of squared distances of the points to the nearest ones."""
     centres = points[[generator.integers(len(points))]]
     while len(centres) < clusters:
         distances = _squared_distances(points, centres).min(axis=1)
         total = distances.sum()
-        chance = distances / total if total > 0 else np.full(len(points), 1.0 / len(points))
-        centres = np.concatenate([centres, points[[generator.choice(len(points), p=chance)]]])
+        probabilities = distances / total if total > 0 else np.full(len(points), 1.0 / len(points))
+        centres = np.concatenate([centres, points[[generator.choice(len(points), p=probabilities)]]])
     for _ in range(rounds):
         members = nearest(points, centres)
         moved = np.stack(
@@ -104,7 +114,7 @@ def _lloyd(
 
 @torch.inference_mode()
 def copy_layer(pool: LayerPool, source: int, targets: Iterable[int]) -> None:
-    """Writes pool layer `source` and its rates over the layers `targets`, so that specialists start as equals."""
+    """Overwrites pool layers `targets` and their rates by layer `source`, in place; layers are numbered from 1."""
     for name, tensor in pool.trainable().items():
         parameter = name.removeprefix("rate.")
         if parameter.startswith("layers."):

@@ -1,4 +1,4 @@
-"""Making the pool's layers specialists before an agent starts; without it, training collapses onto one layer."""
+"""Specialisation of the pool's layers before an agent is trained, which otherwise tends to use a single layer."""
 
 from __future__ import annotations
 
@@ -33,33 +33,33 @@ def greedy_competition(
     seed: int = 0,
     progress: Callable[[int, float], None] | None = None,
 ) -> None:
-    """Lets the pool's layers compete for tasks, in place, so that each becomes good at some of them.
+    """Trains the pool's layers, in place, in competition for tasks, so that each specialises in some of them.
 
-    Position by position, every layer is tried on each task; the exact meta-gradient reaches the layers in proportion to
-    a softmax of how well they did, and the best one stays for the next position.
+    For each position in turn, every layer is tried on every task; the layers are updated by the exact meta-gradient,
+    weighted by a softmax of their negative losses, and the best layer of each task is kept for the next position.
 
     Args:
-        pool: changed in place. Hidden weights best start at half scale (`HIDDEN_SCALE`).
-        family: where tasks come from.
-        depth: positions.
-        iterations: rounds of tasks.
-        tasks: tasks a round.
-        steps: gradient steps of a trial; the layer of position p is appended before step p.
-        step_size: of these steps (a factor on the rates, where the pool has them).
-        learning_rate: Adam's.
-        seed: of the tasks.
-        progress: called as progress(iteration, mean query loss of the winners).
+        pool: pool to train, in place; initialise its layers at scale `HIDDEN_SCALE`.
+        family: distribution of tasks.
+        depth: number of positions.
+        iterations: number of batches of tasks.
+        tasks: number of tasks per batch.
+        steps: number of gradient steps of each episode; the layer of position p is appended before step p.
+        step_size: size of these steps, or a factor on the pool's rates if it has any.
+        learning_rate: Adam's learning rate.
+        seed: seed of the tasks.
+        progress: called as progress(iteration, mean query loss of the best layers).
 
     Raises:
-        ValueError: no positions, or more than steps.
+        ValueError: `depth` below 1 or above `steps`.
     """
     if not 1 <= depth <= steps:
-        raise ValueError(f"depth={depth}: a trial of steps={steps} appends at least one and at most that many layers")
+        raise ValueError(f"depth={depth}: must be from 1 to steps={steps}, as each step appends at most one layer")
     learner = PoolLearner(pool, family, "maml", LearningOptions(learning_rate=learning_rate))
     streams = many_streams(seed, tasks, family.split)
     layers, device = pool.layers, pool.device
     candidates = torch.arange(1, layers + 1, device=device).repeat(tasks)
-    sizes = torch.full((steps, tasks * layers), step_size, dtype=torch.float32, device=device)
+    step_sizes = torch.full((steps, tasks * layers), step_size, dtype=torch.float32, device=device)
     weights = torch.full((steps,), 1.0 / steps, dtype=torch.float32, device=device)
     for iteration in range(iterations):
         drawn = family.draw([stream.task for stream in streams])
@@ -70,7 +70,9 @@ def greedy_competition(
         for position in range(depth):
             plan[position] = candidates
             competition = _Competition(tasks, layers)
-            learner.minimise(Episodes([support], [query], plan.clone(), sizes, (), depth), weights, competition)
+            learner.minimise(
+                Episodes([support], [query], plan.clone(), step_sizes, (), depth), weights, row_weights=competition
+            )
             winners = competition.losses.argmin(dim=1)
             plan[position] = (winners + 1).repeat_interleave(layers)
             loss = float(competition.losses.amin(dim=1).mean())
@@ -79,7 +81,7 @@ def greedy_competition(
 
 
 class _Competition:
-    """Weighs the trials of each task by softmax(-loss / (temperature x mean loss)), and keeps the losses."""
+    """Weights of a task's candidate layers, softmax(-loss / (TEMPERATURE * mean loss)); `losses` keeps the losses."""
 
     def __init__(self, tasks: int, layers: int) -> None:
         self.shape = (tasks, layers)
@@ -88,15 +90,16 @@ class _Competition:
     def __call__(self, losses: Tensor) -> Tensor:
         self.losses = losses.nan_to_num(nan=torch.inf, posinf=torch.inf).reshape(self.shape)
         finite = torch.isfinite(self.losses)
-        typical = self.losses.where(finite, 0.0).sum(dim=1, keepdim=True) / finite.sum(dim=1, keepdim=True).clamp_min(1)
-        weights = torch.softmax(-self.losses / (TEMPERATURE * typical).clamp_min(1e-12), dim=1)
+        total = self.losses.where(finite, 0.0).sum(dim=1, keepdim=True)
+        mean_loss = total / finite.sum(dim=1, keepdim=True).clamp_min(1)
+        weights = torch.softmax(-self.losses / (TEMPERATURE * mean_loss).clamp_min(1e-12), dim=1)
         return (weights / self.shape[0]).flatten()
 
 
 def _repeat(batch: Batch, times: int, device: torch.device) -> Batch:
-    """Every row `times` times in a row."""
+    """The batch with every row repeated `times` times, copies of a row being adjacent."""
     return batch.to(device, torch.float32).map(lambda tensor: tensor.repeat_interleave(times, dim=0))
 
 
 def _no_network(inputs: Tensor) -> Tensor:
-    raise ValueError("family: bootstraps need a family whose data does not depend on the network")
+    raise ValueError("family: greedy_competition needs a family whose data do not depend on the network")

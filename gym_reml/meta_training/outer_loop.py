@@ -1,4 +1,4 @@
-"""MAML's outer loop: a pool trained by the exact meta-gradient on fresh tasks."""
+"""MAML's outer loop: trains a pool by the exact meta-gradient on new tasks (Finn et al. 2017, arXiv:1703.03400)."""
 
 from __future__ import annotations
 
@@ -15,26 +15,27 @@ from gym_reml.mdp.training import TrainingMDP
 from gym_reml.networks.torch_state import own_state
 
 Choice = Callable[[NDArray[np.float32]], NDArray[np.int64]]
-"""From first observations (n, size) to the pool layers to append in the first step (n,)."""
+"""From initial observations (n, size) to the pool layers to append in the first step, (n,)."""
 
 Progress = Callable[[int, float], None]
+"""Called with the iteration and its weighted query loss."""
 
 Schedule = Callable[[PoolLearner, float], None]
-"""Sets a learner up for its next update, by the share of them that is done, in [0, 1)."""
+"""Adjusts a pool learner before each update, given the fraction of updates done, in [0, 1)."""
 
 
 def cosine_schedule(done: float) -> float:
-    """From 1 to 0 along a cosine (Loshchilov and Hutter 2017)."""
+    """Factor that falls from 1 to 0 along a half cosine (Loshchilov and Hutter 2017, arXiv:1608.03983)."""
     return 0.5 * (1.0 + math.cos(math.pi * done))
 
 
 def cosine(learner: PoolLearner, done: float) -> None:
-    """Learning rates that fall to zero along a cosine."""
+    """Schedule: learning rates fall to 0 along a half cosine."""
     learner.scale_rates(cosine_schedule(done))
 
 
 def no_layer(observations: NDArray[np.float32]) -> NDArray[np.int64]:
-    """The choice of networks that are whole from the start: no layer."""
+    """Choice for networks that are complete from the start: no layer, 0, in any row."""
     return np.zeros(len(observations), dtype=np.int64)
 
 
@@ -48,27 +49,29 @@ def meta_train(
     schedule: Schedule = cosine,
     progress: Progress | None = None,
 ) -> None:
-    """Trains the pool by the exact meta-gradient on fresh tasks: one layer in the first step, all steps neutral.
+    """Trains the pool by the exact meta-gradient on new tasks.
 
-    With every layer present or chosen alike this is MAML; with learned rates Meta-SGD or MAML++'s LSLR.
+    The first step of an episode appends one layer; all step sizes are the middle of the log range. If every network
+    has the same layers this is MAML; with learned rates it is Meta-SGD (Li et al. 2017, arXiv:1707.09835) or LSLR of
+    MAML++ (Antoniou et al. 2019, arXiv:1810.09502).
 
     Args:
-        mdp: gives the tasks and what is seen of them; must be seeded.
-        learner: changes the pool.
-        choose: the layer to append.
-        iterations: meta-updates, each on a batch of `mdp.count` tasks.
-        schedule: of the learning rates, and of whatever else changes on the way.
+        mdp: process that draws the tasks; must be seeded.
+        learner: updates the pool.
+        choose: chooses the layer to append.
+        iterations: number of meta-updates, each on a batch of `mdp.count` tasks.
+        schedule: called before each update, to set learning rates or other options.
         progress: called as progress(iteration, weighted query loss).
     """
     horizon, device = mdp.objective.horizon, mdp.pool.device
-    neutral = float(mdp.step_sizes(np.zeros(1, dtype=np.float32))[0])
-    sizes = torch.full((horizon, mdp.count), neutral, dtype=torch.float32, device=device)
+    step_size = float(mdp.step_sizes(np.zeros(1, dtype=np.float32))[0])
+    step_sizes = torch.full((horizon, mdp.count), step_size, dtype=torch.float32, device=device)
     for iteration in range(iterations):
         schedule(learner, iteration / iterations)
         mdp.reset()
         layers = torch.zeros((horizon, mdp.count), dtype=torch.int64, device=device)
         layers[0] = torch.from_numpy(choose(mdp.observe())).to(device)
-        loss = learner.update(Episodes([mdp.support], [mdp.query], layers, sizes, mdp.initial_layers, mdp.slots))
+        loss = learner.update(Episodes([mdp.support], [mdp.query], layers, step_sizes, mdp.initial_layers, mdp.slots))
         if progress is not None:
             progress(iteration, loss)
     learner.scale_rates(1.0)

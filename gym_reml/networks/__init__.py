@@ -1,1 +1,1 @@
-"""How n networks compute, side by side: weights, dense layers with gradients by hand, buffers."""
+"""Computation of n networks at once: weights, dense layers with hand-written gradients, buffers."""

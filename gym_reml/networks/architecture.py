@@ -1,4 +1,4 @@
-"""The contract of an architecture: how n networks of one kind are initialised, computed and differentiated."""
+"""The interface of an architecture: how n networks of one kind are initialised, evaluated and differentiated."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from gym_reml.networks.buffers import BiasedInputs, Workspace
 from gym_reml.networks.weights import Weights
 
 Filled = Sequence["Tensor | bool"]
-"""For each slot: True or False where all rows agree whether it holds a layer, else a (n, 1, 1) bool tensor."""
+"""For each slot: True or False if it holds a layer in all rows or in none, else a bool tensor (n, 1, 1)."""
 
 
 class Trace(Protocol):
-    """What a forward pass leaves for the gradient, and for whoever observes it.
+    """Results of a forward pass that the gradient and the observations need.
 
     Attributes:
         outputs: (n, points, out_features).
@@ -31,25 +31,27 @@ class Trace(Protocol):
         ...
 
     def first(self, points: int, workspace: Workspace | None = None) -> Any:
-        """The part of this pass, through that workspace, that belongs to the first points of each row."""
+        """The part of this pass for the first `points` points of each row; `workspace` is the one the pass used."""
         ...
 
 
-Kept = TypeVar("Kept", bound=Trace)
-"""The kind of trace that an architecture leaves, and gets back."""
+TraceType = TypeVar("TraceType", bound=Trace)
+"""The architecture's own type of trace: returned by `forward`, taken by the other methods."""
 
 
-class Architecture(ABC, Generic[Kept]):
-    """How n networks of one kind compute, each with weights of its own.
+class Architecture(ABC, Generic[TraceType]):
+    """How n networks of one kind compute, each with its own weights.
 
     A network is a stem, slots that hold layers of the pool or are empty, and a head: positions 0 to slots + 1. Every
-    method serves stepping (buffers, no graph) and replay (fresh tensors, differentiable in the weights).
+    method serves both stepping (reused buffers, no autograd graph) and replay (new tensors, differentiable with respect
+    to the weights).
 
     Attributes:
-        skip: a layer of zeros passes its input on and has no gradient, so that empty slots need no mask.
-        normalised: layers have a norm, which is given for each step where the pool says so.
-        across_points: what a point becomes depends on the other points of the pass, so that support and query set need
-            passes of their own.
+        skip: a layer of zeros is the identity and its gradient is zero, so empty slots need no mask.
+        normalised: layers have a norm (gain and shift), which may differ from step to step; see
+            `LayerPool.with_step_norms`.
+        across_points: the output at a point depends on the other points of the pass (batch statistics), so support and
+            query set need separate passes.
     """
 
     skip: bool
@@ -68,15 +70,15 @@ class Architecture(ABC, Generic[Kept]):
         scale: float,
         generator: torch.Generator,
     ) -> dict[str, Tensor]:
-        """Fresh parameters of a pool by name: "stem.*", "layers.*" (layers, ...) and "head.*", float32."""
+        """Randomly initialised parameters of a pool, float32, named "stem.*", "layers.*" (layers, ...) and "head.*"."""
 
     @abstractmethod
     def prepare(self, inputs: Tensor, fixed: Mapping[str, Tensor]) -> Tensor:
-        """Inputs (n, points, in_features) as `forward` takes them.
+        """Preprocesses inputs once, in the form that `forward` takes.
 
         Args:
-            inputs: of n networks.
-            fixed: tensors of the stem that are not adapted, by name, and so are the same for all rows and steps.
+            inputs: (n, points, in_features).
+            fixed: tensors of the stem that are not adapted, by name; all rows and steps share them.
         """
 
     @abstractmethod
@@ -88,26 +90,26 @@ class Architecture(ABC, Generic[Kept]):
         filled: Filled,
         norms: Sequence[Tensor] | None = None,
         workspace: Workspace | None = None,
-        trace: Kept | None = None,
+        trace: TraceType | None = None,
         start: int = 0,
-    ) -> Kept:
-        """Runs the networks.
+    ) -> TraceType:
+        """Computes the networks' outputs.
 
         Args:
             weights: of n networks.
-            inputs: see `prepare`; not read if `start` > 0.
-            filled: which slots hold a layer; empty ones pass their input on.
-            norms: of stem and slots, where these are not the weights' own.
-            workspace: buffers to use (stepping), or None for fresh differentiable tensors (replay).
+            inputs: as returned by `prepare`; unused if `start` > 0.
+            filled: which slots hold a layer; empty ones are the identity.
+            norms: norms of stem and slots, if they are not among `weights`.
+            workspace: buffers to use (stepping), or None for new differentiable tensors (replay).
             trace: an earlier pass over the same inputs, needed if `start` > 0.
-            start: the first position that changed since then: 0 is the stem, 1 the first slot.
+            start: the first position whose weights changed since `trace`: 0 is the stem, 1 the first slot.
         """
 
     @abstractmethod
     def gradient(
         self,
         weights: Weights,
-        trace: Kept,
+        trace: TraceType,
         *,
         output_gradient: Tensor,
         filled: Filled,
@@ -117,15 +119,16 @@ class Architecture(ABC, Generic[Kept]):
 
         Args:
             weights, filled: as given to `forward`.
-            trace: what it returned.
-            output_gradient: derivatives of the losses with respect to the outputs, (n, points, out_features).
-            workspace: buffers (those of an earlier call are overwritten), or None for differentiable tensors.
+            trace: returned by `forward`.
+            output_gradient: gradients of the losses with respect to the outputs, (n, points, out_features).
+            workspace: buffers to use (overwriting the results of an earlier call), or None for new differentiable
+                tensors.
         """
 
     @abstractmethod
-    def head_gradient(self, trace: Kept, output_gradient: Tensor) -> Tensor:
-        """What agents see of the gradient: its part for the head, (n, width + 1, out_features)."""
+    def head_gradient(self, trace: TraceType, output_gradient: Tensor) -> Tensor:
+        """Gradients of the losses with respect to the head, (n, width + 1, out_features): observed by agents."""
 
     @abstractmethod
-    def pre_activations(self, weights: Weights, trace: Kept, *, position: int, rows: Tensor) -> Tensor:
-        """What the layer at that position normalised or activated, (rows, points, width), for a (n,) mask of rows."""
+    def pre_activations(self, weights: Weights, trace: TraceType, *, position: int, rows: Tensor) -> Tensor:
+        """Pre-activations x W + b of the layer at `position`, (k, points, width), of the k rows in the mask (n,)."""

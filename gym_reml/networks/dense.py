@@ -1,8 +1,8 @@
-"""Dense networks: n of them side by side, each with its own weights, their exact gradients by hand.
+"""Dense networks: n of them evaluated together, each with its own weights, with exact hand-written gradients.
 
-Every layer is one matrix whose last row is the bias, (n, in + 1, out); inputs carry a column of ones. The same
-functions serve stepping (no graph, reused buffers) and replay (autograd runs *through* the hand-written gradient, which
-gives the exact second-order meta-gradient without double backward).
+Every layer is one matrix whose last row is the bias, (n, in + 1, out); inputs have a last column of ones. The same
+functions serve stepping (no autograd graph, reused buffers) and replay (autograd differentiates *through* the
+hand-written gradient, which gives the exact second-order meta-gradient without double backward).
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from gym_reml.networks.weights import Weights
 
 @dataclass
 class DenseTrace:
-    """What a forward pass leaves for the backward pass.
+    """Results of a forward pass that the backward pass needs.
 
     Attributes:
-        inputs: of stem, slots and head.
-        saved: what the kind needs again, for stem and slots.
+        inputs: inputs of the stem, of each slot and of the head.
+        saved: tensors that the layer kind saved for its backward pass, for stem and slots.
         outputs: (n, points, out).
-        norms: of stem and slots, as they were used; empty for kinds without normalisation.
+        norms: the norms used by stem and slots; empty for kinds without normalisation.
     """
 
     inputs: list[BiasedInputs]
@@ -37,9 +37,9 @@ class DenseTrace:
     norms: Sequence[Tensor]
 
     def first(self, points: int, workspace: Workspace | None = None) -> DenseTrace:
-        """The part of this pass, through that workspace, that belongs to the first points of each row.
+        """The part of this pass for the first `points` points of each row; `workspace` is the one the pass used.
 
-        Not for kinds that look across points: theirs would have been another pass.
+        Not valid for kinds with batch statistics, whose pass over fewer points would differ.
         """
         views = BiasedInputs if workspace is None else workspace.views
         saved = [tuple([views(tensor).first(points).tensor for tensor in tensors]) for tensors in self.saved]
@@ -53,19 +53,19 @@ class DenseTrace:
 
 
 class _Transposed:
-    """The matrices of n networks transposed, each made once: stepping writes into the same weights again and again."""
+    """Cached transposes of the n networks' matrices: stepping updates the same weights in place."""
 
     def __init__(self, weights: Weights) -> None:
         self._matrices = [position.get("matrix") for position in weights.positions]
 
     @cached_property
     def without_bias(self) -> list[Tensor]:
-        """What takes gradients back through slots and head."""
+        """Those of slots and head, for back-propagation, each (n, out, in)."""
         return [matrix[:, :-1].transpose(1, 2) for matrix in self._matrices[1:] if matrix is not None]
 
     @cached_property
     def head(self) -> Tensor:
-        """The head's, with the bias."""
+        """That of the head with its bias, (n, out, in + 1)."""
         head = self._matrices[-1]
         assert head is not None
         return head.transpose(1, 2)
@@ -79,15 +79,15 @@ def _transposed(weights: Weights) -> _Transposed:
 
 
 class Dense(Architecture[DenseTrace]):
-    """Networks of linear layers, all hidden ones of one kind and width.
+    """Multilayer perceptrons whose hidden layers all have the same kind and width.
 
-    Positions hold a "matrix" (n, in + 1, out), and those of kinds that normalise a "norm" (n, 2, width), gain and
-    shift. The head of a Gaussian policy also holds "constants" (n, 1, constant_outputs): its log deviations, the last
-    outputs, which depend on no input.
+    Each position holds a "matrix" (n, in + 1, out) and, with normalisation, a "norm" (n, 2, width): gain and shift. The
+    head of a Gaussian policy also holds "constants" (n, 1, constant_outputs): its log standard deviations, the last
+    outputs, which do not depend on the input.
     """
 
     def __init__(self, kind: LayerKind) -> None:
-        """Networks whose hidden layers are of that kind."""
+        """Creates the architecture whose hidden layers are of `kind`."""
         self.kind = kind
         self.skip, self.normalised, self.across_points = kind.skip, kind.normalised, kind.across_points
 
@@ -102,7 +102,7 @@ class Dense(Architecture[DenseTrace]):
         scale: float,
         generator: torch.Generator,
     ) -> dict[str, Tensor]:
-        """Initialised as `nn.Linear` is: U(-1/sqrt(in), 1/sqrt(in)) for all, biases too; constants are 0."""
+        """Initialised like `nn.Linear`: weights and biases ~ U(-1/sqrt(in), 1/sqrt(in)); constants are 0."""
 
         def uniform(*shape: int) -> Tensor:
             bound = (shape[-2] - 1) ** -0.5
@@ -122,9 +122,9 @@ class Dense(Architecture[DenseTrace]):
         return parameters
 
     def prepare(self, inputs: Tensor, fixed: Mapping[str, Tensor]) -> Tensor:
-        """Inputs with ones, (n, points, in + 1), or the stem's pre-activations where its matrix is not adapted.
+        """Inputs with a column of ones, (n, points, in + 1), or the stem's pre-activations if it is not adapted.
 
-        Those never change within an episode, which spares wide inputs both the products and n copies of the stem.
+        The latter do not change within an episode, which saves the products and n copies of the stem for wide inputs.
         """
         return with_ones(inputs) @ fixed["matrix"] if "matrix" in fixed else with_ones(inputs)
 
@@ -139,42 +139,42 @@ class Dense(Architecture[DenseTrace]):
         trace: DenseTrace | None = None,
         start: int = 0,
     ) -> DenseTrace:
-        """Runs the networks; see `Architecture.forward`."""
+        """Computes the networks' outputs; see `Architecture.forward`."""
         positions, kind = weights.positions, self.kind
         if norms is None:
             norms = [position["norm"] for position in positions[:-1]] if "norm" in positions[0] else []
         saved: list[Saved] = []
         if start == 0:
-            behind = [inputs if isinstance(inputs, BiasedInputs) else BiasedInputs(inputs)]
+            layer_inputs = [inputs if isinstance(inputs, BiasedInputs) else BiasedInputs(inputs)]
         else:
             assert trace is not None
-            behind, saved = trace.inputs[: start + 1], trace.saved[:start]
+            layer_inputs, saved = trace.inputs[: start + 1], trace.saved[:start]
             norms = [*trace.norms[:start], *norms[start:]]
         for index in range(start, len(positions) - 1):
-            previous, present = behind[index], index == 0 or filled[index - 1]
+            previous, present = layer_inputs[index], index == 0 or filled[index - 1]
             if present is False:
-                behind.append(previous)
+                layer_inputs.append(previous)
                 saved.append(())
                 continue
             matrix, z = positions[index].get("matrix"), previous.tensor
-            if matrix is not None:  # else these are the pre-activations
+            if matrix is not None:  # otherwise the inputs are the pre-activations already
                 z = torch.bmm(z, matrix, out=_product(workspace, index, z, matrix))
-            into = None if workspace is None else workspace.activations(index, tuple(z.shape), z)
-            target = None if into is None else into.body
-            hidden, known = kind.forward(z, norms[index] if norms else None, target)
+            buffer = None if workspace is None else workspace.activations(index, tuple(z.shape), z)
+            target = None if buffer is None else buffer.body
+            hidden, saved_by_layer = kind.forward(z, norms[index] if norms else None, target)
             if kind.skip and index > 0:
                 hidden = torch.add(hidden, previous.body, out=target)
             if isinstance(present, Tensor):
                 hidden = torch.where(present, hidden, previous.body, out=target)
-            behind.append(BiasedInputs(with_ones(hidden)) if into is None else into)
-            saved.append(known)
-        # Few outputs: the transposed product is several times faster than the direct one.
-        left, right = _transposed(weights).head, behind[-1].transposed
+            layer_inputs.append(BiasedInputs(with_ones(hidden)) if buffer is None else buffer)
+            saved.append(saved_by_layer)
+        # With few outputs the transposed product is several times faster than the direct one.
+        left, right = _transposed(weights).head, layer_inputs[-1].transposed
         product = torch.bmm(left, right, out=_product(workspace, -1, left, right))
-        outputs = product.transpose(1, 2) if workspace is None else workspace.turned(product)
+        outputs = product.transpose(1, 2) if workspace is None else workspace.transposed(product)
         if "constants" in positions[-1]:
             outputs = torch.cat([outputs, positions[-1]["constants"].expand(-1, outputs.shape[1], -1)], dim=2)
-        return DenseTrace(behind, saved, outputs, norms)
+        return DenseTrace(layer_inputs, saved, outputs, norms)
 
     def gradient(
         self,
@@ -185,54 +185,54 @@ class Dense(Architecture[DenseTrace]):
         filled: Filled,
         workspace: Workspace | None = None,
     ) -> Weights:
-        """Gradients by hand; see `Architecture.gradient`."""
+        """Hand-written gradients; see `Architecture.gradient`."""
 
         def buffer(name: str, index: int, shape: tuple[int, ...]) -> Tensor | None:
             return None if workspace is None else workspace.take(name, index, shape, output_gradient)
 
-        positions, kind, reverse = weights.positions, self.kind, _transposed(weights).without_bias
+        positions, kind, matrices = weights.positions, self.kind, _transposed(weights).without_bias
         last = len(positions) - 1
-        found: list[dict[str, Tensor]] = [{} for _ in positions]
+        gradients: list[dict[str, Tensor]] = [{} for _ in positions]
         if "constants" in positions[-1]:
             varying = positions[-1]["matrix"].shape[2]
-            found[last]["constants"] = output_gradient[:, :, varying:].sum(dim=1, keepdim=True)
+            gradients[last]["constants"] = output_gradient[:, :, varying:].sum(dim=1, keepdim=True)
             output_gradient = output_gradient[:, :, :varying]
-        found[last] = {"matrix": _head_gradient(trace, output_gradient), **found[last]}
+        gradients[last] = {"matrix": _head_gradient(trace, output_gradient), **gradients[last]}
         shape = tuple(trace.features.shape)
-        # With respect to the activations behind the present position. The product with a single output is plain
-        # multiplication, and faster so.
+        # Gradient with respect to the activations after the present position. For a single output the matrix product is
+        # an elementwise product, which is faster.
         product = torch.mul if output_gradient.shape[2] == 1 else torch.bmm
-        upstream = product(output_gradient, reverse[-1], out=buffer("upstream", last, shape))
+        upstream = product(output_gradient, matrices[-1], out=buffer("upstream", last, shape))
         for index in range(last - 1, -1, -1):
             position, present = positions[index], index == 0 or filled[index - 1]
             matrix = position.get("matrix")
             if present is False:
                 for name, tensor in position.items():
                     empty = buffer("zeros " + name, index, tuple(tensor.shape))
-                    found[index][name] = torch.zeros_like(tensor) if empty is None else empty
+                    gradients[index][name] = torch.zeros_like(tensor) if empty is None else empty
                 continue
-            target = buffer("by_z", index, shape)
+            target = buffer("z_gradient", index, shape)
             norm = trace.norms[index] if trace.norms else None
-            by_z, by_norm = kind.backward(upstream, trace.saved[index], norm, target)
+            z_gradient, norm_gradient = kind.backward(upstream, trace.saved[index], norm, target)
             if isinstance(present, Tensor):
-                by_z = torch.mul(by_z, present, out=target)
+                z_gradient = torch.mul(z_gradient, present, out=target)
             if matrix is not None:
                 target = buffer("gradient", index, tuple(matrix.shape))
-                found[index]["matrix"] = torch.bmm(trace.inputs[index].transposed, by_z, out=target)
-            if by_norm is not None and "norm" in position:
-                found[index]["norm"] = by_norm * present
+                gradients[index]["matrix"] = torch.bmm(trace.inputs[index].transposed, z_gradient, out=target)
+            if norm_gradient is not None and "norm" in position:
+                gradients[index]["norm"] = norm_gradient * present
             if index > 0:
                 target = buffer("upstream", index, shape)
-                by_input = torch.bmm(by_z, reverse[index - 1], out=target)
+                input_gradient = torch.bmm(z_gradient, matrices[index - 1], out=target)
                 if kind.skip:
-                    by_input = torch.add(by_input, upstream, out=target)
+                    input_gradient = torch.add(input_gradient, upstream, out=target)
                 elif isinstance(present, Tensor):
-                    by_input = torch.where(present, by_input, upstream, out=target)
-                upstream = by_input
-        return Weights(found)
+                    input_gradient = torch.where(present, input_gradient, upstream, out=target)
+                upstream = input_gradient
+        return Weights(gradients)
 
     def head_gradient(self, trace: DenseTrace, output_gradient: Tensor) -> Tensor:
-        """The sum over points of activation x output gradient, as if constant outputs had weights too."""
+        """Sum over points of activation x output gradient, including columns for the constant outputs."""
         return _head_gradient(trace, output_gradient)
 
     def pre_activations(
@@ -243,19 +243,19 @@ class Dense(Architecture[DenseTrace]):
         position: int,
         rows: Tensor,
     ) -> Tensor:
-        """x W + b of the rows."""
+        """Pre-activations x W + b of the selected rows; see `Architecture.pre_activations`."""
         z, matrix = trace.inputs[position].tensor[rows], weights.positions[position].get("matrix")
         return z if matrix is None else torch.bmm(z, matrix[rows])
 
 
 @lru_cache
 def dense(kind: str) -> Dense:
-    """The dense architecture whose layers are of the kind of that name, a key of `LAYER_KINDS`."""
+    """The dense architecture with layers of `kind`, a key of `LAYER_KINDS`."""
     return Dense(LAYER_KINDS[kind])
 
 
 def with_ones(x: Tensor) -> Tensor:
-    """x with a column of ones behind it."""
+    """x (..., size) with a last column of ones, (..., size + 1)."""
     return torch.cat([x, constant(1.0, x, (*x.shape[:-1], 1))], dim=-1)
 
 
@@ -266,7 +266,7 @@ def _product(workspace: Workspace | None, index: int, left: Tensor, right: Tenso
 
 
 def _head_gradient(trace: DenseTrace, output_gradient: Tensor) -> Tensor:
-    """The sum over points of activation x output gradient, (n, width + 1, out)."""
+    """Sum over points of activation x output gradient, (n, width + 1, out)."""
     inputs = trace.inputs[-1].tensor
     if len(inputs) <= FEW_ROWS:
         return torch.bmm(trace.inputs[-1].transposed, output_gradient)
@@ -276,7 +276,12 @@ def _head_gradient(trace: DenseTrace, output_gradient: Tensor) -> Tensor:
 
 
 def mean_over_points(values: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Means of (n, points, width) over the points, (n, 1, width), or with these weights (n, points) that sum to 1."""
+    """Means of `values` (n, points, width) over points, (n, 1, width).
+
+    Args:
+        values: (n, points, width).
+        weights: (n, points), summing to 1 in each row, or None for equal ones.
+    """
     if weights is not None:
         return torch.bmm(weights.unsqueeze(1), values)
     count, points, _ = values.shape

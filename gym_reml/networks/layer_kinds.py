@@ -1,4 +1,4 @@
-"""Layer kinds: what a layer does with its pre-activations, and the derivative of it by hand."""
+"""Layer kinds: what a layer does with its pre-activations, and its hand-written derivative."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Derivatives = tuple[Tensor, "Tensor | None"]
 
 
 class LayerKind:
-    """What a layer does with its pre-activations z = x W + b, and the derivative of it.
+    """What a layer does with its pre-activations z = x W + b, and its derivative.
 
     Attributes:
-        skip: the layer adds its input to its output. A layer of zeros then passes its input on, exactly, and its
-            gradient is exactly zero: slots that hold zeros need no mask.
+        skip: the layer adds its input to its output. A layer of zeros is then exactly the identity, with a gradient of
+            exactly zero, so slots that hold zeros need no mask.
         normalised: the layer has a gain and a shift, the norm (n, 2, width), applied after normalisation.
-        across_points: what a point becomes depends on the other points of the pass, so that support and query set need
-            passes of their own.
+        across_points: the output at a point depends on the other points of the pass (batch statistics), so support and
+            query set need separate passes.
     """
 
     name: ClassVar[str]
@@ -30,11 +30,11 @@ class LayerKind:
     across_points: ClassVar[bool] = False
 
     def forward(self, z: Tensor, norm: Tensor | None, out: Tensor | None) -> tuple[Tensor, Saved]:
-        """Activations (n, points, width) and what `backward` will want to know."""
+        """Activations (n, points, width), and the tensors that `backward` needs."""
         raise NotImplementedError
 
     def backward(self, upstream: Tensor, saved: Saved, norm: Tensor | None, out: Tensor | None) -> Derivatives:
-        """Derivatives by z and by the norm, from the derivative by the activations."""
+        """Gradients with respect to z and to the norm (None without one), from that with respect to the activations."""
         raise NotImplementedError
 
 
@@ -42,7 +42,7 @@ _threshold_backward = torch.ops.aten.threshold_backward.grad_input
 
 
 def relu(x: Tensor, out: Tensor | None) -> Tensor:
-    """max(x, 0), by whichever of torch's two is fast: only one takes buffers, only the other has a cheap derivative."""
+    """max(x, 0). Of torch's two functions only `clamp_min` writes to buffers; `relu` has the cheaper derivative."""
     return torch.relu(x) if out is None else torch.clamp_min(x, 0.0, out=out)
 
 
@@ -61,7 +61,7 @@ class Relu(LayerKind):
 
 
 class Residual(Relu):
-    """x + relu(x W + b). An empty slot and a layer of zeros are the same thing."""
+    """x + relu(x W + b) (skip connections: He et al. 2015, arXiv:1512.03385). A layer of zeros is the identity."""
 
     name = "residual"
     skip = True
@@ -81,7 +81,7 @@ class Tanh(LayerKind):
 
 
 class _Normalised(LayerKind):
-    """relu(gain normalise(x W + b) + shift), normalised over one axis of (n, points, width)."""
+    """relu(gain * normalise(x W + b) + shift), normalised over one axis of (n, points, width)."""
 
     normalised = True
     axis: ClassVar[int]
@@ -97,31 +97,32 @@ class _Normalised(LayerKind):
         return relu(affine, out), (affine, unit, scale)
 
     def backward(self, upstream: Tensor, saved: Saved, norm: Tensor | None, out: Tensor | None) -> Derivatives:
-        by_unit, by_norm = self._by_unit(upstream, saved, norm)
+        unit_gradient, norm_gradient = self._affine_gradient(upstream, saved, norm)
         _, unit, scale = saved
-        along = (by_unit * unit).mean(dim=self.axis, keepdim=True)
-        return (by_unit - by_unit.mean(dim=self.axis, keepdim=True) - unit * along) * scale, by_norm
+        mean, projection = (part.mean(dim=self.axis, keepdim=True) for part in (unit_gradient, unit_gradient * unit))
+        return (unit_gradient - mean - unit * projection) * scale, norm_gradient
 
-    def _by_unit(self, upstream: Tensor, saved: Saved, norm: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Derivatives by what was normalised, and by gain and shift."""
+    def _affine_gradient(self, upstream: Tensor, saved: Saved, norm: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Gradients with respect to the normalised values, and to gain and shift."""
         assert norm is not None
         affine, unit, _ = saved
         inner = torch.ops.aten.threshold_backward(upstream, affine, 0)
-        by_norm = torch.stack([(inner * unit).sum(dim=1), inner.sum(dim=1)], dim=1)
-        return inner * norm[:, :1], by_norm
+        norm_gradient = torch.stack([(inner * unit).sum(dim=1), inner.sum(dim=1)], dim=1)
+        return inner * norm[:, :1], norm_gradient
 
 
 class LayerNorm(_Normalised):
-    """relu(gain normalise(x W + b) + shift), normalised over the layer's units (Ba et al. 2016)."""
+    """relu(gain * normalise(x W + b) + shift), normalised over the layer's units (Ba et al. 2016, arXiv:1607.06450)."""
 
     name = "layer_norm"
     axis = -1
 
 
 class BatchNorm(_Normalised):
-    """relu(gain normalise(x W + b) + shift), each unit normalised over the points of the pass (Ioffe & Szegedy 2015).
+    """relu(gain * normalise(x W + b) + shift), each unit normalised over the points of the pass.
 
-    A norm of four rows brings the statistics along: gain, shift, mean, variance. Points then do not see each other.
+    A norm of four rows, gain, shift, mean and variance, replaces the statistics of the pass by given ones: points are
+    then independent. Ioffe & Szegedy 2015, arXiv:1502.03167.
     """
 
     name = "batch_norm"
@@ -137,16 +138,20 @@ class BatchNorm(_Normalised):
     def backward(self, upstream: Tensor, saved: Saved, norm: Tensor | None, out: Tensor | None) -> Derivatives:
         if norm is None or norm.shape[1] == 2:
             return super().backward(upstream, saved, norm, out)
-        by_unit, by_norm = self._by_unit(upstream, saved, norm)
-        return by_unit * saved[2], by_norm
+        unit_gradient, norm_gradient = self._affine_gradient(upstream, saved, norm)
+        return unit_gradient * saved[2], norm_gradient
 
 
 LAYER_KINDS: dict[str, LayerKind] = {kind.name: kind for kind in (Relu(), Tanh(), Residual(), LayerNorm(), BatchNorm())}
-"""The layer kinds by name. A new kind is a class above and a row here."""
+"""Layer kinds by name. To add one, write a class above and add it here."""
 
 
 def find_kind(name: str) -> LayerKind:
-    """The layer kind of that name, or a ValueError that lists the choices."""
+    """The layer kind of this name.
+
+    Raises:
+        ValueError: an unknown name; the message lists the choices.
+    """
     if not isinstance(name, str) or name not in LAYER_KINDS:
         raise ValueError(f"layer_kind={name!r}: must be one of {', '.join(map(repr, LAYER_KINDS))}")
     return LAYER_KINDS[name]

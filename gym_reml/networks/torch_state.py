@@ -1,4 +1,4 @@
-"""What users set in torch is theirs: what the package computes does not depend on it, and leaves it as it was."""
+"""Independence of the user's torch settings: results do not depend on them, and calls leave them unchanged."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import ParamSpec, TypeVar
 
 import torch
 
-Given = ParamSpec("Given")
+Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 
-def own_state(function: Callable[Given, Result]) -> Callable[Given, Result]:
-    """Lets a function compute outside of the user's inference mode, autocast and default device.
+def own_state(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Decorator: the function runs outside the user's inference mode, autocast and default device.
 
-    Those belong to the thread, and are there again afterwards; gradients stay off where inference mode had them off.
-    The default dtype belongs to the whole process and is not touched: tensors that are made here name theirs.
+    These are thread-local settings and are restored afterwards; gradients stay disabled where inference mode disabled
+    them. The default dtype is global and not touched: the package always passes dtypes explicitly.
     """
 
     @wraps(function)
-    def guarded(*arguments: Given.args, **named: Given.kwargs) -> Result:
+    def guarded(*arguments: Parameters.args, **named: Parameters.kwargs) -> Result:
         inference, cpu = torch.is_inference_mode_enabled(), torch.is_autocast_enabled("cpu")
         cuda = torch.is_autocast_enabled("cuda")
-        # The cheapest way to learn of a default device, whichever way it was set.
+        # The cheapest way to detect a default device, however it was set.
         elsewhere = not torch.empty(0).is_cpu
         if not (inference or cpu or cuda or elsewhere):
             return function(*arguments, **named)

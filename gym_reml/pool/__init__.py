@@ -1,4 +1,4 @@
-"""What networks are made from: the pool of layers, where it comes from, the networks that grow from it."""
+"""The pool of layers, its sources, and the sub-networks built from it."""
 
 from gym_reml.pool.layer_pool import LayerPool
 

@@ -1,4 +1,4 @@
-"""The pool that sub-networks are built from: a stem, layers, a head, and optionally learned step sizes ("rates")."""
+"""The pool that sub-networks are built from: a stem, layers, a head and, optionally, learned step sizes ("rates")."""
 
 from __future__ import annotations
 
@@ -31,22 +31,23 @@ RATED_STEP_RANGE = (0.25, 4.0)
 
 @dataclass(eq=False)
 class LayerPool:
-    """Initial weights shared by all episodes.
+    """Initial weights of the stem, of L layers and of the head, shared by all episodes.
 
     Attributes:
-        kind: name of the layers' kind, a key of `gym_reml.networks.layer_kinds.LAYER_KINDS`.
+        kind: name of the layer kind, a key of `gym_reml.networks.layer_kinds.LAYER_KINDS`.
         parameters: "stem.matrix" (in + 1, width), "layers.matrix" (L, width + 1, width) and "head.matrix" (width + 1,
             out), the last row of each being the bias; kinds with normalisation add "stem.norm" (2, width) and
-            "layers.norm" (L, 2, width), or (T, 2, width) and (T, L, 2, width) where there are norms for each of T
-            steps; Gaussian policies add "head.constants" (1, constant_outputs), their log deviations.
-        rates: learned step sizes, or {}. One number in all ("scalar": {"all": ()}), or by the names of the adapted
-            parameters: one for each tensor ("tensor": (), of layers (L,)), one for each tensor and step ("step": (T,),
-            of layers (T, L); LSLR, Antoniou et al. 2019; the last reused beyond T), or one for each weight ("weight":
-            like the parameter; Meta-SGD, Li et al. 2017).
-        granularity: which of these, or None without rates.
+            "layers.norm" (L, 2, width), or (T, 2, width) and (T, L, 2, width) if each of T steps has its own norms;
+            Gaussian policies add "head.constants" (1, constant_outputs), their log standard deviations.
+        rates: learned step sizes, {} for none. With granularity "scalar" a single number {"all": ()}; otherwise by the
+            names of the adapted parameters: "tensor", one number per tensor, (), or (L,) for layers; "step", one per
+            tensor and step, (T,), or (T, L) for layers, the last reused beyond T (LSLR of MAML++, Antoniou et al. 2019,
+            arXiv:1810.09502); "weight", one per weight, shaped like the parameter (Meta-SGD, Li et al. 2017,
+            arXiv:1707.09835).
+        granularity: of the rates: "scalar", "tensor", "step" or "weight"; None without rates.
         adapt_stem: whether episodes adapt the stem's matrix.
-        statistics: running mean and variance for each step, "stem" (T, 2, width) and "layers" (T, L, 2, width), or {}.
-            They follow the replays of a pool learner, and normalise wherever networks are not replayed.
+        statistics: running mean and variance for each step, "stem" (T, 2, width) and "layers" (T, L, 2, width), {} for
+            none. A pool learner updates them in its replays; outside of replays they are used for normalisation.
     """
 
     kind: str
@@ -71,19 +72,19 @@ class LayerPool:
         constant_outputs: int = 0,
         seed: int = 0,
     ) -> Self:
-        """A pool of fresh layers, initialised as `nn.Linear` initialises: U(-1/sqrt(in), 1/sqrt(in)) for all.
+        """A randomly initialised pool: weights and biases ~ U(-1/sqrt(in), 1/sqrt(in)), as in `nn.Linear`.
 
         Args:
-            in_features: inputs of the stem.
-            out_features: outputs of the head.
-            width: units of every hidden layer.
-            layers: how many layers to choose from (L).
+            in_features: number of inputs.
+            out_features: number of outputs.
+            width: number of units of every hidden layer.
+            layers: number of layers to choose from (L).
             kind: name of the layer kind.
-            adapt_stem: None means True, but False for kinds with normalisation, where the norm's gain and shift
-                suffice.
-            scale: factor on the hidden layers' weights.
-            constant_outputs: how many outputs, the last ones, have a bias (0 at first) and no weights.
-            seed: of the weights.
+            adapt_stem: whether episodes adapt the stem's matrix; None means True, or False for kinds with
+                normalisation, where adapting gain and shift suffices.
+            scale: factor on the layers' initial weights and biases.
+            constant_outputs: number of outputs, the last ones, that consist of a bias alone, initially 0.
+            seed: seed of the weights.
 
         Raises:
             ValueError: an unknown kind, a size below one, or more constant outputs than outputs.
@@ -107,53 +108,53 @@ class LayerPool:
 
     @property
     def architecture(self) -> Architecture[Any]:
-        """How networks of this pool compute."""
+        """The architecture of the networks built from this pool."""
         return dense(self.kind)
 
     @property
     def in_features(self) -> int:
-        """Inputs of the stem."""
+        """Number of inputs of the stem."""
         return self.parameters["stem.matrix"].shape[0] - 1
 
     @property
     def out_features(self) -> int:
-        """Outputs of the head."""
+        """Number of outputs of the head, constant ones included."""
         return self.parameters["head.matrix"].shape[1] + self.constant_outputs
 
     @property
     def constant_outputs(self) -> int:
-        """How many outputs, the last ones, depend on no input: log deviations of policies."""
+        """Number of outputs, the last ones, that do not depend on the input: log standard deviations of policies."""
         constants = self.parameters.get("head.constants")
         return 0 if constants is None else constants.shape[1]
 
     @property
     def width(self) -> int:
-        """Units of every hidden layer."""
+        """Number of units of every hidden layer."""
         return self.parameters["stem.matrix"].shape[1]
 
     @property
     def layers(self) -> int:
-        """How many layers there are to choose from."""
+        """Number of layers to choose from (L)."""
         return self.parameters["layers.matrix"].shape[0]
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
+        """Device of the parameters."""
         return self.parameters["stem.matrix"].device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of what kind its numbers are."""
+        """Dtype of the parameters."""
         return self.parameters["stem.matrix"].dtype
 
     @property
     def step_range(self) -> tuple[float, float]:
-        """Default range of the step size: around 1 where the pool has rates, an absolute one where it has none."""
+        """Default range of step sizes (low, high): factors around 1 for a pool with rates, else absolute step sizes."""
         return RATED_STEP_RANGE if self.rates else PLAIN_STEP_RANGE
 
     @property
     def fixed(self) -> dict[str, Tensor]:
-        """Tensors of the stem that episodes do not adapt, by the name that they have there."""
+        """Tensors of the stem that episodes do not adapt, by their name within the stem."""
         return {} if self.adapt_stem else {"matrix": self.parameters["stem.matrix"]}
 
     @property
@@ -164,18 +165,18 @@ class LayerPool:
 
     @property
     def norm_steps(self) -> int | None:
-        """For how many steps there are norms, or None where there are none or episodes adapt them."""
+        """Number of steps that have their own norms; None without norms, or if episodes adapt them."""
         norm = self.parameters.get("stem.norm")
         return None if norm is None or norm.ndim == 2 else len(norm)
 
     @own_state
-    def with_rates(self, granularity: str, initial: float, steps: int | None = None) -> LayerPool:
-        """A copy with step sizes to learn, all `initial` at first.
+    def with_rates(self, granularity: str, initial: float, *, steps: int | None = None) -> LayerPool:
+        """A copy with learnable step sizes.
 
         Args:
-            granularity: "scalar", "tensor", "step" or "weight".
-            initial: the step size to start from.
-            steps: for "step", how many steps have their own.
+            granularity: "scalar", "tensor", "step" or "weight"; see `LayerPool`.
+            initial: initial value of all step sizes.
+            steps: number of steps with their own step sizes; for granularity "step" only.
 
         Raises:
             ValueError: an unknown granularity, a step size that is not positive, or no number of steps for "step".
@@ -183,7 +184,7 @@ class LayerPool:
         if granularity not in RATES:
             raise ValueError(f"granularity={granularity!r}: must be one of {', '.join(map(repr, RATES))}")
         if granularity == "step" and (steps is None or steps < 1):
-            raise ValueError(f"steps={steps!r}: rates per step need to know the number of steps, at least 1")
+            raise ValueError(f"steps={steps!r}: rates per step need the number of steps, at least 1")
         if not 0 < initial < float("inf"):
             raise ValueError(f"initial={initial!r}: must be a positive number")
         copy = self.clone()
@@ -195,17 +196,19 @@ class LayerPool:
 
     @own_state
     def with_step_norms(self, steps: int, statistics: bool = False) -> LayerPool:
-        """A copy whose norms, gain and shift, are kept for each step, learned but not adapted (MAML++'s BNWB).
+        """A copy with separate norms (gain and shift) for each step, meta-learned but not adapted.
 
-        The pass over the support set before update t (from 0) takes those of step t, and so does the pass over the
-        query set after it; the last are reused beyond. Rates that belonged to the norms are gone.
+        This is BNWB of MAML++ (Antoniou et al. 2019, arXiv:1810.09502). The pass over the support set before update t
+        (counted from 0) uses the norms of step t, and so does the pass over the query set after it; later steps reuse
+        the last ones. Rates of the norms are dropped.
 
         Args:
-            steps: how many steps have their own.
-            statistics: whether to keep running statistics for each step, too (BNRS).
+            steps: number of steps with their own norms.
+            statistics: also keep running statistics for each step (BNRS of MAML++).
 
         Raises:
-            ValueError: another layer kind than "batch_norm", norms for each step already, or less than one step.
+            ValueError: a layer kind other than "batch_norm", a pool that already has norms for each step, or less than
+                one step.
         """
         if not (self.architecture.normalised and self.architecture.across_points):
             names = [name for name, kind in LAYER_KINDS.items() if kind.normalised and kind.across_points]
@@ -225,20 +228,20 @@ class LayerPool:
         return copy
 
     def assemble(self, slots: Tensor) -> Assembly:
-        """What n networks take from the pool, differentiable in it.
+        """Weights, rates and norms of n networks built from this pool, differentiable with respect to its tensors.
 
         Args:
-            slots: (depth, n) int64, pool numbers 1..L of the layers; what stands for an empty slot (0) is layer 1.
+            slots: (slots, n) int64, numbers 1..L of the pool layers; an empty slot (0) is represented by layer 1.
         """
         return Assembly(self, (slots - 1).clamp_min(0))
 
     def trainable(self) -> dict[str, Tensor]:
-        """Everything a meta-learner may learn by gradient, by name: parameters, and rates under "rate." names."""
+        """All tensors that meta-gradients update, by name: parameters, and rates with the prefix "rate."."""
         return self.parameters | {f"rate.{name}": rate for name, rate in self.rates.items()}
 
     @own_state
     def clone(self) -> LayerPool:
-        """A copy that shares nothing."""
+        """A copy that shares no memory with this pool."""
         parameters, rates, statistics = (
             {name: tensor.detach().clone() for name, tensor in part.items()}
             for part in (self.parameters, self.rates, self.statistics)
@@ -247,12 +250,12 @@ class LayerPool:
 
     @own_state
     def to(self, device: torch.device | str) -> LayerPool:
-        """This pool if it is on that device already, else a copy there.
+        """This pool if it is already on `device`, otherwise a copy there.
 
         Raises:
-            ValueError: the pool is on the device "meta", which holds no numbers that could be copied.
+            ValueError: the pool is on the device "meta", which holds no data to copy.
         """
-        # "cuda" names the present one of several devices; a tensor there knows its number.
+        # "cuda" means the current one of several devices; a tensor there has its index.
         if {tensor.device for tensor in self._tensors().values()} == {torch.empty(0, device=device).device}:
             return self
         self._check_numbers()
@@ -262,11 +265,10 @@ class LayerPool:
         return copy
 
     def assign(self, other: LayerPool) -> None:
-        """Writes another pool's numbers over this one's, in place. They may come from another device.
+        """Copies another pool's tensors into this one's, in place; the devices may differ.
 
         Raises:
-            ValueError: they differ in more than that: kind, granularity of rates, what episodes adapt, shapes or
-                dtype.
+            ValueError: the pools differ in layer kind, granularity of rates, adapted parameters, shapes or dtype.
         """
         own, theirs = self._tensors(), other._tensors()
         self._check_numbers()
@@ -280,13 +282,13 @@ class LayerPool:
                 f"other: a pool of another shape ({other.describe()}) than this one ({self.describe()}); "
                 f"they differ in {', '.join(differing)}"
             )
-        # Tensors that were made in inference mode may only be written to there; others may be, too.
+        # Tensors created in inference mode can only be written to in inference mode; others can be, too.
         with torch.inference_mode():
             for name, tensor in own.items():
                 tensor.copy_(theirs[name])
 
     def check(self) -> None:
-        """Raises a ValueError if this is no sound pool, which can only be if it was put together by hand."""
+        """Raises a ValueError if the pool is inconsistent, which is possible only if it was constructed by hand."""
         problem = find_problem(**{part.name: getattr(self, part.name) for part in fields(self)})
         if problem:
             raise ValueError(f"pool: {problem}")
@@ -301,9 +303,9 @@ class LayerPool:
 
     @own_state
     def become_leaves(self) -> None:
-        """Replaces tensors that autograd or an optimizer would refuse to change, by copies.
+        """Replaces tensors that autograd or an optimizer would refuse to update by copies.
 
-        These are tensors that were made in inference mode or computed from others, and such whose numbers overlap.
+        These are tensors created in inference mode, non-leaf tensors, and tensors that are not contiguous.
         """
         for part in (self.parameters, self.rates, self.statistics):
             for name, tensor in part.items():
@@ -312,7 +314,7 @@ class LayerPool:
                 part[name].requires_grad_(False)
 
     def describe(self) -> str:
-        """The pool in a line."""
+        """One line of text: layers, kind, width, inputs, outputs, rates and norms."""
         rates = f", rates per {self.granularity}" if self.granularity else ""
         constant = f" ({self.constant_outputs} constant)" if self.constant_outputs else ""
         kept = "norms and running statistics" if self.statistics else "norms"
@@ -323,28 +325,33 @@ class LayerPool:
         )
 
     def __repr__(self) -> str:
-        """One line."""
+        """The class and `describe()`."""
         return f"LayerPool({self.describe()})"
 
     def state(self) -> dict[str, Any]:
-        """The pool as plain data that `torch.load(weights_only=True)` accepts."""
+        """The pool as a dict of plain data that `torch.load(weights_only=True)` accepts; tensors are on the CPU."""
         copy = self.to("cpu").clone()
         return {"format": FORMAT, **{part.name: getattr(copy, part.name) for part in fields(copy)}}
 
     @classmethod
     @own_state
     def from_state(cls, state: Any, source: str = "state") -> Self:
-        """The pool that `state` describes.
+        """The pool described by `state`.
+
+        Args:
+            state: returned by `state()`.
+            source: origin of the state, named in errors.
 
         Raises:
-            ValueError: not such a state, one of another version, or numbers that do not fit together or are not
-                finite; the message names `source`.
+            ValueError: not a pool's state, an unknown version, or tensors that are inconsistent or not finite.
         """
-        found = state.get("format") if isinstance(state, dict) else type(state).__name__
-        if found not in (FORMAT, OLD_FORMAT):
-            raise ValueError(f"{source}: not a layer pool this version reads (found {found!r}, expected {FORMAT!r})")
+        file_format = state.get("format") if isinstance(state, dict) else type(state).__name__
+        if file_format not in (FORMAT, OLD_FORMAT):
+            raise ValueError(
+                f"{source}: not a layer pool this version reads (found {file_format!r}, expected {FORMAT!r})"
+            )
         parts: dict[str, Any] = {name: part for name, part in state.items() if name != "format"}
-        if found == OLD_FORMAT:
+        if file_format == OLD_FORMAT:
             parts = from_format_1(parts)
         if set(parts) != {part.name for part in fields(cls)}:
             raise ValueError(f"{source}: damaged layer pool, holds {', '.join(map(repr, state))}")
@@ -354,28 +361,28 @@ class LayerPool:
         return cls(**parts)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the pool to a file; whoever reads it finds the old file or the new one, never a part."""
+        """Writes the pool to a file, atomically: readers see the old file or the new one, never part of one."""
         save_atomically(self.state(), path)
 
     @classmethod
     @own_state
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Reads a pool from a file, executing nothing that the file holds.
+        """Reads a pool from a file, without executing code from it.
 
         Raises:
             FileNotFoundError: no such file.
-            ValueError: a file of another kind, of another version, or damaged.
+            ValueError: not a pool's file, an unknown version, or a damaged file.
         """
         return cls.from_state(load_safely(path), str(path))
 
 
 @dataclass(frozen=True)
 class Assembly:
-    """What n networks take from a pool: weights, and by the step rates and norms. Nothing is gathered unasked.
+    """Weights, rates and norms of n networks built from a pool, each gathered on first use.
 
     Attributes:
-        pool: which.
-        index: (slots, n) int64, which layer each slot holds, from 0.
+        pool: the pool.
+        index: (slots, n) int64, the layer in each slot, counted from 0.
     """
 
     pool: LayerPool
@@ -383,19 +390,19 @@ class Assembly:
 
     @cached_property
     def weights(self) -> Weights:
-        """Fast weights to begin with."""
-        count, found = self.index.shape[1], Weights([{} for _ in range(len(self.index) + 2)])
+        """The networks' initial fast weights."""
+        count, weights = self.index.shape[1], Weights([{} for _ in range(len(self.index) + 2)])
         for name in self.pool.adapted:
             tensor = self.pool.parameters[name]
             for position, key, rows in places(name, self.index):
-                found.positions[position][key] = tensor.expand(count, *tensor.shape) if rows is None else tensor[rows]
-        return found
+                weights.positions[position][key] = tensor.expand(count, *tensor.shape) if rows is None else tensor[rows]
+        return weights
 
     def rates(self, clock: Tensor) -> Weights | None:
-        """The rates, each broadcastable to the weights it belongs to; None without any.
+        """The rates at this step, each broadcastable to its weights; None if the pool has no rates.
 
         Args:
-            clock: (n,) int64, steps already taken.
+            clock: (n,) int64, number of steps taken.
         """
         pool = self.pool
         if not pool.rates:
@@ -403,11 +410,15 @@ class Assembly:
         return gather_rates(pool.rates, pool.granularity, adapted=pool.adapted, index=self.index, clock=clock)
 
     def norms(self, clock: Tensor, *, running: bool) -> list[Tensor] | None:
-        """What normalised layers take at some step, stem first; None unless norms go by the step.
+        """The norms of stem and slots at this step; None unless the pool has norms for each step.
 
         Args:
-            clock: (n,) int64, number of the step.
-            running: whether running statistics, if the pool has any, come along.
+            clock: (n,) int64, number of the step, counted from 0.
+            running: append the pool's running statistics, if it has any.
+
+        Returns:
+            For the stem and each slot (n, 2, width): gain and shift; with statistics (n, 4, width): gain, shift, mean
+            and variance.
         """
         pool = self.pool
         if pool.norm_steps is None:

@@ -1,4 +1,4 @@
-"""Learned step sizes ("rates"): their granularities, the shapes of their tensors, and which of them a network takes."""
+"""Learned step sizes ("rates"): granularities, shapes of their tensors, and those of given networks."""
 
 from __future__ import annotations
 
@@ -9,14 +9,21 @@ from torch import Tensor
 from gym_reml.networks.weights import Weights
 
 RATES = ("scalar", "tensor", "step", "weight")
-"""Granularities: one number in all; one for each tensor; one for each tensor and step (LSLR, Antoniou et al. 2019); one
-for each weight (Meta-SGD, Li et al. 2017)."""
+"""Granularities: a single number; one per tensor; one per tensor and step (LSLR of MAML++, Antoniou et al. 2019,
+arXiv:1810.09502); one per weight (Meta-SGD, Li et al. 2017, arXiv:1707.09835)."""
 
 Shapes = dict[str, tuple[int, ...]]
 
 
 def rate_shapes(granularity: str, adapted: Mapping[str, tuple[int, ...]], *, layers: int, steps: int) -> Shapes:
-    """Shapes of the rates of a granularity, by the names of the adapted parameters, from the shapes of these."""
+    """Shapes of the rates by name.
+
+    Args:
+        granularity: one of RATES.
+        adapted: shapes of the adapted parameters by name.
+        layers: number of layers of the pool.
+        steps: number of steps with their own rates, for granularity "step".
+    """
     if granularity == "scalar":
         return {"all": ()}
     if granularity == "weight":
@@ -26,19 +33,20 @@ def rate_shapes(granularity: str, adapted: Mapping[str, tuple[int, ...]], *, lay
 
 
 def places(name: str, index: Tensor) -> Iterator[tuple[int, str, Tensor | None]]:
-    """Where n networks hold a parameter of the pool.
+    """The positions at which n networks use a parameter of the pool.
 
     Args:
-        name: of the parameter, such as "layers.matrix".
-        index: (slots, n) int64, which layer each slot holds, from 0.
+        name: name of the parameter, such as "layers.matrix".
+        index: (slots, n) int64, the layer in each slot, counted from 0.
 
     Yields:
-        Position, name there, and which layers the rows hold at it (n,), or None where all share the tensor.
+        The position, the tensor's name at that position, and the rows' layers there (n,), or None if all rows share the
+        tensor.
     """
     part, _, key = name.partition(".")
     if part == "layers":
-        for slot, rows in enumerate(index):
-            yield slot + 1, key, rows
+        for slot, row_layers in enumerate(index):
+            yield slot + 1, key, row_layers
     else:
         yield (0 if part == "stem" else len(index) + 1), key, None
 
@@ -46,28 +54,28 @@ def places(name: str, index: Tensor) -> Iterator[tuple[int, str, Tensor | None]]
 def gather_rates(
     rates: Mapping[str, Tensor], granularity: str | None, *, adapted: Sequence[str], index: Tensor, clock: Tensor
 ) -> Weights:
-    """The rates of n networks, each broadcastable to the weights that it belongs to.
+    """The rates of n networks, each broadcastable to its weights.
 
     Args:
-        rates: of the pool.
+        rates: rates of the pool, by name.
         granularity: one of RATES.
         adapted: names of the adapted parameters.
-        index: (slots, n) int64, which layer each slot holds, from 0.
-        clock: (n,) int64, steps already taken; beyond the last step that has rates of its own, these are used.
+        index: (slots, n) int64, the layer in each slot, counted from 0.
+        clock: (n,) int64, number of steps taken; after the last step with its own rates, these are reused.
     """
     count = len(clock)
-    found = Weights([{} for _ in range(len(index) + 2)])
+    gathered = Weights([{} for _ in range(len(index) + 2)])
     for name in adapted:
-        for position, key, rows in places(name, index):
+        for position, key, row_layers in places(name, index):
             if granularity == "scalar":
                 chosen = rates["all"].expand(count)
             elif granularity == "step":
                 rate = rates[name]
                 step = clock.clamp_max(len(rate) - 1)
-                chosen = rate[step] if rows is None else rate[step, rows]
+                chosen = rate[step] if row_layers is None else rate[step, row_layers]
             else:
                 rate = rates[name]
-                chosen = rate.expand(count, *rate.shape) if rows is None else rate[rows]
-            # Numbers that belong to whole tensors are spread over these.
-            found.positions[position][key] = chosen if chosen.ndim > 1 else chosen.reshape(-1, 1, 1)
-    return found
+                chosen = rate.expand(count, *rate.shape) if row_layers is None else rate[row_layers]
+            # A single number per tensor is broadcast over the tensor.
+            gathered.positions[position][key] = chosen if chosen.ndim > 1 else chosen.reshape(-1, 1, 1)
+    return gathered

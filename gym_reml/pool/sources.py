@@ -1,4 +1,4 @@
-"""Where a pool comes from: packaged, random, given or from a file."""
+"""Sources of a pool: packaged, random, given, or read from a file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gym_reml.pool.layer_pool import LayerPool
 from gym_reml.tasks.base import TaskFamily
 
 PACKAGED_POOLS = {"sinusoid": "sinusoid_specialists.pt"}
-"""Files of `gym_reml/data` by the family whose specialists they hold."""
+"""File in `gym_reml/data` by name of the family whose specialised layers it holds."""
 
 
 def pool_for(
@@ -26,46 +26,47 @@ def pool_for(
     layers: int | None = None,
     layer_kind: str | None = None,
 ) -> tuple[LayerPool, str]:
-    """The pool that was asked for, and where it comes from: "packaged", "random", "given" or a path.
+    """The requested pool and its source: "packaged", "random", "given" or a path.
 
     Args:
-        family: of the tasks; the pool must have its inputs and outputs.
-        pool: "packaged", "random", a pool (the very object is returned), a path to one, or None: the packaged one where
-            there is one for the family, else a random one; also, with a warning, where the packaged one does not have
-            the width, layers or kind that were asked for.
-        width, layers, layer_kind: what the pool must have; None for any.
+        family: family of tasks, whose numbers of inputs and outputs the pool must have.
+        pool: "packaged", "random", a pool (returned as it is, not copied), a path to one, or None. None means the
+            packaged pool if the family has one, else a random one; if the packaged pool does not have the requested
+            width, layers or kind, a random one is returned with a warning.
+        width, layers, layer_kind: requirements on the pool; None for any.
 
     Raises:
-        ValueError: no such pool, or one that does not fit; the message names the argument and the choices.
+        ValueError: no such pool, or one that does not meet the requirements; the message names the argument and the
+            choices.
     """
     if layer_kind is not None:
         find_kind(layer_kind)
     for argument, value in (("width", width), ("layers", layers)):
         if value is not None:
             check_integer(argument, value)
-    wanted = {"width": width, "layers": layers, "layer_kind": layer_kind}
+    requested = {"width": width, "layers": layers, "layer_kind": layer_kind}
     if pool is None:
         packaged = _packaged_pool(family)
         if packaged is not None:
-            misfits = _misfits(packaged, family, wanted)
+            misfits = _misfits(packaged, family, requested)
             if not misfits:
                 return packaged, "packaged"
             warnings.warn(
                 f"pool: the packaged specialists hold {packaged.describe()}; {', '.join(misfits)}, so the layers are "
-                "random and untrained. Say pool='random' if that is meant, or leave these arguments out.",
+                "random and untrained. Pass pool='random' if that is intended, or omit these arguments.",
                 stacklevel=5,
             )
     if pool is None or (isinstance(pool, str) and pool == "random"):
         return random_pool(family, width=width, layers=layers, kind=layer_kind), "random"
-    found, source = _named_pool(pool, family)
-    misfits = _misfits(found, family, wanted)
+    named_pool, source = _named_pool(pool, family)
+    misfits = _misfits(named_pool, family, requested)
     if misfits:
-        raise ValueError(f"pool: {source}, holds {found.describe()}; {', '.join(misfits)}")
-    return found, source
+        raise ValueError(f"pool: {source}, holds {named_pool.describe()}; {', '.join(misfits)}")
+    return named_pool, source
 
 
 def _named_pool(pool: Any, family: TaskFamily) -> tuple[LayerPool, str]:
-    """A pool of somebody's choice, whether or not it fits."""
+    """The pool given by `pool`, without checking that it fits, and its source."""
     choices = "must be None, 'packaged', 'random', a LayerPool or a path to one"
     if isinstance(pool, LayerPool):
         pool.check()
@@ -83,12 +84,14 @@ def _named_pool(pool: Any, family: TaskFamily) -> tuple[LayerPool, str]:
     return LayerPool.load(pool), str(pool)
 
 
-def _misfits(pool: LayerPool, family: TaskFamily, wanted: Mapping[str, Any]) -> list[str]:
-    needed = ("in_features", "out_features", "constant_outputs")
-    held = {name: getattr(pool, name) for name in ("width", "layers", *needed)} | {"layer_kind": pool.kind}
-    wanted = dict(wanted) | {name: getattr(family, name) for name in needed}
+def _misfits(pool: LayerPool, family: TaskFamily, requested: Mapping[str, Any]) -> list[str]:
+    required = ("in_features", "out_features", "constant_outputs")
+    present = {name: getattr(pool, name) for name in ("width", "layers", *required)} | {"layer_kind": pool.kind}
+    requested = dict(requested) | {name: getattr(family, name) for name in required}
     return [
-        f"{name}={value!r} was asked for" for name, value in wanted.items() if value is not None and held[name] != value
+        f"{name}={value!r} was asked for"
+        for name, value in requested.items()
+        if value is not None and present[name] != value
     ]
 
 
@@ -113,10 +116,10 @@ def random_pool(
     """A pool of random weights for a family, see `LayerPool.random`.
 
     Args:
-        family: of the tasks; it says how many inputs and outputs, and how many of these are constant.
-        width: units of every hidden layer; None is 40, or 64 for images.
-        layers: how many layers to choose from; None is 8.
-        kind: name of the layer kind; None is "residual", or "layer_norm" for images.
+        family: family of tasks, which determines the numbers of inputs, outputs and constant outputs.
+        width: number of units of every hidden layer; None means 40, or 64 for images.
+        layers: number of layers to choose from; None means 8.
+        kind: name of the layer kind; None means "residual", or "layer_norm" for images.
         adapt_stem, scale, seed: as for `LayerPool.random`.
     """
     images = family.in_features > 64

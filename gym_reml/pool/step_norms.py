@@ -1,4 +1,4 @@
-"""Norms and running statistics for each step (BNWB and BNRS of MAML++, Antoniou et al. 2019)."""
+"""Norms and running statistics for each step (BNWB and BNRS of MAML++, Antoniou et al. 2019, arXiv:1810.09502)."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from torch import Tensor
 
 
 def statistics_shapes(*, width: int, layers: int, steps: int) -> dict[str, tuple[int, ...]]:
-    """Shapes of running statistics: mean and variance by step, and for layers by layer."""
+    """Shapes of the running statistics, mean and variance, by name."""
     return {"stem": (steps, 2, width), "layers": (steps, layers, 2, width)}
 
 
 def gather_norms(
     parameters: Mapping[str, Tensor], statistics: Mapping[str, Tensor], *, index: Tensor, clock: Tensor
 ) -> list[Tensor]:
-    """What normalised layers of n networks take at some step, stem first.
+    """The norms of stem and slots of n networks at a given step.
 
     Args:
-        parameters: of the pool: "stem.norm" (T, 2, width) and "layers.norm" (T, L, 2, width).
-        statistics: those that come along, {} for none.
-        index: (slots, n) int64, which layer each slot holds, from 0.
-        clock: (n,) int64, number of the step; before the first is as the first, beyond the last as the last.
+        parameters: the pool's, with "stem.norm" (T, 2, width) and "layers.norm" (T, L, 2, width).
+        statistics: running statistics to append, {} for none.
+        index: (slots, n) int64, the layer in each slot, counted from 0.
+        clock: (n,) int64, number of the step, clipped to 0 .. T - 1.
 
     Returns:
-        Each (n, 2, width), gain and shift, or with statistics (n, 4, width), mean and variance behind these.
+        For the stem and each slot (n, 2, width): gain and shift; with statistics (n, 4, width): gain, shift, mean and
+        variance.
     """
     stem, layers = parameters["stem.norm"], parameters["layers.norm"]
     step = clock.clamp(0, len(stem) - 1)

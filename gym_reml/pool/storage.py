@@ -1,4 +1,4 @@
-"""Pools as plain data: what is wrong with one from outside, and how files of format 1 are read."""
+"""Pools as plain data: validation, and conversion of files of format 1."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from gym_reml.pool.step_norms import statistics_shapes
 FORMAT, OLD_FORMAT = "gym_reml.LayerPool/2", "gym_reml.LayerPool/1"
 
 LARGEST = 1e30
-"""No number of a pool is larger: so far below the end of float32 that what grows from it in steps stays below."""
+"""Largest magnitude of a pool's numbers: far enough below the maximum of float32 that fast weights stay finite."""
 
 
 def from_format_1(parts: dict[str, Any]) -> dict[str, Any]:
-    """The parts of a format 1 file as those of format 2; what is damaged stays so.
+    """Converts the content of a format 1 file to format 2; `find_problem` still has to validate it.
 
-    Format 1 named one tensor a part of the network, and kept constant outputs as columns of the head without weights.
-    Their rates were the head's.
+    Format 1 had one tensor for each of stem, layers and head, and stored constant outputs as columns of the head whose
+    weights were unused. Their rates were part of the head's.
     """
-    parts = {"statistics": {}, "constant_outputs": 0} | parts  # the first files had neither
+    parts = {"statistics": {}, "constant_outputs": 0} | parts  # the oldest files have neither
     constant = parts.pop("constant_outputs")
     for part in ("parameters", "rates"):
         tensors = parts.get(part)
@@ -47,7 +47,7 @@ _format_1_names = {
 def find_problem(
     *, kind: Any, parameters: Any, rates: Any, granularity: Any, adapt_stem: Any, statistics: Any
 ) -> str | None:
-    """What is wrong with a pool from outside: types, names, shapes, devices, numbers; None if nothing is."""
+    """The first problem with a pool's content (types, names, shapes, devices or values), as text; None if valid."""
     if not isinstance(kind, str) or kind not in LAYER_KINDS:
         return f"layer kind {kind!r} is none of {', '.join(map(repr, LAYER_KINDS))}"
     if not isinstance(adapt_stem, bool):
@@ -89,14 +89,14 @@ def find_problem(
         if not by_step:
             adapted += ["stem.norm", "layers.norm"]
         elif statistics:
-            found = statistics_shapes(width=width, layers=layers, steps=norm_steps)
-            fitting |= {f"statistics.{name}": shape for name, shape in found.items()}
+            expected_statistics = statistics_shapes(width=width, layers=layers, steps=norm_steps)
+            fitting |= {f"statistics.{name}": shape for name, shape in expected_statistics.items()}
     if granularity is not None or rates:
         if granularity not in RATES:
             return f"granularity of rates is {granularity!r}"
         steps = max((shape[0] for name, shape in shapes.items() if name.startswith("rate.") and shape), default=1)
-        found = rate_shapes(granularity, {name: fitting[name] for name in adapted}, layers=layers, steps=steps)
-        fitting |= {f"rate.{name}": shape for name, shape in found.items()}
+        expected_rates = rate_shapes(granularity, {name: fitting[name] for name in adapted}, layers=layers, steps=steps)
+        fitting |= {f"rate.{name}": shape for name, shape in expected_rates.items()}
     if shapes != fitting or not min(inputs - 1, outputs, width, layers, norm_steps) > 0:
         return misfit
     if {tensor.dtype for tensor in tensors.values()} not in ({torch.float32}, {torch.float64}):

@@ -1,4 +1,4 @@
-"""The state of n sub-networks: which pool layers they hold, and their fast weights."""
+"""n sub-networks under training: their layers and their fast weights."""
 
 from __future__ import annotations
 
@@ -15,20 +15,22 @@ from gym_reml.networks.weights import LONGEST, Weights, descend, gradient_norms,
 from gym_reml.pool.layer_pool import LayerPool
 
 LARGE_STEP = 1e4
-"""A step of a clipped gradient up to this size cannot take finite weights to infinity, see `storage.LARGEST`."""
+"""Largest step size for which a clipped gradient step keeps finite weights finite; see `storage.LARGEST`."""
 
 
 class SubNetworks:
     """n networks that grow layer by layer and take gradient steps, each on its own task.
 
     Attributes:
-        pool: where weights are copied from.
-        depth: (n,) int64, layers appended so far.
-        layers: (slots, n) int64, pool numbers of the layers, 0 for an empty slot.
-        broken: (n,) bool, whose weights the last step made infinite or NaN; None where it can be nobody's.
+        pool: the pool that weights are copied from.
+        slots: number of slots, the largest depth.
+        depth: (n,) int64, number of layers.
+        layers: (slots, n) int64, numbers of the pool layers in the slots, 0 for an empty slot.
+        broken: (n,) bool, networks with infinite or NaN weights after the last step; None if there cannot be any.
     """
 
-    def __init__(self, count: int, slots: int, pool: LayerPool) -> None:
+    def __init__(self, count: int, pool: LayerPool, *, slots: int) -> None:
+        """Allocates n = `count` networks; `restart` initialises them."""
         self.pool = pool
         self.slots = slots
         self.depth = np.zeros(count, dtype=np.int64)
@@ -36,14 +38,14 @@ class SubNetworks:
         self.broken: NDArray[np.bool_] | None = None
         empty = torch.zeros((slots, count), dtype=torch.int64, device=pool.device)
         self._assembly, blank = pool.assemble(empty), pool.assemble(empty).weights
-        # Two sets of weights: a step writes into the other one, so a refused step is taken back by a copy.
+        # Two sets of weights: a step writes to the other set, so a refused step can be undone by copying back.
         self._weights = blank.like([tensor.detach().clone() for tensor in blank.tensors()])
         self._other = blank.like([tensor.detach().clone() for tensor in blank.tensors()])
         self._workspace = Workspace()
         self._filled: Filled = [False] * slots
 
     def restart(self, rows: NDArray[np.int64], initial_layers: Sequence[int]) -> None:
-        """Fresh networks in these rows: stem, head and the initial layers of the pool."""
+        """Resets these rows to the pool's initial weights: stem, `initial_layers` and head."""
         self.depth[rows] = len(initial_layers)
         self.layers[:, rows] = 0
         self.layers[: len(initial_layers), rows] = np.asarray(initial_layers, dtype=np.int64)[:, None]
@@ -71,11 +73,14 @@ class SubNetworks:
             target.fill_(value)
 
     def append(self, layers: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
-        """Appends pool layer `layers[i]` to network i; nothing where it is 0 or the network is full.
+        """Appends pool layer `layers[i]` to network i, unless it is 0 or the network has no empty slot.
+
+        Args:
+            layers: (n,) int64, numbers of pool layers from 1, or 0.
 
         Returns:
-            What was appended, (n,), and the first position (stem 0, slots from 1) that changed in any row, or slots + 1
-            if none did.
+            The layers appended, (n,), 0 for none, and the first position (stem 0, slots from 1) that changed in any
+            row, or slots + 1 if none did.
         """
         growing = (layers > 0) & (self.depth < self.slots)
         appended = layers * growing
@@ -97,18 +102,18 @@ class SubNetworks:
                 target[int(rows[0])].copy_(source[int(layers[0]) - 1])
                 continue
             chosen = self._index(layers - 1)
-            # Both are several times faster than indexing with a tensor.
+            # Both are several times faster than indexing by a tensor.
             if len(rows) == len(target):
                 torch.index_select(source, 0, chosen, out=target)
             else:
                 target.index_copy_(0, self._index(rows), source.index_select(0, chosen))
 
     def prepare(self, inputs: Tensor) -> Tensor:
-        """Inputs as `forward` takes them."""
+        """Inputs (n, points, in_features) in the form that `forward` takes; see `Architecture.prepare`."""
         return self.pool.architecture.prepare(inputs, self.pool.fixed)
 
     def norms(self, step: NDArray[np.int64]) -> list[Tensor] | None:
-        """What the pool says for these steps (n,) and the networks' layers; None where norms are fast weights."""
+        """Norms of stem and slots at these steps (n,) int64; None unless the pool has norms for each step."""
         if self.pool.norm_steps is None:
             return None
         return self._assembly.norms(torch.from_numpy(step).to(self.pool.device), running=True)
@@ -122,7 +127,7 @@ class SubNetworks:
         start: int = 0,
         norms: list[Tensor] | None = None,
     ) -> Trace:
-        """The networks' outputs, and what led to them; see `Architecture.forward`."""
+        """Computes the networks' outputs; see `Architecture.forward`."""
         return self.pool.architecture.forward(
             self._weights,
             prepared,
@@ -136,16 +141,22 @@ class SubNetworks:
     def descend(
         self, trace: Trace, output_gradient: Tensor, *, step_sizes: NDArray[np.float32], clock: NDArray[np.int64]
     ) -> Tensor:
-        """One gradient step of every network, from the trace of its support set.
+        """One clipped gradient step of every network.
+
+        Args:
+            trace: forward pass over the support sets.
+            output_gradient: gradients of the support losses with respect to the outputs, (n, points, out_features).
+            step_sizes: (n,) float32.
+            clock: (n,) int64, number of steps taken before this one.
 
         Returns:
-            The gradients' norms by position before clipping, (slots + 2, n); 0 for empty slots.
+            Norms of the gradients by position, before clipping, (slots + 2, n); 0 for empty slots.
         """
         device = self.pool.device
         gradient = self.pool.architecture.gradient(
             self._weights, trace, output_gradient=output_gradient, filled=self._filled, workspace=self._workspace
         )
-        shown = norms = gradient_norms(gradient)
+        norms_before = norms = gradient_norms(gradient)
         short = np.add.reduce(norms.cpu().numpy(), axis=None) <= LONGEST
         if not short:
             gradient, norms = without_overflow(gradient, norms)
@@ -159,10 +170,10 @@ class SubNetworks:
         if not short or np.maximum.reduce(step_sizes) > LARGE_STEP:
             sound = torch.stack([tensor.isfinite().flatten(1).all(dim=1) for tensor in new.tensors()]).all(dim=0)
             self.broken = ~sound.cpu().numpy()
-        return shown
+        return norms_before
 
     def take_back(self, rows: NDArray[np.int64], depth: NDArray[np.int64]) -> None:
-        """Undoes the last `append` and `descend` of these rows; `depth` is what theirs was before."""
+        """Undoes the last `append` and `descend` of these rows; `depth` is their depth before `append`."""
         index = self._index(rows)
         for target, source in zip(self._weights.tensors(), self._other.tensors(), strict=True):
             target.index_copy_(0, index, source.index_select(0, index))
@@ -175,7 +186,7 @@ class SubNetworks:
         self._refresh()
 
     def weights(self, row: int) -> Weights:
-        """A copy of one network's fast weights, without the row dimension's other rows."""
+        """A copy of one network's fast weights, with n = 1."""
         return self._weights.like([tensor[row : row + 1].clone() for tensor in self._weights.tensors()])
 
     def _refresh(self) -> None:

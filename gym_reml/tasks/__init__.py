@@ -1,4 +1,4 @@
-"""Task families: distributions of small learning problems. A new family is a file here and a row in `FAMILIES`."""
+"""Task families, distributions of small learning problems. To add one, write a file and add its class to `FAMILIES`."""
 
 from __future__ import annotations
 
@@ -51,12 +51,15 @@ __all__ = [
 
 
 def make_family(family: str | TaskFamily, **arguments: Any) -> TaskFamily:
-    """The family of that name with these arguments, or the given family with these arguments changed.
+    """Creates a family by name, or a copy of a family with changed arguments.
 
-    A mixture's `members` may be names, or dicts of a "name" and arguments.
+    Args:
+        family: a key of `FAMILIES`, or a family.
+        **arguments: fields of the family. A mixture's `members` may be families, names, or dicts with a "name" and
+            arguments.
 
     Raises:
-        ValueError: an unknown name or argument (the message lists the choices), or a bad value.
+        ValueError: an unknown name or argument (the message lists the choices), or an invalid value.
     """
     if "members" in arguments:
         members = arguments["members"]
@@ -69,10 +72,10 @@ def make_family(family: str | TaskFamily, **arguments: Any) -> TaskFamily:
         kind = FAMILIES[family]
     else:
         raise ValueError(f"family={family!r}: must be one of {', '.join(map(repr, FAMILIES))}, or a TaskFamily")
-    known = [field.name for field in dataclasses.fields(kind)]
+    choices = [field.name for field in dataclasses.fields(kind)]
     for argument in arguments:
-        if argument not in known:
-            raise ValueError(f"family_kwargs: {kind.name!r} takes no {argument!r}; choices: {', '.join(known)}")
+        if argument not in choices:
+            raise ValueError(f"family_kwargs: {kind.name!r} takes no {argument!r}; choices: {', '.join(choices)}")
     return family.replace(**arguments) if isinstance(family, TaskFamily) else kind(**arguments)
 
 

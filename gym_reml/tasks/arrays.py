@@ -1,4 +1,4 @@
-"""Arrays of the user's: read, checked, and kept as copies that nothing can change."""
+"""The user's arrays: reading, validation and immutable copies."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 
 def immutable(values: NDArray[Any]) -> NDArray[Any]:
-    """A copy that nobody can write to, nor make writeable; the array itself if it is one already."""
+    """A copy that cannot be made writeable; the array itself if it already is such a copy."""
     base = values
     while isinstance(base, np.ndarray) and base.base is not None:
         base = base.base
@@ -20,10 +20,10 @@ def immutable(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def read_array(argument: str, values: ArrayLike, dtype: type | None = None) -> NDArray[Any]:
-    """An array of what a user gave as `argument`; it may share memory with that.
+    """A user's array, which may share memory with `values`; errors name `argument`.
 
     Raises:
-        ValueError: no numbers, or rows of different lengths.
+        ValueError: not numbers, or rows of different lengths.
     """
     if isinstance(values, torch.Tensor):
         values = values.detach().cpu()
@@ -34,12 +34,12 @@ def read_array(argument: str, values: ArrayLike, dtype: type | None = None) -> N
 
 
 def read_finite(argument: str, values: ArrayLike) -> NDArray[np.float32]:
-    """An immutable float32 copy.
+    """An immutable float32 copy of a user's array; errors name `argument`.
 
     Raises:
-        ValueError: no numbers, or some that are not finite as float32.
+        ValueError: not numbers, or values that are not finite as float32.
     """
-    # Numbers too small for float32 become 0, as they should; those too large are told below.
+    # Numbers too small for float32 become 0; those too large become infinite and are reported below.
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         numbers = read_array(argument, values, np.float32)
     if not np.isfinite(numbers).all():
@@ -47,14 +47,14 @@ def read_finite(argument: str, values: ArrayLike) -> NDArray[np.float32]:
     return immutable(numbers)
 
 
-def standardised(values: NDArray[Any], known: NDArray[Any]) -> NDArray[np.float32]:
-    """The values shifted and scaled such that `known` has mean 0 and deviation 1 over all axes but the last.
+def standardised(values: NDArray[Any], reference: NDArray[Any]) -> NDArray[np.float32]:
+    """Shifts and scales `values` such that `reference` has mean 0 and standard deviation 1 over all axes but the last.
 
-    What never varies in `known` is shifted only.
+    Features that are constant in `reference` are only shifted.
     """
-    axes = tuple(range(known.ndim - 1))
+    axes = tuple(range(reference.ndim - 1))
     with np.errstate(under="ignore"):
-        mean = known.mean(axis=axes, dtype=np.float64)
-        deviation = known.std(axis=axes, dtype=np.float64)
+        mean = reference.mean(axis=axes, dtype=np.float64)
+        deviation = reference.std(axis=axes, dtype=np.float64)
         shifted = (values - mean) / np.where(deviation > 0.0, deviation, 1.0)
         return shifted.astype(np.float32)

@@ -1,8 +1,8 @@
-"""The contract every task family keeps: it draws tasks, gives their data and judges outputs.
+"""The interface of task families, which draw tasks, provide their data and compute losses.
 
-A family is an immutable dataclass that stands for a *distribution* of tasks. It works on batches of tasks ("rows"):
-row i is drawn with row i's own generators, so rows never depend on each other. Data and loss are apart: losses are
-pure functions of (outputs, batch), so an episode can be replayed exactly.
+A family is an immutable dataclass that represents a *distribution* of tasks. It works on batches of tasks ("rows"):
+row i is drawn with its own generators, so rows are independent. Data and loss are separate: losses are pure functions
+of (outputs, batch), so episodes can be replayed exactly.
 """
 
 from __future__ import annotations
@@ -31,12 +31,13 @@ Tasks = dict[str, NDArray[Any]]
 """A batch of tasks: named arrays whose first dimension is the row."""
 
 Forward = Callable[[Tensor], Tensor]
-"""The rows' present networks: (n, points, in_features) to (n, points, out_features)."""
+"""The rows' current networks: (n, points, in_features) to (n, points, out_features)."""
 
 Generators = Sequence[np.random.Generator]
+"""One random generator per row."""
 
 WEIGHTS = "point_weights"
-"""The extra that says what each point counts for in its row's means, (n, points) summing to 1, where K varies."""
+"""Name of the extra with the points' weights, (n, points), summing to 1 in each row, if the number of shots varies."""
 
 
 @dataclass
@@ -44,9 +45,9 @@ class Batch:
     """The data of n tasks.
 
     Attributes:
-        inputs: (n, points, in_features) float32, what the networks see.
-        targets: (n, points, ...) what the loss compares with.
-        extras: further tensors with first dimension n that a family's loss or signal needs.
+        inputs: (n, points, in_features) float32.
+        targets: (n, points, ...), targets of the loss.
+        extras: further tensors (n, ...) by name that a family's loss or signal needs.
     """
 
     inputs: Tensor
@@ -65,20 +66,20 @@ class Batch:
         return one, two
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Batch:
-        """A batch whose every tensor is `function` of this one's."""
+        """A batch with `function` applied to every tensor."""
         extras = {name: function(tensor) for name, tensor in self.extras.items()}
         return Batch(function(self.inputs), function(self.targets), extras)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Batch:
-        """This batch on that device, its floating-point numbers of that dtype; itself where all are so already."""
+        """A batch on `device` with its floating-point tensors in `dtype`; tensors are shared if nothing changes."""
         return self.map(lambda tensor: tensor.to(device, dtype if tensor.is_floating_point() else None))
 
     def rows(self, index: Tensor) -> Batch:
-        """The rows at `index` (int64 or bool), as a copy."""
+        """A copy of the rows at `index` (int64 or bool)."""
         return self.map(lambda tensor: tensor[index])
 
     def assign(self, index: Tensor, other: Batch) -> None:
-        """Writes the rows of `other` over the rows at `index`, in place."""
+        """Overwrites the rows at `index` by the rows of `other`, in place."""
         self.inputs[index] = other.inputs
         self.targets[index] = other.targets
         for name, tensor in self.extras.items():
@@ -98,26 +99,29 @@ class Batch:
 class TaskFamily(Fingerprinted, ABC):
     """A distribution of tasks. Subclasses are frozen dataclasses; see `docs/extending.md` for a worked example.
 
-    Its `fingerprint` is equal where families draw the same tasks from the same seeds, in whatever process.
+    Families that draw the same tasks from the same seeds have the same `fingerprint` in all processes.
 
     Attributes:
-        shots: support points of a task (per class where there are classes); or, where `varying_shots`, (low, high):
-            every task has its own number, any of these equally likely.
-        queries: query points of a task, all together.
+        shots: number of support points of a task (per class for classification); with `varying_shots` also (low, high):
+            each task then draws its own number uniformly from low to high.
+        queries: total number of query points of a task.
         split: "train", "validation" or "test". Tasks of different splits never coincide: finite families draw from
             disjoint classes, continuous ones from disjoint random streams (`gym_reml.streams`).
+
+    Raises:
+        ValueError: an argument out of range.
     """
 
     name: ClassVar[str]
     fixed_data: ClassVar[bool] = True
-    """True: support and query are drawn once per episode. False: anew at every step, under the present network."""
+    """True: support and query sets are drawn once per episode. False: at every step, by the current network."""
     exchangeable_outputs: ClassVar[bool] = False
-    """True where the meaning of the outputs is arbitrary (class labels): observations then pool over them."""
+    """Whether the order of the outputs is arbitrary (class labels): observations are then invariant to it."""
     varying_shots: ClassVar[bool] = False
-    """True where `shots` may be (low, high): this class and its bases weigh points by WEIGHTS wherever it matters. A
-    subclass that overrides one of WEIGHING says so itself."""
+    """Whether `shots` may be (low, high): this class and its bases then weight points by WEIGHTS. A subclass that
+    overrides one of the methods WEIGHING has to set it again."""
     cap: ClassVar[float] = 1e4
-    """A step that takes the support loss above this is refused; query losses above it count as much as it does."""
+    """Steps that raise the support loss above this value are refused; larger query losses are capped at it."""
 
     shots: int | tuple[int, int] = 5
     queries: int = 50
@@ -135,55 +139,55 @@ class TaskFamily(Fingerprinted, ABC):
             return int(self.shots)
         if not (len(self.shots) == 2 and all(map(is_integer, self.shots)) and 1 <= self.shots[0] <= self.shots[1]):
             raise ValueError(f"shots={self.shots!r}: must be a positive integer, or two of them, (low, high)")
-        kinds = type(self).__mro__
-        declared = next(place for place, kind in enumerate(kinds) if "varying_shots" in vars(kind))
-        unsure = [name for kind in kinds[:declared] for name in WEIGHING if name in vars(kind)]
-        if not self.varying_shots or unsure:
-            why = f" (its own {', '.join(unsure)} may count all points alike)" if self.varying_shots else ""
+        classes = type(self).__mro__
+        declared = next(place for place, kind in enumerate(classes) if "varying_shots" in vars(kind))
+        overriding = [name for kind in classes[:declared] for name in WEIGHING if name in vars(kind)]
+        if not self.varying_shots or overriding:
+            why = f" (its own {', '.join(overriding)} may count all points alike)" if self.varying_shots else ""
             raise ValueError(f"shots={self.shots!r}: {self.name!r} takes one number for all tasks{why}")
         return int(self.shots[0]), int(self.shots[1])
 
     @property
     def most_shots(self) -> int:
-        """The most support points that a task has (per class where there are classes)."""
+        """Largest number of support points of a task (per class for classification)."""
         return self.shots if isinstance(self.shots, int) else self.shots[1]
 
     @property
     def shots_in_words(self) -> str:
-        """Such as "1 shot", or "3 to 10 shots"."""
+        """The shots as text, such as "1 shot" or "3 to 10 shots"."""
         if isinstance(self.shots, int):
             return f"{self.shots} shot{'s' if self.shots > 1 else ''}"
         return f"{self.shots[0]} to {self.shots[1]} shots"
 
     def draw_counts(self, generators: Generators) -> NDArray[np.int64] | None:
-        """How many of the points of `most_shots` count in each row, (n,); None where all do. Draws only then."""
+        """Draws the rows' numbers of shots, (n,) int64; None, without drawing, if all rows have the same."""
         if isinstance(self.shots, int):
             return None
         low, high = self.shots
         return np.array([generator.integers(low, high + 1) for generator in generators])
 
     def replace(self, **changes: Any) -> Self:
-        """The same family with other arguments, as `dataclasses.replace`."""
+        """A copy with changed arguments, as by `dataclasses.replace`."""
         return dataclasses.replace(self, **changes)
 
     @property
     def task_count(self) -> int | None:
-        """How many tasks the split holds; None where they never run out."""
+        """Number of tasks in the split; None if it is infinite."""
         return None
 
     @property
     @abstractmethod
     def in_features(self) -> int:
-        """Inputs of the networks."""
+        """Number of inputs of the networks."""
 
     @property
     @abstractmethod
     def out_features(self) -> int:
-        """Outputs of the networks."""
+        """Number of outputs of the networks."""
 
     @property
     def constant_outputs(self) -> int:
-        """How many outputs, the last ones, do not depend on the inputs (log deviations of Gaussian policies)."""
+        """Number of outputs, the last ones, that do not depend on the input (log standard deviations of policies)."""
         return 0
 
     @abstractmethod
@@ -192,37 +196,37 @@ class TaskFamily(Fingerprinted, ABC):
 
     @abstractmethod
     def support(self, tasks: Tasks, forward: Forward, generators: Generators) -> Batch:
-        """The points the networks train on, as CPU tensors."""
+        """Support sets, which the networks are trained on, as CPU tensors."""
 
     @abstractmethod
     def query(self, tasks: Tasks, forward: Forward, generators: Generators) -> Batch:
-        """The held-out points the networks are judged on, as CPU tensors."""
+        """Query sets, which the networks are evaluated on, as CPU tensors."""
 
     @abstractmethod
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Loss of each row, (n,): pure and differentiable in `outputs` (n, points, out_features)."""
 
     def output_gradient(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """Derivative of each row's loss by its outputs, (n, points, out_features).
+        """Gradient of each row's loss with respect to its outputs, (n, points, out_features).
 
-        Differentiable itself. Override it with a closed form where there is one: stepping then needs no autograd, which
-        is off when it calls this.
+        It is itself differentiable. Override it with a closed form if there is one, so that environment steps, where
+        autograd is disabled, do not need it.
         """
         differentiable = torch.is_grad_enabled() and outputs.requires_grad
         with torch.inference_mode(False), torch.enable_grad():
             if not outputs.requires_grad:
-                # What was computed in inference mode, as when environments step, is for autograd only as a copy.
+                # Autograd accepts tensors computed in inference mode, as in environment steps, only as copies.
                 outputs = (outputs.clone() if outputs.is_inference() else outputs.detach()).requires_grad_()
             total = self.loss(outputs, batch).sum()
             return torch.autograd.grad(total, outputs, create_graph=differentiable)[0]
 
     def score(self, loss: Tensor) -> Tensor:
-        """The scale on which rewards measure losses, elementwise: log1p, for losses that are never negative."""
+        """Scores, the scale of losses in rewards, elementwise: log1p, for non-negative losses."""
         return torch.log1p(loss)
 
     @abstractmethod
     def metrics(self, outputs: Tensor, batch: Batch, loss: Tensor) -> dict[str, Tensor]:
-        """What the field reports for this family (mse, accuracy, return), each (n,); `loss` is known already."""
+        """The usual metrics of the family (mse, accuracy, return) by name, each (n,); `loss` (n,) is the rows' loss."""
 
     @property
     def signal_size(self) -> int:
@@ -230,46 +234,46 @@ class TaskFamily(Fingerprinted, ABC):
         return 0
 
     def support_signal(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """What an agent may see of the support set, (n, signal_size): never task parameters, never query data.
+        """Summary of the support set for the agent's observation, (n, signal_size).
 
-        Must not depend on the number of points or on their order.
+        It must use neither task parameters nor query data, and not depend on the number or the order of points.
         """
         return outputs.new_zeros(len(outputs), 0)
 
     def curve(self, tasks: Tasks, row: int) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-        """For pictures: grid and true function of a row's task, where tasks are scalar functions; else None."""
+        """For rendering: grid (m,) and true function (m,) of a row's task, if tasks are scalar functions; else None."""
         return None
 
     def paths(self, tasks: Tasks, batch: Batch, row: int) -> tuple[NDArray[Any], NDArray[Any]] | None:
-        """For pictures: ways (m, steps + 1, 2) of a row's batch, NaN after their ends, and their goal (2,); else None.
+        """For rendering: paths (m, steps + 1, 2) of a row's trajectories in the plane, and the goal (2,); else None.
 
-        For policies that move on a plane.
+        Positions after the end of a trajectory are NaN.
         """
         return None
 
     @property
     def image_shape(self) -> tuple[int, int] | None:
-        """For pictures: (height, width) where inputs are images; else None."""
+        """For rendering: (height, width) if inputs are images; else None."""
         return None
 
     def describe(self, tasks: Tasks, row: int) -> dict[str, Any]:
-        """The task of one row in words and numbers, for people; agents never see it."""
+        """A readable description of one row's task; not observed by agents."""
         return {"family": self.name} | {name: values[row].tolist() for name, values in tasks.items()}
 
     def task_parameters(self, tasks: Tasks) -> Tasks:
-        """What tells tasks apart, in numbers, each (n, ...): `info["task"]`, and what `read_task` takes.
+        """Numeric parameters that identify tasks, (n, ...) by name: `info["task"]`, and the format of `read_task`.
 
-        All numbers that a task holds, unless a family says otherwise: which points were picked is no part of a task.
+        By default all numeric arrays of the tasks; families leave out choices of points, which do not define a task.
         """
         return {name: values for name, values in tasks.items() if values.dtype.kind in NUMBERS}
 
     def read_task(self, given: Any, rows: NDArray[np.int64], count: int) -> Tasks:
-        """The tasks that a user asks for, in the form of `task_parameters`.
+        """Reads a user's tasks, in the format of `task_parameters`.
 
         Args:
-            given: parameters by name, each one task's or, (count, ...), those of all rows.
-            rows: whose tasks are wanted.
-            count: how many rows there are.
+            given: parameters by name, each of one task, or of all rows, (count, ...).
+            rows: row numbers to read tasks for.
+            count: number of rows.
 
         Returns:
             The parameters, each (len(rows), ...).
@@ -277,40 +281,40 @@ class TaskFamily(Fingerprinted, ABC):
         Raises:
             ValueError: other names, shapes or types, numbers that are not finite, or a task that does not exist.
         """
-        # A task nobody uses gives names, shapes and types.
+        # An unused task provides names, shapes and dtypes.
         like = self.task_parameters(self.draw([np.random.default_rng(0)]))
         parameters = read_parameters(given, like, rows, count)
         self.check_parameters(parameters)
         return parameters
 
     def check_parameters(self, parameters: Tasks) -> None:
-        """Raises a ValueError where numbers of the right shape are no task, such as a place in a list that ends."""
+        """Raises a ValueError for parameters of the right shape that are not tasks, such as indices out of range."""
 
     def draw_given(self, parameters: Tasks, generators: Generators) -> Tasks:
-        """Tasks with these parameters, one per generator; what else there is to a task is drawn."""
+        """Tasks with these parameters, one per generator; everything else about them is drawn."""
         return self.draw(generators) | parameters
 
 
 WEIGHING = ("loss", "output_gradient", "metrics", "support", "support_signal")
-"""Methods that have to know what points weigh where K varies."""
+"""Methods that have to use the weights of points if the number of shots varies."""
 
 
-def counted(places: NDArray[np.int64], counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], Tensor]:
-    """What fills up tasks with fewer points: the first ones again, which pictures then show and nothing weighs.
+def padded(places: NDArray[np.int64], counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], Tensor]:
+    """Pads rows with fewer points: copies of the first points, with weight 0.
 
     Args:
-        places: (points,) numbers from 0, which of its class's, or of all points, each point is.
-        counts: (n,) how many of them count.
+        places: (points,) int64, index of each point within its class, or within all points.
+        counts: (n,) int64, number of points (per class) of each row.
 
     Returns:
-        Which place to take for each, (n, points), and WEIGHTS, (n, points).
+        Index of the point to use at each place, (n, points) int64, and the WEIGHTS, (n, points) float32.
     """
     weights = (places < counts[:, None]).astype(np.float32)
     return places % counts[:, None], torch.from_numpy(weights / weights.sum(axis=1, keepdims=True))
 
 
 def uniforms(generators: Generators, count: int) -> NDArray[np.float64]:
-    """`count` uniform numbers in [0, 1) of each generator, (n, count)."""
+    """`count` uniform random numbers in [0, 1) from each generator, (n, count) float64."""
     numbers = np.empty((len(generators), count))
     for row, generator in zip(numbers, generators, strict=True):
         generator.random(out=row)
@@ -318,7 +322,7 @@ def uniforms(generators: Generators, count: int) -> NDArray[np.float64]:
 
 
 def pick(generator: np.random.Generator, count: int) -> int:
-    """Which of `count` tasks a generator draws: any, or the one that a `NumberedGenerator` means."""
-    # Drawn in either case: what the generator gives next must not depend on it.
+    """Index of one of `count` tasks: uniformly random, or the number of a `NumberedGenerator`."""
+    # Drawn in both cases, so that later draws do not depend on the case.
     drawn = int(generator.integers(count))
     return generator.number % count if isinstance(generator, NumberedGenerator) else drawn

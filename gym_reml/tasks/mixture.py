@@ -1,4 +1,4 @@
-"""Several families as one: every task is drawn from one of the members."""
+"""Mixtures of families: every task is drawn from one of the members."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from gym_reml.tasks.base import Batch, Forward, Generators, TaskFamily, Tasks
 
 @dataclass(frozen=True)
 class Mixture(TaskFamily):
-    """A uniform mixture of families that share inputs, outputs, loss and signal.
+    """A uniform mixture of families with the same inputs, outputs, loss and signal.
 
     Attributes:
-        members: the families. Their shots, queries and split are set to the mixture's own.
+        members: the families. Their shots, queries and split are set to those of the mixture.
 
     Raises:
-        ValueError: if there are no members, or if they differ in inputs, outputs, signal or kind of loss.
+        ValueError: no members, or members that differ in inputs, outputs, signal or loss.
     """
 
     name: ClassVar[str] = "mixture"
@@ -47,9 +47,9 @@ class Mixture(TaskFamily):
                         f"({getattr(first, trait)!r} and {getattr(member, trait)!r})"
                     )
             if type(member).loss is not type(first).loss:
-                raise ValueError(f"members: {first.name!r} and {member.name!r} are judged by different losses")
+                raise ValueError(f"members: {first.name!r} and {member.name!r} have different losses")
         if not first.fixed_data:
-            raise ValueError(f"members: {first.name!r} collects its data anew at every step, which a mixture cannot")
+            raise ValueError(f"members: {first.name!r} collects data at every step, which a mixture cannot")
         for trait in ("cap", "exchangeable_outputs"):
             object.__setattr__(self, trait, getattr(first, trait))
 
@@ -63,7 +63,7 @@ class Mixture(TaskFamily):
 
     @property
     def task_count(self) -> int | None:
-        """All members' tasks together, if they are finite; training draws each member equally often all the same."""
+        """Total number of the members' tasks, None if infinite. Members are equally likely whatever their numbers."""
         counts = [member.task_count for member in self.members]
         return None if None in counts else sum(filter(None, counts))
 
@@ -90,12 +90,12 @@ class Mixture(TaskFamily):
         generators: Generators,
         draw: Callable[[int, NDArray[np.int64], Generators], Tasks],
     ) -> Tasks:
-        """Tasks of which each member drew its own; `draw` takes the member's number, rows and generators."""
+        """Tasks, each drawn by its member (n,), by calling `draw` with the member's number, rows and generators."""
         tasks: Tasks = {"member": member}
         for number, family in enumerate(self.members):
             rows = np.flatnonzero(member == number)
-            # Columns of absent members must exist all the same, so that any two batches of tasks can be joined;
-            # a throw-away generator gives their shapes without touching the rows' streams.
+            # Columns of absent members must exist, so that any two batches of tasks can be joined; a separate
+            # generator provides their shapes without drawing from the rows' streams.
             shapes = family.draw([np.random.default_rng(0)])
             drawn = draw(number, rows, [generators[int(row)] for row in rows]) if len(rows) else {}
             for name, values in shapes.items():
@@ -106,7 +106,7 @@ class Mixture(TaskFamily):
         return tasks
 
     def _places(self) -> NDArray[np.int64] | None:
-        """Every task of finite members as (member, number), (tasks, 2), well mixed."""
+        """All tasks of finite members as (member, number), (tasks, 2), in a fixed random order; None if infinite."""
         counts = [member.task_count for member in self.members]
         if None in counts:
             return None
@@ -167,7 +167,7 @@ class Mixture(TaskFamily):
         return self.members[number].describe(self._own(tasks, number, [row]), 0)
 
     def task_parameters(self, tasks: Tasks) -> Tasks:
-        """The member's number, and behind it every member's parameters, "0.amplitude": 0 where it is another's task."""
+        """The member's number and all members' parameters, such as "0.amplitude", 0 for tasks of other members."""
         chosen = {"member": tasks["member"]}
         for number, family in enumerate(self.members):
             own = family.task_parameters(self._own(tasks, number, slice(None)))
@@ -175,7 +175,7 @@ class Mixture(TaskFamily):
         return chosen
 
     def read_task(self, given: Any, rows: NDArray[np.int64], count: int) -> Tasks:
-        """As every family's; `member` with that member's own names will do, where it is one for all rows."""
+        """See `TaskFamily.read_task`; one `member` for all rows may be given with its own parameter names."""
         own = dict(given) if isinstance(given, Mapping) else {}
         member = own.pop("member", None)
         if not is_integer(member) or any("." in str(name) for name in own):
@@ -183,8 +183,8 @@ class Mixture(TaskFamily):
         check_places("member", np.array([member]), len(self.members))
         read = self.members[member].read_task(own, rows, count)
         like = self.task_parameters(self.draw([np.random.default_rng(0)]))
-        nothing = {name: np.zeros((len(rows), *blank.shape[1:]), blank.dtype) for name, blank in like.items()}
-        return nothing | {"member": np.full(len(rows), member)} | {f"{member}.{name}": read[name] for name in read}
+        zeros = {name: np.zeros((len(rows), *blank.shape[1:]), blank.dtype) for name, blank in like.items()}
+        return zeros | {"member": np.full(len(rows), member)} | {f"{member}.{name}": read[name] for name in read}
 
     def check_parameters(self, parameters: Tasks) -> None:
         member = parameters["member"]

@@ -1,4 +1,4 @@
-"""Losses of supervised families: mean squared error and cross-entropy, with their closed-form output gradients."""
+"""Losses of supervised families, mean squared error and cross-entropy, with closed-form gradients."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ class Regression(TaskFamily):
 
 @dataclass(frozen=True)
 class Classification(TaskFamily):
-    """Mean cross-entropy; targets are (n, points) int64 class numbers, outputs are logits."""
+    """Mean cross-entropy; targets are class numbers (n, points) int64, outputs are logits (n, points, classes)."""
 
     exchangeable_outputs: ClassVar[bool] = True
     cap: ClassVar[float] = 100.0
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         log_probabilities = functional.log_softmax(outputs, dim=-1)
-        own = log_probabilities.gather(-1, batch.targets.unsqueeze(-1))
+        target_log_probabilities = log_probabilities.gather(-1, batch.targets.unsqueeze(-1))
         if WEIGHTS in batch.extras:
-            return -(own.squeeze(2) * batch.extras[WEIGHTS]).sum(dim=1)
-        return -own.mean(dim=(1, 2))
+            return -(target_log_probabilities.squeeze(2) * batch.extras[WEIGHTS]).sum(dim=1)
+        return -target_log_probabilities.mean(dim=(1, 2))
 
     def output_gradient(self, outputs: Tensor, batch: Batch) -> Tensor:
         one_hot = functional.one_hot(batch.targets, outputs.shape[-1]).to(outputs.dtype)

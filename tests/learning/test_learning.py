@@ -1,4 +1,4 @@
-"""How pools learn: every rule against the same thing in plain PyTorch, one episode at a time (tests/replays.py)."""
+"""Learning rules against plain PyTorch, one episode at a time (tests/support/replays.py)."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def learner(pool: LayerPool, rule: str = "maml", family: TaskFamily = FAMILY, **
 def reference_gradient(
     pool: LayerPool, whole: Episodes, weights: list[float], first_order: bool
 ) -> tuple[dict[str, Tensor], float]:
-    """The meta-gradient by PyTorch's own double backward, and the loss."""
+    """The meta-gradient by PyTorch's double backward, and the loss."""
     copy = pool.clone()
     leaves = {name: tensor.requires_grad_() for name, tensor in copy.trainable().items()}
     losses = torch.stack([live(copy, FAMILY, whole, row, first_order)[0] for row in range(len(whole))])
@@ -55,7 +55,7 @@ def reference_gradient(
 @GRANULARITIES
 @pytest.mark.parametrize("rule", GRADIENT_RULES)
 def test_updates_are_adam_on_the_meta_gradient(kind: str, granularity: str | None, rule: str) -> None:
-    """Three updates, so that the moments count; the clip binds in some and not in others."""
+    """Three updates, so that Adam's moments matter; the gradient is clipped in some of them."""
     pool = small_pool(kind, granularity)
     own = learner(pool, rule, learning_rate=0.003, rates_learning_rate=0.02, step_weights=(3.0, 0.0, 1.0), clip=1.0)
     copy = pool.clone()
@@ -108,7 +108,7 @@ def test_step_weights_of_later_steps_alone_say_so() -> None:
 
 
 def test_in_place_with_one_row_and_one_use_is_training_the_layer() -> None:
-    """Algorithm 1 as written, with plain SGD written out: h = relu(x w + b), layer, head."""
+    """Algorithm 1 of the paper, with SGD written out: h = relu(x w + b), layer, head."""
     pool = small_pool("relu")
     whole = episodes(torch.tensor([[2], [0], [0]]))
     parts = [pool.parameters[name].clone().requires_grad_() for name in ("stem.matrix", "head.matrix")]
@@ -140,7 +140,7 @@ def test_in_place_with_one_row_and_one_use_is_training_the_layer() -> None:
 @pytest.mark.parametrize("rule", ["in_place", "reptile"])
 @pytest.mark.parametrize("adapt_stem", [True, False])
 def test_averages(kind: str, rule: str, adapt_stem: bool) -> None:
-    """Every layer moves all, or a share, of the way to the mean over its uses; what nobody used stays."""
+    """Every layer moves to, or towards, the mean over its uses; unused layers stay."""
     plan = torch.where(PLAN == 2, 1, PLAN)
     pool, whole = small_pool(kind, "tensor", adapt_stem), episodes(plan, initial_layers=(1,))
     share = 0.3 if rule == "reptile" else 1.0
@@ -158,10 +158,10 @@ def test_averages(kind: str, rule: str, adapt_stem: bool) -> None:
     stays = pool.parameters["layers.matrix"][1].clone()
     learner(pool, rule, learning_rate=None if rule == "in_place" else share).update(whole)
     assert_equal(pool, expected)
-    assert torch.equal(pool.parameters["layers.matrix"][1], stays), "nobody used it"
+    assert torch.equal(pool.parameters["layers.matrix"][1], stays), "it was not used"
 
 
-def test_reptile_goes_half_the_way_unless_told() -> None:
+def test_reptile_interpolates_half_way_by_default() -> None:
     pools = [small_pool("relu") for _ in range(3)]
     whole = episodes()
     learner(pools[1], "reptile").update(whole)
@@ -206,7 +206,7 @@ def test_nothing_but_broken_episodes_change_nothing(rule: str) -> None:
 
 @pytest.mark.parametrize("rule", RULES)
 def test_every_rule_learns(rule: str) -> None:
-    """Levels around 2.5: a start that is near them already is worth having. In place learns it, too."""
+    """Levels are around 2.5, so an initialisation near them helps; "in_place" learns it, too."""
     family = from_function(lambda x, level: level, {"level": (2.0, 3.0)}, shots=3, queries=5)
     pool = LayerPool.random(in_features=1, out_features=1, width=8, layers=2, kind="relu")
     held_out = episodes(torch.tensor([[1, 2] * 8, [0] * 16]), family=family, step_size=0.01, seed=999)

@@ -1,4 +1,4 @@
-"""Episodes that are no good leave the others alone, are counted, and are spoken of where nothing else is left."""
+"""Episodes that cannot be learned from: others are not affected; they are counted, and cause warnings if all are."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ gradient_rules = pytest.mark.parametrize("rule", GRADIENT_RULES)
 
 @dataclass(frozen=True)
 class Steep(Sinusoid):
-    """Adds nothing to the loss, but `steepness` squared to its derivative, where a batch says so."""
+    """Adds 0 to the loss, but `steepness` squared to its derivative, in rows that a batch marks."""
 
     name: ClassVar[str] = "steep"
 
@@ -57,7 +57,7 @@ GOOD, BAD = [0, 2, 4], [1, 3]
 
 
 def steep_episodes(steepness: float, rows: list[int]) -> Episodes:
-    """Episodes in single precision, those of these rows steep."""
+    """Episodes in single precision, of which those of these rows are steep."""
     whole = episodes(family=STEEP).map(lambda tensor: tensor.float() if tensor.is_floating_point() else tensor)
     whole.query[0].extras["steepness"] = torch.zeros(len(whole))
     whole.query[0].extras["steepness"][rows] = steepness
@@ -83,7 +83,7 @@ def assert_close(pool: LayerPool, other: LayerPool) -> None:
 def test_one_exploding_gradient_leaves_the_others(
     rule: str, kind: str, granularity: str | None, adapt_stem: bool
 ) -> None:
-    """At horizon 200, two such rows took 62 good ones with them."""
+    """At horizon 200, two such rows used to spoil 62 good ones."""
     pool = plain(small_pool(kind, granularity, adapt_stem))
     expected = pool.clone()
     own, other = (PoolLearner(each, STEEP, rule) for each in (pool, expected))
@@ -111,7 +111,7 @@ def test_norms_and_statistics_follow_from_the_good_ones_alone(rule: str) -> None
 
 @gradient_rules
 def test_weights_of_rows_are_asked_for_again_without_the_broken_ones(rule: str) -> None:
-    """In a competition nobody wins by a gradient that cannot be followed."""
+    """In a competition, layers with gradients that are not finite do not win."""
     asked: list[Tensor] = []
 
     def weigh(losses: Tensor) -> Tensor:
@@ -122,17 +122,17 @@ def test_weights_of_rows_are_asked_for_again_without_the_broken_ones(rule: str) 
     expected = pool.clone()
     own, other = (PoolLearner(each, STEEP, rule) for each in (pool, expected))
     whole, weights = steep_episodes(1e30, BAD), torch.full((STEPS,), 1.0 / STEPS)
-    own.minimise(whole, weights, weigh)
+    own.minimise(whole, weights, row_weights=weigh)
     assert len(asked) == 2
     assert torch.isinf(asked[1]).nonzero().flatten().tolist() == BAD
-    other.minimise(whole.take(torch.tensor(GOOD)), weights, lambda losses: torch.softmax(-losses, dim=0))
+    other.minimise(whole.take(torch.tensor(GOOD)), weights, row_weights=lambda losses: torch.softmax(-losses, dim=0))
     assert_close(pool, expected)
 
 
 @gradient_rules
 @pytest.mark.parametrize("steepness", [1e11, 1e15, 1e18])
 def test_long_gradients_are_clipped_and_not_thrown_away(rule: str, steepness: float) -> None:
-    """Their squares are too large for float32: the same as in double precision."""
+    """Gradients whose squares overflow float32 give the same update as in double precision."""
     pool = plain(small_pool("tanh"))
     double = pool.clone()
     for part in (double.parameters, double.rates):
@@ -160,7 +160,7 @@ def test_nothing_left_changes_nothing(rule: str) -> None:
 
 @pytest.mark.parametrize("rule", ["in_place", "reptile"])
 def test_fast_weights_too_large_to_be_averaged_are_left_out(rule: str) -> None:
-    """Finite each, but their sum is not."""
+    """Each gradient is finite, but their sum is not."""
     pool = plain(small_pool("tanh"))
     expected = pool.clone()
     whole = steep_episodes(0.0, [])
@@ -197,11 +197,11 @@ def test_updates_of_policies_leave_them_out_too(outer: str, damage: float) -> No
     assert own.dropped == 2  # type: ignore[attr-defined]
     torch.testing.assert_close(pool.parameters, expected.parameters)
     assert not torch.equal(pool.parameters["head.matrix"], shape.fresh(many, 0).parameters["head.matrix"])
-    everyone = copy.deepcopy(whole)
-    everyone.query[-1].extras["weighted_advantage"][:] = damage
+    all_broken = copy.deepcopy(whole)
+    all_broken.query[-1].extras["weighted_advantage"][:] = damage
     fresh = OUTER_UPDATES[outer](pool, many, 1e-2)
     with pytest.warns(UserWarning, match="all 10 episodes so far were dropped"):
-        fresh(everyone, 0.0)
+        fresh(all_broken, 0.0)
     torch.testing.assert_close(pool.parameters, expected.parameters)
 
 
@@ -215,11 +215,11 @@ def tall(x: np.ndarray, height: np.ndarray) -> np.ndarray:
 TALL = from_function(tall, {"height": (300, 600)}, shots=3, queries=4)
 
 
-def told(work: Callable[[], Any]) -> list[str]:
-    with warnings.catch_warnings(record=True) as said:
+def warnings_of(work: Callable[[], Any]) -> list[str]:
+    with warnings.catch_warnings(record=True) as messages:
         warnings.simplefilter("always")
         work()
-    return [str(each.message) for each in said]
+    return [str(each.message) for each in messages]
 
 
 def learning(rule: str, size: int = 4, **arguments: Any) -> Any:
@@ -239,11 +239,11 @@ def some_pool(**changes: Any) -> LayerPool:
 @every_rule
 def test_a_pool_that_learns_nothing_says_so_once(rule: str) -> None:
     envs = learning(rule, family=TALL, pool=some_pool(), max_step=1e-3, min_step=1e-3)
-    said = told(lambda: play_vector(envs, sample_actions(envs.action_space, 12), seed=0))
-    assert len(said) == 1
-    assert f"learn={rule!r}: all 4 episodes" in said[0] or "all 8 episodes" in said[0]
-    assert "standardise=True" in said[0], "the remedy"
-    assert "10000" in said[0], "the cap"
+    messages = warnings_of(lambda: play_vector(envs, sample_actions(envs.action_space, 12), seed=0))
+    assert len(messages) == 1
+    assert f"learn={rule!r}: all 4 episodes" in messages[0] or "all 8 episodes" in messages[0]
+    assert "standardise=True" in messages[0], "the remedy"
+    assert "10000" in messages[0], "the cap"
     own = envs.unwrapped.mdp.learner
     assert own.updates == own.used == 0
     assert own.dropped >= 16
@@ -253,13 +253,13 @@ def test_a_pool_that_learns_nothing_says_so_once(rule: str) -> None:
 @pytest.mark.parametrize("size", [4, 1])
 def test_learning_as_it_should_be_says_nothing(rule: str, size: int) -> None:
     envs = learning(rule, size, pool=some_pool())
-    assert not told(lambda: play_vector(envs, sample_actions(envs.action_space, 8), seed=0))
+    assert not warnings_of(lambda: play_vector(envs, sample_actions(envs.action_space, 8), seed=0))
     assert envs.unwrapped.mdp.learner.used > 0
 
 
 @dataclass(frozen=True)
 class Strict(Sinusoid):
-    """A cap that refuses nearly everything: what raises the support loss at all."""
+    """A cap that refuses every step that raises the support loss."""
 
     name: ClassVar[str] = "strict"
     cap: ClassVar[float] = 0.0
@@ -268,14 +268,14 @@ class Strict(Sinusoid):
 @every_rule
 def test_every_step_refused_is_said_too(rule: str) -> None:
     envs = learning(rule, family=Strict(), pool=some_pool(), min_step=1e5, max_step=1e6)
-    said = told(lambda: play_vector(envs, sample_actions(envs.action_space, 12), seed=0))
-    assert sum("every step of the 4 episodes so far was refused" in text for text in said) == 1
+    messages = warnings_of(lambda: play_vector(envs, sample_actions(envs.action_space, 12), seed=0))
+    assert sum("every step of the 4 episodes so far was refused" in text for text in messages) == 1
 
 
 def test_bootstraps_that_learn_nothing_say_so() -> None:
-    said = told(lambda: greedy_competition(some_pool(), TALL, iterations=3, tasks=3))
-    assert len(said) == 1
-    assert "so the pool learns nothing" in said[0]
+    messages = warnings_of(lambda: greedy_competition(some_pool(), TALL, iterations=3, tasks=3))
+    assert len(messages) == 1
+    assert "so the pool learns nothing" in messages[0]
 
 
 @every_rule
@@ -284,9 +284,9 @@ def test_meta_training_that_learns_nothing_says_so(rule: str) -> None:
     mdp = TrainingMDP(4, TALL, pool, Objective(horizon=2), slots=1)
     mdp.seed(range(4), many_streams(0, 4, "train"))
     learner = PoolLearner(pool, TALL, rule)
-    said = told(lambda: meta_train(mdp, learner, lambda seen: np.full(len(seen), 1), iterations=3))
-    assert len(said) == 1
-    assert "so the pool learns nothing" in said[0]
+    messages = warnings_of(lambda: meta_train(mdp, learner, lambda seen: np.full(len(seen), 1), iterations=3))
+    assert len(messages) == 1
+    assert "so the pool learns nothing" in messages[0]
     assert (learner.used, learner.dropped) == (0, 12)
 
 
@@ -302,7 +302,7 @@ def run(envs: Any, episodes: int, seed: int = 5) -> dict[str, Tensor]:
 
 
 def parts(rule: str) -> LayerPool:
-    """A pool with all that the rule can learn."""
+    """A pool with everything that the rule can learn."""
     if rule in GRADIENT_RULES:
         pool = some_pool(kind="batch_norm").with_rates("weight", 0.05)
         return pool.with_step_norms(2, statistics=True)
@@ -336,7 +336,7 @@ def test_the_initial_pool_is_the_start(rule: str, size: int, fixed: bool) -> Non
 
 
 def test_episodes_that_run_on_are_not_learned_from_after_starting_over() -> None:
-    """They began under a pool that is gone."""
+    """Episodes that began before an update of the pool are left out."""
     envs = learning("maml", 1, pool=some_pool(), autoreset_mode="Disabled", action="hybrid")
     envs.reset(seed=0)
     action = {"layer": np.ones(4, dtype=np.int64), "step_size": np.zeros((4, 1), np.float32)}
@@ -345,7 +345,7 @@ def test_episodes_that_run_on_are_not_learned_from_after_starting_over() -> None
     envs.step(action)
     assert envs.unwrapped.mdp.learner.updates == 0
     envs.step(action)
-    assert envs.unwrapped.mdp.learner.updates > 0, "the one that began anew"
+    assert envs.unwrapped.mdp.learner.updates > 0, "the learner that started over"
 
 
 # -- data that depend on the network -----------------------------------------------------------------------------------
@@ -361,8 +361,8 @@ def test_what_is_replayed_was_lived_under_the_present_pool(rule: str, rows: int)
     class Watched(PoolLearner):
         def update(self, episodes: Episodes) -> float:
             found = replay(self.pool, self.family, episodes)[0].numpy()
-            lived = np.concatenate(losses[-2 * (len(episodes) // rows) :], axis=0).reshape(-1, 2, rows)
-            np.testing.assert_allclose(found, lived.swapaxes(0, 1).reshape(2, -1), rtol=1e-4, atol=1e-5)
+            recorded = np.concatenate(losses[-2 * (len(episodes) // rows) :], axis=0).reshape(-1, 2, rows)
+            np.testing.assert_allclose(found, recorded.swapaxes(0, 1).reshape(2, -1), rtol=1e-4, atol=1e-5)
             sizes.append(len(episodes))
             return super().update(episodes)
 
@@ -408,12 +408,12 @@ def test_episodes_of_an_older_pool_are_left_out(rule: str, name: str) -> None:
             envs.step(action)
             envs.reset(options={"reset_mask": np.arange(4) == step % 4})
 
-    said = told(staggered)
+    messages = warnings_of(staggered)
     assert own.updates > 0
     assert own.stale > own.used
-    assert len(said) == 1
-    assert "the pool changed while they ran" in said[0]
-    assert "larger batch_size" in said[0]
+    assert len(messages) == 1
+    assert "the pool changed while they ran" in messages[0]
+    assert "larger batch_size" in messages[0]
 
 
 def test_data_that_depend_on_the_network_are_used_once() -> None:

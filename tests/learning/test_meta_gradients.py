@@ -26,7 +26,7 @@ every_surrogate = pytest.mark.parametrize("surrogate", SURROGATES)
 
 @dataclass(frozen=True)
 class ExactBandit(PolicyFamily):
-    """A softmax policy over three arms; data are all arms, weighed by their probabilities: expectations are exact."""
+    """A softmax policy over three arms; data are all arms, weighted by probability, so expectations are exact."""
 
     name: ClassVar[str] = "exact bandit"
 
@@ -49,13 +49,13 @@ class ExactBandit(PolicyFamily):
         raise NotImplementedError
 
     def data(self, logits: Tensor) -> Batch:
-        """Under the policy of these logits (3,), taken as a constant."""
-        chance = logits.detach().softmax(dim=0)
+        """Data under the policy with these logits (3,), treated as constants."""
+        probabilities = logits.detach().softmax(dim=0)
         rewards = torch.tensor(self.rewards, dtype=logits.dtype)
-        advantage = rewards - (chance @ rewards if self.baseline else 0.0)
+        advantage = rewards - (probabilities @ rewards if self.baseline else 0.0)
         extras = {
-            "weighted_advantage": (chance * advantage).reshape(1, 3, 1),
-            "weight": chance.reshape(1, 3, 1),
+            "weighted_advantage": (probabilities * advantage).reshape(1, 3, 1),
+            "weight": probabilities.reshape(1, 3, 1),
             "returns": rewards.reshape(1, 3),
         }
         inputs = torch.ones((1, 3, 1), dtype=logits.dtype)
@@ -109,7 +109,7 @@ def finite_differences(pool: LayerPool, family: ExactBandit, steps: int, rate: f
 
 
 def meta_gradient(pool: LayerPool, family: ExactBandit, steps: int, rate: float, first_order: bool = False) -> Tensor:
-    """By the replay of episodes whose trajectories hold every arm once."""
+    """The meta-gradient by replay of episodes whose trajectories contain every arm once."""
     leaves = [tensor.requires_grad_(True) for tensor in pool.parameters.values()]
     support: list[Batch] = []
     weights = {name: tensor.detach() for name, tensor in pool.parameters.items()}

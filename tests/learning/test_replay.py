@@ -1,4 +1,4 @@
-"""Episodes lived again: as plain PyTorch lives them, as the process lived them, and their exact meta-gradient."""
+"""Replays against plain PyTorch and against the process, and their exact meta-gradient."""
 
 from __future__ import annotations
 
@@ -41,9 +41,7 @@ def test_every_kind_has_its_reference() -> None:
 @KINDS
 @GRANULARITIES
 @pytest.mark.parametrize("initial_layers", [(), (2,)])
-def test_replay_lives_episodes_as_plain_pytorch_does(
-    kind: str, granularity: str | None, initial_layers: tuple[int, ...]
-) -> None:
+def test_replay_agrees_with_plain_pytorch(kind: str, granularity: str | None, initial_layers: tuple[int, ...]) -> None:
     pool = small_pool(kind, granularity)
     for moments in (1, STEPS):
         whole = episodes(initial_layers=initial_layers, moments=moments)
@@ -67,13 +65,13 @@ def test_replay_is_what_the_process_lived(kind: str, adapt_stem: bool) -> None:
     mdp.seed(range(5), many_streams(0, 5, "train"))
     mdp.reset()
     rng = np.random.default_rng(0)
-    lived = [
+    recorded = [
         take_step(mdp, layers.numpy(), rng.uniform(-1, 1, 5).astype(np.float32)).info["query_loss"] for layers in PLAN
     ]
     (whole,) = kept.seen[:1]
     losses = replay(rated, FAMILY, whole)[0]
-    np.testing.assert_allclose(sorted(losses[-1].tolist()), sorted(lived[-1]), rtol=1e-3)
-    np.testing.assert_allclose(losses.mean(dim=1), np.mean(lived, axis=1), rtol=1e-3)
+    np.testing.assert_allclose(sorted(losses[-1].tolist()), sorted(recorded[-1]), rtol=1e-3)
+    np.testing.assert_allclose(losses.mean(dim=1), np.mean(recorded, axis=1), rtol=1e-3)
 
 
 @KINDS
@@ -86,7 +84,7 @@ def test_meta_gradient_by_finite_differences(kind: str, granularity: str | None)
 
 
 @KINDS
-def test_losses_nobody_wants_are_not_computed(kind: str) -> None:
+def test_losses_of_other_steps_are_not_computed(kind: str) -> None:
     pool, whole = small_pool(kind), episodes()
     everything, last = (replay(pool, FAMILY, whole, judged=judged)[0] for judged in (None, (False, False, True)))
     assert torch.equal(last[-1], everything[-1])

@@ -1,4 +1,4 @@
-"""`shots=(low, high)`: every task has a number of support points of its own, and is what it would be with these."""
+"""`shots=(low, high)`: every task has its own number of support points, and equals a task with that many shots."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def process(family: TaskFamily, seeds: range, kind: str = "residual") -> Trainin
 
 
 def play(mdp: TrainingMDP) -> list[dict[str, Any]]:
-    """All that three steps show, row by row."""
+    """Everything returned by three steps, row by row."""
     generator = np.random.default_rng(0)
     trail: list[dict[str, Any]] = []
     layers, sizes = generator.integers(3, size=(3, ROWS)), generator.uniform(-1, 1, (3, ROWS)).astype(np.float32)
@@ -75,7 +75,7 @@ def play(mdp: TrainingMDP) -> list[dict[str, Any]]:
 
 
 def points_of(batch: Batch, row: int) -> Batch:
-    """The points of a row that count, as a batch of one row."""
+    """The points of a row with positive weight, as a batch of one row."""
     kept = batch.extras[WEIGHTS][row] > 0
     return Batch(batch.inputs[row, kept].unsqueeze(0), batch.targets[row, kept].unsqueeze(0))
 
@@ -219,7 +219,7 @@ def test_who_cannot_says_so() -> None:
     with pytest.raises(ValueError, match="'own' takes one"):
         make_family("mixture", members=[Own()], shots=(2, 5))
     assert Sure(shots=(2, 5)).most_shots == 5
-    with pytest.raises(ValueError, match=r"^shots=\(2, 5\): layers of kind 'batch_norm' look across the points"):
+    with pytest.raises(ValueError, match=r"^shots=\(2, 5\): layers of kind 'batch_norm' use batch statistics"):
         gym.make("NetBuild-v0", shots=(2, 5), layer_kind="batch_norm", pool="random")
 
 

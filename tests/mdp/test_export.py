@@ -1,4 +1,4 @@
-"""A sub-network exported as a module: bit for bit the environment's own, whatever its kind and history."""
+"""Exported sub-networks equal the environment's bitwise, for every layer kind and history."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_norms_of_each_step(rows: int, statistics: bool) -> None:
 @pytest.mark.parametrize("policy", [False, True])
 @pytest.mark.parametrize("kind", LAYER_KINDS)
 def test_one_point_is_a_pass_of_its_own(kind: str, policy: bool) -> None:
-    """As for `nn.Linear`: a policy has one observation at a time."""
+    """Inputs without batch dimensions, as in `nn.Linear`: a policy gets one observation at a time."""
     envs = make(kind, 2, policy)
     envs.reset(seed=0)
     envs.step(next(iter(sample_actions(envs.action_space, 1))))
@@ -111,7 +111,7 @@ def test_it_is_a_module_of_its_own() -> None:
         layer.load_state_dict(own.state_dict())
     stem = torch.relu(plain[0](inputs))
     torch.testing.assert_close(plain[2](stem + torch.relu(plain[1](stem))), outputs)
-    # It can be trained, saved and loaded, and nobody else feels it.
+    # It can be trained, saved and loaded without affecting the environment.
     outputs.square().mean().backward()
     assert all(parameter.grad is not None for parameter in network.parameters())
     file = io.BytesIO()

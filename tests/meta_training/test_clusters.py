@@ -1,4 +1,4 @@
-"""Specialists by clusters of tasks."""
+"""Layers specialised on clusters of tasks."""
 
 from pathlib import Path
 
@@ -94,14 +94,14 @@ def test_copies_take_what_is_kept_per_step_along() -> None:
         assert tensor[:, :2].equal(before[name][:, :2])
 
 
-def test_what_are_no_clusters_is_told_and_states_are_copies() -> None:
+def test_invalid_states_raise_and_states_are_copies() -> None:
     clusters = Clusters(np.zeros(3), np.ones(3), np.zeros((2, 3)))
     state = clusters.state()
     for wrong in (None, {}, state | {"x": state["mean"]}, state | {"mean": "abc"}):
         with pytest.raises(ValueError, match=r"^state: must hold the tensors mean, deviation, centres"):
             Clusters.from_state(wrong)
     for wrong in ({"mean": torch.zeros(4)}, {"centres": torch.zeros(3)}, {"deviation": torch.full((3,), torch.nan)}):
-        with pytest.raises(ValueError, match=r"^state: its numbers do not fit together, or are not finite"):
+        with pytest.raises(ValueError, match=r"^state: its arrays have inconsistent shapes, or are not finite"):
             Clusters.from_state(state | wrong)
     restored = Clusters.from_state(state)
     for numbers in state.values():

@@ -1,4 +1,4 @@
-"""Greedy competition makes specialists of layers: different ones win different kinds of tasks."""
+"""Greedy competition specialises layers: different layers win different kinds of tasks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def pool(kind: str = "residual", seed: int = 0) -> LayerPool:
 
 
 def losses_of_layers(trained: LayerPool, family: TaskFamily = FAMILY, count: int = 20) -> tuple[Tensor, Tensor]:
-    """Of fresh tasks: which are above zero (count,), and the loss after one small step with each layer (count, L)."""
+    """For new tasks, which are above zero (count,), and the loss after one small step with each layer (count, L)."""
     streams = many_streams(10_000, count, family.split)
     tasks = family.draw([row.task for row in streams])
     support = family.support(tasks, lambda x: x, [row.support for row in streams])
@@ -83,20 +83,20 @@ def test_the_best_layer_stays_for_the_next_position(monkeypatch: pytest.MonkeyPa
     trials: list[tuple[Tensor, Tensor]] = []
     minimise = PoolLearner.minimise
 
-    def watched(self: PoolLearner, episodes: Episodes, step_weights: Tensor, row_weights: Any = None) -> float:
-        loss = minimise(self, episodes, step_weights, row_weights)
+    def watched(self: PoolLearner, episodes: Episodes, step_weights: Tensor, *, row_weights: Any = None) -> float:
+        loss = minimise(self, episodes, step_weights, row_weights=row_weights)
         trials.append((episodes.layers.reshape(3, 5, LAYERS), row_weights.losses))
         return loss
 
     monkeypatch.setattr(PoolLearner, "minimise", watched)
     greedy_competition(pool(), FAMILY, depth=2, iterations=2, tasks=5, steps=3)
-    everyone = torch.arange(1, LAYERS + 1).expand(5, LAYERS)
+    all_layers = torch.arange(1, LAYERS + 1).expand(5, LAYERS)
     assert len(trials) == 4
     for (first, losses), (second, _) in (trials[:2], trials[2:]):
-        assert torch.equal(first[0], everyone)
+        assert torch.equal(first[0], all_layers)
         assert not first[1:].any()
         assert torch.equal(second[0], (losses.argmin(dim=1, keepdim=True) + 1).expand(5, LAYERS))
-        assert torch.equal(second[1], everyone)
+        assert torch.equal(second[1], all_layers)
         assert not second[2].any()
 
 
@@ -120,7 +120,7 @@ def test_rates_learn_with_the_layers() -> None:
 
 @pytest.mark.parametrize(("depth", "steps"), [(4, 3), (2, 1), (0, 3)])
 def test_more_positions_than_steps(depth: int, steps: int) -> None:
-    with pytest.raises(ValueError, match=rf"^depth={depth}: a trial of steps={steps} appends"):
+    with pytest.raises(ValueError, match=rf"^depth={depth}: must be from 1 to steps={steps}"):
         greedy_competition(pool(), FAMILY, depth=depth, steps=steps, iterations=1)
 
 

@@ -1,4 +1,4 @@
-"""Normalisation over points, with norms for each step (BNWB) and running statistics (BNRS), as MAML++ has them."""
+"""Batch normalisation, with norms for each step (BNWB) and running statistics (BNRS) as in MAML++."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_only_kinds_that_say_so_look_across_points(kind: str) -> None:
 
 
 def test_the_process_sees_the_query_sets_statistics_and_no_others() -> None:
-    """Support and query set are each normalised on their own; one query point's prediction depends on the others."""
+    """Support and query set are normalised separately; the prediction at a query point depends on the others."""
     pool = plain(small_pool("batch_norm"))
     mdp = make_mdp(pool)
     take_step(mdp, PLAN[0].numpy(), np.zeros(ROWS, dtype=np.float32))
@@ -115,7 +115,7 @@ def test_replay_takes_each_steps_norms_as_a_plain_loop_does(
 
 
 def test_which_step_a_pass_belongs_to() -> None:
-    """A gain that is 1 in step 1 and 0 elsewhere: what passes through is what this step's passes let through."""
+    """With a gain of 1 in step 1 and 0 elsewhere, only the passes of step 1 transmit anything."""
     pool = small_pool("batch_norm", norm_steps=STEPS)
     for name in ("stem.norm", "layers.norm"):
         pool.parameters[name].zero_()
@@ -144,18 +144,18 @@ def test_meta_gradient_of_step_norms_by_finite_differences(granularity: str | No
 @STEMS
 @STATISTICS
 def test_the_process_is_a_plain_loop(norm_steps: int, adapt_stem: bool, statistics: bool) -> None:
-    """And, without running statistics, what a replay lives again."""
+    """Without running statistics, replays reproduce the episode."""
     pool = plain(small_pool("batch_norm", "weight", adapt_stem, norm_steps=norm_steps, statistics=statistics))
     kept = Recording(pool, FAMILY, "maml", LearningOptions(batch_size=ROWS, passes=1))
     mdp = make_mdp(pool, learner=kept)
     rng = np.random.default_rng(0)
-    lived = [
+    recorded = [
         take_step(mdp, layers.numpy(), rng.uniform(-1, 1, ROWS).astype(np.float32)).info["query_loss"]
         for layers in PLAN
     ]
     (whole,) = kept.seen
     expected = torch.stack([live(pool, FAMILY, whole, row, running=statistics)[0] for row in range(ROWS)], dim=1)
-    order, found = expected.detach()[0].argsort(), np.array(lived)
+    order, found = expected.detach()[0].argsort(), np.array(recorded)
     np.testing.assert_allclose(found[:, found[0].argsort()], expected.detach()[:, order], rtol=2e-3, atol=1e-5)
     again = replay(pool, FAMILY, whole)[0]
     assert torch.allclose(again, expected, rtol=2e-3, atol=1e-5) == (not statistics)
@@ -199,7 +199,7 @@ def test_a_refused_step_goes_on_in_the_next_steps_norms(statistics: bool) -> Non
 @pytest.mark.parametrize("rule", ["fomaml", "maml"])
 @NORM_STEPS
 def test_running_statistics_follow_the_support_passes(rule: str, norm_steps: int) -> None:
-    """running + 0.1 (mean over all uses - running); what nobody used stays; a broken episode does not count."""
+    """running + 0.1 (mean over all uses - running); those of unused layers stay; a broken episode is ignored."""
     pool = small_pool("batch_norm", norm_steps=norm_steps, statistics=True)
     plan = torch.where(PLAN == 2, 1, PLAN)
     whole, good = episodes(plan), [0, 1, 2, 4]

@@ -1,4 +1,4 @@
-"""The batched core against plain PyTorch, one network at a time; and what stepping and replay promise each other."""
+"""The batched core against plain PyTorch, one network at a time; stepping against replay."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ def make_points(outputs: int = 1, points: int = SHOTS, seed: int = 0) -> tuple[T
 
 
 def loss_gradient(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Of the mean squared error."""
+    """Gradient of the mean squared error with respect to the outputs."""
     return 2.0 * (outputs - targets) / targets[0].numel()
 
 
 class Layer(nn.Module):
-    """A stem or a layer as one writes it by hand."""
+    """A stem or a layer, written out."""
 
     def __init__(self, kind: str, matrix: Tensor, norm: Tensor | None, stem: bool, adapted: bool = True) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ def linear(matrix: Tensor) -> nn.Linear:
 def test_steps_are_those_of_a_plain_loop(kind: str, adapt_stem: bool, outputs: int) -> None:
     pool = make_pool(kind, adapt_stem, outputs)
     x, y = make_points(outputs)
-    networks, workspace = SubNetworks(ROWS, SLOTS, pool), Workspace()
+    networks, workspace = SubNetworks(ROWS, pool, slots=SLOTS), Workspace()
     networks.restart(np.arange(ROWS), ())
     prepared = networks.prepare(x)
     found = []
@@ -205,7 +205,7 @@ def test_a_residual_layer_of_zeros_is_an_empty_slot() -> None:
 @KINDS
 def test_forward_from_the_middle_is_forward_from_the_start(kind: str) -> None:
     pool = make_pool(kind)
-    networks, (x, _) = SubNetworks(ROWS, SLOTS, pool), make_points(points=9)
+    networks, (x, _) = SubNetworks(ROWS, pool, slots=SLOTS), make_points(points=9)
     networks.restart(np.arange(ROWS), (2,))
     prepared = networks.prepare(x)
     support = networks.prepare(x[:, :SHOTS])
@@ -220,20 +220,20 @@ def test_forward_from_the_middle_is_forward_from_the_start(kind: str) -> None:
 # -- stepping, and its replay ------------------------------------------------------------------------------------------
 
 
-class Kept(PoolLearner):
-    """Keeps the episodes and changes nothing."""
+class Recorder(PoolLearner):
+    """Keeps the episodes and does not change the pool."""
 
     def add(self, episodes: Episodes) -> None:
-        self.kept = episodes
+        self.recorder = episodes
 
 
-def make_mdp(pool: LayerPool, largest: float = 0.3, horizon: int = len(PLAN)) -> tuple[TrainingMDP, Kept]:
-    kept = Kept(pool, FAMILY, "maml", LearningOptions())
+def make_mdp(pool: LayerPool, largest: float = 0.3, horizon: int = len(PLAN)) -> tuple[TrainingMDP, Recorder]:
+    recorder = Recorder(pool, FAMILY, "maml", LearningOptions())
     objective = Objective(horizon=horizon)
-    mdp = TrainingMDP(ROWS, FAMILY, pool, objective, slots=SLOTS, step_range=(1e-3, largest), learner=kept)
+    mdp = TrainingMDP(ROWS, FAMILY, pool, objective, slots=SLOTS, step_range=(1e-3, largest), learner=recorder)
     mdp.seed(range(ROWS), many_streams(3, ROWS, "train"))
     mdp.reset()
-    return mdp, kept
+    return mdp, recorder
 
 
 def scalar_pool(kind: str, adapt_stem: bool | None = None) -> LayerPool:
@@ -244,7 +244,7 @@ def scalar_pool(kind: str, adapt_stem: bool | None = None) -> LayerPool:
 @STEMS
 def test_replay_reproduces_stepping_and_its_refused_steps(kind: str, adapt_stem: bool) -> None:
     pool = scalar_pool(kind, adapt_stem)
-    mdp, kept = make_mdp(pool, largest=1e9)
+    mdp, recorder = make_mdp(pool, largest=1e9)
     steps = np.full(PLAN.shape, -0.5, dtype=np.float32)
     steps[1, 0] = steps[3, 2] = steps[4, 3] = 1.0  # a step of 1e9
     infos = [take_step(mdp, layers, places).info for layers, places in zip(PLAN, steps, strict=True)]
@@ -252,16 +252,16 @@ def test_replay_reproduces_stepping_and_its_refused_steps(kind: str, adapt_stem:
     assert diverged[1, 0]
     assert diverged[3, 2]
     assert not diverged[0].any()
-    losses, weights, _ = replay(pool, FAMILY, kept.kept)
+    losses, weights, _ = replay(pool, FAMILY, recorder.recorder)
     shown = [info["query_loss"] for info in infos]
     np.testing.assert_allclose(losses.clamp_max(FAMILY.cap), shown, rtol=2e-4, atol=1e-5)
     for row in range(ROWS):
         for slot in range(mdp.networks.depth[row]):
-            lived, again = (
+            recorded, again = (
                 mdp.networks.weights(row).positions[slot + 1]["matrix"],
                 weights.positions[slot + 1]["matrix"],
             )
-            torch.testing.assert_close(lived[0], again[row], rtol=1e-3, atol=1e-4)
+            torch.testing.assert_close(recorded[0], again[row], rtol=1e-3, atol=1e-4)
 
 
 @KINDS
@@ -276,8 +276,8 @@ def test_a_refused_step_leaves_the_network_as_it_was_to_the_bit(kind: str, layer
         losses = torch.tensor([mdp.support_loss[row], mdp.query_loss[row]])
         held = torch.from_numpy(mdp.networks.layers[:, row].copy())
         positions = [*weights.positions[: depth + 1], weights.positions[-1]]
-        kept = [tensor for position in positions for tensor in position.values()]
-        return [*kept, losses, held, mdp.outputs(x)[row]]
+        recorder = [tensor for position in positions for tensor in position.values()]
+        return [*recorder, losses, held, mdp.outputs(x)[row]]
 
     before = [state(row) for row in range(ROWS)]
     info = take_step(mdp, np.full(ROWS, layer), np.array([1, -0.6, 1, 1, 1], dtype=np.float32)).info
@@ -306,7 +306,7 @@ def test_copies_go_on_alike(kind: str, copied: Callable[[TrainingMDP], TrainingM
 
 @dataclass(frozen=True)
 class ByAutograd(Sinusoid):
-    """Without a closed form of its output gradient."""
+    """A family without a closed form of its output gradient."""
 
     name = "by_autograd"
 
@@ -331,9 +331,9 @@ def test_a_family_may_leave_its_gradient_to_autograd(learn: bool) -> None:
 # -- the exact meta-gradient -------------------------------------------------------------------------------------------
 
 
-def meta_gradient(pool: LayerPool, lived: Episodes, first_order: bool = False) -> dict[str, Tensor]:
+def meta_gradient(pool: LayerPool, recorded: Episodes, first_order: bool = False) -> dict[str, Tensor]:
     leaves = {name: leaf.requires_grad_() for name, leaf in pool.trainable().items()}
-    losses, _, _ = replay(pool, FAMILY, lived, first_order=first_order)
+    losses, _, _ = replay(pool, FAMILY, recorded, first_order=first_order)
     gradients = torch.autograd.grad(losses.sum(), list(leaves.values()), allow_unused=True)
     for leaf in leaves.values():
         leaf.requires_grad_(False)
@@ -343,64 +343,69 @@ def meta_gradient(pool: LayerPool, lived: Episodes, first_order: bool = False) -
 
 def steep_episodes(granularity: str | None) -> Episodes:
     """Episodes in which some gradients are clipped and others are not."""
-    lived = episodes(step_size=0.02 if granularity is None else 0.1)
-    lived.support[0].targets *= torch.tensor([100.0, 1.0, 100.0, 1.0, 100.0], dtype=torch.float64).reshape(-1, 1, 1)
-    return lived
+    recorded = episodes(step_size=0.02 if granularity is None else 0.1)
+    recorded.support[0].targets *= torch.tensor([100.0, 1.0, 100.0, 1.0, 100.0], dtype=torch.float64).reshape(-1, 1, 1)
+    return recorded
 
 
 @KINDS
 @pytest.mark.parametrize("granularity", [None, *RATES])
 def test_meta_gradient_through_clipped_steps_by_finite_differences(kind: str, granularity: str | None) -> None:
-    pool, lived = small_pool(kind, granularity), steep_episodes(granularity)
-    gradient, generator = meta_gradient(pool, lived), torch.Generator().manual_seed(0)
-    norms = first_norms(pool, lived)
+    pool, recorded = small_pool(kind, granularity), steep_episodes(granularity)
+    gradient, generator = meta_gradient(pool, recorded), torch.Generator().manual_seed(0)
+    norms = first_norms(pool, recorded)
     assert (norms > 10.0).any()
     assert (norms < 10.0).any()
     for name, leaf in pool.trainable().items():
-        way, kept = torch.randn(leaf.shape, generator=generator, dtype=leaf.dtype), leaf.clone()
+        way, recorder = torch.randn(leaf.shape, generator=generator, dtype=leaf.dtype), leaf.clone()
         values = []
         for distance in (1e-6, -1e-6):
-            leaf.copy_(kept + distance * way)
-            values.append(replay(pool, FAMILY, lived)[0].sum())
-        leaf.copy_(kept)
+            leaf.copy_(recorder + distance * way)
+            values.append(replay(pool, FAMILY, recorded)[0].sum())
+        leaf.copy_(recorder)
         found = (values[0] - values[1]) / 2e-6
         torch.testing.assert_close((gradient[name] * way).sum(), found, rtol=1e-4, atol=1e-5, msg=name)
 
 
-def first_norms(pool: LayerPool, lived: Episodes) -> Tensor:
+def first_norms(pool: LayerPool, recorded: Episodes) -> Tensor:
     """Norm of each row's first gradient, by autograd."""
-    weights = pool.assemble(lived.layers.new_zeros(lived.slots, len(lived))).weights
+    weights = pool.assemble(recorded.layers.new_zeros(recorded.slots, len(recorded))).weights
     weights = weights.like([tensor.clone().requires_grad_() for tensor in weights.tensors()])
-    prepared = pool.architecture.prepare(lived.support[0].inputs, pool.fixed)
-    trace = pool.architecture.forward(weights, prepared, filled=[False] * lived.slots)
-    loss = FAMILY.loss(trace.outputs, lived.support[0]).sum()
+    prepared = pool.architecture.prepare(recorded.support[0].inputs, pool.fixed)
+    trace = pool.architecture.forward(weights, prepared, filled=[False] * recorded.slots)
+    loss = FAMILY.loss(trace.outputs, recorded.support[0]).sum()
     gradients = torch.autograd.grad(loss, weights.tensors(), allow_unused=True)
     return torch.cat([g.flatten(1) for g in gradients if g is not None], dim=1).norm(dim=1)
 
 
 @KINDS
 def test_fomaml_takes_inner_gradients_as_constants(kind: str) -> None:
-    pool, lived = small_pool(kind), steep_episodes(None)
-    exact, first_order = meta_gradient(pool, lived), meta_gradient(pool, lived, first_order=True)
+    pool, recorded = small_pool(kind), steep_episodes(None)
+    exact, first_order = meta_gradient(pool, recorded), meta_gradient(pool, recorded, first_order=True)
     expected = {name: torch.zeros_like(leaf) for name, leaf in pool.trainable().items()}
     # d loss_t / d pool = d loss_t / d weights_t, gathered where the weights came from: steps are translations.
-    for step in range(1, len(lived.layers) + 1):
+    for step in range(1, len(recorded.layers) + 1):
         part = Episodes(
-            lived.support, lived.query, lived.layers[:step], lived.step_sizes[:step], lived.initial_layers, lived.slots
+            recorded.support,
+            recorded.query,
+            recorded.layers[:step],
+            recorded.step_sizes[:step],
+            recorded.initial_layers,
+            recorded.slots,
         )
         _, weights, contents = replay(pool, FAMILY, part)
         depth = part.slot_contents()[1][-1]
-        filled = [(depth > slot).reshape(-1, 1, 1) for slot in range(lived.slots)]
+        filled = [(depth > slot).reshape(-1, 1, 1) for slot in range(recorded.slots)]
         ends = weights.like([tensor.detach().requires_grad_() for tensor in weights.tensors()])
         outputs = pool.architecture.forward(
-            ends, pool.architecture.prepare(lived.query[0].inputs, pool.fixed), filled=filled
+            ends, pool.architecture.prepare(recorded.query[0].inputs, pool.fixed), filled=filled
         ).outputs
-        loss = FAMILY.loss(outputs, lived.query[0]).sum()
+        loss = FAMILY.loss(outputs, recorded.query[0]).sum()
         gradients = torch.autograd.grad(loss, ends.tensors(), allow_unused=True)
         gradient = ends.like([g if g is not None else torch.zeros(1) for g in gradients])
         head = gradient.positions[-1]["matrix"]
         expected["head.matrix"] += head.sum(dim=0)
-        for slot in range(lived.slots):
+        for slot in range(recorded.slots):
             matrix = gradient.positions[slot + 1]["matrix"]
             chosen = (contents[slot] - 1).clamp_min(0)  # an empty slot's gradient is zero
             expected["layers.matrix"].index_add_(0, chosen, matrix)

@@ -1,4 +1,4 @@
-"""What users set in torch changes nothing here: default dtype and device, inference mode, autocast, gradients."""
+"""Results do not depend on the user's torch settings: default dtype and device, inference mode, autocast, gradients."""
 
 from __future__ import annotations
 
@@ -99,16 +99,16 @@ STATES: dict[str, Callable[[], Any]] = {
     "deterministic": deterministic,
     "all at once": everything,
 }
-"""Every state that others' code may have set."""
+"""Every setting that other code may have made."""
 every_state = pytest.mark.parametrize("state", STATES)
 some_states = pytest.mark.parametrize("state", ["float16", "autocast", "all at once"])
-"""Those that change most, for what is played in many ways."""
+"""The settings with the largest effect, for tests with many cases."""
 every_rule = pytest.mark.parametrize("rule", RULES)
 HORIZON = 3
 
 
 def play(arguments: dict[str, Any], steps: int = 2 * HORIZON) -> list[Any]:
-    """All that happens in three rows, and the pool at the end."""
+    """Everything returned by episodes in three rows, and the final pool."""
     try:
         envs: Any = gym.make_vec("NetBuild-v0", num_envs=3, autoreset_mode="SameStep", **arguments)
     except (ImportError, gym.error.DependencyNotInstalled) as error:
@@ -170,7 +170,7 @@ def test_pools_with_all_their_parts_learn_as_ever(rule: str, state: str) -> None
 
 @every_state
 def test_made_in_another_state_than_played_in(state: str) -> None:
-    """Whichever of pool, environment and steps is inside: the same, and it learns."""
+    """Results and learning are the same whichever of pool, environment and steps is created in inference mode."""
     given = SMALL | {"horizon": HORIZON, "learn": "maml", "learn_kwargs": {"batch_size": 3}}
     pooled = {name: value for name, value in given.items() if name not in ("pool", "width", "layers")}
     actions = None
@@ -273,7 +273,7 @@ def test_pools_are_saved_and_loaded_in_any_state(rates: str | None, state: str, 
 
 @dataclass(frozen=True)
 class Careless(Sinusoid):
-    """A user's family whose own tensors follow the user's default dtype."""
+    """A user's family whose tensors have the user's default dtype."""
 
     name: ClassVar[str] = "careless"
 

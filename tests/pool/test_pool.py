@@ -1,4 +1,4 @@
-"""The pool: its numbers by seed, the fast weights and rates it gives out, its copies. Files are in test_files."""
+"""The pool: initial weights by seed, fast weights and rates of networks, copies. Files are in test_files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def make(kind: str = "residual", **changes: Any) -> LayerPool:
 
 
 def with_rates(pool: LayerPool, granularity: str, seed: int = 0) -> LayerPool:
-    """Rates that all differ."""
+    """A copy of the pool whose rates all differ."""
     rated = pool.with_rates(granularity, 0.1, steps=STEPS)
     generator = torch.Generator().manual_seed(seed)
     for rate in rated.rates.values():
@@ -130,7 +130,7 @@ def test_fast_weights_to_begin_with(kind: str) -> None:
 
 
 def layout(pool: LayerPool, row: int) -> list[tuple[str, int | None]]:
-    """What network `row` of SLOTS is made of; what stands in for an empty slot is the first layer."""
+    """Parameters of network `row` of SLOTS; an empty slot is represented by the first layer."""
     return [("stem", None), *(("layers", max(int(slot) - 1, 0)) for slot in SLOTS[:, row]), ("head", None)]
 
 
@@ -281,7 +281,7 @@ def doubled(pool: LayerPool) -> LayerPool:
         (make(), make(constant_outputs=1), "head.matrix, head.constants"),
         (make("relu"), make("tanh"), "kind"),
         (make().with_rates("scalar", 0.1), make().with_rates("tensor", 0.1), "granularity"),
-        (make().with_rates("step", 0.1, 2), make().with_rates("step", 0.1, 3), "rate.layers.matrix"),
+        (make().with_rates("step", 0.1, steps=2), make().with_rates("step", 0.1, steps=3), "rate.layers.matrix"),
         (step_norms(False), step_norms(True), "statistics.stem"),
         (step_norms(True), step_norms(False), "statistics.stem"),
         (make("batch_norm"), step_norms(False), "stem.norm"),

@@ -1,4 +1,4 @@
-"""Pools with norms for each step: what they hold, their copies and files. How they work is in test_batch_norm."""
+"""Pools with norms for each step: parameters, copies and files. Their computation is tested in test_batch_norm."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pools as plain data: files of format 1 hold the same pools."""
+"""Pools as plain data: files of format 1 are read as the same pools."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NAMES |= {"stem.norm": "stem_norm", "layers.norm": "layers_norm"}
 
 
 def in_format_1(pool: LayerPool) -> dict[str, Any]:
-    """What `LayerPool.state` gave before tensors had names of their own: constants were columns of the head."""
+    """The state of a pool in format 1, where constants were columns of the head."""
     state = pool.state() | {"format": "gym_reml.LayerPool/1", "constant_outputs": pool.constant_outputs}
     for part in ("parameters", "rates"):
         tensors = state[part]
@@ -78,7 +78,7 @@ def test_damaged_files_of_format_1(damage: dict[str, Any]) -> None:
 
 
 def test_the_packaged_pool_is_read() -> None:
-    """Its file is older than format 2."""
+    """The packaged file has format 1."""
     import gymnasium as gym
 
     pool = gym.make("NetBuild-v0").unwrapped.pool  # type: ignore[attr-defined]

@@ -100,14 +100,14 @@ def linear(family: GymnasiumFamily) -> Forward:
     return lambda inputs: (inputs.unsqueeze(-1) * weights).sum(dim=-2)
 
 
-def lived(family: GymnasiumFamily, forward: Forward, rows: int = 1, seed: int = 0, count: int = 2) -> Trajectories:
+def roll_out(family: GymnasiumFamily, forward: Forward, rows: int = 1, seed: int = 0, count: int = 2) -> Trajectories:
     streams = many_streams(seed, rows, "train")
     tasks = family.draw([row.task for row in streams])
     return family.rollout(tasks, forward, [row.support for row in streams], count)
 
 
 def same(one: Trajectories, other: Trajectories, rows: slice = slice(None)) -> bool:
-    names = ("observations", "actions", "rewards", "lived")
+    names = ("observations", "actions", "rewards", "active")
     return all(torch.equal(getattr(one, name)[rows], getattr(other, name)) for name in names)
 
 

@@ -45,7 +45,7 @@ def test_unknown_family(wrong: Any) -> None:
 
 
 def test_columns_of_absent_members_exist() -> None:
-    """Tasks of single rows have the same columns whoever was drawn, so that rows can be exchanged."""
+    """Tasks have the same columns whichever member was drawn, so that rows can be exchanged."""
     family = make_family("mixture", members=["sinusoid", "quadratic"])
     singles = [draw(family, 1, seed=seed)[0] for seed in range(8)]
     assert {int(tasks["member"][0]) for tasks in singles} == {0, 1}
@@ -101,7 +101,7 @@ def test_members_with_other_losses() -> None:
         def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
             return (outputs - batch.targets).abs().mean(dim=(1, 2))
 
-    with pytest.raises(ValueError, match=r"members: 'linear' and 'absolute' are judged by different losses"):
+    with pytest.raises(ValueError, match=r"members: 'linear' and 'absolute' have different losses"):
         make_family("mixture", members=["linear", Absolute()])
 
 
@@ -260,7 +260,7 @@ def test_bad_formulas(formula: Any, parameters: Any, message: str) -> None:
 )
 @pytest.mark.filterwarnings("ignore:invalid value")
 def test_formulas_that_give_nonsense(formula: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=f"^formula: gave .*{message}|^formula: gave {message}"):
+    with pytest.raises(ValueError, match=f"^formula: returned .*{message}|^formula: returned {message}"):
         draw(from_function(formula, {"a": (0, 1)}, shots=5), 5)
 
 
@@ -290,7 +290,7 @@ def shared(kind: str, dtype: type) -> tuple[Any, list[Any]]:
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("kind", ["regression", "classification", "replaced", "features", "images", "float images"])
 def test_families_own_their_arrays(kind: str, dtype: type) -> None:
-    """What the caller does to his arrays later changes no task, and nobody else can change them either."""
+    """Later changes of the caller's arrays do not change tasks, and the copies are read-only."""
     family, own = shared(kind, dtype)
     before = draw(family, 20)[1:]
     for array in own:
@@ -311,20 +311,20 @@ def test_families_own_their_ranges_members_and_classes() -> None:
     members: list[TaskFamily | str] = ["sinusoid", "linear"]
     bounds = [1.0, 2.0]
     classes: dict[str, Any] = {"train": [0, 1, 2], "test": [3, 4]}
-    everyone: list[TaskFamily] = [
+    families: list[TaskFamily] = [
         from_function(lambda x, height: height * x, ranges),
         make_family("mixture", members=members),
         Mixture(members=[make_family("sinusoid"), make_family("linear")]),  # type: ignore[arg-type]
         make_family("sinusoid", amplitude=bounds),
         from_classes(np.arange(50.0)[:, None], np.arange(50) % 5, ways=2, queries=2, classes=classes),
     ]
-    before = [draw(family, 9)[1] for family in everyone]
+    before = [draw(family, 9)[1] for family in families]
     ranges["height"][0] = 0.0
     ranges["more"] = (0, 1)
     members.clear()
     bounds[0] = 0.0
     classes["train"].append(3)
-    for family, batch in zip(everyone, before, strict=True):
+    for family, batch in zip(families, before, strict=True):
         for same in (family, family.replace()):
             assert torch.equal(draw(same, 9)[1].inputs, batch.inputs)
             assert torch.equal(draw(same, 9)[1].targets, batch.targets)

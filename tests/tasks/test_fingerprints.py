@@ -1,4 +1,4 @@
-"""Fingerprints: equal where families draw the same tasks, in whatever process, and different where they do not."""
+"""Fingerprints are equal for families that draw the same tasks, in all processes, and different for others."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def other_wave(x: Array, a: Array) -> Array:
 
 
 def module_of(source: str, name: str = "__main__") -> Any:
-    """A module of the user's with this source."""
+    """A user's module with this source."""
     module = types.ModuleType(name)
     exec(compile("import functools\nimport numpy as np\n" + source, f"{id(source)}.py", "exec"), module.__dict__)
     return module
@@ -300,7 +300,7 @@ print(here.fingerprint(here.formula(here.SOURCE)))
 
 
 def test_processes_agree() -> None:
-    """Whatever the seed of their hashes."""
+    """Fingerprints do not depend on the seed of hashes."""
     folder = Path(__file__).resolve().parents[2]
     said = [
         subprocess.run(

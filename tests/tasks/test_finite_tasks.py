@@ -1,4 +1,4 @@
-"""Families that hold but so many tasks: an evaluation draws none twice, and asks for no more than there are."""
+"""Finite families: an evaluation draws no task twice, and not more tasks than there are."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def learner(family: TaskFamily = FAMILY) -> MetaLearner:
 
 
 def drawn(family: TaskFamily, seeds: range) -> list[str]:
-    """Which tasks an evaluation shows."""
+    """The tasks of an evaluation."""
     mdp = next(rollout(learner(family), family, seeds, 0)).mdp
     members = mdp.tasks.get("member", np.zeros(len(seeds)))
     return [f"{family.describe(mdp.tasks, row)} of {members[row]}" for row in range(len(seeds))]
@@ -99,7 +99,7 @@ def test_others_never_run_out(name: str) -> None:
 
 
 def test_training_draws_as_it_did() -> None:
-    """Seeds mean what they meant: only an evaluation numbers its tasks."""
+    """Only evaluations number their tasks; elsewhere seeds draw them as before."""
     members = FAMILY.members
     expected = [members[row_streams(seed, "train").task.integers(len(members))] for seed in range(40)]
     tasks = FAMILY.draw([row_streams(seed, "train").task for seed in range(40)])

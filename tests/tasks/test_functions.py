@@ -1,4 +1,4 @@
-"""The families of scalar functions one by one: formulas, ranges, sizes, and how far they are from each other."""
+"""The families of scalar functions: formulas, ranges, magnitudes, and distances from each other."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def ramp(x: float, level: float, rise: float, middle: float, length: float) -> f
 
 
 def cubic(x: float, level: float, tilt: float, bend: float, twist: float) -> float:
-    """By Chebyshev's own definition: the polynomial of degree k is cos(k arccos z)."""
+    """Chebyshev polynomials by definition: that of degree k is cos(k arccos z)."""
     angle = math.acos(x / 5)
     return sum(factor * math.cos(k * angle) for k, factor in enumerate((level, tilt, bend, twist)))
 

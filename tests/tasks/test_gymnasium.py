@@ -30,12 +30,12 @@ from tests.support.gymnasium_helpers import (
     constant,
     draw_wage,
     linear,
-    lived,
     make_cart,
     make_spread_cart,
     plain_loop,
     poles,
     robots,
+    roll_out,
     same,
     set_wage,
 )
@@ -45,20 +45,20 @@ from tests.support.gymnasium_helpers import (
 
 @pytest.mark.parametrize(("mean", "push", "steps"), [(5.0, 4.0, 3), (0.5, 3.0, 4), (-0.75, 0.5, 7), (-5.0, 0.0, 7)])
 def test_returns_in_closed_form(mean: float, push: float, steps: int) -> None:
-    seen = lived(carts(), constant(mean, math.log(1e-3)), rows=3)
+    seen = roll_out(carts(), constant(mean, math.log(1e-3)), rows=3)
     wage = carts().draw([row.task for row in many_streams(0, 3, "train")])["wage"]
     expected = torch.from_numpy(wage * push * steps).float().unsqueeze(1).expand(3, 2)
     torch.testing.assert_close(seen.rewards.sum(dim=2), expected, rtol=0, atol=0.08)
-    assert (seen.lived.sum(dim=2) == steps).all()
+    assert (seen.active.sum(dim=2) == steps).all()
     torch.testing.assert_close(seen.observations[:, :, 1, 0], torch.full((3, 2), push), rtol=0, atol=0.02)
     torch.testing.assert_close(seen.actions, torch.full_like(seen.actions, mean), rtol=0, atol=0.02)
 
 
 def test_the_end_is_the_end() -> None:
-    seen = lived(carts(), constant(5.0, -3.0), rows=2)
-    assert seen.lived[0, 0].tolist() == [True] * 3 + [False] * 4
-    assert (seen.rewards[~seen.lived] == 0.0).all()
-    assert (seen.rewards[seen.lived] > 0.0).all()
+    seen = roll_out(carts(), constant(5.0, -3.0), rows=2)
+    assert seen.active[0, 0].tolist() == [True] * 3 + [False] * 4
+    assert (seen.rewards[~seen.active] == 0.0).all()
+    assert (seen.rewards[seen.active] > 0.0).all()
     assert seen.observations[1, 1, :, 0].tolist() == [0.0, 4.0, 8.0, 12.0, 12.0, 12.0, 12.0], "where it ended"
 
 
@@ -75,8 +75,8 @@ EVERY = pytest.mark.parametrize(
 @EVERY
 def test_a_rollout_is_that_of_a_plain_loop(build: Callable[[], GymnasiumFamily]) -> None:
     family = build()
-    seen, expected = (run(family, linear(family), seed=3, count=4) for run in (lived, plain_loop))
-    assert torch.equal(seen.lived, expected.lived)
+    seen, expected = (run(family, linear(family), seed=3, count=4) for run in (roll_out, plain_loop))
+    assert torch.equal(seen.active, expected.active)
     for name in ("observations", "actions", "rewards"):
         torch.testing.assert_close(getattr(seen, name), getattr(expected, name), rtol=1e-4, atol=1e-4)
 
@@ -85,21 +85,21 @@ def test_a_rollout_is_that_of_a_plain_loop(build: Callable[[], GymnasiumFamily])
 def test_rows_alone_and_rollouts_that_leave_no_trace(build: Callable[[], GymnasiumFamily]) -> None:
     family = build()
     forward = linear(family)
-    whole = lived(family, forward, rows=3, seed=5)
+    whole = roll_out(family, forward, rows=3, seed=5)
     for row in (2, 0):
-        assert same(whole, lived(family, forward, seed=5 + row), slice(row, row + 1))
-    assert not same(whole, lived(family, forward, rows=3, seed=6))
-    assert same(whole, lived(family, forward, rows=3, seed=5)), "in environments that were used before"
+        assert same(whole, roll_out(family, forward, seed=5 + row), slice(row, row + 1))
+    assert not same(whole, roll_out(family, forward, rows=3, seed=6))
+    assert same(whole, roll_out(family, forward, rows=3, seed=5)), "in environments that were used before"
 
 
 def test_poles_fall_earlier_where_gravity_is_strong() -> None:
     tasks = {"gravity": np.array([1.0, 30.0]), "length": np.array([1.0, 0.1])}
     family = poles(steps=12)
     seen = family.rollout(tasks, constant(0.0, 0.0), [np.random.default_rng(seed) for seed in range(2)], 5)
-    light, heavy = seen.lived.sum(dim=(1, 2)).tolist()
+    light, heavy = seen.active.sum(dim=(1, 2)).tolist()
     assert light > heavy + 5
-    assert seen.lived.sum(dim=2).max() <= 12, "the environment's own time limit"
-    assert (seen.rewards == seen.lived).all(), "1 a step"
+    assert seen.active.sum(dim=2).max() <= 12, "the environment's own time limit"
+    assert (seen.rewards == seen.active).all(), "1 a step"
     assert set(seen.actions.flatten(0, 2).sum(dim=0).gt(0).tolist()) == {True}, "both actions"
     assert (seen.actions.sum(dim=3) == 1.0).all()
 
@@ -114,7 +114,7 @@ def test_networks_fit_the_spaces() -> None:
 
 
 def spaced(**changed: spaces.Space) -> Callable[[], Cart]:
-    """Makes carts with other spaces."""
+    """Creates carts with other spaces."""
 
     def make() -> Cart:
         cart = Cart()
@@ -125,10 +125,10 @@ def spaced(**changed: spaces.Space) -> Callable[[], Cart]:
 
 
 class Remembering(Cart):
-    """Keeps what it was told to do."""
+    """Records its last action."""
 
     def step(self, action: Any) -> Step:
-        self.told = action
+        self.action = action
         return self._look(), 0.0, False, False, {}
 
 
@@ -150,12 +150,12 @@ def test_actions_reach_the_environment_in_its_own_units(space: Any, outputs: tup
         return made[-1]
 
     family = carts(make, steps=1)
-    lived(family, constant(*outputs), count=1)
-    told = np.asarray(made[0].told)
-    assert told.shape == space.shape
-    assert told.dtype == space.dtype
-    assert space.contains(made[0].told)
-    np.testing.assert_allclose(told, expected, atol=0.01)
+    roll_out(family, constant(*outputs), count=1)
+    action = np.asarray(made[0].action)
+    assert action.shape == space.shape
+    assert action.dtype == space.dtype
+    assert space.contains(made[0].action)
+    np.testing.assert_allclose(action, expected, atol=0.01)
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_actions_reach_the_environment_in_its_own_units(space: Any, outputs: tup
         ),
         (spaced(action_space=spaces.Box(-np.inf, 1.0, (1,))), r"^make: actions are Box\(-inf.*bounded Box"),
         (spaced(action_space=spaces.Box(0, 9, (1,), np.int64)), r"^make: actions are Box\(0, 9.*Box of floats"),
-        (lambda: None, r"^make: gave None, must give a gymnasium\.Env"),
+        (lambda: None, r"^make: returned None, must return a gymnasium\.Env"),
         (3, r"^make=3: must be callable as make\(\)"),
     ],
 )
@@ -199,22 +199,24 @@ def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:
 @pytest.mark.parametrize("task", [None, {}, {"wage": "high"}, {"wage": math.nan}, {"wage": [1.0, math.inf]}])
 def test_tasks_that_are_no_numbers(task: Any) -> None:
     family = from_gymnasium(make_cart, lambda generator: task, set_wage)
-    with pytest.raises(ValueError, match=r"^draw_task: gave .*, must give a dict of finite numbers or arrays by name"):
-        lived(family, constant(0.0, 0.0))
+    with pytest.raises(
+        ValueError, match=r"^draw_task: returned .*, must return a dict of finite numbers or arrays by name"
+    ):
+        roll_out(family, constant(0.0, 0.0))
 
 
 @pytest.mark.parametrize("other", [{"wage": 1.0}, {"wage": np.ones(3), "shares": np.ones(2)}])
 def test_tasks_that_do_not_go_together(other: Task) -> None:
     drawn = iter([{"wage": 1.0, "shares": np.ones(2)}, other])
     family = from_gymnasium(make_cart, lambda generator: next(drawn), set_wage)
-    with pytest.raises(ValueError, match=r"^draw_task: gave names and shapes .*must always be the same"):
-        lived(family, constant(0.0, 0.0), rows=2)
+    with pytest.raises(ValueError, match=r"^draw_task: returned names and shapes .*must always be the same"):
+        roll_out(family, constant(0.0, 0.0), rows=2)
 
 
 def test_one_environment_for_all_is_noticed() -> None:
     only = Cart()
-    with pytest.raises(ValueError, match=r"^make: gave .* twice, must make a new environment at every call"):
-        lived(carts(lambda: only), constant(0.0, 0.0))
+    with pytest.raises(ValueError, match=r"^make: returned .* twice, must return a new environment at every call"):
+        roll_out(carts(lambda: only), constant(0.0, 0.0))
 
 
 # -- what is not a number ---------------------------------------------------------------------------------------------
@@ -265,10 +267,10 @@ def test_environments_are_made_once() -> None:
     make = Counting()
     family = carts(make)
     for rows, count in ((3, 2), (3, 2), (1, 4), (2, 3)):
-        lived(family, constant(0.0, 0.0), rows=rows, count=count)
+        roll_out(family, constant(0.0, 0.0), rows=rows, count=count)
     assert make.made == 6
     changed = family.replace(steps=3)
-    lived(changed, constant(0.0, 0.0), rows=2)
+    roll_out(changed, constant(0.0, 0.0), rows=2)
     assert make.made == 6 + 4
     assert changed.environments is not family.environments
 
@@ -279,11 +281,11 @@ def test_environments_are_made_once() -> None:
 )
 def test_copies_have_environments_of_their_own(build: Callable[[], GymnasiumFamily], copied: Any) -> None:
     family = build()
-    whole = lived(family, linear(family))
+    whole = roll_out(family, linear(family))
     another = copied(family)
     assert another == family
     assert another.environments.first is not family.environments.first
-    assert same(whole, lived(another, linear(family)))
+    assert same(whole, roll_out(another, linear(family)))
 
 
 def test_ppo_trains_on_a_family_of_ones_own() -> None:
@@ -301,7 +303,7 @@ def test_ppo_trains_on_a_family_of_ones_own() -> None:
 
 
 class Paying(gym.Env):
-    """Pays what it is told."""
+    """An environment with a given reward."""
 
     observation_space = spaces.Box(-1.0, 1.0, (2,))
     action_space = spaces.Box(-1.0, 1.0, (1,))
@@ -328,13 +330,13 @@ def pay_family(pay: Any) -> GymnasiumFamily:
 
 @pytest.mark.parametrize("pay", [2, 2.0, True + 1, np.float32(2), np.array(2.0), np.array([2.0]), torch.tensor([2.0])])
 def test_rewards_are_one_number_in_whatever_form(pay: Any) -> None:
-    assert (lived(pay_family(pay), constant(0.0, 0.0), rows=2).rewards == 2).all()
+    assert (roll_out(pay_family(pay), constant(0.0, 0.0), rows=2).rewards == 2).all()
 
 
 @pytest.mark.parametrize("pay", [np.ones(2), np.ones((0,)), "2", None, {"pay": 2}])
 def test_other_rewards_are_named(pay: Any) -> None:
     with pytest.raises(ValueError, match="reward"):
-        lived(pay_family(pay), constant(0.0, 0.0), rows=2)
+        roll_out(pay_family(pay), constant(0.0, 0.0), rows=2)
 
 
 def test_tasks_that_are_written_over_stay_what_they_were() -> None:

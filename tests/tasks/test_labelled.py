@@ -214,7 +214,7 @@ X, LABELS = data()
             X,
             LABELS,
             {"classes": {"test": NAMES[:5]}, "split": "test", "standardise": True},
-            "^standardise=True: goes by the training classes",
+            "^standardise=True: uses statistics of the training classes",
         ),
         (X, None, {}, "^labels=None: must be the class of every example"),
         (X, LABELS == "kind 1", {}, "^labels: 2 classes are too few"),
@@ -245,7 +245,7 @@ X, LABELS = data()
         (X, LABELS, {"classes": {"train": NAMES[:4]}}, "^ways=5: the 'train' split has 4 classes"),
     ],
 )
-def test_what_makes_no_tasks_is_told(examples: Any, labels: Any, arguments: dict[str, Any], message: str) -> None:
+def test_invalid_examples_raise(examples: Any, labels: Any, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         from_classes(examples, labels, **arguments)
 

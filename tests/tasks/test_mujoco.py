@@ -1,4 +1,4 @@
-"""Families of policies on MuJoCo's robots: what they are paid, by their positions, and what loading them leaves."""
+"""Families of policies on MuJoCo's robots: rewards from their positions, and side effects of loading."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from gym_reml.tasks.policies.mujoco import (
     set_direction,
     set_velocity,
 )
-from tests.support.gymnasium_helpers import constant, lived
+from tests.support.gymnasium_helpers import constant, roll_out
 
 
 def forward_velocity(env: Any, body: str, action: NDArray[Any]) -> tuple[float, float]:
@@ -79,9 +79,9 @@ def test_goals() -> None:
 def test_an_ant_that_falls_is_out() -> None:
     family = make_family("ant_direction", steps=60)
     assert isinstance(family, GymnasiumFamily)
-    seen = lived(family, constant(*[0.0] * 16), count=4)
-    assert (seen.lived.sum(dim=2) < 60).any(), "actions at random throw it over"
-    assert (seen.rewards[~seen.lived] == 0.0).all()
+    seen = roll_out(family, constant(*[0.0] * 16), count=4)
+    assert (seen.active.sum(dim=2) < 60).any(), "actions at random throw it over"
+    assert (seen.rewards[~seen.active] == 0.0).all()
 
 
 def test_loading_robots_says_nothing(

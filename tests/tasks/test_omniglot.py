@@ -248,7 +248,7 @@ def test_one_domain_per_task_drawn_evenly(make: Make) -> None:
 
 
 def test_the_permutation_is_fixed() -> None:
-    """Pinned: pools trained on permuted images would be worthless under another one."""
+    """Pinned: pools trained on permuted images would be useless under another permutation."""
     assert sorted(PERMUTATION) == list(range(784))
     assert PERMUTATION[:5].tolist() == [251, 577, 541, 52, 431]
 

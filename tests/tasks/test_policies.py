@@ -68,14 +68,14 @@ def test_the_baseline_is_each_rows_least_squares() -> None:
     time = torch.arange(30) / 100.0
     truth = states @ torch.tensor([1.0, -2.0]) + 3.0 * states[..., 0] ** 2 + 5.0 * time**3 - 1.0
     targets = torch.stack([truth[0], -2.0 * truth[1]])
-    lived = torch.rand((2, 5, 30), generator=generator) < 0.8
-    fitted = linear_baseline(states, torch.where(lived, targets, 1e3), lived)
-    torch.testing.assert_close(fitted[lived], targets[lived], rtol=0, atol=0.05)
+    active = torch.rand((2, 5, 30), generator=generator) < 0.8
+    fitted = linear_baseline(states, torch.where(active, targets, 1e3), active)
+    torch.testing.assert_close(fitted[active], targets[active], rtol=0, atol=0.05)
 
 
-def test_normalised_counts_what_was_lived() -> None:
-    values, lived = torch.tensor([[[1.0, 3.0, 99.0]]]), torch.tensor([[[True, True, False]]])
-    torch.testing.assert_close(normalised(values, lived), torch.tensor([[[-1.0, 1.0, 0.0]]]))
+def test_normalised_counts_active_steps() -> None:
+    values, active = torch.tensor([[[1.0, 3.0, 99.0]]]), torch.tensor([[[True, True, False]]])
+    torch.testing.assert_close(normalised(values, active), torch.tensor([[[-1.0, 1.0, 0.0]]]))
 
 
 # -- outputs that depend on a bias alone ------------------------------------------------------------------------------
@@ -233,10 +233,10 @@ def test_a_straight_walk_is_paid_minus_its_distances_and_ends_at_the_goal() -> N
     family = Navigation(steps=20)
     generators = [np.random.default_rng(0)]
     # Twice the largest move of .1, which is what actions are counted in: it is cut, to .4, .3, .2, .1 and 0 away.
-    lived = family.rollout({"goal": np.array([[0.5, 0.0]])}, constant_policy((2.0, 0.0)), generators, 3)
-    torch.testing.assert_close(lived.rewards.sum(dim=2), torch.full((1, 3), -1.0), rtol=0, atol=2e-3)
-    assert (lived.lived.sum(dim=2) == 5).all()
-    assert (lived.rewards[~lived.lived] == 0.0).all()
+    trajectories = family.rollout({"goal": np.array([[0.5, 0.0]])}, constant_policy((2.0, 0.0)), generators, 3)
+    torch.testing.assert_close(trajectories.rewards.sum(dim=2), torch.full((1, 3), -1.0), rtol=0, atol=2e-3)
+    assert (trajectories.active.sum(dim=2) == 5).all()
+    assert (trajectories.rewards[~trajectories.active] == 0.0).all()
 
 
 def test_the_loss_is_minus_the_mean_return_and_its_derivative_the_policy_gradient() -> None:

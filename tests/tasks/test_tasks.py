@@ -1,4 +1,4 @@
-"""What holds for every supervised family: rows that depend on nobody, pure losses, exact gradients, honest signals.
+"""Properties of every supervised family: independent rows, pure losses, exact gradients, signals of support sets.
 
 Those whose data depend on the network are in test_policies.py.
 """
@@ -151,7 +151,7 @@ def test_tasks_differ_and_follow_from_the_seed(name: str, make: Make) -> None:
 
 @EVERY
 def test_splits_never_meet(name: str, make: Make) -> None:
-    """Nothing one split shows, with 200 seeds, is ever seen in another."""
+    """With 200 seeds, no data of one split occurs in another."""
     seen = []
     for split in SPLITS:
         family = make(name, split=split)
@@ -324,7 +324,7 @@ def test_signal_knows_neither_order_nor_number(name: str, make: Make) -> None:
 
 @pytest.mark.parametrize("name", SCALAR)
 def test_signal_of_many_points_approaches_a_limit(name: str, make: Make) -> None:
-    """More shots of the same tasks show the same thing, only less noisily."""
+    """Signals of more shots of the same tasks agree up to noise."""
     signals = {}
     for shots in (50, 500, 5000):
         family = make(name, shots=shots)

@@ -1,4 +1,4 @@
-"""V shapes."""
+"""Absolute values of linear functions (V shapes)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gym_reml.tasks.functions.base import Regression1d
 class Absolute(Regression1d):
     """`y = slope |x - corner| + level`, slope ~ +-U[0.4, 1], corner ~ U[-3, 3], level ~ U[-2, 2].
 
-    Both arms are at least 2 wide and never flat, so none of these is a line.
+    Both arms are at least 2 wide and never flat, so no function of the family is linear on [-5, 5].
     """
 
     name: ClassVar[str] = "absolute"

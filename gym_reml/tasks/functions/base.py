@@ -1,4 +1,4 @@
-"""One-dimensional regression: points on the interval [-5, 5] of a random function."""
+"""One-dimensional regression: random scalar functions on the interval [-5, 5]."""
 
 from __future__ import annotations
 
@@ -12,32 +12,33 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gym_reml.tasks.base import WEIGHTS, Batch, Forward, Generators, Tasks, counted, uniforms
+from gym_reml.tasks.base import WEIGHTS, Batch, Forward, Generators, Tasks, padded, uniforms
 from gym_reml.tasks.supervised import Regression
 
 INPUT_RANGE = (-5.0, 5.0)
 GRID = np.linspace(*INPUT_RANGE, 11)
 BANDWIDTH = 0.7
-# Grid points with hardly any support nearby shrink towards zero instead of copying a far-away point.
+# Smoothed values shrink towards 0 at grid points with hardly any support point nearby.
 PRIOR_DENSITY = 0.02
 
 
 @dataclass(frozen=True)
 class Regression1d(Regression):
-    """Base of the scalar functions. A subclass names its parameters' uniform ranges and gives the function.
+    """Base of the families of scalar functions. Subclasses define uniform ranges of the parameters and the function.
 
-    Inputs are uniform on [-5, 5], for support and query alike (the convention of MAML's sinusoid).
+    Inputs of support and query sets are uniform on [-5, 5], as for the sinusoids of MAML (Finn et al. 2017,
+    arXiv:1703.03400, section 5.1).
     """
 
     ranges: ClassVar[Mapping[str, tuple[float, float]]]
     varying_shots: ClassVar[bool] = True
     either_sign: ClassVar[frozenset[str]] = frozenset()
-    """Parameters whose range is that of their size: half of the tasks have them negative (keeps them away from 0)."""
+    """Parameters with a random sign, whose range is that of their magnitude, which keeps them away from 0."""
 
     @staticmethod
     @abstractmethod
     def function(x: NDArray[np.float64], parameters: Tasks) -> NDArray[np.float64]:
-        """The tasks' functions at x (n, points); every parameter has shape (n, 1), or (n, 1, k) if it is a vector."""
+        """Values (n, points) of the functions at x (n, points); parameters are (n, 1), or (n, 1, k) for vectors."""
 
     @property
     def in_features(self) -> int:
@@ -51,14 +52,11 @@ class Regression1d(Regression):
         return self.scaled(uniforms(generators, len(self.ranges)).T)
 
     def scaled(self, numbers: NDArray[np.float64]) -> Tasks:
-        """Parameters out of uniform numbers in [0, 1), (parameters, n) or, where they are vectors, (parameters, n, k).
-
-        For a family that draws them in its own way.
-        """
+        """Tasks from uniform numbers in [0, 1), (parameters, n) or, for vectors, (parameters, n, k), by `ranges`."""
         tasks = {}
         for (name, (low, high)), column in zip(self.ranges.items(), numbers, strict=True):
             if name in self.either_sign:
-                # One number for both: the half it lies in is the sign, its distance from the middle the size.
+                # One number for both: its half of [0, 1) gives the sign, its distance from 1/2 the magnitude.
                 column = 2.0 * column - 1.0
                 tasks[name] = np.copysign(low + (high - low) * np.abs(column), column)
             else:
@@ -66,14 +64,14 @@ class Regression1d(Regression):
         return tasks
 
     def evaluate(self, tasks: Tasks, x: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The tasks' functions at the inputs x (n, points)."""
+        """Values (n, points) of the tasks' functions at x (n, points)."""
         return self.function(x, {name: values[:, None] for name, values in tasks.items()})
 
     def support(self, tasks: Tasks, forward: Forward, generators: Generators) -> Batch:
         batch = self._points(tasks, generators, self.most_shots)
         counts = self.draw_counts(generators)
         if counts is not None:
-            places, weights = counted(np.arange(self.most_shots), counts)
+            places, weights = padded(np.arange(self.most_shots), counts)
             index = torch.from_numpy(places).unsqueeze(2)
             batch = Batch(batch.inputs.gather(1, index), batch.targets.gather(1, index), {WEIGHTS: weights})
         batch.extras |= smoothing(batch.inputs, batch.targets, batch.extras.get(WEIGHTS))
@@ -85,7 +83,7 @@ class Regression1d(Regression):
     def _points(self, tasks: Tasks, generators: Generators, count: int) -> Batch:
         low, high = INPUT_RANGE
         x = low + (high - low) * uniforms(generators, count)
-        with np.errstate(under="ignore"):  # what is too small for float32 becomes 0
+        with np.errstate(under="ignore"):  # values too small for float32 become 0
             y = self.evaluate(tasks, x).astype(np.float32)
             x = x.astype(np.float32)
         return Batch(torch.from_numpy(x).unsqueeze(2), torch.from_numpy(y).unsqueeze(2))
@@ -106,13 +104,13 @@ class Regression1d(Regression):
 
 
 def checked_range(argument: str, value: Any) -> tuple[float, float]:
-    """The (low, high) that a user gave as `argument`, as floats.
+    """A user's (low, high) as floats; errors name `argument`.
 
     Raises:
         ValueError: not two finite numbers with low <= high.
     """
     try:
-        # JSON's strings and booleans would pass for numbers.
+        # Strings and booleans, as in JSON, would be converted to numbers.
         low, high = (np.nan if isinstance(bound, str | bool) else float(bound) for bound in value)
     except (TypeError, ValueError, OverflowError):
         low, high = np.nan, np.nan
@@ -122,12 +120,17 @@ def checked_range(argument: str, value: Any) -> tuple[float, float]:
 
 
 def smoothing(inputs: Tensor, targets: Tensor, point_weights: Tensor | None = None) -> dict[str, Tensor]:
-    """What `support_signal` needs of a support set: the kernel smoother (n, 11, points), and the parts that stay.
+    """Extras that `support_signal` needs: kernel smoother (n, 11, points), and smoothed targets and density (n, 22).
 
-    Everything is a mean over points: neither their order nor how often the whole set is repeated makes a difference.
+    All are means over points, so they depend neither on the order of points nor on repetitions of the whole set.
+
+    Args:
+        inputs: (n, points, 1).
+        targets: (n, points, 1).
+        point_weights: (n, points), summing to 1 in each row, or None for equal ones.
     """
-    # In numpy, whose calls on so little data cost half of what torch's do. In float64, where far points' weights do not
-    # become denormal numbers, which are slow.
+    # In numpy, whose calls on little data take half as long as torch's; in float64, where the weights of distant points
+    # do not become denormal numbers, which are slow.
     x, y = inputs.numpy()[:, None, :, 0].astype(np.float64), targets.numpy()
     weights = np.exp(np.square(GRID[:, None] - x) * (-0.5 / BANDWIDTH**2))
     if point_weights is None:
@@ -135,7 +138,7 @@ def smoothing(inputs: Tensor, targets: Tensor, point_weights: Tensor | None = No
     else:
         weights *= point_weights.numpy()[:, None]
     density = np.add.reduce(weights, axis=2)
-    with np.errstate(under="ignore"):  # on the way to float32 far points' weights become 0, as they should
+    with np.errstate(under="ignore"):  # weights of distant points become 0 in float32
         smoother = (weights / (density + PRIOR_DENSITY)[:, :, None]).astype(np.float32)
         static_signal = np.concatenate([(smoother @ y)[:, :, 0], density], axis=1, dtype=np.float32)
     return {"smoother": torch.from_numpy(smoother), "static_signal": torch.from_numpy(static_signal)}

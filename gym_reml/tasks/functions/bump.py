@@ -1,4 +1,4 @@
-"""Bumps and dents on a flat ground."""
+"""Gaussian bumps of either sign on a constant level."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from gym_reml.tasks.functions.base import Regression1d
 class Bump(Regression1d):
     """y = height exp(-((x - centre) / width)^2) + level.
 
-    height ~ +-U[2, 6], centre ~ U[-3, 3], width ~ U[0.75, 2.5], level ~ U[-1.5, 1.5]. Wider ones, seen on [-5, 5]
-    alone, would come near parabolas.
+    height ~ +-U[2, 6], centre ~ U[-3, 3], width ~ U[0.75, 2.5], level ~ U[-1.5, 1.5]. Wider bumps
+    would be close to parabolas on [-5, 5].
     """
 
     name: ClassVar[str] = "bump"

@@ -16,9 +16,9 @@ from gym_reml.tasks.functions.base import INPUT_RANGE, Regression1d
 class Cubic(Regression1d):
     """y = level + tilt z + bend (2 z^2 - 1) + twist (4 z^3 - 3 z) with z = x / 5.
 
-    level ~ U[-1.5, 1.5], tilt ~ U[-3, 3], bend ~ U[-2, 2], twist ~ +-U[0.5, 2.5]. These are Chebyshev's polynomials:
-    each stays within [-1, 1] on the inputs, so sizes add up to at most 9. The factor of z^3 is 4 twist, so none of
-    these is a parabola.
+    level ~ U[-1.5, 1.5], tilt ~ U[-3, 3], bend ~ U[-2, 2], twist ~ +-U[0.5, 2.5]. This is an expansion in Chebyshev
+    polynomials, each within [-1, 1] on [-5, 5], so y is within [-9, 9]. The coefficient of z^3 is 4 twist, so no
+    function of the family is a parabola.
     """
 
     name: ClassVar[str] = "cubic"

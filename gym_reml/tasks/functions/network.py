@@ -1,4 +1,4 @@
-"""Random small networks."""
+"""Small random neural networks."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ UNITS = 8
 class Network(Regression1d):
     """y = the sum over 8 hidden units of height tanh(slope (x - centre)).
 
-    Each unit has its own height ~ +-U[0.3, 1.2], slope ~ U[0.25, 1.5] and centre ~ U[-5, 5]: a network 1-8-1 whose
-    units all bend within the inputs. Slopes need no sign, as tanh is odd.
+    Each unit has its own height ~ +-U[0.3, 1.2], slope ~ U[0.25, 1.5] and centre ~ U[-5, 5]: a 1-8-1 network whose
+    units all have their inflection point within the inputs. Slopes are positive, as tanh is odd.
     """
 
     name: ClassVar[str] = "network"
@@ -33,5 +33,5 @@ class Network(Regression1d):
     @staticmethod
     def function(x: NDArray[np.float64], parameters: Tasks) -> NDArray[np.float64]:
         hidden = np.tanh(parameters["slopes"] * (x[:, :, None] - parameters["centres"]))
-        # A sum and no product of matrices: those may round differently in batches of another size.
+        # Not a matrix product, whose rounding may depend on the batch size.
         return (parameters["heights"] * hidden).sum(axis=2)

@@ -1,4 +1,4 @@
-"""Ramps from one level to another."""
+"""Linear ramps between two constant levels."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from gym_reml.tasks.functions.base import Regression1d
 
 @dataclass(frozen=True)
 class Ramp(Regression1d):
-    """y = level + rise clip((x - middle) / length, -1/2, 1/2): flat, then a straight slope, then flat again.
+    """y = level + rise clip((x - middle) / length, -1/2, 1/2): constant, linear, constant.
 
-    level ~ U[-1.5, 1.5], rise ~ +-U[2, 6], middle ~ U[-2, 2], length ~ U[1, 4]. The slope is at least 1 long and lies
-    within [-4, 4], so none of these is a step or a line.
+    level ~ U[-1.5, 1.5], rise ~ +-U[2, 6], middle ~ U[-2, 2], length ~ U[1, 4]. The linear part is at least 1 long and
+    within [-4, 4], so no function of the family is a step or a line.
     """
 
     name: ClassVar[str] = "ramp"

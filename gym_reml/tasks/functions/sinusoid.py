@@ -1,4 +1,4 @@
-"""MAML's sinusoids (Finn et al. 2017, section 5.1)."""
+"""The sinusoids of MAML (Finn et al. 2017, arXiv:1703.03400, section 5.1)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Sinusoid(Regression1d):
     """y = amplitude sin(x - phase), amplitude ~ U[0.1, 5], phase ~ U[0, pi].
 
     Attributes:
-        amplitude: (low, high) of the amplitudes. Other ranges than MAML's make tasks beyond those trained on.
+        amplitude: (low, high) of the amplitudes. Other ranges than the default, MAML's, give out-of-distribution tasks.
         phase: (low, high) of the phases.
 
     Raises:

@@ -16,8 +16,8 @@ from gym_reml.tasks.functions.base import Regression1d
 class TwoSinusoids(Regression1d):
     """y = slow_amplitude sin(slow_frequency x - slow_phase) + fast_amplitude sin(fast_frequency x - fast_phase).
 
-    Amplitudes ~ U[0.5, 3], phases ~ U[0, 2 pi], slow_frequency ~ U[0.5, 1], fast_frequency ~ U[1.25, 2]. Both are
-    always heard, and never at the same frequency, so none of these is a sinusoid.
+    Amplitudes ~ U[0.5, 3], phases ~ U[0, 2 pi], slow_frequency ~ U[0.5, 1], fast_frequency ~ U[1.25, 2]. Amplitudes
+    are never 0 and frequencies never equal, so no function of the family is a sinusoid.
     """
 
     name: ClassVar[str] = "two_sinusoids"

@@ -1,4 +1,4 @@
-"""The Omniglot archives: finding or downloading them, decoding their drawings, splitting their characters.
+"""The Omniglot archives: locating, downloading and decoding them, and splitting their characters.
 
 Omniglot: B. M. Lake, R. Salakhutdinov, J. B. Tenenbaum, "Human-level concept learning through probabilistic program
 induction", Science 350 (2015); MIT licence.
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 SIDE = 28
 """Height and width of the images after shrinking, in pixels (105 in the archives)."""
 DRAWINGS = 20
-"""Drawings of every character."""
+"""Number of drawings of each character."""
 ROOT_VARIABLE = "GYM_REML_DATA"
 DEFAULT_ROOT = "~/.cache/gym_reml/omniglot"
 PATTERNS = ("images_background*.zip", "images_evaluation.zip")
@@ -39,19 +39,19 @@ CHECKSUMS = {
 """sha256 of the archives that `download` fetches."""
 SPLITS_BY = ("character", "alphabet")
 SHARES = {"train": 160, "validation": 20, "test": 62}
-"""The splits of the two small archives' 242 characters; other collections are split in the same proportions."""
+"""Numbers of characters per split for the two small archives; other collections are split in the same proportions."""
 
 Name = tuple[str, str]
-"""A character: its alphabet and its folder in it."""
+"""A character: names of its alphabet and of its folder."""
 
 
 class Archive(NamedTuple):
-    """A zip file, with what tells whether it changed since it was decoded.
+    """A zip file, with size and time to detect changes since it was decoded.
 
     Attributes:
         path: absolute.
         size: in bytes.
-        modified: time of the last change in nanoseconds.
+        modified: time of the last modification, in nanoseconds.
     """
 
     path: str
@@ -61,12 +61,12 @@ class Archive(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Characters:
-    """Every character of some archives, in order of name whatever the archives' order.
+    """All characters of some archives, sorted by name.
 
     Attributes:
-        names: alphabet and character folder of each.
+        names: alphabet and folder of each character.
         images: (characters, DRAWINGS, SIDE * SIDE) uint8, ink 255 on 0, read-only.
-        members: the characters of each split, for both ways of splitting: `members[split_by][split]`, (m,) int64.
+        members: indices of the characters of each split, by way of splitting: `members[split_by][split]`, (m,) int64.
     """
 
     names: tuple[Name, ...]
@@ -75,15 +75,15 @@ class Characters:
 
 
 def data_root(root: str | None) -> Path:
-    """The folder of the archives: `root`, else the environment's GYM_REML_DATA, else a folder in the user's cache."""
+    """The folder of the archives: `root`, else the environment variable GYM_REML_DATA, else one in the user's cache."""
     return Path(root or os.environ.get(ROOT_VARIABLE) or DEFAULT_ROOT).expanduser().resolve()
 
 
 def find_archives(folder: Path) -> tuple[Archive, ...]:
-    """The archives in `folder`, in order of name; nothing is read.
+    """The archives in `folder`, sorted by name, without reading them.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: there are none.
     """
     paths = sorted({path for pattern in PATTERNS for path in folder.glob(pattern)})
     if not paths:
@@ -95,13 +95,13 @@ def find_archives(folder: Path) -> tuple[Archive, ...]:
 
 
 def download(folder: Path) -> None:
-    """Fetches the two small archives into `folder` unless they are there with the right checksum.
+    """Downloads the two small archives into `folder`, unless they exist with the right checksums.
 
-    A file appears in the folder whole and verified, or not at all.
+    Files are verified before they appear in the folder.
 
     Raises:
         OSError: the network or the disk failed.
-        ValueError: what came is not the archive expected.
+        ValueError: the checksum of a downloaded file is wrong.
     """
     for name, checksum in CHECKSUMS.items():
         target = folder / name
@@ -112,12 +112,12 @@ def download(folder: Path) -> None:
             with urllib.request.urlopen(url, timeout=60) as response:
                 content: bytes = response.read()
         except (OSError, http.client.HTTPException) as error:
-            raise OSError(f"could not fetch {url}: {error}; fetch it by hand and put it in {folder}") from error
+            raise OSError(f"could not fetch {url}: {error}; download it by hand and put it in {folder}") from error
         received = hashlib.sha256(content).hexdigest()
         if received != checksum:
-            raise ValueError(f"{url} has sha256 {received}, expected {checksum}: nothing was kept")
+            raise ValueError(f"{url} has sha256 {received}, expected {checksum}: it was not kept")
         folder.mkdir(parents=True, exist_ok=True)
-        # A folder of its own, on the same disk: other processes may be fetching the same file.
+        # In a temporary folder on the same disk, as other processes may be downloading the same file.
         with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as temporary:
             part = Path(temporary, name)
             part.write_bytes(content)
@@ -126,25 +126,25 @@ def download(folder: Path) -> None:
 
 @lru_cache(maxsize=4)
 def read_characters(archives: tuple[Archive, ...]) -> Characters:
-    """Decodes `archives`, once per process and state of the files; a character in several of them counts once.
+    """Decodes `archives`; cached while the files do not change. A character in several archives is included once.
 
     Raises:
-        FileNotFoundError: an archive has gone since it was found.
+        FileNotFoundError: an archive no longer exists.
         ImportError: Pillow is missing.
-        ValueError: an archive is damaged, or is not laid out as Omniglot's are.
+        ValueError: an archive is damaged, or does not have the layout of Omniglot's.
     """
-    found: dict[Name, NDArray[np.uint8]] = {}
+    drawings: dict[Name, NDArray[np.uint8]] = {}
     for archive in archives:
-        found |= _read_archive(archive.path, found)
-    names = tuple(sorted(found))
-    images = np.stack([found[name] for name in names])
+        drawings |= _read_archive(archive.path, drawings)
+    names = tuple(sorted(drawings))
+    images = np.stack([drawings[name] for name in names])
     images.setflags(write=False)
     members = {"character": split_by_character(names), "alphabet": split_by_alphabet(names)}
     return Characters(names, images, members)
 
 
 def split_by_character(names: Sequence[Name]) -> dict[str, NDArray[np.int64]]:
-    """Splits the positions of `names` in the proportions of SHARES, mixing alphabets; the order does not matter."""
+    """Splits indices of `names` in the proportions of SHARES, regardless of alphabet and of the order of `names`."""
     order = sorted(range(len(names)), key=lambda index: _rank("/".join(names[index])))
     bounds = [round(len(names) * part / sum(SHARES.values())) for part in np.cumsum(list(SHARES.values()))]
     parts = np.split(np.array(order, dtype=np.int64), bounds[:-1])
@@ -152,16 +152,16 @@ def split_by_character(names: Sequence[Name]) -> dict[str, NDArray[np.int64]]:
 
 
 def split_by_alphabet(names: Sequence[Name]) -> dict[str, NDArray[np.int64]]:
-    """Splits the positions of `names` by whole alphabets, as near to the proportions of SHARES as they allow.
+    """Splits indices of `names` by whole alphabets, as close to the proportions of SHARES as possible.
 
-    From three alphabets on, no split is empty.
+    With at least three alphabets, no split is empty.
     """
     alphabets: dict[str, list[int]] = {}
     for index, (alphabet, _) in enumerate(names):
         alphabets.setdefault(alphabet, []).append(index)
     missing = {split: len(names) * share / sum(SHARES.values()) for split, share in SHARES.items()}
     members: dict[str, list[int]] = {split: [] for split in SHARES}
-    # The largest alphabets first, each to the split that lacks most: the small ones then even out the shares.
+    # Largest alphabets first, each to the split that lacks most characters, so that small ones balance the splits.
     order = sorted(alphabets, key=lambda alphabet: (-len(alphabets[alphabet]), _rank(alphabet)))
     for position, alphabet in enumerate(order):
         empty = [split for split in SHARES if not members[split]]
@@ -173,7 +173,7 @@ def split_by_alphabet(names: Sequence[Name]) -> dict[str, NDArray[np.int64]]:
 
 
 def _rank(name: str) -> bytes:
-    """A fixed random rank: a hash, for it is the same in every version of every library."""
+    """A pseudo-random rank: a hash, which is the same in all versions of all libraries."""
     return hashlib.sha256(f"gym_reml omniglot {name}".encode()).digest()
 
 
@@ -187,15 +187,15 @@ def _checksum(archive: Archive) -> str:
     return hashlib.sha256(Path(archive.path).read_bytes()).hexdigest()
 
 
-def _read_archive(path: str, known: Container[Name]) -> dict[Name, NDArray[np.uint8]]:
-    """The drawings (DRAWINGS, SIDE * SIDE) of the characters in the archive at `path` that are not `known`."""
+def _read_archive(path: str, decoded: Container[Name]) -> dict[Name, NDArray[np.uint8]]:
+    """The drawings (DRAWINGS, SIDE * SIDE) of the characters in the archive at `path` that are not `decoded`."""
     pillow = import_pillow("Omniglot")
     try:
         with zipfile.ZipFile(path) as archive:
             folders: dict[Name, list[str]] = {}
             for member in archive.namelist():
                 parts = member.split("/")
-                # Not "__MACOSX/..." and its "._0001_01.png", which archives made on a Mac carry.
+                # Not "__MACOSX/..." and its "._0001_01.png" in archives created on a Mac.
                 if len(parts) == 4 and parts[0].startswith("images_") and parts[3].endswith(".png"):
                     folders.setdefault((parts[1], parts[2]), []).append(member)
             if not folders:
@@ -203,10 +203,10 @@ def _read_archive(path: str, known: Container[Name]) -> dict[Name, NDArray[np.ui
             return {
                 name: _read_character(pillow, archive, sorted(members))
                 for name, members in folders.items()
-                if name not in known
+                if name not in decoded
             }
     except zipfile.BadZipFile as error:
-        raise ValueError(f"{path} is damaged ({error}): delete it and fetch it anew") from error
+        raise ValueError(f"{path} is damaged ({error}): delete it and download it again") from error
 
 
 def _read_character(pillow: ModuleType, archive: zipfile.ZipFile, members: list[str]) -> NDArray[np.uint8]:
@@ -217,7 +217,7 @@ def _read_character(pillow: ModuleType, archive: zipfile.ZipFile, members: list[
     for image, member in zip(images, members, strict=True):
         try:
             with pillow.open(io.BytesIO(archive.read(member))) as picture:
-                # As grey before shrinking: pixels at the edge of a stroke become the share of ink they cover.
+                # Converted to grey before shrinking, so that pixels at the edge of a stroke get the fraction of ink.
                 image[:] = picture.convert("L").resize((SIDE, SIDE), pillow.Resampling.BOX)
         except (OSError, SyntaxError, ValueError, EOFError, zlib.error) as error:
             raise ValueError(f"{archive.filename}: cannot decode {member} ({error})") from error
@@ -228,7 +228,7 @@ def import_pillow(who: str) -> ModuleType:
     """Pillow's `Image`.
 
     Raises:
-        ImportError: it is missing; the message says who needs it.
+        ImportError: it is missing; the message names `who`, which needs it.
     """
     try:
         from PIL import Image

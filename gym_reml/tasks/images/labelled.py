@@ -1,4 +1,4 @@
-"""N-way K-shot tasks of the user's own labelled examples: features, images, or folders of pictures."""
+"""N-way K-shot tasks of user-provided labelled examples: features, images, or folders of image files."""
 
 from __future__ import annotations
 
@@ -20,24 +20,23 @@ from gym_reml.tasks.images.archives import import_pillow
 from gym_reml.tasks.images.classes import ClassFamily
 
 HELD_OUT_SHARE = 0.2
-"""Of the classes, for validation and for test each."""
+"""Fraction of the classes for each of validation and test."""
 QUERIES = 15
-"""Query examples of a class where nobody says how many."""
+"""Default number of query examples of each class."""
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 GREY = ("1", "L", "LA")
 
 
 @dataclass(frozen=True, eq=False)
 class LabelledClasses(ClassFamily):
-    """N-way K-shot tasks of labelled examples. Made by `from_classes`.
+    """N-way K-shot tasks of labelled examples. Created by `from_classes`.
 
     Attributes:
-        examples: (examples, features), (examples, height, width) or (examples, height, width, channels), uint8 for
-            images of which 255 is to be 1, else float32.
+        examples: (examples, features), (examples, height, width) or (examples, height, width, channels); float32, or
+            uint8 for images to be scaled from [0, 255] to [0, 1].
         labels: (examples,) integers or text.
-        classes: the labels of each split. None lets every class's name decide, by a fixed hash: a fifth of the classes
-            for validation and for test each, but `ways` at least. That is done once: families made of this one by
-            `replace` keep the splits.
+        classes: the labels of each split. None assigns classes by a fixed hash of their labels: a fifth of the classes,
+            but at least `ways`, to each of validation and test. Copies by `replace` keep the splits.
     """
 
     name: ClassVar[str] = "labelled-classes"
@@ -57,9 +56,9 @@ class LabelledClasses(ClassFamily):
             examples, labels = immutable(examples[order]), immutable(labels[order])
         given = _split_classes(names.tolist(), self.ways) if self.classes is None else self.classes
         classes = _check_classes(given, names.tolist(), self.ways, self.split)
-        needed = self.most_shots + self.queries // self.ways
+        required = self.most_shots + self.queries // self.ways
         for name, size in zip(names.tolist(), sizes, strict=True):
-            if size < needed and any(name in members for members in classes.values()):
+            if size < required and any(name in members for members in classes.values()):
                 raise ValueError(
                     f"shots={self.shots} and queries={self.queries} need {self.most_shots} + "
                     f"{self.queries // self.ways} different examples of each class (ways={self.ways}): class {name!r} "
@@ -67,7 +66,7 @@ class LabelledClasses(ClassFamily):
                 )
         for name, value in (("examples", examples), ("labels", labels), ("classes", classes)):
             object.__setattr__(self, name, value)
-        # No fields: they follow from these.
+        # Not fields, because they are derived from the fields.
         members = np.isin(names, np.array(classes[self.split], dtype=names.dtype))
         object.__setattr__(self, "_first", first[members])
         object.__setattr__(self, "_sizes", sizes[members])
@@ -111,29 +110,29 @@ def from_classes(
     size: int | tuple[int, int] | None = None,
     standardise: bool = False,
 ) -> LabelledClasses:
-    """A family of N-way K-shot tasks from labelled examples: each tells `ways` classes apart by `shots` of each.
+    """A family of N-way K-shot classification tasks from labelled examples (N = `ways`, K = `shots`).
 
-    Splits are of classes: no class of a test task was ever trained on. Support and query sets hold as many examples of
-    each class, none of them twice.
+    Classes are split: test tasks consist of classes that no training task contains. Support and query sets hold the
+    same number of examples of each class, and have none in common.
 
     Args:
         examples: features (examples, features); images (examples, height, width) or (examples, height, width,
-            channels), where uint8 is scaled to [0, 1] and floats stay as they are; or a folder that holds a folder of
-            pictures for every class (needs Pillow).
-        labels: (examples,) whole numbers or text; not for a folder.
-        ways: classes of a task.
-        shots: support examples of each class, or (low, high).
-        queries: query examples of a task, all together, a multiple of `ways`; None for 15 of each class, or as many as
-            the smallest class leaves.
+            channels), of which uint8 is scaled to [0, 1] and floats are not changed; or a folder with a folder of image
+            files for each class (needs Pillow).
+        labels: (examples,) integers or text; not for a folder.
+        ways: number of classes of a task.
+        shots: number of support examples of each class, or (low, high).
+        queries: total number of query examples of a task, a multiple of `ways`; None for 15 of each class, or less if
+            the smallest class has fewer.
         split: "train", "validation" or "test".
         classes: the labels of each split, `{"train": [...], "validation": [...], "test": [...]}`. By default a fixed
-            hash of the labels decides: a fifth of the classes for validation and for test each, but `ways` at least.
-        size: (height, width) that the pictures of a folder are brought to, or one number for both.
-        standardise: shift and scale the examples such that those of the training classes have mean 0 and deviation 1:
-            each feature, or each channel of images. Validation and test classes have no part in it.
+            hash of the labels assigns a fifth of the classes, but at least `ways`, to each of validation and test.
+        size: (height, width) to which the images of a folder are resized, or one number for both.
+        standardise: shift and scale each feature, or each channel of images, such that the examples of the training
+            classes have mean 0 and standard deviation 1; other classes do not enter the statistics.
 
     Raises:
-        ValueError: shapes that do not fit, values that are not finite, too few classes, or too few examples of one.
+        ValueError: inconsistent shapes, values that are not finite, too few classes, or too few examples of a class.
         FileNotFoundError: no such folder.
         ImportError: a folder without Pillow.
     """
@@ -162,16 +161,16 @@ def from_classes(
         return family
     assert family.classes is not None
     if not family.classes["train"]:
-        raise ValueError("standardise=True: goes by the training classes, of which classes= names none")
-    known = np.isin(family.labels, np.array(family.classes["train"], dtype=family.labels.dtype))
-    # A last axis that statistics are kept for: a feature's or a channel's own.
+        raise ValueError("standardise=True: uses statistics of the training classes, but classes= names none")
+    is_training = np.isin(family.labels, np.array(family.classes["train"], dtype=family.labels.dtype))
+    # Statistics are kept for each element of the last axis: features or channels.
     shape = family.examples.shape if family.examples.ndim != 3 else (*family.examples.shape, 1)
     stored = family.examples.reshape(shape)
-    return family.replace(examples=standardised(stored, stored[known]).reshape(family.examples.shape))
+    return family.replace(examples=standardised(stored, stored[is_training]).reshape(family.examples.shape))
 
 
 def _most_queries(labels: NDArray[Any], classes: Any, shots: int) -> int:
-    """Query examples of each class: `QUERIES`, or as many as the smallest class leaves that a split has."""
+    """Number of query examples of each class: `QUERIES`, or less if the smallest class of the splits has fewer."""
     sizes = Counter(labels.tolist())
     if isinstance(classes, Mapping):
         named = [member for members in classes.values() if isinstance(members, Iterable) for member in members]
@@ -180,7 +179,7 @@ def _most_queries(labels: NDArray[Any], classes: Any, shots: int) -> int:
 
 
 def _read_examples(values: Any) -> NDArray[Any]:
-    """Immutable examples, uint8 where they are images of that type, else float32."""
+    """Immutable examples: uint8 for images of that dtype, else float32."""
     given = read_array("examples", values)
     if given.ndim not in (2, 3, 4) or 0 in given.shape or (given.ndim == 4 and given.shape[3] > 4):
         raise ValueError(
@@ -189,8 +188,8 @@ def _read_examples(values: Any) -> NDArray[Any]:
         )
     if given.ndim > 2 and given.dtype.kind in "iu" and given.dtype != np.uint8:
         raise ValueError(
-            f"examples: images of {given.dtype}: must be uint8, which is scaled to [0, 1], or floats, which stay as "
-            "they are"
+            f"examples: images of {given.dtype}: must be uint8, which is scaled to [0, 1], or floats, which are not "
+            "changed"
         )
     if given.ndim == 4 and given.shape[3] == 1:
         given = given[..., 0]
@@ -202,11 +201,11 @@ def _read_labels(values: Any) -> NDArray[Any]:
     given = read_array("labels", values)
     if given.ndim == 2 and given.shape[1] == 1:
         given = given[:, 0]
-    # A data frame's columns of text or of whole numbers, and numbers that have been through a file of floats.
+    # Columns of text or integers of a data frame, and integers stored as floats.
     if given.dtype.kind in "OT" and all(isinstance(label, str) for label in given.flat):
         given = np.array(given.tolist())
-    whole = given.dtype == object and all(map(is_integer, given.flat))
-    if whole or (given.dtype.kind == "f" and np.isfinite(given).all() and (given == np.floor(given)).all()):
+    integers = given.dtype == object and all(map(is_integer, given.flat))
+    if integers or (given.dtype.kind == "f" and np.isfinite(given).all() and (given == np.floor(given)).all()):
         given = given.astype(np.int64)
     if given.ndim != 1 or not len(given) or given.dtype.kind not in "iubU":
         raise ValueError(
@@ -217,13 +216,13 @@ def _read_labels(values: Any) -> NDArray[Any]:
 
 
 def _split_classes(names: Sequence[Any], ways: int) -> dict[str, list[Any]]:
-    """Which classes are trained on, and which are held out, by a fixed random rank of their names."""
+    """Classes of each split, assigned by a fixed hash of their labels."""
     if len(names) < ways * len(SPLITS):
         raise ValueError(
-            f"labels: {len(names)} classes are too few for ways={ways}: train, validation and test have {ways} "
-            f"different ones each, {ways * len(SPLITS)} together; or say which are which by classes="
+            f"labels: {len(names)} classes are too few for ways={ways}: train, validation and test need {ways} "
+            f"different ones each, {ways * len(SPLITS)} together; or assign them by classes="
         )
-    # A hash, for it is the same in every version of every library.
+    # A hash is the same in all versions of all libraries.
     order = sorted(names, key=lambda name: hashlib.sha256(f"gym_reml classes {name}".encode()).digest())
     held_out = max(ways, round(HELD_OUT_SHARE * len(order)))
     held_out = min(held_out, (len(order) - ways) // 2)
@@ -231,7 +230,7 @@ def _split_classes(names: Sequence[Any], ways: int) -> dict[str, list[Any]]:
 
 
 def _check_classes(given: Any, names: Sequence[Any], ways: int, split: str) -> dict[str, tuple[Any, ...]]:
-    """The classes of every split, in order of name; of splits that nobody named, none."""
+    """Validates a user's classes: those of each split, sorted; () for a split that is not given."""
     if not isinstance(given, Mapping) or not set(given) <= set(SPLITS):
         raise ValueError(f"classes={given!r}: must be a dict from {', '.join(map(repr, SPLITS))} to lists of labels")
     classes = {}
@@ -239,55 +238,55 @@ def _check_classes(given: Any, names: Sequence[Any], ways: int, split: str) -> d
         members = given.get(part, ())
         if isinstance(members, str) or not isinstance(members, Sequence | np.ndarray):
             raise ValueError(f"classes: {part!r} is {members!r}, must be a list of labels")
-        wanted = {member.item() if isinstance(member, np.generic) else member for member in members}
-        unknown = sorted(map(repr, wanted - set(names)))
+        requested = {member.item() if isinstance(member, np.generic) else member for member in members}
+        unknown = sorted(map(repr, requested - set(names)))
         if unknown:
             raise ValueError(f"classes: {part!r} names {', '.join(unknown)}, which no example is of")
-        classes[part] = tuple(sorted(wanted))
-    twice = sorted(name for name, count in Counter(sum(classes.values(), ())).items() if count > 1)
-    if twice:
-        raise ValueError(f"classes: {', '.join(map(repr, twice))} in more than one split")
+        classes[part] = tuple(sorted(requested))
+    repeated = sorted(name for name, count in Counter(sum(classes.values(), ())).items() if count > 1)
+    if repeated:
+        raise ValueError(f"classes: {', '.join(map(repr, repeated))} in more than one split")
     if len(classes[split]) < ways:
         raise ValueError(f"ways={ways}: the {split!r} split has {len(classes[split])} classes")
     return classes
 
 
 def _read_folder(folder: Path, size: Any) -> tuple[NDArray[np.uint8], list[str]]:
-    """The pictures of a folder of classes, grey if all of them are, else in colour, and the names of their classes."""
+    """The images of a folder of classes, (n, height, width), or (..., 3) unless all are grey, and their labels."""
     if not folder.is_dir():
         raise FileNotFoundError(f"examples={str(folder)!r}: no such folder")
     pillow = import_pillow("from_classes")
-    wanted = (size, size) if is_integer(size) else size
-    fits = isinstance(wanted, Sequence) and len(wanted) == 2
-    if wanted is not None and not (fits and all(is_integer(length) and length > 0 for length in wanted)):
+    requested = (size, size) if is_integer(size) else size
+    fits = isinstance(requested, Sequence) and len(requested) == 2
+    if requested is not None and not (fits and all(is_integer(length) and length > 0 for length in requested)):
         raise ValueError(f"size={size!r}: must be a number of pixels, or (height, width)")
-    kinds = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__")))
-    found = [
+    class_folders = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__")))
+    paths = [
         path
-        for kind in kinds
-        for path in sorted(kind.iterdir())
+        for class_folder in class_folders
+        for path in sorted(class_folder.iterdir())
         if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
     ]
-    if not found:
+    if not paths:
         raise ValueError(f"{folder}: must hold a folder for every class, with pictures in it")
     pictures = []
-    for path in found:
+    for path in paths:
         try:
             with pillow.open(path) as picture:
                 if picture.mode[0] in "IF":
                     raise ValueError(f"its pixels have more than 8 bits (mode {picture.mode}); give them as an array")
                 picture = picture.convert("L" if picture.mode in GREY else "RGB")
-                if wanted is not None:
-                    picture = picture.resize(wanted[::-1], pillow.Resampling.BILINEAR)
+                if requested is not None:
+                    picture = picture.resize(requested[::-1], pillow.Resampling.BILINEAR)
                 pictures.append(np.asarray(picture))
         except (OSError, SyntaxError, ValueError, EOFError) as error:
             raise ValueError(f"{path}: cannot be read ({error})") from error
-    for path, image in zip(found, pictures, strict=True):
+    for path, image in zip(paths, pictures, strict=True):
         if image.shape[:2] != pictures[0].shape[:2]:
             raise ValueError(
-                f"{path}: has {image.shape[0]} x {image.shape[1]} pixels, {found[0]} has {pictures[0].shape[0]} x "
+                f"{path}: has {image.shape[0]} x {image.shape[1]} pixels, {paths[0]} has {pictures[0].shape[0]} x "
                 f"{pictures[0].shape[1]}; size=(height, width) brings all to the same"
             )
     if any(image.ndim == 3 for image in pictures):
         pictures = [image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2) for image in pictures]
-    return np.stack(pictures), [path.parent.name for path in found]
+    return np.stack(pictures), [path.parent.name for path in paths]

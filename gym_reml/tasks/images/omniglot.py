@@ -1,4 +1,4 @@
-"""Omniglot: telling handwritten characters apart, from a few drawings of each."""
+"""Omniglot: few-shot classification of handwritten characters (Lake et al. 2015)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from gym_reml.tasks.images.classes import ClassFamily
 Images = NDArray[np.uint8]
 
 PERMUTATION = np.random.default_rng(20151211).permutation(SIDE * SIDE)
-"""Where each pixel of a "permuted" image comes from, the same in every task."""
+"""Source of each pixel of a "permuted" image, the same in all tasks."""
 
 DOMAINS: dict[str, Callable[[Images], Images]] = {
     "identity": lambda images: images,
@@ -37,29 +37,30 @@ DOMAINS: dict[str, Callable[[Images], Images]] = {
     "transposed": lambda images: images.swapaxes(-1, -2),
     "contrast": lambda images: 96 + images // 4,
 }
-"""What a task's images, (..., SIDE, SIDE) uint8 with ink 255 on 0, are turned into: the same shape and type."""
+"""Transformations of a task's images, (..., SIDE, SIDE) uint8 with ink 255 on 0, by name."""
 
 
 @dataclass(frozen=True)
 class Omniglot(ClassFamily):
-    """Each task tells `ways` characters apart; inputs are 28x28 images, flat, ink 1 on 0.
+    """`ways`-way classification of characters; inputs are flattened 28 x 28 images, ink 1 on 0.
 
-    Characters, and drawings within a task, are drawn without replacement: a query drawing is never a support drawing.
-    With the same generators, tasks that differ in `shots` or `queries` alone share their characters, and the drawings
-    of the smaller are among those of the larger. The split depends on the archives found: results are comparable
-    where the same archives are there.
+    Characters, and drawings within a task, are drawn without replacement: support and query sets have no drawing in
+    common. With the same generators, tasks that differ only in `shots` or `queries` have the same characters, and the
+    smaller sets are subsets of the larger ones. Splits depend on the archives in the folder: results are comparable
+    only with the same archives.
 
     Attributes:
-        shots: support drawings per character.
-        queries: query drawings of a task, all together: a multiple of `ways`, the same number for each character.
-        ways: characters of a task.
-        root: folder of `images_background*.zip` and `images_evaluation.zip`, all read; default the environment
-            variable GYM_REML_DATA, else `~/.cache/gym_reml/omniglot`.
-        download: fetch the two small archives into that folder where they are missing.
-        split_by: "character": new characters of known alphabets are held out; "alphabet": whole alphabets.
-        rotations: characters turned by 90, 180 and 270 degrees are characters of their own, in the same split.
-        shifts: largest random shift of each drawing, in pixels, in both directions.
-        domains: what may be done to a task's images, one drawn per task: names in DOMAINS.
+        shots: number of support drawings of each character.
+        queries: total number of query drawings of a task, a multiple of `ways`.
+        ways: number of characters of a task.
+        root: folder of `images_background*.zip` and `images_evaluation.zip`, all of which are read; None for the
+            environment variable GYM_REML_DATA or, without it, `~/.cache/gym_reml/omniglot`.
+        download: download the two small archives into that folder if they are missing.
+        split_by: "character" holds out characters, "alphabet" whole alphabets.
+        rotations: rotations by 90, 180 and 270 degrees are further classes, in the same split (Santoro et al. 2016,
+            arXiv:1605.06065).
+        shifts: largest random shift of each drawing along either axis, in pixels.
+        domains: transformations of images, names in DOMAINS, one of which is drawn for each task.
 
     Raises:
         FileNotFoundError: there are no archives.
@@ -98,22 +99,22 @@ class Omniglot(ClassFamily):
         folder = data_root(self.root)
         if self.download:
             download(folder)
-        # Not a field: it follows from the others, and a specification must not carry it.
+        # Not a field: derived from the fields, and no part of a specification.
         object.__setattr__(self, "_archives", find_archives(folder))
 
     @property
     def characters(self) -> Characters:
-        """Every character of the archives, of all splits; decoded at the first use in the process."""
+        """All characters of the archives, of all splits; decoded on first use."""
         archives: tuple[Archive, ...] = self.__dict__["_archives"]
         return read_characters(archives)
 
     def identity(self) -> dict[str, Any]:
-        """What the tasks depend on: not where the archives lie, but the characters in them."""
+        """What tasks depend on: the characters, not the location of the archives."""
         characters = {"names": self.characters.names, "images": self.characters.images}
         changes = [DOMAINS[domain] for domain in self.domains]
-        elsewhere = ("root", "download", "_archives")
-        held = {name: value for name, value in super().identity().items() if name not in elsewhere}
-        return held | characters | {"changes": changes}
+        excluded = ("root", "download", "_archives")
+        attributes = {name: value for name, value in super().identity().items() if name not in excluded}
+        return attributes | characters | {"changes": changes}
 
     @property
     def example_shape(self) -> tuple[int, int]:
@@ -125,7 +126,7 @@ class Omniglot(ClassFamily):
 
     @property
     def _members(self) -> NDArray[np.int64]:
-        """The split's characters, positions in `characters`."""
+        """The split's characters, indices into `characters`."""
         return self.characters.members[self.split_by][self.split]
 
     @property
@@ -136,9 +137,9 @@ class Omniglot(ClassFamily):
         """Draws one task per generator.
 
         Returns:
-            `character` (n, ways) int64, positions in `characters`; `turns` (n, ways), quarters to turn them by;
+            `character` (n, ways) int64, indices into `characters`; `turns` (n, ways), rotations in units of 90 degrees;
             `support` (n, ways, shots) and `query` (n, ways, queries / ways), numbers of drawings; `domain` (n,),
-            positions in `domains`.
+            indices into `domains`.
 
         Raises:
             ValueError: the split has fewer classes than `ways`.
@@ -149,7 +150,7 @@ class Omniglot(ClassFamily):
                 f"ways={self.ways}: the {self.split!r} split by {self.split_by} has {len(members) * turns} classes "
                 f"({len(members)} of {len(self.characters.names)} characters, {turns} orientations)"
             )
-        # Drawn first: no character depends on how many domains there are.
+        # Drawn first, so that characters do not depend on the number of domains.
         domain = np.array([generator.integers(len(self.domains)) for generator in generators], dtype=np.int64)
         tasks = super().draw(generators)
         chosen = tasks.pop("class")
@@ -175,15 +176,15 @@ class Omniglot(ClassFamily):
             raise ValueError("options: task: a character is there twice, in the same orientation")
 
     def draw_given(self, parameters: Tasks, generators: Generators) -> Tasks:
-        # All characters have as many drawings, so those of other characters will do.
+        # All characters have the same number of drawings, so numbers drawn for other characters are valid.
         return self.draw(generators) | parameters
 
     def pick(self, tasks: Tasks, numbers: NDArray[np.int64], generators: Generators) -> Images:
-        """The drawings of these numbers (n, ways, k) as the tasks show them, (n, ways * k, SIDE, SIDE)."""
+        """The transformed drawings with these numbers (n, ways, k): (n, ways * k, SIDE, SIDE) uint8."""
         rows, ways, count = numbers.shape
-        store = self.characters.images.reshape(-1, SIDE * SIDE)
+        drawings = self.characters.images.reshape(-1, SIDE * SIDE)
         index = tasks["character"][..., None] * DRAWINGS + numbers
-        images = store.take(index.ravel(), axis=0).reshape(rows, ways, count, SIDE, SIDE)
+        images = drawings.take(index.ravel(), axis=0).reshape(rows, ways, count, SIDE, SIDE)
         for turns in (1, 2, 3) if self.rotations else ():
             turned = tasks["turns"] == turns
             images[turned] = np.rot90(images[turned], turns, axes=(-2, -1))
@@ -200,11 +201,14 @@ class Omniglot(ClassFamily):
 
 
 def shifted(images: Images, offsets: NDArray[np.int64], most: int) -> Images:
-    """A copy of the images (n, points, SIDE, SIDE), each moved by `most` - its offset, empty pixels coming in.
+    """Shifted copies of images, with empty pixels at the border.
 
-    The offsets (n, points, 2), down and right, go from 0 to 2 * `most`.
+    Args:
+        images: (n, points, SIDE, SIDE).
+        offsets: (n, points, 2), from 0 to 2 * `most`: images move by `most` - offset, down and right.
+        most: largest shift, in pixels.
     """
     rows, points = images.shape[:2]
-    framed = np.pad(images, ((0, 0), (0, 0), (most, most), (most, most)))
-    windows = np.lib.stride_tricks.sliding_window_view(framed, (SIDE, SIDE), axis=(2, 3))
+    padded = np.pad(images, ((0, 0), (0, 0), (most, most), (most, most)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (SIDE, SIDE), axis=(2, 3))
     return windows[np.arange(rows)[:, None], np.arange(points), offsets[..., 0], offsets[..., 1]]

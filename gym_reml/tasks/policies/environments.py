@@ -1,4 +1,4 @@
-"""Many copies of one Gymnasium environment side by side, for rollouts that nobody resets half-way."""
+"""Batches of copies of a Gymnasium environment, for rollouts without automatic resets."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 
 class Absorbing(gym.Wrapper):
-    """After its end an environment stays where it is and pays nothing; its neighbours go on.
+    """Makes the end of an episode an absorbing state: the last observation is repeated, with reward 0.
 
-    It never reports its end, so no vector environment, of whatever version, resets it.
+    The end is never reported, so that vector environments of no version reset the environment.
 
     Attributes:
         over: whether the episode has ended.
@@ -33,39 +33,35 @@ class Absorbing(gym.Wrapper):
     _last: Any = None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Begins an episode."""
+        """Starts an episode."""
         self._last, _ = self.env.reset(seed=seed, options=options)
         self.over = False
         return self._last, {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """One step, or none after the end. Infos are dropped: joining them takes longer than many a step."""
+        """One step, or none after the end. Infos are dropped, as joining them may take longer than a step."""
         if self.over:
             return self._last, 0.0, False, False, {}
         self._last, reward, terminated, truncated, _ = self.env.step(action)
         self.over = bool(terminated or truncated)
-        # Nearly always one already: reading it takes longer than many a step.
+        # Nearly always a float; `read_number` may take longer than a step.
         reward = reward if isinstance(reward, float) else read_number("reward", reward)
         return self._last, reward, False, False, {}
 
 
 class Environments:
-    """Copies of one environment, made when they are needed and kept for the next rollout.
+    """Copies of an environment, created on demand and reused by later rollouts.
 
-    A pickle or a copy of this object starts with none: environments need not be picklable, and are never shared.
+    Pickles and copies of this object contain none: environments need not be picklable and are not shared.
 
     Attributes:
-        make: makes one environment.
+        make: creates an environment.
     """
 
     def __init__(self, make: Callable[[], gym.Env]) -> None:
-        """Makes no environment yet.
-
-        Args:
-            make: as above.
-        """
+        """Creates no environment yet."""
         self.make = make
-        self._made: list[Absorbing] = []
+        self._wrapped: list[Absorbing] = []
         self._vectors: dict[int, SyncVectorEnv] = {}
 
     def __reduce__(self) -> tuple[type[Environments], tuple[Callable[[], gym.Env]]]:
@@ -73,49 +69,49 @@ class Environments:
 
     @property
     def first(self) -> gym.Env:
-        """One of them, as it was made."""
+        """The first environment, as returned by `make`."""
         self._grow(1)
-        return self._made[0].env
+        return self._wrapped[0].env
 
     def side_by_side(self, count: int) -> tuple[SyncVectorEnv, list[Absorbing]]:
-        """The first `count` of them, as one vector environment and one by one."""
-        # Only here: older versions' vector environments differ, and single environments do without.
+        """The first `count` environments, as a vector environment and as a list."""
+        # Imported here, as vector environments differ between versions and are not needed for single environments.
         from gymnasium.vector import SyncVectorEnv
 
         self._grow(count)
-        made = self._made[:count]
+        wrapped = self._wrapped[:count]
         if count not in self._vectors:
-            self._vectors[count] = SyncVectorEnv([partial(_given, env) for env in made], copy=False)
-        return self._vectors[count], made
+            self._vectors[count] = SyncVectorEnv([partial(_identity, env) for env in wrapped], copy=False)
+        return self._vectors[count], wrapped
 
     def _grow(self, count: int) -> None:
-        while len(self._made) < count:
+        while len(self._wrapped) < count:
             env = self.make()
             if not isinstance(env, gym.Env):
-                raise ValueError(f"make: gave {env!r}, must give a gymnasium.Env")
-            if self._made and env.unwrapped is self._made[0].unwrapped:
-                raise ValueError(f"make: gave {env!r} twice, must make a new environment at every call")
-            self._made.append(Absorbing(env))
+                raise ValueError(f"make: returned {env!r}, must return a gymnasium.Env")
+            if self._wrapped and env.unwrapped is self._wrapped[0].unwrapped:
+                raise ValueError(f"make: returned {env!r} twice, must return a new environment at every call")
+            self._wrapped.append(Absorbing(env))
 
 
 def observation_size(space: spaces.Space) -> int:
-    """Numbers of an observation.
+    """Length of a flattened observation.
 
     Raises:
-        ValueError: a space that is no `Box`.
+        ValueError: a space other than a `Box`.
     """
     if not isinstance(space, spaces.Box):
         raise ValueError(
-            f"make: observations are {space}, must be a Box; gymnasium.wrappers.FlattenObservation makes one of others"
+            f"make: observations are {space}, must be a Box; gymnasium.wrappers.FlattenObservation converts others"
         )
     return math.prod(space.shape)
 
 
 def action_distribution(space: spaces.Space) -> Distribution:
-    """What policies draw their actions from: Gaussian for a `Box`, categorical for a `Discrete`.
+    """Distribution of a policy's actions: Gaussian for a `Box`, categorical for a `Discrete`.
 
     Raises:
-        ValueError: a space that is neither, or a Box of integers or without bounds.
+        ValueError: another space, or a Box of integers or without bounds.
     """
     if isinstance(space, spaces.Discrete):
         return Categorical(int(space.n))
@@ -125,15 +121,15 @@ def action_distribution(space: spaces.Space) -> Distribution:
 
 
 def executable(space: spaces.Space, actions: Tensor) -> NDArray[Any]:
-    """Policies' actions as a vector environment takes them.
+    """Converts actions of policies to those of a vector environment.
 
     Args:
-        space: of one environment's actions.
-        actions: (n, size) float32, for a Box in units in which [-1, 1] spans it, else one-hot. What lies outside is
-            clipped, what is not a number becomes the middle.
+        space: action space of a single environment.
+        actions: (n, size) float32, one-hot for a `Discrete`. For a `Box`, [-1, 1] is mapped to its bounds; values
+            outside are clipped, NaN becomes the middle.
 
     Returns:
-        (n, ...) in the space's shape and type.
+        (n, ...) in the space's shape and dtype.
     """
     if isinstance(space, spaces.Discrete):
         return actions.argmax(dim=1).numpy() + space.start
@@ -143,5 +139,5 @@ def executable(space: spaces.Space, actions: Tensor) -> NDArray[Any]:
     return np.clip(low + (unit + 1.0) / 2.0 * (high - low), low, high).astype(space.dtype)
 
 
-def _given(env: gym.Env) -> gym.Env:
+def _identity(env: gym.Env) -> gym.Env:
     return env

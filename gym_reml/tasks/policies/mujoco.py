@@ -1,4 +1,7 @@
-"""MAML's locomotion tasks (Finn et al. 2017, section 5.3) on Gymnasium's robots: which way to run, or how fast."""
+"""MAML's locomotion tasks on Gymnasium's MuJoCo robots: directions or velocities of running.
+
+See Finn et al. 2017, arXiv:1703.03400, section 5.3, and the authors' code (github.com/cbfinn/maml_rl).
+"""
 
 from __future__ import annotations
 
@@ -14,66 +17,66 @@ import numpy as np
 from gym_reml.tasks.policies.gymnasium import GymnasiumFamily, Task
 
 LARGEST_VELOCITY = 2.0
-"""Of the goals, in metres per second; the smallest is 0."""
+"""Upper bound of goal velocities, in metres per second; the lower bound is 0."""
 
 
 class Runner(gym.Wrapper, ABC):
-    """A robot that is paid by its task for its velocity; Gymnasium's costs and bonuses stay.
+    """A robot whose reward for its velocity depends on the task; Gymnasium's costs and bonuses are kept.
 
     Attributes:
-        goal: the task.
+        goal: parameter of the task.
     """
 
     goal = 1.0
 
     @abstractmethod
-    def pay(self, velocity: float) -> float:
-        """For a forward velocity, in metres per second."""
+    def velocity_reward(self, velocity: float) -> float:
+        """Reward for a forward velocity in metres per second."""
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """The robot's step with the other reward."""
+        """The robot's step, with the reward for its velocity replaced."""
         observation, reward, terminated, truncated, info = self.env.step(action)
-        reward = float(reward) - info["reward_forward"] + self.pay(info["x_velocity"])
+        reward = float(reward) - info["reward_forward"] + self.velocity_reward(info["x_velocity"])
         return observation, reward, terminated, truncated, info
 
 
 class DirectionRunner(Runner):
-    """`goal` is 1 for forwards or -1 for backwards."""
+    """Rewards running in a direction: `goal` is 1 for forward, -1 for backward."""
 
-    def pay(self, velocity: float) -> float:
-        """The velocity in the goal's direction."""
+    def velocity_reward(self, velocity: float) -> float:
+        """Velocity in the goal's direction."""
         return self.goal * velocity
 
 
 class VelocityRunner(Runner):
-    """`goal` is a velocity."""
+    """Rewards running at the velocity `goal`."""
 
-    def pay(self, velocity: float) -> float:
-        """Minus the distance to the goal."""
+    def velocity_reward(self, velocity: float) -> float:
+        """Minus the absolute difference to the goal."""
         return -abs(velocity - self.goal)
 
 
 def make_half_cheetah_direction() -> DirectionRunner:
-    """One half-cheetah that is told which way to run."""
+    """Creates a half-cheetah rewarded for running in a direction."""
     return DirectionRunner(_half_cheetah())
 
 
 def make_half_cheetah_velocity() -> VelocityRunner:
-    """One half-cheetah that is told how fast to run."""
+    """Creates a half-cheetah rewarded for running at a velocity."""
     return VelocityRunner(_half_cheetah())
 
 
 def make_ant_direction() -> DirectionRunner:
-    """One ant that is told which way to run."""
-    # The authors' 0.5e-2; Gymnasium's 0.5 would make standing still pay more than running, while policies explore.
-    # Contact forces are what `use_contact_forces=False` stood for in older versions: neither seen nor paid for.
+    """Creates an ant rewarded for running in a direction."""
+    # Control costs are the authors' 0.5e-2; with Gymnasium's 0.5, standing still has a higher return than running while
+    # policies explore. Contact forces are neither observed nor penalised, as with `use_contact_forces=False` in v4.
     return DirectionRunner(
         _robot("Ant-v5", ctrl_cost_weight=0.005, contact_cost_weight=0.0, include_cfrc_ext_in_observation=False)
     )
 
 
 def draw_direction(generator: np.random.Generator) -> Task:
-    """Forwards or backwards, equally likely."""
+    """Draws a direction: forward or backward, equally likely."""
     return {"direction": float(generator.choice((-1.0, 1.0)))}
 
 
@@ -83,7 +86,7 @@ def set_direction(env: Any, task: Task) -> None:
 
 
 def draw_velocity(generator: np.random.Generator) -> Task:
-    """Uniform from 0 to LARGEST_VELOCITY."""
+    """Draws a velocity, uniform from 0 to LARGEST_VELOCITY."""
     return {"velocity": float(generator.uniform(0.0, LARGEST_VELOCITY))}
 
 
@@ -94,9 +97,9 @@ def set_velocity(env: Any, task: Task) -> None:
 
 @dataclass(frozen=True)
 class HalfCheetahDirection(GymnasiumFamily):
-    """A half-cheetah is paid ``direction * velocity - 0.05 |action|^2`` (the authors' `HalfCheetahEnvRandDirec`).
+    """Half-cheetah with reward ``direction * velocity - 0.05 |action|^2`` (the authors' `HalfCheetahEnvRandDirec`).
 
-    There are two tasks, so train, validation and test differ in their trajectories only.
+    There are only two tasks, so train, validation and test differ in their trajectories alone.
     """
 
     name: ClassVar[str] = "half_cheetah_direction"
@@ -110,7 +113,7 @@ class HalfCheetahDirection(GymnasiumFamily):
 
 @dataclass(frozen=True)
 class HalfCheetahVelocity(GymnasiumFamily):
-    """A half-cheetah is paid ``-|velocity - goal| - 0.05 |action|^2``, goals from 0 to 2 m/s (`HalfCheetahEnvRand`)."""
+    """Half-cheetah with reward ``-|velocity - goal| - 0.05 |action|^2``, goals U[0, 2] m/s (`HalfCheetahEnvRand`)."""
 
     name: ClassVar[str] = "half_cheetah_velocity"
 
@@ -123,9 +126,9 @@ class HalfCheetahVelocity(GymnasiumFamily):
 
 @dataclass(frozen=True)
 class AntDirection(GymnasiumFamily):
-    """An ant is paid ``direction * velocity + 1 - 0.005 |action|^2`` until it falls or jumps (`AntEnvRandDirec`).
+    """Ant with reward ``direction * velocity + 1 - 0.005 |action|^2`` until it falls or jumps (`AntEnvRandDirec`).
 
-    The 1 a step for being upright is Gymnasium's; the authors' bonus is 0.05. There are two tasks, as for
+    The bonus of 1 per step for being upright is Gymnasium's; the authors' is 0.05. There are only two tasks, as in
     `HalfCheetahDirection`.
     """
 
@@ -139,22 +142,22 @@ class AntDirection(GymnasiumFamily):
 
 
 def _half_cheetah() -> gym.Env:
-    # The authors' 1e-1 * 0.5, half of Gymnasium's.
+    # The authors' 0.5 * 1e-1, half of Gymnasium's.
     return _robot("HalfCheetah-v5", ctrl_cost_weight=0.05)
 
 
 def _robot(name: str, **arguments: Any) -> gym.Env:
-    """One of Gymnasium's robots; the family's `steps` are its time limit.
+    """Creates one of Gymnasium's robots without time limit, which is the family's `steps`.
 
     Raises:
-        ImportError: MuJoCo is not there.
+        ImportError: MuJoCo is not installed.
     """
     try:
         import mujoco
     except ImportError as error:
         raise ImportError(f'{name} needs MuJoCo: pip install "gym-reml[mujoco]"') from error
-    # MuJoCo 4 calls Gymnasium's model of the half-cheetah outdated, at every load: on the terminal, and in a file that
-    # it leaves in the working directory.
+    # MuJoCo 4 warns at every load that Gymnasium's model of the half-cheetah is outdated, on the terminal and in a log
+    # file in the working directory.
     messages: list[str] = []
     before = mujoco.get_mju_user_warning()
     mujoco.set_mju_user_warning(messages.append)

@@ -1,4 +1,4 @@
-"""MAML's 2-D navigation (Finn et al. 2017, section 5.3): reach a goal that only rewards tell of."""
+"""MAML's 2D navigation: reaching a hidden goal (Finn et al. 2017, arXiv:1703.03400, section 5.3)."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from gym_reml.tasks.policies.point import EPISODE_STEPS, GOAL_RANGE, LARGEST_MOV
 
 @dataclass(frozen=True)
 class Navigation(PolicyFamily):
-    """A point on the plane, paid minus its distance to the task's goal; constants in `gym_reml.tasks.policies.point`.
+    """A point in the plane, with minus its distance to the task's goal as reward; see `gym_reml.tasks.policies.point`.
 
-    The network is a Gaussian policy: from the position (2) to the mean velocity (2) and its log deviation (2), both in
-    units of the largest move, as in the authors' normalised environment.
+    The network is a Gaussian policy from the position (2) to mean (2) and log standard deviation (2) of the velocity,
+    in units of the largest move, as in the authors' normalised environment.
     """
 
     name: ClassVar[str] = "navigation"
@@ -44,22 +44,22 @@ class Navigation(PolicyFamily):
         goal = torch.from_numpy(tasks["goal"].astype(np.float32)).unsqueeze(1)
         noise = self.noise(generators, count)
         position = noise.new_zeros(len(goal), count, 2)
-        alive = torch.ones(len(goal), count, dtype=torch.bool, device="cpu")
-        positions, actions, rewards, lived = [], [], [], []
+        running = torch.ones(len(goal), count, dtype=torch.bool, device="cpu")
+        positions, actions, rewards, active = [], [], [], []
         for step in range(self.steps):
             action = self.distribution.sample(forward(position).cpu(), noise[:, :, step])
             positions.append(position)
             actions.append(action)
-            lived.append(alive)
+            active.append(running)
             moved, reward, reached = advance(position, LARGEST_MOVE * action, goal)
-            rewards.append(reward * alive)
-            position = torch.where(alive.unsqueeze(2), moved, position)
-            alive = alive & ~reached
+            rewards.append(reward * running)
+            position = torch.where(running.unsqueeze(2), moved, position)
+            running = running & ~reached
         return Trajectories(
             torch.stack(positions, dim=2),
             torch.stack(actions, dim=2),
             torch.stack(rewards, dim=2),
-            torch.stack(lived, 2),
+            torch.stack(active, 2),
         )
 
     def paths(self, tasks: Tasks, batch: Batch, row: int) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -1,8 +1,8 @@
-"""Policy-gradient losses whose derivatives are right: the first ones all agree, the second ones are what matters.
+"""Surrogate losses for policy gradients, which have the same first derivatives but different second ones.
 
 A meta-gradient differentiates through an inner policy-gradient step, so it needs derivatives of a gradient estimate.
-With L the log-probabilities, the second derivative of an expectation E[A] is E[A (dL dL^T + ddL)]; losses differ in
-which of the terms they keep.
+With L the log probability of a trajectory, the Hessian of an expectation E[A] is E[A (dL dL^T + ddL)]; the losses
+differ in which of these terms they keep.
 """
 
 from __future__ import annotations
@@ -13,27 +13,27 @@ from torch import Tensor
 
 
 def lvc(log_probability: Tensor, weighted_advantage: Tensor) -> Tensor:
-    """The ratio form -A pi / stop_grad(pi) ("low variance curvature", ProMP, Rothfuss et al. 2019, eq. 12).
+    """Low variance curvature, -A pi / stop_grad(pi) (ProMP, Rothfuss et al. 2019, arXiv:1810.06784, eq. 12).
 
-    Keeps dL dL^T within a step, and drops products with earlier steps' derivatives, whose expectation is small beside
-    their variance.
+    It keeps dL dL^T within a step and drops products with derivatives of earlier steps, whose expectation is small
+    compared with their variance.
 
     Args:
-        log_probability: of the actions taken, (n, trajectories, steps).
+        log_probability: log probabilities of the actions taken, (n, trajectories, steps).
         weighted_advantage: advantage times the step's weight, (n, trajectories, steps).
 
     Returns:
-        (n,) the loss of each row.
+        The loss of each row, (n,).
     """
     ratio = (log_probability - log_probability.detach()).exp()
     return -(ratio * weighted_advantage).sum(dim=(1, 2))
 
 
 def dice(log_probability: Tensor, weighted_advantage: Tensor) -> Tensor:
-    """The magic box exp(x - stop_grad(x)) over all log-probabilities so far, for every order as good as advantages are.
+    """Magic box operator exp(x - stop_grad(x)) on the log probabilities so far: unbiased derivatives of any order.
 
-    In the form for any estimate of advantages (Loaded DiCE, Farquhar et al. 2019, eq. 9); for returns to go it is DiCE
-    (Foerster et al. 2018). Arguments and result as for `lvc`.
+    This is the form for arbitrary advantage estimates (Loaded DiCE, Farquhar et al. 2019, arXiv:1909.10549, eq. 9); for
+    returns to go it equals DiCE (Foerster et al. 2018, arXiv:1802.05098). Arguments and result as for `lvc`.
     """
     surplus = log_probability - log_probability.detach()
     so_far = surplus.cumsum(dim=2)
@@ -41,7 +41,7 @@ def dice(log_probability: Tensor, weighted_advantage: Tensor) -> Tensor:
 
 
 def first_order(log_probability: Tensor, weighted_advantage: Tensor) -> Tensor:
-    """Plain -A log pi, whose derivatives beyond the first lack dL dL^T.
+    """Score-function loss -A log pi, whose higher derivatives lack dL dL^T.
 
     With a mean baseline the meta-gradient through such a step is that of first-order MAML. Arguments and result as for
     `lvc`.
@@ -50,4 +50,4 @@ def first_order(log_probability: Tensor, weighted_advantage: Tensor) -> Tensor:
 
 
 SURROGATES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"lvc": lvc, "dice": dice, "first_order": first_order}
-"""The losses by the name that families of policies take."""
+"""Surrogate losses by name."""
