@@ -267,7 +267,7 @@ class TaskFamily(Fingerprinted, ABC):
         """
         # A task nobody uses gives names, shapes and types.
         like = self.task_parameters(self.draw([np.random.default_rng(0)]))
-        parameters = read_parameters(given, like, rows, count)
+        parameters = read_parameters(given, like, rows=rows, count=count)
         self.check_parameters(parameters)
         return parameters
 
