@@ -52,7 +52,7 @@ def test_omniglot_characters_never_seen(tmp_path: Path) -> None:
 
 def after_one_step(learner: MetaLearner) -> dict[int, float]:
     """Mean squared error by shots, as MAML's and Meta-SGD's tables show it."""
-    return {shots: evaluate(learner, "sinusoid", shots, (1,), 600).summary(1).mean for shots in (5, 10, 20)}
+    return {shots: evaluate(learner, "sinusoid", shots=shots, steps=(1,)).summary(1).mean for shots in (5, 10, 20)}
 
 
 def test_maml_reproduces_the_published_row() -> None:

@@ -40,7 +40,9 @@ def test_the_mean_output_is_judged(name: str) -> None:
     ensemble = trio(family)
     steps, tasks = (0, 1, 3), 7
     result = evaluate(ensemble, family, steps=steps, tasks=tasks, seed=3)
-    rollouts = [rollout(one, family.replace(split="test"), range(3, 3 + tasks), 3) for one in ensemble.members]
+    rollouts = [
+        rollout(one, family.replace(split="test"), seeds=range(3, 3 + tasks), steps=3) for one in ensemble.members
+    ]
     for moments in zip(*rollouts, strict=True):
         if (step := moments[0].step) not in steps:
             continue
@@ -145,7 +147,7 @@ def test_a_planner_is_shown_every_chunk_of_tasks_before_its_first_action(monkeyp
         "acts",
         "acts",
     ] * 2
-    first = next(rollout(learner, family.replace(split="test"), range(8, 14), 0)).mdp.support.inputs
+    first = next(rollout(learner, family.replace(split="test"), seeds=range(8, 14), steps=0)).mdp.support.inputs
     torch.testing.assert_close(torch.cat([inputs for *_, inputs in shown]), first)
 
 

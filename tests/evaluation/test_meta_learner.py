@@ -82,7 +82,7 @@ def shown(learner: MetaLearner, steps: int = 3) -> list[np.ndarray[Any, Any]]:
         actions.extend([decided.choices.copy(), decided.numbers.copy()])
         return decided
 
-    list(rollout(learner, make_family("sinusoid", split="test"), range(6), steps, intervene=note))
+    list(rollout(learner, make_family("sinusoid", split="test"), seeds=range(6), steps=steps, intervene=note))
     return actions
 
 
@@ -615,7 +615,7 @@ CHANGED: dict[str, Callable[[], Any]] = {
 @pytest.mark.parametrize("wrapper", CHANGED)
 def test_wrappers_that_change_what_the_policy_sees_are_refused(wrapper: str) -> None:
     env = CHANGED[wrapper]()
-    with pytest.raises(ValueError, match=f"^env: under {wrapper.split()[0]} a policy may see or do something else"):
+    with pytest.raises(ValueError, match=f"^env: {wrapper.split()[0]} may change observations or actions"):
         MetaLearner.from_sb3(PPO("MlpPolicy", env))
     env.close()
 
@@ -637,7 +637,7 @@ def test_what_no_learner_can_be_read_from() -> None:
 def test_environments_that_are_not_the_models_own_are_refused() -> None:
     env = envs(normalised=True)
     agent = PPO("MlpPolicy", env, n_steps=8, batch_size=8).learn(16)
-    with pytest.raises(ValueError, match=r"^env: normalises by other statistics"):
+    with pytest.raises(ValueError, match=r"^env: its normalisation differs"):
         MetaLearner.from_sb3(agent, envs(normalised=True))
     with pytest.raises(ValueError, match=r"^normaliser=None"):
         MetaLearner.from_sb3(agent, envs())
@@ -647,7 +647,7 @@ def test_environments_that_are_not_the_models_own_are_refused() -> None:
         MetaLearner.from_sb3(agent, other)
     other = VecNormalize(envs(pool=pool_of(seed=1)), norm_reward=False)
     other.obs_rms = env.obs_rms
-    with pytest.raises(ValueError, match=r"^env: has another pool"):
+    with pytest.raises(ValueError, match=r"^env: its pool differs"):
         MetaLearner.from_sb3(agent, other)
 
 
@@ -662,7 +662,7 @@ def test_a_normaliser_that_has_seen_nothing_is_refused(observation: str, trainin
     agent.learn(16).save(tmp_path / "model")
     fresh = VecNormalize(envs(observation=observation), training=training)
     for model, given in ((PPO.load(tmp_path / "model"), fresh), (PPO.load(tmp_path / "model", env=fresh), None)):
-        with pytest.raises(ValueError, match=r"^env: its VecNormalize has seen nothing, but the model .* 16 steps"):
+        with pytest.raises(ValueError, match=r"^env: its VecNormalize has no statistics, but the model .* 16 steps"):
             MetaLearner.from_sb3(model, given)
     env.save(str(tmp_path / "statistics"))
     again = VecNormalize.load(str(tmp_path / "statistics"), envs(observation=observation))
@@ -687,7 +687,7 @@ def test_rewards_and_observations_may_be_normalised_one_by_one() -> None:
 
 def test_environments_that_differ_are_refused() -> None:
     agent = PPO("MlpPolicy", DummyVecEnv([single, lambda: single(pool=pool_of(seed=1))]))
-    with pytest.raises(ValueError, match=r"^env: its 2 environments have learned a pool each"):
+    with pytest.raises(ValueError, match=r"^env: each of its 2 environments has trained its own pool"):
         MetaLearner.from_sb3(agent)
     agent = PPO("MlpPolicy", DummyVecEnv([single, lambda: single(horizon=2)]))
     with pytest.raises(ValueError, match=r"^env: its environments were made with different arguments"):
@@ -819,14 +819,14 @@ def test_everything_is_shown_in_a_line() -> None:
         controls.oracle,
     ],
 )
-def test_controls_take_the_arguments_of_evaluate_in_its_order(control: Any) -> None:
+def test_controls_take_the_arguments_of_evaluate(control: Any) -> None:
     learner = controls.plan_learner("a", pool_of(), SMALL, (1,), 0.3)
     few = {} if "tuning_tasks" not in control.__annotations__ else {"tuning_tasks": 2}
-    by_place = control(learner, "sinusoid", 7, (1, 3), 4, 11, "validation", **few)
-    by_name = control(learner, "sinusoid", shots=7, steps=(1, 3), tasks=4, seed=11, split="validation", **few)
-    assert (by_place.shots, by_place.steps, by_place.seed) == (7, (1, 3), 11)
-    assert by_place.arguments["split"] == "validation"
-    np.testing.assert_array_equal(by_place.metrics["loss"], by_name.metrics["loss"])
+    result = control(learner, "sinusoid", shots=7, steps=(1, 3), tasks=4, seed=11, split="validation", **few)
+    assert (result.shots, result.steps, result.seed, result.tasks) == (7, (1, 3), 11, 4)
+    assert result.arguments["split"] == "validation"
+    with pytest.raises(TypeError, match="positional"):
+        control(learner, "sinusoid", 7)
     with pytest.raises(TypeError, match="horizon"):
         control(learner, "sinusoid", horizon=3)
 

@@ -49,7 +49,7 @@ def test_a_plan_evaluates_to_what_a_plain_loop_computes() -> None:
     result = evaluate(learner, "sinusoid", steps=(0, 1, 2), tasks=3, seed=5)
     low, high = np.log(pool.step_range)
     size = float(np.exp(low + (step + 1) / 2 * (high - low)))
-    moments = rollout(learner, make_family("sinusoid", split="test"), [5, 6, 7], 0)
+    moments = rollout(learner, make_family("sinusoid", split="test"), seeds=[5, 6, 7], steps=0)
     mdp = next(moments).mdp
     for task in range(3):
         x, y, query_x, query_y = (

@@ -64,7 +64,7 @@ def test_results_along_different_axes_do_not_mix() -> None:
     with pytest.raises(ValueError, match="results: their axes are 'episode', 'step'; a table has one"):
         table([trials, other], "return")
     with pytest.raises(ValueError, match="other: its axis is 'step', not 'episode'"):
-        trials.minus(replace(other, family="bandit-5"), 10, "return")
+        trials.minus(replace(other, family="bandit-5"), 10, metric="return")
 
 
 @pytest.mark.parametrize(

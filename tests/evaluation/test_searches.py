@@ -143,7 +143,7 @@ def test_as_a_policy_it_beats_random_structures() -> None:
     arguments = {"action": "box", "depth": 3, "horizon": 3, "initial_layers": [1]}
     losses = []
     for policy in (searched, random):
-        *_, last = rollout(MetaLearner("x", policy, pool, arguments), FAMILY, range(100), FREE)
+        *_, last = rollout(MetaLearner("x", policy, pool, arguments), FAMILY, seeds=range(100), steps=FREE)
         losses.append(last.info["support_loss"])
     assert (losses[0] <= losses[1] * (1 + 1e-6)).mean() > 0.75
     assert losses[0].mean() < losses[1].mean()
@@ -167,7 +167,7 @@ def test_labels_are_what_plans_of_these_compositions_score(initial: tuple[int, .
         plan = plan_learner("plan", pool, arguments, composition, 0.0)
         result = evaluate(plan, FAMILY, steps=(1, 2, 3), tasks=count, seed=7, split="train")
         np.testing.assert_allclose(column.numpy(), scores(result, plan, FAMILY), rtol=1e-4)
-    first = next(rollout(plan, FAMILY, range(7, 7 + count), 0)).mdp.observe()
+    first = next(rollout(plan, FAMILY, seeds=range(7, 7 + count), steps=0)).mdp.observe()
     np.testing.assert_allclose(observations.numpy(), first, rtol=1e-4, atol=1e-5)
 
 
