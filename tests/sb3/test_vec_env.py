@@ -230,7 +230,7 @@ def test_rows_may_have_options_of_their_own() -> None:
     assert [info["task"] for info in envs.reset_infos] != [tasks[1]] * 2
     for options in ([{"task": tasks[0]}, {}], [{"pool": "initial"}, {}], [{}, {"pool": "initial"}]):
         envs.set_options(options)
-        with pytest.raises(ValueError, match="rows share a pool"):
+        with pytest.raises(ValueError, match="rows may differ only in 'task'"):
             envs.reset()
 
 
