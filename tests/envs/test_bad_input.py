@@ -72,9 +72,9 @@ CASES: list[tuple[str, Any, tuple[str, ...]]] = [
     ("max_step", 1e-4, ("min_step=0.001", "max_step=0.0001")),
     ("max_step", 1e39, ("1e+39", "at most 3.4")),
     ("observation", "image", ("'image'", "'flat'", "'dict'")),
-    ("device", "gpu", ("'gpu'", "not to be had")),
-    ("device", "cuda:99", ("'cuda:99'", "not to be had")),
-    ("device", "meta", ("'meta'", "not to be had")),
+    ("device", "gpu", ("'gpu'", "not available")),
+    ("device", "cuda:99", ("'cuda:99'", "not available")),
+    ("device", "meta", ("'meta'", "not available")),
     ("device", 3.5, ("3.5", "torch device")),
     ("render_mode", "video", ("'video'", "'rgb_array'", "'ansi'")),
 ]

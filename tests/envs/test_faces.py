@@ -216,7 +216,7 @@ def test_words_of_a_trials_task_stay_out_of_its_infos() -> None:
     assert env.task is task
     infos[1]["task"]["goal"][:] = 0
     assert env.step(1)[-1]["task"]["goal"].tolist() == [1, 2]
-    with pytest.raises(ValueError, match="draw_task: gave 3"):
+    with pytest.raises(ValueError, match="draw_task: returned 3"):
         Trial(Chain(gym.spaces.Discrete(3)), lambda _: 3, set_length).reset(seed=0)  # type: ignore[arg-type,return-value]
 
 

@@ -268,14 +268,14 @@ def test_learning_in_worker_processes_is_warned_of() -> None:
         said = workers.apply(warnings_of_a_learning_environment)
         assert workers.apply(warnings_of_a_learning_environment, (2,)) == [], "rows that share a pool"
     assert len(said) == 1
-    assert "every worker would learn a pool of its own" in said[0]
+    assert "every worker would train a separate pool" in said[0]
     assert "make_vec_env" in said[0], "the remedy"
 
 
 def test_learning_in_gymnasiums_workers_is_warned_of() -> None:
     envs = AsyncVectorEnv([Confessing, Confessing])
     try:
-        assert all("pool of its own" in said for said in envs.get_attr("said"))
+        assert all("separate pool" in said for said in envs.get_attr("said"))
     finally:
         envs.close()
 

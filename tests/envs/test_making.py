@@ -228,9 +228,9 @@ def test_a_pool_that_sees_no_episode_to_its_end_says_so_once(
             envs.step(envs.action_space.sample())
         if way != "limit" or face == "single":
             envs.reset(options={"reset_mask": np.ones(3, dtype=np.bool_)} if way == "masks" else None)
-    said = [str(warning.message) for warning in recwarn if "episodes are cut" in str(warning.message)]
+    said = [str(warning.message) for warning in recwarn if "episodes are truncated" in str(warning.message)]
     assert len(said) == 1
-    assert said[0].startswith("learn: episodes are cut after 2 of their horizon=4 steps")
+    assert said[0].startswith("learn: episodes are truncated after 2 of their horizon=4 steps")
 
 
 def test_an_end_at_the_limit_is_both() -> None:
@@ -345,7 +345,7 @@ def test_time_limits_that_leave_nothing_to_learn_are_warned_of(limit: int, learn
     for make in makers:
         said = said_by(partial(lambda make: play(make("NetBuild-v0", **arguments)), make))
         assert len(said) == 1
-        assert f"cut after {limit} of their horizon=4 steps" in said[0]
+        assert f"truncated after {limit} of their horizon=4 steps" in said[0]
 
 
 def test_no_limit_in_the_way_is_no_reason_to_warn() -> None:
