@@ -67,8 +67,7 @@ def save_atomically(state: Any, path: str | os.PathLike[str]) -> None:
 def write_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
     """Writes a folder atomically: the block fills a temporary folder, which is then renamed.
 
-    Use it as `with write_folder(folder) as part:`.
-    An existing folder is replaced; if the block raises, it is unchanged.
+    Use `with write_folder(folder) as part:`. An existing folder is replaced; if the block raises, it is unchanged.
     """
     folder = as_path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)

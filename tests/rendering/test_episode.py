@@ -193,12 +193,12 @@ def test_text_says_what_happened() -> None:
     text = render_ansi(FRAMES["midway"])
     assert "sinusoid, 5 shots" in text
     assert "input -> stem -> [layer 3] -> [layer 4] -> head -> output" in text
-    assert "step 2 of 5: append layer 4, gradient step 0.0279" in text
+    assert "step 2 of 5: append layer 4, step size 0.0279" in text
     assert "8 residual layers of width 40: 1 2 3 >4< 5" in text
     assert "loss 0.802, at start 3.21" in text
     assert "loss 1.64, at start 4.56" in text
     assert "o support point" in text
-    assert "step 0 of 5: nothing done yet" in render_ansi(FRAMES["nothing appended"])
+    assert "step 0 of 5: no step yet" in render_ansi(FRAMES["nothing appended"])
     assert "stem -> [ empty ] -> [ empty ] -> head" in render_ansi(FRAMES["nothing appended"])
     assert "62.0% of the query set" in render_ansi(FRAMES["images"])
 
@@ -209,16 +209,16 @@ def test_refused_steps_and_ignored_layers_are_named() -> None:
     assert "x 0.0279" in refused
     assert "REFUSED" not in render_ansi(FRAMES["midway"])
     assert "step 3 of 5: layer 5 ignored (network full)" in render_ansi(make_frame(3))
-    assert "append nothing" in render_ansi(
+    assert "append no layer" in render_ansi(
         make_frame(2, decided=make_decided((3, 0)), layers=(3,), appended=(True, False))
     )
 
 
 OTHERS: dict[str, dict[str, tuple[float, ...]]] = {
     "loss 2, momentum 0.25, decay -1, x 1": {"loss": (1, 2), "momentum": (0.5, 0.25), "decay": (0, -1), "x": (1, 1)},
-    "gradient step 0.02, weight decay 0.25": {"step_size": (0.1, 0.02), "weight_decay": (0.5, 0.25)},
+    "step size 0.02, weight decay 0.25": {"step_size": (0.1, 0.02), "weight_decay": (0.5, 0.25)},
     "append layer 4": {"layer": (3, 4)},
-    "append layer 4, augmentation 2, gradient step 0.02": {
+    "append layer 4, augmentation 2, step size 0.02": {
         "layer": (3, 4),
         "augmentation": (0, 2),
         "step_size": (0.1, 0.02),

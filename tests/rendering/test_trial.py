@@ -188,9 +188,9 @@ def test_the_text_of_a_bandit_counts_right(burn_in: int) -> None:
     rows = table(text, 5)
     assert len(rows) == 4
     for arm, row in enumerate(rows):
-        paid = [reward for chosen, reward in pairs if chosen == arm]
-        share = f"{sum(paid) / len(paid):.3f}" if paid else "-"
-        assert row == [str(arm), str(len(paid)), f"{sum(paid):.0f}", share, f"{(arm + 0.5) / 4:.3f}"]
+        rewards = [reward for chosen, reward in pairs if chosen == arm]
+        mean = f"{sum(rewards) / len(rewards):.3f}" if rewards else "-"
+        assert row == [str(arm), str(len(rewards)), f"{sum(rewards):.0f}", mean, f"{(arm + 0.5) / 4:.3f}"]
     counted = sum(reward for _, reward in pairs[burn_in:])
     assert f"{counted:.0f} so far, the best arm's on average {0.875 * (9 - burn_in):.3g}" in text
     signs = [f"{arm}{'+' if reward else '-'}" for arm, reward in pairs]
@@ -198,7 +198,7 @@ def test_the_text_of_a_bandit_counts_right(burn_in: int) -> None:
         assert "the first 3 pulls do not count" in text
         signs.insert(3, "|")
     assert " ".join(signs) in text
-    assert f"pull 9 of 10: arm {pairs[-1][0]} paid {pairs[-1][1]:.0f}" in text
+    assert f"pull 9 of 10: arm {pairs[-1][0]}, reward {pairs[-1][1]:.0f}" in text
 
 
 def test_the_text_of_a_long_bandit_shows_the_last_pulls() -> None:
@@ -259,7 +259,7 @@ def test_the_best_return_is_that_of_the_best_policy_there_is() -> None:
     best = best_return(frame)
     assert best is not None
     assert best == pytest.approx(max(found))
-    assert f"the best there is: {best:.3g} on average" in render_trial(frame, "ansi")
+    assert f"optimal policy: {best:.3g} on average" in render_trial(frame, "ansi")
     assert best_return(going_on(frame)) is None
 
 
@@ -341,7 +341,7 @@ def test_every_trial_is_drawn_from_reset_to_end(env_id: str, mode: str) -> None:
     begun = envs.render()
     assert begun is not None
     if mode == "ansi":
-        assert "nothing done yet" in begun[0]
+        assert "no step yet" in begun[0] or "no pull yet" in begun[0]
 
 
 @pytest.mark.parametrize("env_id", gym_reml.TRIALS)
@@ -349,12 +349,12 @@ def test_numbers_are_those_of_the_trial(env_id: str) -> None:
     env = gym.make(env_id, render_mode="ansi", **ARGUMENTS[env_id])
     env.reset(seed=1)
     env.action_space.seed(1)
-    earned, ended = 0.0, False
+    collected, ended = 0.0, False
     while not ended:
         _, reward, ended, _, _ = env.step(env.action_space.sample())
-        earned += float(reward)
+        collected += float(reward)
     text = str(env.render())
-    assert f"return    {earned:.3g} so far" in text
+    assert f"return    {collected:.3g} so far" in text
     assert "not count" in text
     assert "..." not in text
 
