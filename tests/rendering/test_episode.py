@@ -1,4 +1,4 @@
-"""Frames as pictures and as text: they have one size, show what changed, and survive what training can throw."""
+"""Images and texts of episodes: constant size, visible changes, and extreme values."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ GRID = np.linspace(-5.0, 5.0, 60)
 
 
 def make_curve(share: float = 0.5) -> Curve:
-    """A sinusoid and a prediction that has come ``share`` of the way to it."""
+    """A sinusoid, and a prediction at the fraction ``share`` between 0 and it."""
     support_x = np.array([-4.0, -1.5, 0.2, 2.0, 3.5])
     return Curve(GRID, 3 * np.sin(GRID), share * 3 * np.sin(GRID), support_x, 3 * np.sin(support_x))
 
 
 def make_paths(share: float = 0.5, seed: int = 0) -> Paths:
-    """Four ways of nine steps, and later ones that end ``share`` of the way to the goal; one of each stops early."""
+    """Four paths of nine steps, and later ones that end at the fraction ``share`` of the distance to the goal."""
     goal = np.array([0.3, -0.4])
     steps = np.random.default_rng(seed).normal(0.0, 0.05, (2, 4, 10, 2))
     steps[:, :, 0] = 0.0
@@ -36,7 +36,7 @@ def make_paths(share: float = 0.5, seed: int = 0) -> Paths:
 
 
 def make_decided(layers: tuple[int, ...], sizes: tuple[float, ...] | None = None) -> dict[str, tuple[float, ...]]:
-    """Layers that were chosen, and step sizes."""
+    """Decisions: layers and step sizes."""
     return {"layer": layers, "step_size": sizes or tuple(0.031 * 0.9**step for step in range(len(layers)))}
 
 
@@ -124,14 +124,14 @@ def test_rendering_twice_gives_the_same_picture() -> None:
     ],
     ids=lambda changes: next(iter(changes)),
 )
-def test_what_changes_is_seen(changes: dict[str, Any]) -> None:
+def test_changes_are_visible(changes: dict[str, Any]) -> None:
     before, after = FRAMES["midway"], replace(FRAMES["midway"], **changes)
     assert (render_rgb(before) != render_rgb(after)).any()
     assert render_ansi(before) != render_ansi(after)
 
 
 @pytest.mark.parametrize("changes", [{"images": 1 - IMAGES}, {"query_accuracy": 0.9}], ids=["images", "accuracy"])
-def test_what_changes_in_classification_is_seen(changes: dict[str, Any]) -> None:
+def test_changes_in_classification_are_visible(changes: dict[str, Any]) -> None:
     before, after = FRAMES["images"], replace(FRAMES["images"], **changes)
     assert (render_rgb(before) != render_rgb(after)).any()
     assert render_ansi(before) != render_ansi(after)
@@ -147,7 +147,7 @@ def test_what_changes_in_classification_is_seen(changes: dict[str, Any]) -> None
     ],
     ids=["now", "before", "goal", "measure"],
 )
-def test_what_changes_in_navigation_is_seen(changes: dict[str, Any]) -> None:
+def test_changes_in_navigation_are_visible(changes: dict[str, Any]) -> None:
     before, after = FRAMES["paths"], replace(FRAMES["paths"], **changes)
     assert (render_rgb(before) != render_rgb(after)).any()
     assert render_ansi(before) != render_ansi(after)
