@@ -88,7 +88,7 @@ class BanditTrialEnv(TrialEnv):
     |---|---|---|
     | previous action | `arms` | one-hot; arm 0 at the start of a trial |
     | previous reward | 1 | 0 or 1, also during the burn-in; 0 at the start of a trial |
-    | previous done | 1 | always 1: every pull is an inner episode of its own |
+    | previous done | 1 | always 1: every pull is one inner episode |
 
     ## Rewards
 

@@ -28,7 +28,7 @@ class NetBuildEnv(TrainingEnv):
     environment is Reinforcement Meta-Learning (REML).
 
     In families of reinforcement-learning tasks (such as `"navigation"`) the network is a policy, and the support and
-    query sets are trajectories that it samples anew in every step.
+    query sets are new trajectories of it in every step.
 
     ## Action space
 
@@ -113,7 +113,7 @@ class NetBuildEnv(TrainingEnv):
 
     | Option | Meaning |
     |---|---|
-    | `{"task": {...}}` | starts on this task: parameters by name, as in `info["task"]`; the data are drawn anew |
+    | `{"task": {...}}` | starts on this task: parameters by name, as in `info["task"]`; its data are newly drawn |
     | `{"pool": "initial"}` | with `learn`, resets the pool: weights, optimizer, collected episodes, counters |
     | `{"reset_mask": mask}` | vector environments: resets only these rows, (num_envs,) bool |
 

@@ -231,7 +231,9 @@ def rollout(
 def _averaged(rollouts: Sequence[Iterator[Moment]], family: TaskFamily) -> Iterator[Moment]:
     """The rollout of an ensemble, from those of its members."""
     if not family.fixed_data:
-        raise ValueError(f"family={family.name!r}: its data depends on the network, so an ensemble has none of its own")
+        raise ValueError(
+            f"family={family.name!r}: its data depends on the network, so members of an ensemble have different data"
+        )
     for moments in zip(*rollouts, strict=True):
         first = moments[0]
         query = first.mdp.query

@@ -155,9 +155,9 @@ class HybridPolicy(ActorCriticPolicy):
             ValueError: an action space that is no `DecisionBox`, or `use_sde` or `squash_output`.
         """
         if not isinstance(action_space, DecisionBox):
-            wrong = "does not say what its numbers decide" if isinstance(action_space, spaces.Box) else "is no Box"
+            wrong = "has no decision" if isinstance(action_space, spaces.Box) else "is no Box"
             raise ValueError(
-                f"action_space={action_space}: it {wrong}; use action='box', or in an environment of your own "
+                f"action_space={action_space}: it {wrong}; use action='box', or in a custom environment "
                 "gym_reml.spaces.DecisionBox(decision)"
             )
         self.decision = action_space.decision

@@ -243,7 +243,7 @@ def make_native(
     mode = arguments.pop("autoreset_mode", AutoresetMode.SAME_STEP)
     if mode not in (AutoresetMode.SAME_STEP, AutoresetMode.SAME_STEP.value):
         raise ValueError(f"autoreset_mode={mode!r}: must be 'SameStep'")
-    choices = f"must be one of {', '.join(map(repr, known))}, or an id of your own whose vector_entry_point makes a "
+    choices = f"must be one of {', '.join(map(repr, known))}, or a custom id whose vector_entry_point makes a "
     choices += f"{kind.__name__}. {instead}"
     spec = _find_spec(env_id, choices)
     entry_point: Any = spec.vector_entry_point
