@@ -21,8 +21,8 @@ class Registration(NamedTuple):
 
     Attributes:
         process: "training" where an episode builds and trains a network, "trial" where it is several inner episodes.
-        entry_point, vector_entry_point: where the single and the vector environment are.
-        kwargs: their arguments.
+        entry_point, vector_entry_point: "module:Class" of the single and of the vector environment.
+        kwargs: arguments that both are constructed with.
     """
 
     process: str
@@ -31,9 +31,9 @@ class Registration(NamedTuple):
     kwargs: dict[str, Any]
 
 
-def _registration(process: str, place: str, **kwargs: Any) -> Registration:
-    """Of the environments `<place>Env` and `<place>VectorEnv` in `gym_reml.envs`."""
-    return Registration(process, f"gym_reml.envs.{place}Env", f"gym_reml.envs.{place}VectorEnv", kwargs)
+def _registration(process: str, name: str, **kwargs: Any) -> Registration:
+    """The registration of `gym_reml.envs.<name>Env` and `gym_reml.envs.<name>VectorEnv`."""
+    return Registration(process, f"gym_reml.envs.{name}Env", f"gym_reml.envs.{name}VectorEnv", kwargs)
 
 
 REGISTRATIONS = {
@@ -45,23 +45,22 @@ REGISTRATIONS = {
     "TabularTrial-v0": _registration("trial", "tabular_trial:TabularTrial"),
     "NavigationTrial-v0": _registration("trial", "navigation_trial:NavigationTrial"),
 }
-"""Every registered id."""
+"""Every registered id, with how it is registered."""
 
 ENVIRONMENTS = {env_id: row.kwargs["action"] for env_id, row in REGISTRATIONS.items() if row.process == "training"}
-"""The ids of the training process, and the action encoding that each of them stands for."""
+"""The ids of environments that build and train networks, each with its action encoding."""
 
 TRIALS = tuple(env_id for env_id, row in REGISTRATIONS.items() if row.process == "trial")
-"""The ids of trials."""
+"""The ids of environments whose episode is a trial."""
 
 for _id, _row in REGISTRATIONS.items():
     register(_id, _row.entry_point, vector_entry_point=_row.vector_entry_point, kwargs=_row.kwargs)
 
 
-def _compute_alone() -> None:
-    """In a forked child, leaves torch one thread to compute with.
+def _use_one_thread() -> None:
+    """Limits torch to one thread, as its DataLoader does in its own workers; called in a forked child.
 
-    A fork copies the thread that forks and none of those that the parent had computed with. OpenMP counts on them all
-    the same and waits for ever. torch's own DataLoader workers compute with one thread too.
+    A fork copies only the thread that forks. OpenMP would wait forever for the parent's other threads.
     """
     torch = sys.modules.get("torch")
     if torch is not None:
@@ -72,13 +71,13 @@ def _was_forked() -> bool:
     """Whether multiprocessing forked this process from another one."""
     if multiprocessing.parent_process() is None:
         return False
-    # None stands for the default, which spawned children inherit.
+    # None means the default start method, which spawned children inherit.
     method = getattr(multiprocessing.current_process(), "_start_method", None)
     return (method or multiprocessing.get_start_method(allow_none=True)) == "fork"
 
 
-if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
-    os.register_at_fork(after_in_child=_compute_alone)
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(after_in_child=_use_one_thread)
     if _was_forked():
-        # The parent did not know this package yet, but may have computed.
-        _compute_alone()
+        # The parent had not imported this package, but may have used several threads.
+        _use_one_thread()

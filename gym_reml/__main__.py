@@ -1,4 +1,4 @@
-"""The door to the commands: `gym-reml train`, or `python -m gym_reml train`."""
+"""The command line: `gym-reml train`, or `python -m gym_reml train`."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ HERE = Path(__file__).resolve().parent.parent
 def main() -> None:
     """Runs the command that the first argument names; `--help` lists them.
 
-    A wheel installs the folder of the commands as `gym_reml_agents`; in a checkout, and so in an editable install,
-    it is `agents/`.
+    The package of commands is `gym_reml_agents` when installed from a wheel, and `agents` in a checkout or an editable
+    install.
     """
     package = "gym_reml_agents"
     if not (HERE / package).is_dir():
         package = "agents"
-        # Ahead of any `agents` of other people's, for the processes that this one starts too.
+        # First, so that no other package named `agents` is imported, here or in child processes.
         sys.path.insert(0, str(HERE))
     importlib.import_module(f"{package}.command").main(sys.argv[1:])
 

@@ -1,4 +1,4 @@
-"""Files and folders written whole or not at all, and read without executing anything in them."""
+"""Atomic writing of files and folders, and reading without executing their content."""
 
 from __future__ import annotations
 
@@ -15,32 +15,31 @@ from typing import Any, BinaryIO
 import torch
 
 FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
-"""Characters that Windows has in no file's name."""
+"""Characters that Windows does not allow in file names."""
 
 
 def as_path(path: str | os.PathLike[str]) -> Path:
-    """The path, with `~` spelled out."""
+    """The path, with `~` expanded."""
     return Path(os.path.expanduser(path))
 
 
 def file_name(name: str) -> str:
-    """The name with "-" for what no file's name may hold somewhere: a learner's or a family's as that of a file."""
+    """A file name, valid on any system, from a learner's or a family's name: forbidden characters become "-"."""
     return FORBIDDEN.sub("-", name).rstrip(". ") or "-"
 
 
 def write_file(path: str | os.PathLike[str], write: Callable[[BinaryIO], Any]) -> None:
-    """Writes a file in one piece: whoever reads it finds the old one or the new one, never a part.
+    """Writes a file atomically: readers find the old content or the new, never a part.
 
     Args:
-        path: of the file; folders that are not there are made.
-        write: writes the content to the binary file that it is given, which holds it in memory. If it fails, nothing
-            was touched.
+        path: of the file; missing folders are created.
+        write: writes the content into the in-memory file that it is called with. If it raises, `path` is unchanged.
     """
     content = io.BytesIO()
     write(content)
     path = as_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Not `tempfile`: its files are for one user alone, and the file would stay so.
+    # Not `tempfile`, whose files only their owner may read: the result would keep these permissions.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         with open(temporary, "xb") as file:
@@ -54,22 +53,21 @@ def write_file(path: str | os.PathLike[str], write: Callable[[BinaryIO], Any]) -
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Writes a text as UTF-8, in one piece."""
+    """Writes a text as UTF-8, atomically."""
     content = text.encode("utf-8")
     write_file(path, lambda file: file.write(content))
 
 
 def save_atomically(state: Any, path: str | os.PathLike[str]) -> None:
-    """`torch.save`, in one piece."""
+    """`torch.save`, atomically."""
     write_file(path, lambda file: torch.save(state, file))
 
 
 @contextmanager
 def write_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
-    """Writes a folder in one piece: the block fills another one, which then gets the name.
+    """Writes a folder atomically: the block fills a temporary folder, which is then renamed.
 
-    `with write_folder(folder) as part:`. Where the folder is there already it is replaced. If the block fails, it stays
-    as it was.
+    Use `with write_folder(folder) as part:`. An existing folder is replaced; if the block raises, it is unchanged.
     """
     folder = as_path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -81,7 +79,7 @@ def write_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
         for path in part.rglob("*"):
             if path.is_file():
                 _flush(path)
-        # No system puts a folder in the place of one that holds something in a single step.
+        # No system replaces a folder that is not empty in a single operation.
         if folder.exists():
             os.rename(folder, old)
         os.rename(part, folder)
@@ -95,8 +93,8 @@ def write_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def _flush(path: Path) -> None:
-    """Makes sure that a file has reached the disk."""
-    # Windows flushes through writable descriptors alone.
+    """Flushes a file to disk."""
+    # Windows flushes only through writable descriptors.
     descriptor = os.open(path, os.O_RDWR)
     try:
         os.fsync(descriptor)
@@ -105,11 +103,11 @@ def _flush(path: Path) -> None:
 
 
 def _flush_folder(path: Path) -> None:
-    """Makes sure that the names in a folder have reached the disk, where the system can."""
+    """Flushes a folder's entries to disk, where the system can."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except PermissionError:
-        return  # Windows has no descriptors of folders
+        return  # Windows cannot open folders
     try:
         os.fsync(descriptor)
     finally:
@@ -117,21 +115,26 @@ def _flush_folder(path: Path) -> None:
 
 
 def load_safely(path: str | os.PathLike[str]) -> Any:
-    """`torch.load(weights_only=True)` onto the CPU; ValueError for what is damaged or not a torch file."""
+    """`torch.load(weights_only=True)` onto the CPU.
+
+    Raises:
+        OSError: the file is missing or cannot be opened.
+        ValueError: the file is damaged, or not one that `torch.save` wrote.
+    """
     try:
-        # Whoever reads in inference mode wants weights that can learn all the same.
+        # Tensors created in inference mode could not be trained afterwards.
         with torch.inference_mode(False):
             state = torch.load(as_path(path), map_location="cpu", weights_only=True)
             _check_tensors(state)
     except OSError:
-        raise  # the file is absent, a folder, forbidden: the message says it
-    except Exception as error:  # a damaged pickle can fail in any way
+        raise
+    except Exception as error:  # a damaged pickle can raise anything
         raise ValueError(f"{path}: not a readable file of this kind, or damaged ({type(error).__name__})") from error
     return state
 
 
 def _check_tensors(state: Any) -> None:
-    """Raises a ValueError if there are tensors that say they hold more numbers than the file did."""
+    """Raises a ValueError if a tensor is not dense, or declares more elements than its storage in the file has."""
     if isinstance(state, torch.Tensor):
         dense = state.layout is torch.strided and state.device.type == "cpu" and not state.is_quantized
         if not dense or state.numel() * state.element_size() > state.untyped_storage().nbytes():

@@ -1,4 +1,4 @@
-"""Random streams: each row has its own, one for every purpose, all following from one seed and the split."""
+"""Random streams: each row has its own generator for each purpose, all derived from one seed and the split."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ SPLITS = ("train", "validation", "test")
 
 
 class RowStreams(NamedTuple):
-    """The generators of one row. Support and query draw apart, so the size of one never moves the other."""
+    """The generators of one row.
+
+    Attributes:
+        task: draws tasks.
+        support, query: draw the points or trajectories of each set; separate, so that neither depends on the size of
+            the other.
+        ties: breaks ties between equal logits, and draws what controls intervene with.
+    """
 
     task: np.random.Generator
     support: np.random.Generator
@@ -19,14 +26,14 @@ class RowStreams(NamedTuple):
 
 
 class NumberedGenerator(np.random.Generator):
-    """A row's generator of tasks that also says which one is meant, for families that hold but so many.
+    """A row's generator of tasks that also numbers the task, for families with finitely many.
 
     Attributes:
-        number: of the task, from 0; families take it modulo how many there are.
+        number: of the task, from 0; families take it modulo their number of tasks.
     """
 
     def __init__(self, bit_generator: np.random.BitGenerator, number: int) -> None:
-        """Draws what a Generator of this bit generator draws."""
+        """Draws the same values as a `Generator` over this bit generator."""
         super().__init__(bit_generator)
         self.number = number
 
@@ -35,7 +42,7 @@ class NumberedGenerator(np.random.Generator):
 
 
 def check_split(split: str) -> str:
-    """The split, or a ValueError that lists the choices if there is no such split."""
+    """The split itself, or a ValueError that lists the choices."""
     if split not in SPLITS:
         raise ValueError(f"split={split!r}: must be one of {', '.join(map(repr, SPLITS))}")
     return split
@@ -44,18 +51,21 @@ def check_split(split: str) -> str:
 def row_streams(seed: int, split: str) -> RowStreams:
     """The streams of the row with this seed.
 
-    The split enters the seed sequence's spawn key: no seed can make training, validation and test tasks meet.
+    The split enters the spawn key of numpy's `SeedSequence`, so splits share no stream, whatever their seeds.
+
+    Raises:
+        ValueError: an unknown split.
     """
     root = np.random.SeedSequence(seed, spawn_key=(SPLITS.index(check_split(split)),))
     return RowStreams(*(np.random.default_rng(child) for child in root.spawn(len(RowStreams._fields))))
 
 
 def numbered_streams(seed: int, split: str) -> RowStreams:
-    """The streams of the row with this seed; of a finite family, successive seeds draw each task once."""
+    """The streams of the row with this seed; successive seeds draw each task of a finite family once."""
     streams = row_streams(seed, split)
     return streams._replace(task=NumberedGenerator(streams.task.bit_generator, seed))
 
 
 def many_streams(seed: int, count: int, split: str) -> list[RowStreams]:
-    """Streams of `count` rows with the seeds seed, seed + 1, ..."""
+    """The streams of `count` rows with seeds `seed`, `seed` + 1, ..."""
     return [row_streams(seed + row, split) for row in range(count)]

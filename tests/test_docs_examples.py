@@ -1,4 +1,4 @@
-"""Pages of the documentation and the README: their examples run, their commands fit, and they leave nothing out."""
+"""Pages of the documentation and the README: examples run, code fits, and nothing is missing."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LONGEST_LINE = 88  # what the pages show without breaking a line
 
 BLOCK = re.compile(r"^```python\n(?P<code>.*?)^```\n(?:\n```text\n(?P<printed>.*?)^```\n)?", re.MULTILINE | re.DOTALL)
 LONG = re.compile(r"# takes (a minute|minutes|hours)$")
-"""The comment behind a statement that is compiled and not run."""
+"""The comment on a statement that is compiled but not run."""
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def short_part(code: str) -> ast.Module:
     return tree
 
 
-def test_only_what_says_that_it_takes_long_is_left_out() -> None:
+def test_only_statements_marked_as_slow_are_left_out() -> None:
     code = "a = 1\nb = f(\n    2\n)  # takes minutes\nc = 3  # takes seconds\n"
     assert ast.unparse(short_part(code)) == "a = 1\nc = 3"
 
@@ -80,7 +80,7 @@ def test_examples_run_and_print_what_the_page_says(
 
 
 def test_code_fits_into_its_box() -> None:
-    """But for the two commands that the README gives in one line each."""
+    """Except the two commands that the README gives in one line each."""
     for page, text in TEXTS.items():
         for block in re.findall(r"^```(?:python|bash|text)\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
             too_long = {line for line in block.splitlines() if len(line) > LONGEST_LINE}

@@ -1,4 +1,4 @@
-"""Files and folders: whole, harmless and of this version, or refused; on Windows, and at home, too."""
+"""Files and folders: atomic writing, and refusal of damaged, unsafe or unknown content."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_truncated_files(tmp_path: Path) -> None:
 
 
 def test_damaged_files_are_refused_or_harmless(tmp_path: Path) -> None:
-    """Wherever a byte is wrong: a ValueError that names the file, or a pool that is consistent and finite."""
+    """Any changed byte gives a ValueError that names the file, or a consistent, finite pool."""
     path = tmp_path / "pool.pt"
     make().save(path)
     content = path.read_bytes()
@@ -360,7 +360,7 @@ EVERYTHING = [write_run, write_picture, write_results, write_learner, write_resu
 def test_windows_writes_everything(
     write: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It has no descriptors of folders, flushes no read-only ones, puts no folder over another, and forbids names."""
+    """Windows has no descriptors of folders, flushes no read-only files, replaces no folders, and forbids names."""
     real_open, real_fsync, real_rename = os.open, os.fsync, os.rename
 
     def windows_open(path: Any, flags: int, *rest: Any, **more: Any) -> int:
@@ -388,7 +388,7 @@ def test_windows_writes_everything(
 
 
 @pytest.mark.parametrize("write", EVERYTHING)
-def test_home_is_a_tilde_everywhere(
+def test_tildes_are_expanded_everywhere(
     write: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"

@@ -1,4 +1,4 @@
-"""The house stays as it was drawn: which way imports point, what an import loads, dependencies, randomness."""
+"""Structure of the repository: directions of imports, what an import loads, dependencies, randomness."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ CLOSED = {
     "gym_reml.rendering": set(FLOOR) - {"gym_reml.rendering"},
     "gym_reml.mdp": {"gym_reml.rendering"},
 }
-"""Rooms below that a room knows nothing of all the same."""
+"""Lower rooms that a room must not import."""
 
 SET_UP = "python3 -m venv .venv && .venv/bin/pip install -c constraints.txt -e "
 README_COMMANDS = [
@@ -150,17 +150,17 @@ def test_right_imports_pass() -> None:
 WITHOUT_GYMNASIUM = {
     f"gym_reml.{room}" for room in ("mdp", "networks", "pool", "learning", "meta_training", "rendering")
 }
-"""Rooms whose code runs where there is no environment: spaces are made in `gym_reml.envs`."""
+"""Rooms that must not import Gymnasium; spaces are made in `gym_reml.envs`."""
 
 
 @pytest.mark.parametrize("module", [name for name in SOURCES if room_of(name) in WITHOUT_GYMNASIUM])
-def test_what_is_below_environments_knows_no_gymnasium(module: str) -> None:
+def test_rooms_below_environments_do_not_import_gymnasium(module: str) -> None:
     found = full_names(ast.parse(SOURCES[module].read_text(encoding="utf-8"))).values()
     assert [name for name in found if name.partition(".")[0] == "gymnasium"] == []
 
 
 def circles(arrows: dict[str, set[str]]) -> list[list[str]]:
-    """Every set of more than one name that all reach each other, by repeated removal of names without arrows."""
+    """Cycles, found by repeatedly removing names without imports."""
     reach = {name: set(targets) for name, targets in arrows.items()}
     for middle in arrows:
         for name in arrows:
@@ -170,7 +170,7 @@ def circles(arrows: dict[str, set[str]]) -> list[list[str]]:
 
 
 def arrows_between(places: dict[str, str]) -> dict[str, set[str]]:
-    """From the place of each module to the places of those that it imports, its own apart."""
+    """From the place of each module to the places of the modules that it imports, except its own."""
     arrows: dict[str, set[str]] = {place: set() for place in places.values()}
     for module, path in SOURCES.items():
         tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -179,13 +179,13 @@ def arrows_between(places: dict[str, str]) -> dict[str, set[str]]:
     return arrows
 
 
-def test_imports_go_in_no_circle() -> None:
+def test_imports_have_no_cycles() -> None:
     assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) != []
     assert circles({"a": {"b"}, "b": {"c"}, "c": set(), "d": {"a"}}) == []
     assert circles(arrows_between({module: module for module in SOURCES})) == []
 
 
-def test_folders_import_each_other_in_no_circle() -> None:
+def test_imports_of_folders_have_no_cycles() -> None:
     """Between a folder and what it is in, arrows go both ways: a base is used inside, a door opens on what is there."""
     arrows = arrows_between({module: folder_of(module) for module in SOURCES})
     apart = {
@@ -200,11 +200,11 @@ def test_folders_import_each_other_in_no_circle() -> None:
 
 
 METHODS = {"maml", "maml_plus_plus", "maml_rl", "meta_sgd", "reptile", "fomaml"}
-"""Published methods keep their names, whatever these begin with."""
+"""Names of published methods, which may share a prefix."""
 
 
 def test_no_two_files_of_a_room_share_a_prefix() -> None:
-    """Where they would, a folder is missing."""
+    """Files that share a prefix belong in a folder."""
     folders: dict[Path, list[str]] = {}
     for path in SOURCES.values():
         if path.stem not in METHODS and not path.stem.startswith("__"):
@@ -259,7 +259,7 @@ def test_python_versions_agree() -> None:
 
 @pytest.mark.parametrize("folder", ["gym_reml", "agents", "tests"])
 def test_the_oldest_python_reads_every_file(folder: str) -> None:
-    """Syntax only, as far as newer versions know of it; ruff and mypy look closer, and at the standard library too."""
+    """Checks syntax only; ruff and mypy also check the standard library."""
     for path in (ROOT / folder).rglob("*.py"):
         ast.parse(path.read_text(encoding="utf-8"), str(path), feature_version=OLDEST_PYTHON)
 
@@ -314,7 +314,7 @@ def dotted(node: ast.expr, names: dict[str, str]) -> str:
 
 
 def global_randomness(source: str) -> list[str]:
-    """Each use of a random stream that belongs to nobody."""
+    """Each use of global random state."""
     tree = ast.parse(source)
     names = full_names(tree)
     found = [name for name in names.values() if name == "random" or name.startswith("random.")]
@@ -376,7 +376,7 @@ PYTHON = sorted(path for folder in ("gym_reml", "agents", "tests", "docs") for p
 
 
 def unnamed_encodings(source: str) -> list[str]:
-    """Each text file that is opened, read or written without its encoding being named."""
+    """Each text file that is opened, read or written without an explicit encoding."""
     tree = ast.parse(source)
     imported = full_names(tree)
     found = []

@@ -1,4 +1,4 @@
-"""What is installed: a wheel with the commands, and an editable install that type checkers see through."""
+"""Installation: a wheel with the commands, and an editable install that type checkers can read."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gym_reml.evaluation import Result
 mean: float = Result.load("own.json").summary(5).mean
 name: int = Result.load("own.json").learner
 """
-"""Code of a user's, whose last line is wrong."""
+"""A user's code, whose last line has a wrong type."""
 
 
 def run(*command: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:

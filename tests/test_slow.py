@@ -1,4 +1,4 @@
-"""What the product promises, at full budget. Run by `pytest -m slow`, and by .ci/run."""
+"""Published and documented results at full budget. Run by `pytest -m slow`, and by .ci/run."""
 
 import json
 from pathlib import Path
@@ -29,7 +29,7 @@ def meta_train(config: Config, folder: Path) -> MetaLearner:
 
 
 def test_the_default_training_reaches_the_sinusoid_figures(tmp_path: Path) -> None:
-    """One seed, so with room for the spread between seeds around the means of docs/results."""
+    """One seed, so the bounds leave room for the spread between seeds."""
     learner = meta_train(Config(), tmp_path / "run")
     protocol: dict[str, Any] = {"steps": (1, 5, 10), "tasks": 1000}
     result = evaluate(learner, "sinusoid", **protocol)
@@ -52,7 +52,7 @@ def test_omniglot_characters_never_seen(tmp_path: Path) -> None:
 
 def after_one_step(learner: MetaLearner) -> dict[int, float]:
     """Mean squared error by shots, as MAML's and Meta-SGD's tables show it."""
-    return {shots: evaluate(learner, "sinusoid", shots, (1,), 600).summary(1).mean for shots in (5, 10, 20)}
+    return {shots: evaluate(learner, "sinusoid", shots=shots, steps=(1,)).summary(1).mean for shots in (5, 10, 20)}
 
 
 def test_maml_reproduces_the_published_row() -> None:

@@ -1,4 +1,4 @@
-"""What the product promises of networks that are policies. Run as `test_slow.py` is."""
+"""Documented results for networks that are policies. Run as `test_slow.py` is."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from gym_reml.tasks import make_family
 pytestmark = pytest.mark.slow
 
 
-def test_one_policy_gradient_step_reaches_far_from_what_maml_rl_learns() -> None:
+def test_one_policy_gradient_step_from_maml_rls_weights_suffices() -> None:
     """From about -40 to the -12 of the literature, after a fifth of the recipe's meta-updates."""
     family = make_family("navigation", shots=20, queries=20)
     recipe = recipe_for(family)

@@ -1,4 +1,4 @@
-"""Random streams: the same seed gives the same numbers, and nothing else ever does."""
+"""Random streams: equal seeds give equal numbers, different ones do not."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gym_reml.streams import SPLITS, RowStreams, many_streams, row_streams
 
 
 def numbers(streams: RowStreams) -> list[tuple[int, ...]]:
-    """The first 128 bits of each stream: equal streams agree, others only by a miracle."""
+    """The first 128 bits of each stream, which identify it."""
     return [tuple(stream.integers(2**63, size=2).tolist()) for stream in streams]
 
 

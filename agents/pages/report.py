@@ -59,7 +59,8 @@ def compare_with_controls(
 
 def write_report(results: Sequence[Result], metric: str, folder: Path, *, title: str) -> None:
     """Prints the table, and writes it, every task's losses and the curves to the folder."""
-    text = table(results, metric, TABLE_STEPS if max(TABLE_STEPS) in results[0].steps else POLICY_STEPS)
+    steps = TABLE_STEPS if max(TABLE_STEPS) in results[0].steps else POLICY_STEPS
+    text = table(results, metric, steps=steps)
     show(f"\n[bold]{title}[/bold]\n{metric} on the query set, mean ± 95 % interval over tasks (median):\n")
     print(text + "\n")
     write_text(folder / "table.md", f"{title}: {metric} on the query set, mean ± 95 % interval (median)\n\n{text}\n")
@@ -95,7 +96,7 @@ def plot_curves(results: Sequence[Result], metric: str, path: Path, title: str) 
 def plot_examples(learner: MetaLearner, family: TaskFamily, path: Path, *, seed: int, tasks: int = 4) -> None:
     """A few held-out tasks: fits of functions as they adapt, or query images and what the network says of them."""
     seeds = [seed + row for row in range(tasks)]
-    moments = rollout(learner, family.replace(split="test"), seeds, 5)
+    moments = rollout(learner, family.replace(split="test"), seeds=seeds, steps=5)
     draw = _plot_images if family.image_shape is not None else _plot_fits
     figure = draw(moments, tasks, family)
     if figure is not None:

@@ -85,7 +85,7 @@ def choices_of(learner: MetaLearner, family: TaskFamily, *, seed: int, tasks: in
     """
     most = TASKS if family.fixed_data else POLICY_TASKS
     seeds = [seed + row for row in range(most if tasks is None else min(most, tasks))]
-    moments = rollout(learner, family.replace(split="test"), seeds, sys.maxsize)
+    moments = rollout(learner, family.replace(split="test"), seeds=seeds, steps=sys.maxsize)
     first = next(moments)
     # The learner's arguments need not name its horizon; the process knows it.
     moments = islice(moments, first.mdp.objective.horizon)

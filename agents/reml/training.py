@@ -132,7 +132,7 @@ class Reml:
             f"beside the agent the pool took {learner.updates:,} updates by {learner.used:,} episodes; "
             f"{learner.dropped + learner.stale:,} were left out"
         )
-        return MetaLearner.from_sb3(agent, env, "reml")
+        return MetaLearner.from_sb3(agent, env, name="reml")
 
     def save_checkpoint(self, agent: Any, env: VecNormalize) -> None:
         """Keeps all that the run needs to go on from here."""

@@ -73,7 +73,7 @@ class RivalConfig(FamilyChoice):
             f"95 % interval over {tasks} tasks (median); {drawn:,} training tasks in "
             f"{seconds:.0f} s; {count_parameters(learner):,} parameters:\n"
         )
-        print(table([result], metric, steps))
+        print(table([result], metric, steps=steps))
 
 
 def tuned_learner(
@@ -84,4 +84,4 @@ def tuned_learner(
     low, high = limits
     arguments |= {"min_step": low, "max_step": high}
     tasks = VALIDATION_TASKS if problem.family.fixed_data else POLICY_VALIDATION_TASKS
-    return tune_step(name, pool, arguments, problem.family, tasks)[0]
+    return tune_step(name, pool, arguments=arguments, family=problem.family, tuning_tasks=tasks)[0]

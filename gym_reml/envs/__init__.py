@@ -1,3 +1,3 @@
-"""The environments: faces of processes whose rows are computed together, and a wrapper for environments of others."""
+"""The environments: single and vector ones over processes of n rows, and a wrapper for other environments."""
 
 from gym_reml.envs.trials.wrapper import Trial as Trial

@@ -18,19 +18,19 @@ from gym_reml.streams import RowStreams
 
 
 class Bandits(InnerProcess):
-    """n Bernoulli bandits. An inner episode is one pull, and nothing is observed but its reward."""
+    """n Bernoulli bandits. An inner episode is one pull; the inner observation is empty."""
 
     name = "bandit"
     observation_limits = np.zeros((2, 0))
     reward_limits = (0.0, 1.0)
 
     def __init__(self, count: int, arms: int, *, pulls: int) -> None:
-        """Sets n bandits up, for trials of so many pulls."""
+        """Creates n bandits, for trials of so many pulls."""
         for argument, value in (("num_envs", count), ("arms", arms), ("episodes", pulls)):
             check_integer(argument, value)
         self.count, self.actions = count, arms
         self._means = np.zeros((count, arms))
-        # A pull is rewarded where its number, uniform in [0, 1), is below the arm's mean.
+        # The reward of a pull is 1 if its uniform number in [0, 1) is below the arm's mean.
         self._uniforms = np.zeros((count, pulls))
         self._pulls = np.zeros(count, dtype=np.int64)
         self._every = np.arange(count)
@@ -53,7 +53,7 @@ class Bandits(InnerProcess):
         self._pulls[rows] = 0
 
     def begin(self, rows: Rows) -> None:
-        """There is nothing to start."""
+        """Does nothing, since bandits have no state."""
 
     def observe(self) -> NDArray[Any]:
         return np.zeros((self.count, 0))
@@ -70,9 +70,9 @@ class BanditTrialEnv(TrialEnv):
 
     ## Description
 
-    A trial draws a Bernoulli bandit with `arms` arms. Each arm has a mean of its own, drawn uniformly from [0, 1]: the
-    probability that a pull of it has reward 1 rather than 0. The agent pulls `episodes` times in all and does not
-    observe the means: for a high return it has to explore the arms and to remember their rewards. This is the
+    A trial draws a Bernoulli bandit with `arms` arms. The mean of each arm, the probability that a pull has reward 1
+    rather than 0, is drawn uniformly from [0, 1]. The agent has `episodes` pulls and does not observe the means: for a
+    high return it has to explore the arms and to remember their rewards. This is the
     multi-armed bandit of Duan et al. (2016), ["RL²: Fast Reinforcement Learning via Slow Reinforcement
     Learning"](https://arxiv.org/abs/1611.02779), section 3.1.
 
@@ -88,12 +88,12 @@ class BanditTrialEnv(TrialEnv):
     |---|---|---|
     | previous action | `arms` | one-hot; arm 0 at the start of a trial |
     | previous reward | 1 | 0 or 1, also during the burn-in; 0 at the start of a trial |
-    | previous done | 1 | always 1: every pull is an inner episode of its own |
+    | previous done | 1 | always 1: every pull is one inner episode |
 
     ## Rewards
 
-    1 with the probability of the arm that is pulled, else 0. The first `burn_in` pulls have reward 0; what they would
-    have had is observed all the same.
+    1 with the probability of the arm that is pulled, else 0. The first `burn_in` pulls have reward 0; their true
+    rewards are observed.
 
     ## Starting state
 
@@ -117,7 +117,7 @@ class BanditTrialEnv(TrialEnv):
     |---|---|---|
     | `arms` | `5` | arms of a bandit |
     | `episodes` | `10` | pulls of a trial |
-    | `burn_in` | `0` | first pulls that do not count |
+    | `burn_in` | `0` | number of first pulls without reward |
     | `split` | `"train"` | or `"validation"`, `"test"`, whose tasks are drawn from other random streams |
     | `render_mode` | `None` | `"rgb_array"` or `"ansi"` |
 
@@ -139,8 +139,8 @@ class BanditTrialEnv(TrialEnv):
         """Takes the arguments of the table above.
 
         Raises:
-            ValueError: a value that makes no sense; the message names the argument and the choices.
-            TypeError: an argument that does not exist; the message lists those that do.
+            ValueError: an invalid value; the message names the argument and the choices.
+            TypeError: an unknown argument; the message lists the choices.
         """
         super().__init__(
             Bandits(1, arms, pulls=episodes), TrialBudget(episodes, burn_in), split=split, render_mode=render_mode
@@ -166,8 +166,8 @@ class BanditTrialVectorEnv(TrialVectorEnv):
         """Takes the arguments of `BanditTrialEnv`, and those of every vector environment (see `TrialVectorEnv`).
 
         Raises:
-            ValueError: a value that makes no sense; the message names the argument and the choices.
-            TypeError: an argument that does not exist; the message lists those that do.
+            ValueError: an invalid value; the message names the argument and the choices.
+            TypeError: an unknown argument; the message lists the choices.
         """
         super().__init__(
             Bandits(num_envs, arms, pulls=episodes),

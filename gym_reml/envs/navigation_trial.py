@@ -1,4 +1,4 @@
-"""`NavigationTrial-v0`: find a goal on the plane, then go there."""
+"""`NavigationTrial-v0`: find a hidden goal on the plane, then go there."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Points(InnerProcess):
     action_size = 2
 
     def __init__(self, count: int, steps: int) -> None:
-        """Sets n points up, for inner episodes of at most `steps` steps."""
+        """Creates n points, for inner episodes of at most `steps` steps."""
         for argument, value in (("num_envs", count), ("steps", steps)):
             check_integer(argument, value)
         self.count, self.steps = count, steps
@@ -85,12 +85,12 @@ class NavigationTrialEnv(TrialEnv):
     | position | 2 | of the point |
     | previous action | 2 | after clipping; 0 at the start of a trial |
     | previous reward | 1 | also during the burn-in; 0 at the start of a trial |
-    | previous done | 1 | 1 where an inner episode begins: the position is (0, 0), action and reward are the old one's |
+    | previous done | 1 | 1 where an inner episode begins; action and reward are the last of the previous one |
 
     ## Rewards
 
-    Minus the distance to the goal after the step. In the first `burn_in` inner episodes rewards are 0; what they would
-    have been is observed all the same.
+    Minus the distance to the goal after the step. In the first `burn_in` inner episodes rewards are 0; the
+    true ones are observed.
 
     ## Starting state
 
@@ -115,7 +115,7 @@ class NavigationTrialEnv(TrialEnv):
     |---|---|---|
     | `steps` | `100` | steps of an inner episode, at most |
     | `episodes` | `2` | inner episodes of a trial |
-    | `burn_in` | `0` | first inner episodes that do not count |
+    | `burn_in` | `0` | number of first inner episodes without reward |
     | `split` | `"train"` | or `"validation"`, `"test"`, whose tasks are drawn from other random streams |
     | `render_mode` | `None` | `"rgb_array"` or `"ansi"` |
 
@@ -137,8 +137,8 @@ class NavigationTrialEnv(TrialEnv):
         """Takes the arguments of the table above.
 
         Raises:
-            ValueError: a value that makes no sense; the message names the argument and the choices.
-            TypeError: an argument that does not exist; the message lists those that do.
+            ValueError: an invalid value; the message names the argument and the choices.
+            TypeError: an unknown argument; the message lists the choices.
         """
         super().__init__(Points(1, steps), TrialBudget(episodes, burn_in), split=split, render_mode=render_mode)
 
@@ -162,8 +162,8 @@ class NavigationTrialVectorEnv(TrialVectorEnv):
         """Takes the arguments of `NavigationTrialEnv`, and those of every vector environment (see `TrialVectorEnv`).
 
         Raises:
-            ValueError: a value that makes no sense; the message names the argument and the choices.
-            TypeError: an argument that does not exist; the message lists those that do.
+            ValueError: an invalid value; the message names the argument and the choices.
+            TypeError: an unknown argument; the message lists the choices.
         """
         super().__init__(
             Points(num_envs, steps),

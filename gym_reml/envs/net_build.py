@@ -23,12 +23,12 @@ class NetBuildEnv(TrainingEnv):
 
     An episode draws a task from a family (by default MAML's sinusoids: fit y = a sin(x - b) from 5 points). The agent
     starts from a stem and a head and, step by step, appends layers from a shared pool of layers and takes gradient
-    steps on the task's *support set*. Its reward is how well the network does on the *query set*: other points of the
-    same task, which neither the network nor the agent observes. An agent that does well here is a *meta-learner*, and
-    to train one in this environment is Reinforcement Meta-Learning (REML).
+    steps on the task's *support set*. Its reward is the network's performance on the *query set*: other points of the
+    same task, which neither the network nor the agent observes. The agent is a *meta-learner*; training it in this
+    environment is Reinforcement Meta-Learning (REML).
 
-    Where the family is one of reinforcement-learning tasks (`"navigation"`), the network is a policy: support and query
-    set are trajectories of its own, new ones in every step.
+    In families of reinforcement-learning tasks (such as `"navigation"`) the network is a policy, and the support and
+    query sets are new trajectories of it in every step.
 
     ## Action space
 
@@ -42,10 +42,10 @@ class NetBuildEnv(TrainingEnv):
     | `"discrete"` (`NetBuildDiscrete-v0`) | `Discrete((L + 1) * step_bins)` | layer * step_bins + bin |
     | `"hybrid"` (`NetBuildHybrid-v0`) | `Dict(layer=Discrete(L + 1), step_size=Box(-1, 1, (1,)))` | side by side |
 
-    The layer goes between the last layer and the head; in a full network it is ignored (and masked, see
-    `action_masks`). Then one gradient step of the support loss is taken, its norm clipped at 10. Box values outside
-    [-1, 1] are clipped and ties between logits are broken by the environment's own generator; NaN, a wrong shape or a
-    choice out of range is a `ValueError`.
+    The layer is inserted before the head; in a full network it is ignored (and masked, see `action_masks`). Then one
+    gradient step of the support loss is taken, its norm clipped at 10. Box values outside [-1, 1] are clipped and ties
+    between logits are broken by the environment's own generator; NaN, a wrong shape or a choice out of range is a
+    `ValueError`.
 
     ## Observation space
 
@@ -66,14 +66,14 @@ class NetBuildEnv(TrainingEnv):
     With q the loss on the query set and score = log1p(q) (for policies, where q is minus the return,
     score = q / `return_scale`):
 
-    - `reward="performance"` (default): -score / horizon at every step. The return is minus the mean score along the
-      way: fast adaptation counts.
-    - `reward="improvement"`: the decrease of the score in this step. The return is the gain over the whole episode:
-      only the final network counts.
+    - `reward="performance"` (default): -score / horizon at every step. The return is minus the mean score over the
+      episode, which rewards fast adaptation.
+    - `reward="improvement"`: the decrease of the score in this step. The return is the decrease over the episode, which
+      depends on the final network only.
 
     The first `burn_in` steps have reward 0. `feedback="support"` uses the support loss instead. A *refused* step (see
-    below) has a penalty of 1 / horizon. So does one after which q is not finite, or above both the family's cap (1e4
-    for regression) and what it was at the start of the episode: q then counts as the larger of these two.
+    below) has a penalty of 1 / horizon. So has a step after which q is not finite, or exceeds both the family's cap
+    (1e4 for regression) and its initial value in the episode; q is then clipped to the larger of the two.
     `info["reward_terms"]` has the terms by name.
 
     ## Starting state
@@ -82,19 +82,19 @@ class NetBuildEnv(TrainingEnv):
 
     ## Episode end
 
-    `terminated` after `horizon` steps; never truncated. Stepping on is allowed: the network trains on, the clock in
-    the observation stands still. A step after which the support loss would be non-finite, or above both the family's
-    cap and what it was before, or a weight non-finite, is refused: the network stays as it was, without the new layer,
-    and `info["diverged"]` is True. Whether a step is refused does not depend on the query set.
+    `terminated` after `horizon` steps; never truncated. Further steps are allowed: the network trains on, while the
+    clock in the observation stays at 1. A step after which the support loss would be non-finite, or above both the
+    family's cap and its previous value, or a weight non-finite, is refused: the network is left unchanged, without the
+    new layer, and `info["diverged"]` is True. Whether a step is refused does not depend on the query set.
 
     ## Information
 
-    The same names after resets and steps; what describes a step is 0 after a reset:
+    The same names after resets and steps; values that describe a step are 0 after a reset:
 
     | Name | Value |
     |---|---|
-    | `support_loss`, `query_loss` | of the present network; the latter as it counts in rewards |
-    | `query_mse`, `query_accuracy`, `query_return` | the family's metrics on the query set, those that it has |
+    | `support_loss`, `query_loss` | of the current network; the latter clipped as in rewards |
+    | `query_mse`, `query_accuracy`, `query_return` | metrics on the query set, as far as the family has them |
     | `depth` | pool layers in the network |
     | `layer`, `step_size` | what the step appended, and the size of its gradient step |
     | `diverged` | whether the step was refused |
@@ -102,65 +102,64 @@ class NetBuildEnv(TrainingEnv):
     | `task` | a dict: the task's true parameters, for evaluation |
     | `action_mask` | int8 as `env.action_space.sample(mask=...)` takes it, where choices can be masked |
 
-    Vector environments have arrays of them; masks of several parts are a dict by part. `action_masks()` is the same
-    mask for MaskablePPO: bool and flat.
+    Vector environments have arrays of these; masks of several parts are a dict by part. `action_masks()` is the same
+    mask in the format of MaskablePPO: bool and flat.
 
-    `env.unwrapped.describe_task(row)` describes the task in words and numbers, `env.unwrapped.pool_source` names where
-    the pool comes from. A mixture's task is the number of its `member` and every member's parameters, as
-    `0.amplitude`, which are 0 where the task is another member's.
+    `env.unwrapped.describe_task(row)` describes the task in words and numbers, `env.unwrapped.pool_source` is the
+    source of the pool. The task of a mixture is the index of its `member` and the parameters of all members, such as
+    `0.amplitude`; those of the other members are 0.
 
     ## Options of `reset`
 
     | Option | Meaning |
     |---|---|
-    | `{"task": {...}}` | the episode is on this task: parameters by name, as `info["task"]` has them; data are new |
-    | `{"pool": "initial"}` | where the pool learns, it starts over: weights, optimizer, waiting episodes, counters |
-    | `{"reset_mask": mask}` | vector environments: only these rows are reset, (num_envs,) bool |
+    | `{"task": {...}}` | starts on this task: parameters by name, as in `info["task"]`; its data are newly drawn |
+    | `{"pool": "initial"}` | with `learn`, resets the pool: weights, optimizer, collected episodes, counters |
+    | `{"reset_mask": mask}` | vector environments: resets only these rows, (num_envs,) bool |
 
-    In a vector environment each parameter of a task is one for all rows, or an array with one for each. Tasks of any
-    split may be given. Of a mixture, `member` and that member's own parameters suffice.
+    In a vector environment each parameter is a value for all rows, or an array with one for each row. The task may be
+    of any split. For a mixture, `member` and that member's parameters suffice.
 
     ## The network
 
-    `env.unwrapped.export(row)` is the row's present network as a `torch.nn.Module` of its own, with `state_dict`. Its
-    outputs are the environment's to the last bit.
+    `env.unwrapped.export(row)` returns a copy of the row's current network as a `torch.nn.Module`, with a `state_dict`.
+    Its outputs equal the environment's bit for bit.
 
     ## Arguments
 
     | Argument | Default | Meaning |
     |---|---|---|
     | `family` | `"sinusoid"` | name of a task family, or a `TaskFamily` |
-    | `family_kwargs` | `None` | its further arguments, such as `split`, as a dict |
-    | `shots` | `None` | support points (of each class, if any), or trajectories; `None`: the family's, 5 by default |
+    | `family_kwargs` | `None` | further arguments of the family, such as `split`, as a dict |
+    | `shots` | `None` | support points (per class, if any), or trajectories; `None`: the family's, 5 by default |
     | `queries` | `None` | query points of a task, or trajectories; `None`: the family's, 50 by default |
-    | `depth` | `2` | how many pool layers fit into the network (slots) |
+    | `depth` | `2` | number of pool layers that fit into the network (slots) |
     | `width` | `None` | units of a hidden layer; `None`: the pool's, 40 in the packaged one |
     | `layers` | `None` | size of the pool, L; `None`: the pool's, 8 in the packaged one |
     | `layer_kind` | `None` | `"relu"`, `"tanh"`, `"residual"`, `"layer_norm"` or `"batch_norm"`; `None`: the pool's |
     | `initial_layers` | `()` | pool layers present at step 0 |
     | `horizon` | `5` | steps of an episode |
-    | `burn_in` | `0` | first steps that do not count |
+    | `burn_in` | `0` | number of first steps without reward |
     | `reward` | `"performance"` | or `"improvement"` |
     | `feedback` | `"query"` | or `"support"` |
     | `pool` | `None` | see below |
     | `learn` | `None` | how finished episodes change the pool: `"in_place"`, `"reptile"`, `"fomaml"`, `"maml"` |
     | `learn_kwargs` | `None` | see `gym_reml.learning.LearningOptions`, as a dict |
-    | `action` | `"box"` | see above; every id has its own |
-    | `step_bins` | `13` | bins of the step in finite encodings |
+    | `action` | `"box"` | see above; set by the id |
+    | `step_bins` | `13` | number of step sizes in finite encodings |
     | `min_step` | `None` | smallest step size; `None`: the pool's, 1e-3, or 1/4 where it has learned rates |
     | `max_step` | `None` | largest step size; `None`: the pool's, 0.3, or 4 where it has learned rates |
     | `observation` | `"flat"` | or `"dict"` |
     | `device` | `"cpu"` | any torch device |
     | `render_mode` | `None` | `"rgb_array"` or `"ansi"` (and `"human"` through Gymnasium's wrapper) |
 
-    `pool=None` takes the packaged specialists where there are any for the family, else random layers; these also, with
-    a warning, where `width`, `layers` or `layer_kind` ask for others than the packaged.
-    `"packaged"`, a `LayerPool` or a path to one takes that, or is an error where it does not fit; `"random"` starts
-    from randomly initialised layers. The pool in use is `env.unwrapped.pool`: the very object that was given, if one
-    was.
+    `pool=None` uses the packaged specialists if the family has any, and random layers otherwise; also, with a warning,
+    where `width`, `layers` or `layer_kind` differ from the packaged pool. `"packaged"`, a `LayerPool` or a path to one
+    uses that pool, and raises an error where it does not fit; `"random"` uses randomly initialised layers. The pool in
+    use is `env.unwrapped.pool`: the same object, if one was given.
 
-    With `learn`, the pool changes between episodes: the environment is then not stationary, a seed restarts tasks
-    only, and the transitions in an off-policy agent's replay buffer go stale.
+    With `learn`, the pool changes between episodes: the environment is then non-stationary, a seed resets the tasks
+    only, and transitions in the replay buffer of an off-policy agent become outdated.
 
     ## Version history
 
@@ -198,8 +197,8 @@ class NetBuildEnv(TrainingEnv):
         """Takes the arguments of the table above.
 
         Raises:
-            ValueError: a value that makes no sense; the message names the argument and the choices.
-            TypeError: an argument that does not exist; the message lists those that do.
+            ValueError: an invalid value; the message names the argument and the choices.
+            TypeError: an unknown argument; the message lists the choices.
         """
         super().__init__(make_setup(1, **select_arguments(locals())), render_mode)
 
@@ -241,8 +240,8 @@ class NetBuildVectorEnv(TrainingVectorEnv):
         """Takes the arguments of `NetBuildEnv`, and those of every vector environment (see `TrainingVectorEnv`).
 
         Raises:
-            ValueError: a value that makes no sense; the message names the argument and the choices.
-            TypeError: an argument that does not exist; the message lists those that do.
+            ValueError: an invalid value; the message names the argument and the choices.
+            TypeError: an unknown argument; the message lists the choices.
         """
         setup = make_setup(num_envs, **select_arguments(locals()))
         super().__init__(setup, autoreset_mode, render_mode=render_mode, max_episode_steps=max_episode_steps)

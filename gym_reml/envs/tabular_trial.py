@@ -18,19 +18,19 @@ from gym_reml.streams import RowStreams
 
 
 class TabularProcesses(InnerProcess):
-    """n finite Markov decision processes, whose inner episodes all start in state 0."""
+    """n finite Markov decision processes; inner episodes start in state 0."""
 
     name = "tabular"
 
     def __init__(self, count: int, states: int, *, actions: int, steps: int, episodes: int) -> None:
-        """Sets n processes up, for trials of so many inner episodes of so many steps."""
+        """Creates n processes, for trials of so many inner episodes of so many steps."""
         sizes = {"num_envs": count, "states": states, "actions": actions, "steps": steps, "episodes": episodes}
         for argument, value in sizes.items():
             check_integer(argument, value)
         self.count, self.actions, self.steps = count, actions, steps
         self.observation_limits = np.repeat([[0.0], [1.0]], states, axis=1)
         self._transitions = np.zeros((count, states, actions, states))
-        # The next state is the first whose cumulative probability is above the step's number, uniform in [0, 1).
+        # The next state is the first whose cumulative probability exceeds the step's uniform number in [0, 1).
         self._cumulative = np.zeros((count, states, actions, states))
         self._uniforms = np.zeros((count, steps * episodes))
         self._rewards = np.zeros((count, states, actions))
@@ -69,16 +69,16 @@ class TabularProcesses(InnerProcess):
         self._state[rows], self._clock[rows] = 0, 0
 
     def observe(self) -> NDArray[Any]:
-        seen = np.zeros((self.count, self.observation_limits.shape[1]))
-        seen[self._every, self._state] = 1.0
-        return seen
+        one_hot = np.zeros((self.count, self.observation_limits.shape[1]))
+        one_hot[self._every, self._state] = 1.0
+        return one_hot
 
     def step(self, actions: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         every, state = self._every, self._state
-        now = np.minimum(self._taken, self._uniforms.shape[1] - 1)
-        reward = self._rewards[every, state, actions] + self._noise[every, now]
-        # The last one, which may fall short of 1 by rounding, is left out.
-        passed = self._cumulative[every, state, actions, :-1] <= self._uniforms[every, now][:, None]
+        step = np.minimum(self._taken, self._uniforms.shape[1] - 1)
+        reward = self._rewards[every, state, actions] + self._noise[every, step]
+        # The last cumulative probability is left out: rounding may put it below 1.
+        passed = self._cumulative[every, state, actions, :-1] <= self._uniforms[every, step][:, None]
         self._state = passed.sum(axis=1)
         self._taken += 1
         self._clock += 1
@@ -92,8 +92,8 @@ class TabularTrialEnv(TrialEnv):
 
     A trial draws a finite Markov decision process: for every state and action, the next state's probabilities from
     Dirichlet(1, ..., 1) and a mean reward from Normal(1, 1). Inner episodes start in state 0 and last `steps` steps.
-    The agent observes states and rewards, and has `episodes` inner episodes to explore the process and to exploit what
-    it found. These are the random tabular processes of Osband, Russo and Van Roy (2013), ["(More) Efficient
+    The agent observes states and rewards, and has `episodes` inner episodes to explore the process and to exploit it.
+    These are the random tabular processes of Osband, Russo and Van Roy (2013), ["(More) Efficient
     Reinforcement Learning via Posterior Sampling"](https://arxiv.org/abs/1306.0940), as Duan et al. (2016),
     ["RL²"](https://arxiv.org/abs/1611.02779), section 3.2, use them.
 
@@ -110,12 +110,12 @@ class TabularTrialEnv(TrialEnv):
     | state | `states` | one-hot |
     | previous action | `actions` | one-hot; action 0 at the start of a trial |
     | previous reward | 1 | clipped to [-20, 20], also during the burn-in; 0 at the start of a trial |
-    | previous done | 1 | 1 where an inner episode begins: the state is the new one's, action and reward the old one's |
+    | previous done | 1 | 1 where an inner episode begins; action and reward are the last of the previous one |
 
     ## Rewards
 
     The mean reward of state and action plus noise from Normal(0, 1). In the first `burn_in` inner episodes rewards are
-    0; what they would have been is observed all the same.
+    0; the true ones are observed.
 
     ## Starting state
 
@@ -143,7 +143,7 @@ class TabularTrialEnv(TrialEnv):
     | `actions` | `5` | actions in each state |
     | `steps` | `10` | steps of an inner episode |
     | `episodes` | `10` | inner episodes of a trial |
-    | `burn_in` | `0` | first inner episodes that do not count |
+    | `burn_in` | `0` | number of first inner episodes without reward |
     | `split` | `"train"` | or `"validation"`, `"test"`, whose tasks are drawn from other random streams |
     | `render_mode` | `None` | `"rgb_array"` or `"ansi"` |
 
@@ -167,8 +167,8 @@ class TabularTrialEnv(TrialEnv):
         """Takes the arguments of the table above.
 
         Raises:
-            ValueError: a value that makes no sense; the message names the argument and the choices.
-            TypeError: an argument that does not exist; the message lists those that do.
+            ValueError: an invalid value; the message names the argument and the choices.
+            TypeError: an unknown argument; the message lists the choices.
         """
         super().__init__(
             TabularProcesses(1, states, actions=actions, steps=steps, episodes=episodes),
@@ -199,8 +199,8 @@ class TabularTrialVectorEnv(TrialVectorEnv):
         """Takes the arguments of `TabularTrialEnv`, and those of every vector environment (see `TrialVectorEnv`).
 
         Raises:
-            ValueError: a value that makes no sense; the message names the argument and the choices.
-            TypeError: an argument that does not exist; the message lists those that do.
+            ValueError: an invalid value; the message names the argument and the choices.
+            TypeError: an unknown argument; the message lists the choices.
         """
         super().__init__(
             TabularProcesses(num_envs, states, actions=actions, steps=steps, episodes=episodes),

@@ -1,4 +1,4 @@
-"""The few-shot protocol: meta-learners in, results on held-out tasks out; its controls; trials."""
+"""Evaluation of meta-learners on held-out tasks: the few-shot protocol, its controls, and the protocol for trials."""
 
 from gym_reml.evaluation.meta_learner import Ensemble, MetaLearner, Normaliser, Policy
 from gym_reml.evaluation.protocol import evaluate, rollout

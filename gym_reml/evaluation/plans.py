@@ -1,4 +1,4 @@
-"""Policies that follow a plan, or are shown the process."""
+"""Policies with a fixed plan, and policies that read the process."""
 
 from __future__ import annotations
 
@@ -14,13 +14,18 @@ from gym_reml.spaces import ActionEncoding, Decided, layer_and_step, make_encodi
 
 
 class Plan:
-    """A policy that ignores what it sees and decides what was planned, for all rows alike.
+    """An open-loop policy: it ignores observations and takes the same planned decisions in all rows.
 
-    `Plan(encoding, layer=(1, 2), step_size=0.5)` appends layers 1 and 2, then none, with one step size throughout.
+    `Plan(encoding, layer=(1, 2), step_size=0.5)` appends layer 1, then layer 2, then none, all at one step size.
     """
 
     def __init__(self, encoding: ActionEncoding, **planned: Any) -> None:
-        """Plans by the names of the encoding's decision: one value throughout, or one a step and then 0.
+        """Takes the plan.
+
+        Args:
+            encoding: of the actions.
+            **planned: by name of the encoding's decision: one value for all steps, or a sequence with one for each
+                step, followed by 0.
 
         Raises:
             ValueError: an unknown name.
@@ -31,24 +36,32 @@ class Plan:
     def predict(
         self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
     ) -> tuple[Any, Any]:
-        """The plan's next actions; the state is the number of steps taken."""
+        """The next planned actions, and as the state the number of steps taken."""
         step = 0 if state is None else state
         count = len(next(iter(observation.values())) if isinstance(observation, dict) else observation)
         return self.encoding.encode(self._decide(step, count)), step + 1
 
     def _decide(self, step: int, count: int) -> Decided:
-        now = {
+        step_values = {
             name: values if np.ndim(values) == 0 else values[step] if step < len(values) else 0
             for name, values in self.planned.items()
         }
-        return self.encoding.decision.decide(count, **now)
+        return self.encoding.decision.decide(count, **step_values)
 
 
 def plan_learner(
     name: str, pool: LayerPool, arguments: dict[str, Any], layers: Sequence[int], step: float
 ) -> MetaLearner:
-    """A learner that follows a plan."""
-    # Boxes hold any step; finite encodings would round the grid.
+    """A learner whose policy is a `Plan`.
+
+    Args:
+        name: in tables.
+        pool: layers that networks are built from.
+        arguments: of the environment.
+        layers: pool numbers to append in the first steps.
+        step: size of all gradient steps, as a place in [-1, 1] on the logarithmic range.
+    """
+    # A Box holds any step size; finite encodings would round it.
     arguments = arguments | {"action": "box"}
     encoding = make_encoding("box", layer_and_step(pool.layers))
     return MetaLearner(name, Plan(encoding, layer=layers, step_size=step), pool, arguments)
@@ -56,12 +69,11 @@ def plan_learner(
 
 @runtime_checkable
 class Planner(Protocol):
-    """A policy that looks at more than observations: it is shown the process when episodes begin.
+    """A policy that reads the process itself when episodes begin, as structure search does.
 
-    It may look at the support sets and try networks of its own on them, as structure search does. What it must not
-    touch are the query sets.
+    It may train its own networks on the support sets. It must not use the query sets.
     """
 
     def prepare(self, mdp: TrainingMDP) -> None:
-        """Called after the process was reset, before the first action."""
+        """Called after a reset of the process, before the first action."""
         ...

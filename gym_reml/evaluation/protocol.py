@@ -1,4 +1,4 @@
-"""The few-shot protocol: a learner, a family, shots and steps in; losses of the same held-out tasks out."""
+"""The few-shot protocol: query losses of a learner on held-out tasks, after given numbers of gradient steps."""
 
 from __future__ import annotations
 
@@ -23,65 +23,75 @@ from gym_reml.tasks import make_family
 from gym_reml.tasks.base import TaskFamily
 
 TASKS = 600
-"""Evaluated where nobody says how many."""
+"""Default number of tasks."""
+
+DEFAULT_STEPS = (0, 1, 5, 10)
+"""Default numbers of gradient steps."""
+
 CHUNK, POLICY_CHUNK = 250, 25
-"""Tasks side by side; trajectories take more memory."""
+"""Number of tasks computed in parallel; trajectories need more memory."""
 
 Intervention = Callable[[Decided, Sequence[np.random.Generator]], Decided]
-"""What a control does to the learner's decisions; the generators are the rows' own."""
+"""Replaces the learner's decisions; called with the decisions of n rows and one generator for each."""
 
 Blindfold = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-"""What a control does to the observations (n, size) before the learner sees them."""
+"""Replaces the observations, (n, size) float32, that the learner receives."""
 
 
 def evaluate(
     learner: MetaLearner | Ensemble,
     family: str | TaskFamily,
+    *,
     shots: int | tuple[int, int] | None = None,
-    steps: Sequence[int] = (0, 1, 5, 10),
+    steps: Sequence[int] = DEFAULT_STEPS,
     tasks: int | None = None,
     seed: int = 0,
     split: str = "test",
-    *,
     intervene: Intervention | None = None,
     blindfold: Blindfold | None = None,
 ) -> Result:
-    """Lets the learner build and train a network for each of `tasks` tasks.
+    """Evaluates a learner, which builds and trains a network for each of `tasks` tasks.
 
-    Task i is drawn from seed + i of the split, whoever is evaluated: results compare pairwise. Where a split holds but
-    so many tasks (`TaskFamily.task_count`), none is drawn twice. Policies act deterministically. Steps beyond the
-    horizon are allowed: the policy keeps acting.
+    Task i is drawn from seed + i of the split for every learner, so results can be compared pairwise. In a split with
+    finitely many tasks (`TaskFamily.task_count`), none is drawn twice. Policies act deterministically. Beyond the
+    horizon the policy goes on acting.
 
     Args:
-        learner: who; of an ensemble's networks the mean output is judged.
-        family: on what: a name, or a `TaskFamily`.
-        shots: support points, or (low, high); None for the family's own number.
-        steps: after how many steps the networks are judged.
-        tasks: how many; None for 600, or for all that there are where a family holds fewer.
+        learner: to evaluate; the networks' outputs of an `Ensemble` are averaged.
+        family: of tasks: a name, or a `TaskFamily`.
+        shots: number of support points, or a range (low, high); None for the family's default.
+        steps: numbers of gradient steps after which the networks are evaluated on the query sets.
+        tasks: number of tasks; None for 600, or for all where the split has fewer.
         seed: of the first task.
         split: "train", "validation" or "test".
-        intervene: changes the learner's decisions (controls).
-        blindfold: changes what the learner sees (controls).
+        intervene: replaces the learner's decisions, for controls.
+        blindfold: replaces the observations that the learner receives, for controls.
 
     Raises:
-        ValueError: something else than a learner, steps, tasks or a seed that make no sense, more tasks than the split
-            holds, a family that the learner's pool does not fit, or an ensemble on a family whose data depends on the
-            network.
+        ValueError: no learner; invalid steps, tasks or seed; more tasks than the split has; a pool that does not fit
+            the family; or an ensemble on a family whose data depends on the network.
     """
     if not isinstance(learner, MetaLearner | Ensemble):
         raise ValueError(f"learner={learner!r}: must be a MetaLearner or an Ensemble, which hold a policy and its pool")
-    wanted = tuple(steps) if isinstance(steps, Iterable) else ()
-    if not wanted or not all(is_integer(step) and step >= 0 for step in wanted):
+    given = tuple(steps) if isinstance(steps, Iterable) else ()
+    if not given or not all(is_integer(step) and step >= 0 for step in given):
         raise ValueError(f"steps={steps!r}: must be one or more integers from 0")
-    steps = tuple(sorted({int(step) for step in wanted}))
+    steps = tuple(sorted({int(step) for step in given}))
     check_integer("seed", seed, least=0)
     changes: dict[str, Any] = {"split": split} | ({} if shots is None else {"shots": shots})
-    the_family = make_family(family).replace(**changes)
-    tasks = _count(tasks, the_family)
+    task_family = make_family(family).replace(**changes)
+    tasks = _count(tasks, task_family)
     parts = []
-    chunk = CHUNK if the_family.fixed_data else POLICY_CHUNK
+    chunk = CHUNK if task_family.fixed_data else POLICY_CHUNK
     for rows in np.array_split(np.arange(tasks), -(-tasks // chunk)):
-        moments = rollout(learner, the_family, [seed + int(row) for row in rows], steps[-1], intervene, blindfold)
+        moments = rollout(
+            learner,
+            task_family,
+            seeds=[seed + int(row) for row in rows],
+            steps=steps[-1],
+            intervene=intervene,
+            blindfold=blindfold,
+        )
         parts.append({moment.step: moment for moment in moments if moment.step in steps})
     names = [name for name in parts[0][steps[0]].info if name.startswith("query_")]
     metrics = {
@@ -93,39 +103,39 @@ def evaluate(
     diverged = np.stack([np.concatenate([part[step].diverged for part in parts]) for step in steps])
     return Result(
         learner.name,
-        the_family.name,
-        the_family.shots,
+        task_family.name,
+        task_family.shots,
         int(seed),
         steps,
         metrics,
         diverged,
-        _plain_arguments(the_family),
-        fingerprint=the_family.fingerprint,
+        _plain_arguments(task_family),
+        fingerprint=task_family.fingerprint,
     )
 
 
 def at_most(tasks: int, family: str | TaskFamily, split: str) -> int:
-    """So many tasks, or all that the split holds if they are fewer."""
-    known = make_family(family).replace(split=split).task_count
-    return tasks if known is None else min(tasks, known)
+    """The smaller of `tasks` and the number of tasks in the split."""
+    count = make_family(family).replace(split=split).task_count
+    return tasks if count is None else min(tasks, count)
 
 
 def _count(tasks: int | None, family: TaskFamily) -> int:
-    """How many tasks are evaluated."""
+    """The number of tasks to evaluate, checked; `tasks` as in `evaluate`."""
     if tasks is None:
         return at_most(TASKS, family, family.split)
     check_integer("tasks", tasks)
-    known = family.task_count
-    if known is not None and tasks > known:
+    count = family.task_count
+    if count is not None and tasks > count:
         raise ValueError(
-            f"tasks={tasks}: the {family.split!r} split of {family.name!r} holds {known}, and the same ones again "
-            "would only make intervals look narrow; ask for as many at most, or leave tasks out"
+            f"tasks={tasks}: the {family.split!r} split of {family.name!r} holds {count}, and repeated tasks would "
+            f"make confidence intervals too narrow; give at most {count}, or leave tasks out"
         )
     return int(tasks)
 
 
 def _plain_arguments(family: TaskFamily) -> dict[str, Any]:
-    """The family's arguments that JSON can hold, but for shots and for where data lies."""
+    """The family's arguments that JSON can hold, without shots and the location of data."""
     names = [field.name for field in fields(family) if field.name not in ("shots", "root", "download")]
     values = {name: getattr(family, name) for name in names}
     return {name: _plain(value) for name, value in values.items() if _is_plain(value)}
@@ -149,13 +159,13 @@ def _plain(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Moment:
-    """Where the networks of some tasks stand after a step.
+    """The state of a rollout after a step.
 
     Attributes:
-        step: how many steps were taken.
-        mdp: the process; it goes on, so look now.
-        info: what it says of this step.
-        diverged: (tasks,) bool, whether any step up to now was refused, or took the query loss above what counts.
+        step: number of steps taken.
+        mdp: the process; the next step changes it in place.
+        info: the process's info about this step.
+        diverged: (tasks,) bool, whether any step so far was refused, or raised the query loss above its cap.
     """
 
     step: int
@@ -167,18 +177,33 @@ class Moment:
 def rollout(
     learner: MetaLearner | Ensemble,
     family: TaskFamily,
+    *,
     seeds: Sequence[int],
     steps: int,
     intervene: Intervention | None = None,
     blindfold: Blindfold | None = None,
 ) -> Iterator[Moment]:
-    """Lets the learner act on one task for each seed, and shows every moment from step 0 on.
+    """Runs a learner on one task for each seed, and yields the state after every step, from step 0 on.
 
-    Of an ensemble the moments are those of its first member, but info holds the loss and metrics of the mean output.
+    An ensemble yields the states of its first member, with the loss and metrics of the mean output as info.
+
+    Args:
+        learner: to run.
+        family: of tasks.
+        seeds: of the tasks, one for each row.
+        steps: number of steps.
+        intervene: replaces the learner's decisions.
+        blindfold: replaces the observations that the learner receives.
+
+    Raises:
+        ValueError: a pool that does not fit the family, or an ensemble on a family whose data depends on the network.
     """
     if isinstance(learner, Ensemble):
-        members = [rollout(member, family, seeds, steps, intervene, blindfold) for member in learner.members]
-        yield from _together(members, family)
+        rollouts = [
+            rollout(member, family, seeds=seeds, steps=steps, intervene=intervene, blindfold=blindfold)
+            for member in learner.members
+        ]
+        yield from _averaged(rollouts, family)
         return
     count = len(seeds)
     setup = make_setup(count, family=family, pool=learner.pool, **learner.arguments)
@@ -203,9 +228,12 @@ def rollout(
         yield Moment(step, mdp, outcome.info, diverged)
 
 
-def _together(rollouts: Sequence[Iterator[Moment]], family: TaskFamily) -> Iterator[Moment]:
+def _averaged(rollouts: Sequence[Iterator[Moment]], family: TaskFamily) -> Iterator[Moment]:
+    """The rollout of an ensemble, from those of its members."""
     if not family.fixed_data:
-        raise ValueError(f"family={family.name!r}: its data depends on the network, so an ensemble has none of its own")
+        raise ValueError(
+            f"family={family.name!r}: its data depends on the network, so members of an ensemble have different data"
+        )
     for moments in zip(*rollouts, strict=True):
         first = moments[0]
         query = first.mdp.query

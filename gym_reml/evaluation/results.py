@@ -1,4 +1,4 @@
-"""What an evaluation found: metrics of every task, after every gradient step or of whole trials, and tables of them."""
+"""Results of evaluations: metrics of each task after gradient steps, or of trials, and tables of them."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from gym_reml.rendering.plain_text import printable
 NORMAL_95 = 1.96
 
 AXES = ("step", "episode")
-"""Along what a result holds its metrics: gradient steps, or episodes of a trial."""
+"""The axes along which a result has metrics: gradient steps, or inner episodes of a trial."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """A metric over tasks at a place of a result's axis.
+    """Statistics of a metric over tasks, at one position on a result's axis.
 
     Attributes:
-        mean, median: over all tasks, diverged ones included.
+        mean, median: over all tasks, including diverged ones.
         ci95: half-width of the 95 % confidence interval of the mean.
-        diverged: share of tasks in which a gradient step was refused up to then; None where there are no such steps.
-        tasks: how many.
+        diverged: share of tasks that had diverged by then; None for trials.
+        tasks: number of tasks.
     """
 
     mean: float
@@ -41,21 +41,23 @@ class Summary:
 
 @dataclass(frozen=True)
 class Result:
-    """How a learner did on few-shot tasks, gradient step by gradient step, or in trials of some numbers of episodes.
+    """The metrics of one learner on few-shot tasks after gradient steps, or in trials of given lengths.
 
     Attributes:
         learner: its name.
-        family, shots, seed, arguments: of the tasks; results with equal ones compare pairwise. The arguments are the
-            family's further ones, split and queries among them. Trials have no shots: theirs are None.
-        fingerprint: of the family: of all else that its tasks depend on, such as formulas, arrays and archives; "" in
-            results saved before there was one, and of trials.
-        axis: "step" where networks are judged after gradient steps, "episode" where whole trials are judged.
-        steps: (S,) the places on the axis that were evaluated, in order: numbers of gradient steps, or of episodes.
-        metrics: by name, (S, tasks): the query loss as "loss", and what the family reports; the "return" of trials.
-        diverged: (S, tasks) bool, whether a gradient step was refused up to then; None along episodes.
+        family, shots, seed, arguments: of the tasks; results can be compared pairwise if these are equal. The arguments
+            are the family's others, such as split and queries. Trials have no shots (None).
+        fingerprint: hash of everything else that the family's tasks depend on, such as formulas, arrays and archives;
+            "" for trials, and in results of earlier versions.
+        axis: "step" where networks are evaluated after gradient steps, "episode" for whole trials.
+        steps: (S,) positions on the axis, ascending: numbers of gradient steps, or of inner episodes.
+        metrics: (S, tasks) float64 by name: the query loss as "loss" and the metrics of the family; of trials "return".
+        diverged: (S, tasks) bool, whether the task had diverged by then: a step was refused, or the query loss
+            exceeded its cap; None along episodes.
+        notes: further plain data, such as tuned step sizes.
 
     Raises:
-        ValueError: an axis that is none, or shots or diverged that are not there, or are there, against the axis.
+        ValueError: an unknown axis, or shots or diverged that do not match the axis.
     """
 
     learner: str
@@ -79,11 +81,11 @@ class Result:
 
     @property
     def tasks(self) -> int:
-        """How many tasks were evaluated."""
+        """The number of tasks."""
         return next(iter(self.metrics.values())).shape[1]
 
     def values(self, step: int, metric: str = "loss") -> NDArray[np.float64]:
-        """The metric of every task at that place of the axis, (tasks,).
+        """A metric of every task at a position on the axis, (tasks,) float64.
 
         Raises:
             ValueError: a step or metric that was not evaluated; the message lists the choices.
@@ -95,26 +97,26 @@ class Result:
         return self.metrics[metric][self.steps.index(step)]
 
     def summary(self, step: int, metric: str = "loss") -> Summary:
-        """The metric over all tasks at that place of the axis."""
+        """Statistics of a metric over all tasks at a position on the axis; raises what `values` raises."""
         values = self.values(step, metric)
         share = None if self.diverged is None else float(self.diverged[self.steps.index(step)].mean())
         return Summary(float(values.mean()), float(np.median(values)), half_width(values), share, len(values))
 
-    def minus(self, other: Result, step: int, metric: str = "loss") -> tuple[float, float]:
-        """Mean difference to another learner on the same tasks, and the half-width of its 95 % interval.
+    def minus(self, other: Result, step: int, *, metric: str = "loss") -> tuple[float, float]:
+        """The mean paired difference to another learner, and the half-width of its 95 % confidence interval.
 
         Raises:
-            ValueError: if the tasks are not the same.
+            ValueError: the results are on different tasks, or the step or metric was not evaluated.
         """
         self.check_same_tasks(other)
         own, theirs = self.values(step, metric), other.values(step, metric)
         return float((own - theirs).mean()), half_width(own - theirs)
 
     def check_same_tasks(self, other: Result) -> None:
-        """Raises a ValueError unless the other result is on the same tasks, so that differences can be taken.
+        """Raises a ValueError unless the other result is on the same tasks, so that paired differences are valid.
 
-        Fingerprints decide. A warning says so where one of the two has none: then only the family's name and the plain
-        arguments that both know are compared. Where both have none, that is all that there is.
+        Fingerprints of families are compared. If one result has none, it warns, and compares the family's name and the
+        plain arguments that both have; if neither has one, name and all plain arguments.
         """
         own, theirs = dict(self.arguments), dict(other.arguments)
         if bool(self.fingerprint) != bool(other.fingerprint):
@@ -134,12 +136,12 @@ class Result:
             unknown = other if self.fingerprint else self
             warnings.warn(
                 f"{unknown.learner!r} on {self.family!r} was saved without its family's fingerprint: whether its data "
-                "and formulas are the same is not known. Evaluate it anew to be sure.",
+                "and formulas are the same is unknown. Evaluate it again to be sure.",
                 stacklevel=3,
             )
         elif self.fingerprint != other.fingerprint:
             raise ValueError(
-                f"other: its {self.family!r} tasks are others, although name and plain arguments are the same: they "
+                f"other: its {self.family!r} tasks differ although name and plain arguments are the same: they "
                 f"differ in formulas, ranges, data, environments or classes (fingerprint {other.fingerprint}, not "
                 f"{self.fingerprint}); only results on the same tasks compare pairwise"
             )
@@ -147,11 +149,11 @@ class Result:
             raise ValueError(f"other: has {other.tasks} tasks, not {self.tasks}")
 
     def __repr__(self) -> str:
-        places = " ".join(map(str, self.steps))
-        return f"Result({self.learner!r}, {self._tasks}, {self.axis}s {places})"
+        steps = " ".join(map(str, self.steps))
+        return f"Result({self.learner!r}, {self._tasks}, {self.axis}s {steps})"
 
     def _repr_markdown_(self) -> str:
-        """What notebooks show: the table of its family's metric."""
+        """The table of the family's metric, as notebooks display it."""
         metric = next((name for name in self.metrics if name != "loss"), "loss")
         where = "of a whole trial" if self.axis == "episode" else "on the query set"
         title = printable(f"{self._tasks}: {metric} {where}, mean ± 95 % interval over tasks (median)")
@@ -159,16 +161,16 @@ class Result:
 
     @property
     def _tasks(self) -> str:
-        """Of what it is, in words."""
+        """Family, shots and number of tasks, as text."""
         if self.shots is None:
             return f"{self.family}, {self.tasks} trials"
         shots = f"{self.shots}" if isinstance(self.shots, int) else " to ".join(map(str, self.shots))
         return f"{self.family}, {shots} shot{'s' * (shots != '1')}, {self.tasks} tasks"
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the result as JSON, in one piece, into a folder that is made if it is not there.
+        """Writes the result atomically as JSON; missing folders are created.
 
-        Losses that are not finite, as JSON has no such number, become text.
+        JSON has no NaN and no infinities: they are written as strings.
         """
         content = self.__dict__ | {
             "metrics": {name: _listed(values) for name, values in self.metrics.items()},
@@ -178,18 +180,18 @@ class Result:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Result:
-        """Reads what `save` wrote, in earlier versions too.
+        """Reads a result that `save` wrote, also in earlier versions.
 
         Raises:
             FileNotFoundError: no such file.
-            ValueError: something else, or damaged.
+            ValueError: not a result, or damaged.
         """
         try:
             content = json.loads(as_path(path).read_text(encoding="utf-8"))
             steps, shots = tuple(content["steps"]), content["shots"]
             content |= {"steps": steps, "shots": tuple(shots) if isinstance(shots, list) else shots}
             if shots == 0 and "axis" not in content:
-                # Results of trials were saved so, as if they had shots and could diverge.
+                # Earlier versions saved results of trials with 0 shots and an array of diverged.
                 content |= {"axis": "episode", "shots": None, "diverged": None}
             content["metrics"] = {name: np.array(part, dtype=np.float64) for name, part in content["metrics"].items()}
             if content["diverged"] is not None:
@@ -203,30 +205,35 @@ class Result:
 
 
 def _plain(value: Any) -> Any:
-    """Numbers and arrays of numpy's as JSON has them."""
+    """numpy scalars and arrays as data for JSON."""
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     raise TypeError(f"{value!r}: a {type(value).__name__} cannot be saved in a result")
 
 
 def _listed(values: NDArray[np.float64]) -> list[Any]:
-    """The array as lists for JSON: finite numbers, and "nan", "inf" and "-inf"."""
+    """The array as lists for JSON; values that are not finite as "nan", "inf" and "-inf"."""
     finite = np.isfinite(values)
     return (values if finite.all() else np.where(finite, values.astype(object), values.astype(str))).tolist()
 
 
 def half_width(values: NDArray[np.float64]) -> float:
-    """Half-width of the normal 95 % confidence interval of the mean."""
+    """Half-width of the 95 % confidence interval of the mean, normal approximation; NaN for fewer than two values."""
     return float(NORMAL_95 * values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else float("nan")
 
 
-def table(results: Sequence[Result], metric: str = "loss", steps: Sequence[int] | None = None) -> str:
-    """A Markdown table: a row a learner, a column a place on the axis; mean ± 95 % interval (median).
+def table(results: Sequence[Result], metric: str = "loss", *, steps: Sequence[int] | None = None) -> str:
+    """A Markdown table with one row per learner and one column per step: mean ± 95 % interval (median).
 
-    Along gradient steps, a last column holds the share of tasks in which one was refused.
+    Along gradient steps, the last column is the share of tasks that had diverged by the last one.
+
+    Args:
+        results: one or more, along the same axis.
+        metric: in the table.
+        steps: positions on the axis; None for those of the first result.
 
     Raises:
-        ValueError: no results, or results along different axes.
+        ValueError: no results, results along different axes, or a metric or step that was not evaluated.
     """
     if isinstance(results, Result) or not results:
         raise ValueError(f"results={results!r}: must be a sequence of one or more results")
@@ -243,8 +250,8 @@ def table(results: Sequence[Result], metric: str = "loss", steps: Sequence[int] 
         ]
         diverged = summaries[-1].diverged
         rows.append([result.learner, *cells, *([] if diverged is None else [f"{diverged:.1%}"])])
-    places = [f"{step} {axes[0]}{'s' if step != 1 else ''}" for step in steps]
-    head = ["learner", *places, *(["diverged"] if axes == ["step"] else [])]
+    columns = [f"{step} {axes[0]}{'s' if step != 1 else ''}" for step in steps]
+    head = ["learner", *columns, *(["diverged"] if axes == ["step"] else [])]
     return markdown_table(head, rows, aligned=True)
 
 
@@ -253,8 +260,8 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]], *, aligne
 
     Args:
         head: names of the columns.
-        rows: as many cells each. Bars in cells are escaped, and line breaks become spaces.
-        aligned: whether cells are padded, so that columns stand under each other in a terminal too.
+        rows: one cell per column. Bars are escaped, and line breaks become spaces.
+        aligned: whether cells are padded, so that columns are aligned in a terminal.
     """
     lines = [[cell.replace("|", "\\|").replace("\n", " ") for cell in line] for line in (head, *rows)]
     widths = [max(map(len, column)) if aligned else 0 for column in zip(*lines, strict=True)]
@@ -266,5 +273,5 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]], *, aligne
 
 
 def _number(value: float) -> str:
-    """Three digits where they matter."""
+    """Three decimals, or three significant digits for large and small values."""
     return f"{value:.3g}" if abs(value) >= 1000 or 0 < abs(value) < 0.1 else f"{value:.3f}"

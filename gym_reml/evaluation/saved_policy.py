@@ -1,8 +1,8 @@
 """The policy of a Stable-Baselines3 algorithm as tensors and plain data, and back, without pickles.
 
-What is kept is what `predict` needs: spaces, the policy's class and arguments by name, and its weights. Classes are
-looked up among those of PyTorch, Stable-Baselines3, sb3-contrib and this package; others must be handed in.
-Stable-Baselines3 is loaded when a function is called.
+Saved is what `predict` needs: the spaces, the policy's class and arguments by name, and its weights. Class names are
+resolved among PyTorch, Stable-Baselines3, sb3-contrib and this package; custom classes must be passed by the caller.
+Stable-Baselines3 is imported when a function needs it.
 """
 
 from __future__ import annotations
@@ -32,20 +32,25 @@ CLASSES = {
     "stable_baselines3.common.sb2_compat.rmsprop_tf_like": ("RMSpropTFLike",),
     "stable_baselines3.common.torch_layers": ("CombinedExtractor", "FlattenExtractor", "NatureCNN"),
 }
-"""Classes that policies are made of, by module, beside the algorithms' own policies and those of `torch`."""
+"""Further classes that policies may be made of, by module: besides `torch`'s and the algorithms' own policies."""
 
 TORCH = {"torch.nn": nn.Module, "torch.optim": torch.optim.Optimizer}
-"""Modules of PyTorch whose classes policies are made of, and what these must be."""
+"""Modules of PyTorch whose classes policies may be made of, and the base class that these must have."""
 
 DECISION = ("choices", "numbers", "names")
-"""What of a decision a file holds."""
+"""Attributes of a decision that are saved."""
 
 LARGEST_SPACE = 10_000_000
-"""Numbers of an observation or action that a file may speak of."""
+"""Largest size of an observation or action that is accepted from a file."""
 
 
 def find_algorithm(name: str) -> Any:
-    """The algorithm's class, or a ValueError that lists the choices."""
+    """The class of an algorithm.
+
+    Raises:
+        ValueError: an unknown name; the message lists the choices.
+        ImportError: the library of the algorithm is not installed.
+    """
     for module, names in ALGORITHMS.items():
         if name in names:
             try:
@@ -57,7 +62,7 @@ def find_algorithm(name: str) -> Any:
 
 
 def algorithm_of(model: Any) -> str | None:
-    """The name of the SB3 algorithm that `model` is or derives from; None if it is none."""
+    """The name of the SB3 algorithm that `model` is an instance of, also by inheritance; None for other objects."""
     for kind in type(model).__mro__:
         if kind.__name__ in ALGORITHMS.get(kind.__module__.partition(".")[0], ()):
             return kind.__name__
@@ -65,97 +70,119 @@ def algorithm_of(model: Any) -> str | None:
 
 
 def policy_state(model: Any, classes: Mapping[str, type] | None = None) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """What an SB3 algorithm predicts by: JSON-able data, and weights on the CPU.
+    """The policy of an SB3 algorithm as data for JSON, and weights on the CPU.
 
     Args:
         model: one of the thirteen algorithms.
-        classes: of the user's own, by the names under which they will be handed in again.
+        classes: custom classes by the names under which they will be passed to `policy_from_state`.
+
+    Returns:
+        The description of the policy, and its weights by name.
 
     Raises:
-        ValueError: no such algorithm, or an argument of its policy that is no plain data and none of the known classes.
+        ValueError: another kind of model, or a policy with an unknown class or an argument that is not finite.
+        TypeError: an argument of the policy that is not plain data.
     """
     algorithm = algorithm_of(model)
     if algorithm is None:
         raise ValueError(f"policy={type(model).__name__}: only SB3 algorithms can be saved")
-    known, policy = dict(classes or {}), _policy_of(model)
-    about = {
+    custom, policy = dict(classes or {}), _policy_of(model)
+    description = {
         "algorithm": algorithm,
-        "class": _class_name("policy", type(policy), algorithm, known),
+        "class": _class_name("policy", type(policy), algorithm, custom),
         "arguments": {
-            str(name): _encode(f"policy_kwargs[{name!r}]", value, algorithm, known)
+            str(name): _encode(f"policy_kwargs[{name!r}]", value, algorithm, custom)
             for name, value in policy_arguments(model).items()
         },
         "observation_space": encode_space(model.observation_space),
         "action_space": encode_space(model.action_space),
     }
-    return about, {name: tensor.detach().cpu().clone() for name, tensor in policy.state_dict().items()}
+    return description, {name: tensor.detach().cpu().clone() for name, tensor in policy.state_dict().items()}
 
 
-def policy_from_state(about: Any, weights: Any, classes: Mapping[str, type] | None = None) -> Any:
-    """The algorithm that `policy_state` described, on the CPU and without an environment: it predicts.
+def policy_from_state(description: Any, weights: Any, *, classes: Mapping[str, type] | None = None) -> Any:
+    """The algorithm from the two results of `policy_state`, on the CPU; it can predict, and has no environment.
+
+    Args:
+        description: of the policy.
+        weights: tensors by name.
+        classes: custom classes, by the names given to `policy_state`.
 
     Raises:
-        ValueError: data of another form, unknown names, or weights that are not those of such a policy.
+        ValueError: a malformed description, an unknown name, or weights that do not fit the policy.
     """
-    wanted = {"algorithm", "class", "arguments", "observation_space", "action_space"}
-    if not isinstance(about, dict) or set(about) != wanted:
-        raise ValueError(f"its policy is described by {_names(about)} instead of {_names(wanted)}")
-    algorithm, known = about["algorithm"], dict(classes or {})
-    if not isinstance(algorithm, str) or not isinstance(about["arguments"], dict):
+    names = {"algorithm", "class", "arguments", "observation_space", "action_space"}
+    if not isinstance(description, dict) or set(description) != names:
+        raise ValueError(f"its policy is described by {_names(description)} instead of {_names(names)}")
+    algorithm, custom = description["algorithm"], dict(classes or {})
+    if not isinstance(algorithm, str) or not isinstance(description["arguments"], dict):
         raise ValueError("its policy's algorithm is no name, or its arguments are no dict")
     find_algorithm(algorithm)
     return build(
         algorithm,
-        _find_class(about["class"], algorithm, known),
-        {name: _decode(value, algorithm, known) for name, value in about["arguments"].items()},
-        (decode_space(about["observation_space"]), decode_space(about["action_space"])),
-        weights,
+        _find_class(description["class"], algorithm, custom),
+        arguments={name: _decode(value, algorithm, custom) for name, value in description["arguments"].items()},
+        both_spaces=(decode_space(description["observation_space"]), decode_space(description["action_space"])),
+        weights=weights,
     )
 
 
 def copy_policy(model: Any) -> Any:
-    """The algorithm with a copy of its policy, on the CPU and without an environment: it predicts the same."""
+    """A new object of the same algorithm with a copy of the policy, on the CPU; it can predict, without environment."""
     algorithm = algorithm_of(model)
     assert algorithm is not None
     policy = _policy_of(model)
     weights = {name: tensor.detach().cpu() for name, tensor in policy.state_dict().items()}
-    both = model.observation_space, model.action_space
-    return build(algorithm, type(policy), policy_arguments(model), both, weights)
+    return build(
+        algorithm,
+        type(policy),
+        arguments=policy_arguments(model),
+        both_spaces=(model.observation_space, model.action_space),
+        weights=weights,
+    )
 
 
 def _policy_of(model: Any) -> Any:
-    """The policy, without `torch.compile` around it."""
+    """The policy, unwrapped if it was compiled by `torch.compile`."""
     return getattr(model.policy, "_orig_mod", model.policy)
 
 
 def policy_arguments(model: Any) -> dict[str, Any]:
-    """What the algorithm makes its policy with, but for spaces and learning rate."""
+    """The arguments with which the algorithm makes its policy, without spaces and learning rate."""
     return dict(model.policy_kwargs) | ({"use_sde": True} if model.use_sde else {})
 
 
 def build(
     algorithm: str,
     policy_class: Any,
+    *,
     arguments: Mapping[str, Any],
     both_spaces: tuple[spaces.Space[Any], spaces.Space[Any]],
     weights: Any,
 ) -> Any:
-    """The algorithm around a policy with these weights.
+    """An algorithm that holds a policy with these weights.
+
+    Args:
+        algorithm: name of the algorithm.
+        policy_class: class of the policy.
+        arguments: of the policy, without spaces and learning rate.
+        both_spaces: observation space and action space.
+        weights: finite tensors by name.
 
     Raises:
-        ValueError: weights that are no finite tensors by name, or not those of a policy of that class and arguments.
+        ValueError: weights that are malformed, or do not fit a policy of this class with these arguments.
     """
     problem = _problem_of_weights(weights)
     if problem:
         raise ValueError(f"its policy's weights {problem}")
     kind = find_algorithm(algorithm)
-    # ARS has no gradient, and so no learning rate that its policy would know.
-    schedule = () if algorithm == "ARS" else (_no_schedule,)
-    numbers = sum(tensor.numel() for tensor in weights.values())
+    # Policies of ARS, which follows no gradient, take no learning-rate schedule.
+    schedule = () if algorithm == "ARS" else (_zero_schedule,)
+    elements = sum(tensor.numel() for tensor in weights.values())
     model = kind(policy_class, None, device="cpu", policy_kwargs=dict(arguments), _init_setup_model=False)
     try:
-        # A policy is born with random weights: not from anybody's stream, nor larger than those that it will get.
-        with torch.inference_mode(False), torch.random.fork_rng(devices=[]), torch.device("cpu"), _Budget(numbers):
+        # Construction draws random weights: without touching the global generator, and never many more than are saved.
+        with torch.inference_mode(False), torch.random.fork_rng(devices=[]), torch.device("cpu"), _SizeLimit(elements):
             policy = policy_class(*both_spaces, *schedule, **arguments)
         floats = {tensor.dtype for tensor in weights.values() if tensor.is_floating_point()}
         policy.to(next(iter(floats)))
@@ -169,17 +196,18 @@ def build(
     return model
 
 
-def _no_schedule(remaining: float) -> float:
-    """A learning rate for what learns no more."""
+def _zero_schedule(remaining: float) -> float:
+    """The learning-rate schedule of a policy that is not trained further."""
     return 0.0
 
 
-class _Budget(TorchFunctionMode):
-    """Stops whoever makes many more numbers than a file holds: its layers' sizes are what a stranger wrote."""
+class _SizeLimit(TorchFunctionMode):
+    """Limits how many elements are allocated while a policy is built, since its sizes come from an untrusted file."""
 
-    def __init__(self, numbers: int) -> None:
+    def __init__(self, elements: int) -> None:
+        """Takes the number of elements of the saved weights."""
         super().__init__()
-        self.left = 4 * numbers + 1_000_000
+        self.left = 4 * elements + 1_000_000
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn):
@@ -191,6 +219,7 @@ class _Budget(TorchFunctionMode):
 
 
 def _problem_of_weights(weights: Any) -> str | None:
+    """What is wrong with saved weights, as the end of a sentence; None if nothing is."""
     if not isinstance(weights, dict) or not weights:
         return "are no tensors by name"
     if not all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in weights.items()):
@@ -205,23 +234,24 @@ def _problem_of_weights(weights: Any) -> str | None:
 # -- classes and arguments by name ----------------------------------------------------------------------------------
 
 
-def _known_classes(algorithm: str, own: Mapping[str, type]) -> dict[str, type]:
-    """Everything but PyTorch's, by name. Two policies of different algorithms may share a name, so it takes one."""
-    found: dict[str, type] = {kind.__name__: kind for kind in find_algorithm(algorithm).policy_aliases.values()}
+def _known_classes(algorithm: str, custom: Mapping[str, type]) -> dict[str, type]:
+    """All classes but PyTorch's, by name. Policies of different algorithms share names, so these depend on it."""
+    classes: dict[str, type] = {kind.__name__: kind for kind in find_algorithm(algorithm).policy_aliases.values()}
     for module, names in CLASSES.items():
         try:
-            found |= {name: getattr(importlib.import_module(module), name) for name in names}
-        except ImportError:  # of sb3-contrib, which not everyone has
+            classes |= {name: getattr(importlib.import_module(module), name) for name in names}
+        except ImportError:  # sb3-contrib is optional
             continue
-    return {**found, **own}
+    return {**classes, **custom}
 
 
-def _class_name(argument: str, kind: type, algorithm: str, own: Mapping[str, type]) -> str:
+def _class_name(argument: str, kind: type, algorithm: str, custom: Mapping[str, type]) -> str:
+    """The name under which a class is saved; a ValueError that names the argument if it is unknown."""
     for module in TORCH:
         if getattr(importlib.import_module(module), kind.__name__, None) is kind:
             return f"{module}.{kind.__name__}"
-    for name, known in _known_classes(algorithm, own).items():
-        if known is kind:
+    for name, candidate in _known_classes(algorithm, custom).items():
+        if candidate is kind:
             return name
     raise ValueError(
         f"{argument}: {kind.__module__}.{kind.__qualname__} is none of the classes of torch, stable_baselines3, "
@@ -229,51 +259,54 @@ def _class_name(argument: str, kind: type, algorithm: str, own: Mapping[str, typ
     )
 
 
-def _find_class(name: Any, algorithm: str, own: Mapping[str, type]) -> type:
+def _find_class(name: Any, algorithm: str, custom: Mapping[str, type]) -> type:
+    """The class that was saved under this name, or a ValueError."""
     if isinstance(name, str):
         module, _, last = name.rpartition(".")
         if module in TORCH:
             kind = getattr(importlib.import_module(module), last, None)
             if isinstance(kind, type) and issubclass(kind, TORCH[module]):
                 return kind
-        known = _known_classes(algorithm, own)
-        if name in known:
-            return known[name]
+        classes = _known_classes(algorithm, custom)
+        if name in classes:
+            return classes[name]
     raise ValueError(
         f"its policy's class {name!r} is none of those of torch, stable_baselines3, sb3_contrib and gym_reml. If you "
-        f"have it, hand it in: classes={{{name!r}: ...}}"
+        f"have it, pass it: classes={{{name!r}: ...}}"
     )
 
 
-def _encode(argument: str, value: Any, algorithm: str, own: Mapping[str, type]) -> Any:
+def _encode(argument: str, value: Any, algorithm: str, custom: Mapping[str, type]) -> Any:
+    """An argument of a policy as data for JSON: {"class": name} for a class, {"dict": ...} for a dict."""
     if isinstance(value, type):
-        return {"class": _class_name(argument, value, algorithm, own)}
+        return {"class": _class_name(argument, value, algorithm, custom)}
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
         pairs = value.items()
-        return {"dict": {key: _encode(f"{argument}[{key!r}]", part, algorithm, own) for key, part in pairs}}
+        return {"dict": {key: _encode(f"{argument}[{key!r}]", part, algorithm, custom) for key, part in pairs}}
     if isinstance(value, list | tuple):
-        return [_encode(argument, part, algorithm, own) for part in value]
+        return [_encode(argument, part, algorithm, custom) for part in value]
     return to_plain(argument, value)
 
 
-def _decode(value: Any, algorithm: str, own: Mapping[str, type]) -> Any:
+def _decode(value: Any, algorithm: str, custom: Mapping[str, type]) -> Any:
+    """The argument that `_encode` encoded, or a ValueError."""
     if isinstance(value, list):
-        return [_decode(part, algorithm, own) for part in value]
+        return [_decode(part, algorithm, custom) for part in value]
     if not isinstance(value, dict):
         return value
     if set(value) == {"class"}:
-        return _find_class(value["class"], algorithm, own)
+        return _find_class(value["class"], algorithm, custom)
     if set(value) != {"dict"} or not isinstance(value["dict"], dict):
         raise ValueError(f"its policy has an argument {value!r}")
-    return {name: _decode(part, algorithm, own) for name, part in value["dict"].items()}
+    return {name: _decode(part, algorithm, custom) for name, part in value["dict"].items()}
 
 
 def to_plain(argument: str, value: Any) -> Any:
-    """The value as JSON has it: numbers and arrays of numpy and torch, tuples and paths become plain ones.
+    """The value as data for JSON: numpy and torch become numbers and lists, tuples lists, and paths strings.
 
     Raises:
-        ValueError: a number that is not finite.
-        TypeError: anything else; both name the argument.
+        ValueError: a number that is not finite; the message names the argument.
+        TypeError: a type that JSON does not have; the message names the argument.
     """
     if isinstance(value, Tensor):
         value = value.detach().cpu().numpy()
@@ -301,7 +334,7 @@ def to_plain(argument: str, value: Any) -> Any:
 
 
 def encode_space(space: Any) -> dict[str, Any]:
-    """A space as JSON-able data; a ValueError if it is none of those that SB3 has policies for."""
+    """A space as data for JSON; a ValueError unless SB3 has policies for this kind of space."""
     if isinstance(space, spaces.Dict):
         return {"Dict": {name: encode_space(part) for name, part in space.items()}}
     if isinstance(space, DecisionBox):
@@ -320,7 +353,7 @@ def encode_space(space: Any) -> dict[str, Any]:
 
 
 def decode_space(content: Any) -> spaces.Space[Any]:
-    """The space that `encode_space` described, or a ValueError."""
+    """The space that `encode_space` encoded, or a ValueError."""
     try:
         ((kind, given),) = content.items()
         if kind == "Dict":
@@ -343,22 +376,23 @@ def decode_space(content: Any) -> spaces.Space[Any]:
             return spaces.MultiDiscrete(np.array(given["nvec"]), start=np.array(given["start"]))
         if kind == "MultiBinary" and np.prod(given["n"]) <= LARGEST_SPACE:
             return spaces.MultiBinary(given["n"])
-    except Exception as error:  # gymnasium asserts, numpy raises this and that
+    except Exception as error:  # Gymnasium and numpy raise various errors on bad values
         raise ValueError(f"its policy has a space {str(content)[:100]} ({error})") from error
     raise ValueError(f"its policy has a space {str(content)[:100]}")
 
 
 def _limits(values: np.ndarray[Any, Any]) -> Any:
-    """One number where all are the same; infinities as texts, because JSON has none."""
+    """Bounds of a Box: one number where all are equal; infinities as strings, since JSON has none."""
 
     def plain(part: Any) -> Any:
         if isinstance(part, list):
-            return [plain(one) for one in part]
+            return [plain(value) for value in part]
         return part if math.isfinite(part) else str(part)
 
-    alike = values.size > 0 and bool((values == values.flat[0]).all())
-    return plain(values.flat[0].item() if alike else values.tolist())
+    uniform = values.size > 0 and bool((values == values.flat[0]).all())
+    return plain(values.flat[0].item() if uniform else values.tolist())
 
 
 def _names(names: Any) -> str:
+    """The names of a dict or set, for a message; the type of anything else."""
     return ", ".join(sorted(map(repr, names))) if isinstance(names, dict | set) else type(names).__name__

@@ -1,4 +1,4 @@
-"""The protocol for trials: a policy plays several episodes of each held-out task, and every episode's return counts."""
+"""The protocol for trials: one trial on each held-out task, and the returns of its inner episodes."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from gym_reml.streams import check_split
 
 @runtime_checkable
 class Informed(Protocol):
-    """A policy that is told the tasks when trials begin: an oracle, never a rival."""
+    """A policy that receives the true tasks when trials begin: an oracle, not a baseline."""
 
     def inform(self, info: dict[str, Any]) -> None:
-        """Called with the vector environment's info at reset, before the first action."""
+        """Called with the info of the vector environment's reset, before the first action."""
         ...
 
 
 @dataclass(frozen=True)
 class TrialReturns:
-    """What a policy collected.
+    """Returns of a policy in trials.
 
     Attributes:
-        total: (trials,) float64, of each trial.
-        episodes: (trials, H) float64, of each inner episode; they sum to `total`.
+        total: (trials,) float64, return of each trial.
+        episodes: (trials, H) float64, return of each inner episode; they sum to `total`.
     """
 
     total: NDArray[np.float64]
@@ -48,48 +48,47 @@ def evaluate_trials(
     policy: Policy,
     env_id: str | EnvSpec,
     trials: int = 1000,
+    *,
     seed: int = 0,
     split: str = "test",
-    *,
     deterministic: bool = True,
     normaliser: Normaliser | None = None,
     **env_kwargs: Any,
 ) -> TrialReturns:
-    """Lets the policy play one trial for each of `trials` tasks, all side by side.
+    """Evaluates a policy on one trial of each of `trials` tasks, in parallel.
 
-    Task i is drawn from seed + i of the split, whoever is evaluated: results compare pairwise.
+    Task i is drawn from seed + i of the split for every policy, so results can be compared pairwise.
 
     Args:
-        policy: who; its state is reset at the start of a trial and nowhere else.
-        env_id: trials of this package, or of your own whose vector entry point is a `TrialVectorEnv`: a registered id,
-            or an `EnvSpec`.
-        trials: how many.
+        policy: to evaluate; its recurrent state is reset only at the start of a trial.
+        env_id: a registered id, or an `EnvSpec`, of an environment whose vector entry point is a `TrialVectorEnv`.
+        trials: number of trials.
         seed: of the first task.
         split: "train", "validation" or "test".
-        deterministic: whether the policy is asked for its best action, or for a draw.
+        deterministic: whether the policy takes its most likely action, or samples.
         normaliser: applied to observations before the policy sees them.
-        **env_kwargs: of the environment, such as `arms`, or `episodes` of a trial.
+        **env_kwargs: arguments of the environment, such as `arms`, or `episodes` of a trial.
 
     Raises:
-        ValueError: trials or seed that make no sense, a split that is none, or an id that has no such vector entry
-            point.
-        TypeError: an argument that does not exist, or something that is neither an id nor an `EnvSpec`.
+        ValueError: an invalid number of trials, seed or split, or an id without such a vector entry point.
+        TypeError: an unknown argument, or an `env_id` that is neither an id nor an `EnvSpec`.
     """
     check_integer("trials", trials)
     check_integer("seed", seed, least=0)
     check_split(split)
-    instead = "Other environments have no rows that are played side by side"
+    instead = "Other environments do not run many trials in parallel"
     arguments = {"split": split, **env_kwargs}
     env = make_native(env_id, trials, kind=TrialsView, known=gym_reml.TRIALS, instead=instead, arguments=arguments)
     try:
-        return _play(env, policy, seed, deterministic, normaliser)
+        return _run(env, policy, seed=seed, deterministic=deterministic, normaliser=normaliser)
     finally:
         env.close()
 
 
-def _play(
+def _run(
     env: gym.vector.VectorEnv[Any, Any, Any],
     policy: Policy,
+    *,
     seed: int,
     deterministic: bool,
     normaliser: Normaliser | None,
@@ -99,20 +98,20 @@ def _play(
         policy.inform(info)
     rows = env.num_envs
     state: Any = None
-    start, playing = np.ones(rows, dtype=np.bool_), np.ones(rows, dtype=np.bool_)
+    start, running = np.ones(rows, dtype=np.bool_), np.ones(rows, dtype=np.bool_)
     episode = np.zeros(rows, dtype=np.int64)
     rewards, episodes = [], []
-    while playing.any():
-        seen = observation if normaliser is None else normaliser(observation)
-        action, state = policy.predict(seen, state, start, deterministic=deterministic)
+    while running.any():
+        normalised = observation if normaliser is None else normaliser(observation)
+        action, state = policy.predict(normalised, state, start, deterministic=deterministic)
         observation, reward, terminated, truncated, _ = env.step(action)
-        # Rows whose trial is over go on with another until the last one is: what they collect then counts nowhere.
-        rewards.append(np.where(playing, reward, 0.0))
+        # Rows whose trial is over run another until the last one is over; its rewards are ignored.
+        rewards.append(np.where(running, reward, 0.0))
         episodes.append(episode.copy())
         start = terminated | truncated
-        playing &= ~start
-        # The last observed feature says that an inner episode ended.
-        episode += playing & (observation[:, -1] > 0.5)
+        running &= ~start
+        # The last feature of an observation is 1 where an inner episode has just ended.
+        episode += running & (observation[:, -1] > 0.5)
     by_episode = np.zeros((rows, int(episode.max()) + 1))
     np.add.at(by_episode, (np.arange(rows), np.stack(episodes)), np.stack(rewards))
     return TrialReturns(by_episode.sum(axis=1), by_episode)

@@ -120,7 +120,7 @@ class TrialProcess:
             ValueError: they are not tasks of this process.
         """
         like = {name: values[:1] for name, values in self.inner.tasks.items()}
-        tasks = read_parameters(given, like, rows, self.count)
+        tasks = read_parameters(given, like, rows=rows, count=self.count)
         self.inner.check_tasks(tasks)
         return tasks
 

@@ -1,1 +1,1 @@
-"""Episodes and trials as pictures and texts: arrays in, nothing of the product is known here."""
+"""Images and texts of episodes and trials, from plain arrays."""

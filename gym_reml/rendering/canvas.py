@@ -1,4 +1,4 @@
-"""Colours, fonts and shapes: a canvas in logical pixels, drawn larger and reduced. Pillow is imported at first use."""
+"""Colours, fonts and shapes: an antialiased canvas in logical pixels. Pillow is imported at first use."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ GRID: Colour = (230, 233, 236)
 BAND: Colour = (241, 243, 245)
 STEEL: Colour = (108, 117, 125)
 PALE: Colour = (165, 172, 179)
-# One meaning a colour in every panel: blue is the support set, vermilion is what the query set judges.
+# The same meaning in every panel: blue for the support set, vermilion for the query set.
 SUPPORT: Colour = (0, 114, 178)
 QUERY: Colour = (213, 94, 0)
 ALERT: Colour = (160, 0, 70)
 
-# Okabe and Ito's colours and then Tol's muted ones: told apart under the common kinds of colour blindness.
+# Okabe and Ito's palette, then Tol's muted one: distinguishable under the common kinds of colour blindness.
 _LAYERS: tuple[Colour, ...] = (
     (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167),
     (51, 34, 136), (136, 34, 85), (153, 153, 51), (136, 204, 238), (17, 119, 51), (221, 204, 119), (170, 68, 153),
@@ -39,18 +39,18 @@ _LAYERS: tuple[Colour, ...] = (
 
 
 def layer_colour(layer: int) -> Colour:
-    """The colour of a pool layer (1..L), the same in every frame; 0, no layer, is grey."""
+    """The colour of a pool layer (1..L), the same in every frame; grey for 0, no layer."""
     if layer <= 0:
         return RULE
     if layer <= len(_LAYERS):
         return _LAYERS[layer - 1]
-    # Hues a golden section apart never repeat; from here on the written number has to tell layers apart.
+    # Hues a golden section apart never repeat, but become similar: the written numbers distinguish these layers.
     red, green, blue = colorsys.hsv_to_rgb(layer * 0.618034 % 1.0, 0.45 + 0.2 * (layer % 3), 0.85)
     return int(red * 255), int(green * 255), int(blue * 255)
 
 
 def ink_on(colour: Colour) -> Colour:
-    """Black or white, whichever reads better on a colour."""
+    """Black or white, whichever has more contrast with a colour."""
     return INK if 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] > 120 else WHITE
 
 
@@ -70,20 +70,20 @@ def text_width(text: str, size: int) -> float:
 
 @lru_cache(maxsize=1024)
 def _letters(text: str, size: int, anchor: str, bold: bool) -> tuple[Image.Image, int, int]:
-    """A text as a mask, and where its corner lies from the anchor; most words of a frame are those of the last one."""
+    """A text as a mask, and the offset of its corner from the anchor; cached, since frames share most texts."""
     from PIL import Image, ImageDraw
 
     left, top, right, bottom = (round(side) for side in font(size).getbbox(text, anchor=anchor))
     mask = Image.new("L", (right - left + 4, bottom - top + 4), 0)
     pen = ImageDraw.Draw(mask)
-    # The built-in font has one weight: printing it twice, half a pixel apart, makes the other.
+    # The built-in font has one weight: bold is drawn twice, half a pixel apart.
     for shift in (0, 1) if bold else (0,):
         pen.text((2 - left + shift, 2 - top), text, font=font(size), fill=255, anchor=anchor)
     return mask, left - 2, top - 2
 
 
 def first_fitting(texts: tuple[str, ...], width: float, size: int) -> str:
-    """The first of ``texts`` that is not wider than ``width``, or nothing."""
+    """The first of ``texts`` that is not wider than ``width``, or ""."""
     return next((text for text in texts if text_width(text, size) <= width), "")
 
 
@@ -97,7 +97,7 @@ def shortened(text: str, width: float, size: int) -> str:
 
 
 class Canvas:
-    """A white picture, addressed in logical pixels.
+    """A white image with coordinates in logical pixels.
 
     Args:
         width: Logical width.
@@ -111,7 +111,7 @@ class Canvas:
         self.pen = ImageDraw.Draw(self.image)
 
     def to_array(self) -> NDArray[np.uint8]:
-        """The picture at its logical size: (height, width, 3) uint8."""
+        """The image at its logical size: (height, width, 3) uint8."""
         return np.array(self.image.reduce(SUPERSAMPLE))
 
     def text(
@@ -124,7 +124,7 @@ class Canvas:
         anchor: str = "lm",
         bold: bool = False,
     ) -> None:
-        """Write one line; ``anchor`` is Pillow's (left, middle or right; then the vertical middle)."""
+        """Draws one line of text; ``anchor`` is Pillow's: "lm", "mm" or "rm" for left, middle or right."""
         if not text:
             return
         mask, left, top = _letters(text, size, anchor, bold)
@@ -157,7 +157,7 @@ class Canvas:
         """An empty rectangle with a dashed outline."""
         left, top, right, bottom = box
         self.box(box, outline=colour, width=1.5, radius=radius)
-        # Pillow has no dashes; gaps painted over the outline keep the round corners, which stay whole.
+        # Pillow has no dashes: gaps are painted over the outline, but not over its round corners.
         for low, high, across in ((left, right, (top, bottom)), (top, bottom, (left, right))):
             room = high - low - 2 * radius
             gaps = max(1, round(room / 9))
@@ -170,16 +170,16 @@ class Canvas:
                     self.box(sides, fill=WHITE)
 
     def dot(self, x: float, y: float, radius: float, fill: Colour, outline: Colour | None = None) -> None:
-        """A disc."""
+        """A filled circle."""
         box = tuple(side * SUPERSAMPLE for side in (x - radius, y - radius, x + radius, y + radius))
         self.pen.ellipse(box, fill=fill, outline=outline, width=SUPERSAMPLE if outline else 0)
 
     def square(self, x: float, y: float, radius: float, fill: Colour) -> None:
-        """A small square, the other kind of dot."""
+        """A small filled square."""
         self.box((x - radius, y - radius, x + radius, y + radius), fill=fill)
 
     def cross(self, x: float, y: float, radius: float, colour: Colour, width: float = 2.0) -> None:
-        """An x."""
+        """A cross, x."""
         self.line([(x - radius, y - radius), (x + radius, y + radius)], colour, width)
         self.line([(x - radius, y + radius), (x + radius, y - radius)], colour, width)
 
@@ -191,11 +191,11 @@ class Canvas:
         self.pen.polygon([(px * SUPERSAMPLE, py * SUPERSAMPLE) for px, py in tip], fill=colour)
 
     def paste(self, canvas: Canvas, x: float, y: float) -> None:
-        """Put another canvas with its corner at (x, y); whatever it drew beyond its edges is cut off."""
+        """Draws another canvas, clipped to its edges, with its upper left corner at (x, y)."""
         self.image.paste(canvas.image, (round(x * SUPERSAMPLE), round(y * SUPERSAMPLE)))
 
     def picture(self, pixels: NDArray[np.uint8], box: tuple[float, float, float, float]) -> None:
-        """A grey picture, (h, w) uint8, stretched to a box without blurring its pixels."""
+        """A greyscale image, (h, w) uint8, scaled to a box without interpolation."""
         from PIL import Image
 
         left, top, right, bottom = (round(side * SUPERSAMPLE) for side in box)

@@ -1,4 +1,4 @@
-"""What there is to show of an episode or a trial, as arrays."""
+"""The content of an image or text of an episode or trial, as plain arrays."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class Curve:
 
 @dataclass(frozen=True)
 class Paths:
-    """Ways on the plane that the network, a policy, took in the support set.
+    """Paths on the plane of the support trajectories of a network that is a policy.
 
     Attributes:
-        before: (m, steps + 1, 2) float, places by trajectory and step before the first step, NaN after the end.
-        now: (m, steps + 1, 2) float, the same of the present network.
-        goal: (2,) float, where it was to go.
+        before: (m, T + 1, 2) float, positions by trajectory and time step, of the initial network; NaN after the end.
+        now: (m, T + 1, 2) float, those of the current network.
+        goal: (2,) float, position of the goal.
     """
 
     before: np.ndarray
@@ -46,27 +46,27 @@ class Paths:
 
 @dataclass(frozen=True)
 class Frame:
-    """One moment of an episode of building and training a network.
+    """The state of an episode of building and training a network, after some of its steps.
 
     Attributes:
-        family: Name of the task, such as "sinusoid, 5 shots".
+        family: Name of the family, and shots, such as "sinusoid, 5 shots".
         kind: Layer kind, such as "residual".
         width: Units per layer.
-        slots: How many pool layers fit between stem and head.
+        slots: Number of pool layers that fit between stem and head.
         pool_size: Number of layers L in the pool.
         layers: Pool numbers (1..L) of the layers in the network, in order.
         horizon: Steps in an episode.
-        decided: What was decided so far, by name, one value per step: the number of the option, or the number in its
-            own unit. Layers ("layer", 0 = append nothing) and step sizes ("step_size") are drawn, others are named.
-        appended: Whether each step put a layer into the network; a full network ignores the choice.
-        step_range: Smallest and largest step size there is.
+        decided: The decisions so far by name, one value per step: the index of the option, or the number in its own
+            unit. "layer" (0 for none) and "step_size" are drawn, others are written.
+        appended: Whether each step appended a layer to the network; a full network ignores the choice.
+        step_range: Smallest and largest step size.
         diverged: Whether each step was refused.
         support_loss: Loss on the support set at steps 0..t, length t + 1.
         query_loss: Loss on the query set at steps 0..t, length t + 1.
         curve: The fit, for one-dimensional regression.
-        measure: What the field calls the losses: "loss", or "return" where they are minus it.
-        paths: Ways on the plane, for policies that move on one.
-        images: (ways, h, w) float in [0, 1], one support image a class, for classification.
+        measure: "loss", or "return" where the losses are negative returns.
+        paths: Paths on the plane, for policies that move on one.
+        images: (classes, h, w) float in [0, 1], one support image per class, for classification.
         query_accuracy: Share of the query set classified correctly, for classification.
     """
 
@@ -111,30 +111,30 @@ class Frame:
 
     @property
     def courses(self) -> dict[str, tuple[float, ...]]:
-        """Losses over the steps by the set they are of, or returns, as ``measure`` says."""
+        """Losses, or returns according to ``measure``, over the steps: of "support" and of "query"."""
         sign = -1.0 if self.measure == "return" else 1.0
         series = {"support": self.support_loss, "query": self.query_loss}
-        # Adding 0.0 turns the minus zero of a return into zero.
+        # Adding 0.0 turns -0.0 into 0.0.
         return {name: tuple(sign * loss + 0.0 for loss in losses) for name, losses in series.items()}
 
 
 @dataclass(frozen=True)
 class TrialFrame:
-    """One moment of a trial, after t steps.
+    """The state of a trial after t steps.
 
     Attributes:
         name: "bandit", "tabular" or "navigation".
-        task: its parameters by name: "means" (arms,); "transitions" (states, actions, states) and mean "rewards"
-            (states, actions); "goal" (2,).
-        horizon: inner episodes of a trial.
-        burn_in: how many of them, the first ones, earn nothing.
-        place: (size,) float64, the inner observation now; after the end of the trial, where its last step led.
-        places: (t, size) float64, inner observations that actions were taken in.
-        arrivals: (t, size) float64, inner observations that they led to.
-        actions: (t, 1) numbers of discrete actions, or (t, size) of others, float64.
-        rewards: (t,) float64, what the steps paid, whether or not it counts.
-        episodes: (t,) int64, the number of the inner episode of each step.
-        ended: (t,) bool, whether that step was its inner episode's last.
+        task: parameters by name: "means" (arms,); "transitions" (states, actions, states) and mean "rewards"
+            (states, actions); or "goal" (2,).
+        horizon: number of inner episodes of a trial.
+        burn_in: number of first inner episodes without reward.
+        place: (size,) float64, the current inner observation; after the end of the trial, its last one.
+        places: (t, size) float64, inner observations before each action.
+        arrivals: (t, size) float64, inner observations after each action.
+        actions: (t, 1) float64, indices of discrete actions, or (t, size) float64.
+        rewards: (t,) float64, inner rewards, also during the burn-in.
+        episodes: (t,) int64, index of each step's inner episode.
+        ended: (t,) bool, whether each step was the last of its inner episode.
     """
 
     name: str
@@ -156,34 +156,34 @@ class TrialFrame:
 
     @property
     def choices(self) -> NDArray[np.int64]:
-        """The actions (t,), where they are discrete."""
+        """Discrete actions, (t,)."""
         return self.actions[:, 0].astype(np.int64)
 
     @cached_property
     def lengths(self) -> NDArray[np.int64]:
-        """Steps of each inner episode that has any, (e,)."""
+        """Number of steps of each inner episode that has begun, (e,)."""
         return np.bincount(self.episodes).astype(np.int64)
 
     @cached_property
     def returns(self) -> NDArray[np.float64]:
-        """What each inner episode that has steps paid so far, (e,), whether or not it counts."""
+        """Return so far of each inner episode that has begun, (e,), also during the burn-in."""
         return np.bincount(self.episodes, weights=self.rewards).astype(np.float64)
 
     @property
     def total(self) -> float:
-        """What counts of it."""
+        """The return of the trial so far, without the burn-in."""
         return float(self.returns[self.burn_in :].sum()) + 0.0
 
     @property
     def unfinished(self) -> bool:
-        """Whether the last inner episode that has steps goes on."""
+        """Whether the current inner episode has begun and not ended."""
         return bool(self.steps and not self.ended[-1])
 
     def of(self, episode: int) -> NDArray[np.int64]:
-        """Which steps an inner episode has: their indices."""
+        """Indices of the steps of an inner episode."""
         return np.flatnonzero(self.episodes == episode)
 
-    def way(self, episode: int) -> NDArray[np.float64]:
-        """The inner observations of an inner episode that has steps, in order: (its steps + 1, size)."""
+    def path(self, episode: int) -> NDArray[np.float64]:
+        """The inner observations of an inner episode that has begun, in order: (its steps + 1, size)."""
         steps = self.of(episode)
         return np.concatenate([self.places[steps], self.arrivals[steps[-1:]]])

@@ -1,4 +1,4 @@
-"""Text for outputs that cannot hold every character: files and pipes under Windows (cp1252), or plain ASCII."""
+"""Text for outputs that cannot encode every character, such as cp1252 on Windows, or ASCII."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import sys
 from typing import Any
 
 BLOCKS = "▁▂▃▄▅▆▇█"
-"""Bars of rising height, which draw a course of values."""
+"""Bars of rising height, for plots of values over time."""
 
 _DENSITIES = str.maketrans(BLOCKS, ".:-=+*#@")
 _SPELLINGS = {"±": "+-", "–": "-", "×": "x", "²": "2", "μ": "mu", "σ": "sigma"}
 
 SPELL_OUT = "gym_reml.spell_out"
-"""Name of an error handler of encodings: writes characters that are missing in ASCII, and "?" where it knows none."""
+"""Name of a codec error handler that spells out characters in ASCII, as "?" where it has no spelling."""
 
 
 def _spell_out(error: UnicodeError) -> tuple[str, int]:
@@ -27,23 +27,23 @@ codecs.register_error(SPELL_OUT, _spell_out)
 
 
 def printable(text: str) -> str:
-    """The text with nothing in it that `print` cannot write to the present standard output.
+    """The text without characters that the current standard output cannot encode.
 
-    It stays as it is where the output can hold it. Else its bars become characters of rising density, and what else is
-    missing is spelled out. An output without an encoding, such as `io.StringIO`, holds everything.
+    If necessary, bars become characters of rising density, and other characters are spelled out. An output without an
+    encoding, such as `io.StringIO`, takes every character.
     """
     encoding: Any = getattr(sys.stdout, "encoding", None)
     try:
         codecs.lookup(encoding)
     except (LookupError, TypeError):
         return text
-    if not _holds(encoding, BLOCKS) and not set(text).isdisjoint(BLOCKS):
-        # All of them: some encodings hold a few, which would not go together with the others' stand-ins.
+    if not _encodes(encoding, BLOCKS) and not set(text).isdisjoint(BLOCKS):
+        # All bars are replaced, since some encodings have only a few of them.
         text = f"{text.translate(_DENSITIES)}\n\nbars from low to high: {BLOCKS.translate(_DENSITIES)}"
     return text.encode(encoding, SPELL_OUT).decode(encoding)
 
 
-def _holds(encoding: str, text: str) -> bool:
+def _encodes(encoding: str, text: str) -> bool:
     try:
         text.encode(encoding)
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""Paths of points on the plane, with their start and goal."""
+"""Plots of paths on the plane, with start and goal."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Plane:
     """A square of the plane around (0, 0), drawn on a canvas.
 
     Args:
-        canvas: Where.
+        canvas: To draw on.
         area: (left, top, right, bottom) of the square, without the numbers left of it and below.
-        reach: How far the plane reaches to all sides.
+        reach: Largest coordinate shown, in all directions.
     """
 
     def __init__(self, canvas: Canvas, area: Box, reach: float) -> None:
@@ -33,14 +33,14 @@ class Plane:
         canvas.box(area, outline=RULE)
 
     def pixels(self, points: ArrayLike) -> list[tuple[float, float]]:
-        """Where points (n, 2) lie on the canvas, without those that are not finite."""
+        """Canvas coordinates of the finite ones of points (n, 2)."""
         left, top, right, bottom = self.area
         places = self.scale.fraction(tamed(points).reshape(-1, 2))
         places = places[np.isfinite(places).all(axis=1)]
         return list(zip(left + places[:, 0] * (right - left), bottom - places[:, 1] * (bottom - top), strict=True))
 
     def path(self, points: ArrayLike, colour: Colour, width: float, dashed: bool = False) -> None:
-        """A way (n, 2), with a dot where it has come to."""
+        """Draws a path (n, 2), with a dot at its end."""
         places = self.pixels(points)
         if not places:
             return
@@ -49,7 +49,7 @@ class Plane:
         self.canvas.dot(*places[-1], 1.5 + width, colour, WHITE)
 
     def landmarks(self, goal: ArrayLike) -> None:
-        """The start and the goal (2,)."""
+        """Draws the start, (0, 0), and the goal (2,)."""
         for place in self.pixels([0.0, 0.0]):
             draw_start(self.canvas, *place)
         for place in self.pixels(goal):
@@ -57,7 +57,7 @@ class Plane:
 
 
 def dashes(places: list[tuple[float, float]], on: float = 5.0, off: float = 3.5) -> list[list[tuple[float, float]]]:
-    """A line cut into pieces of length ``on``, with gaps of length ``off`` between them."""
+    """The pieces of a dashed line: of length ``on``, with gaps of length ``off``."""
     corners = np.array(places)
     along = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(corners, axis=0).T))])
     pieces = []
@@ -83,7 +83,7 @@ def draw_goal(canvas: Canvas, x: float, y: float) -> None:
 
 
 def draw_key(canvas: Canvas, right: float, y: float) -> float:
-    """What the marks mean, up to ``right``; gives the left end."""
+    """Draws the legend of the marks, right-aligned at ``right``; returns its left end."""
     for words, draw in (("goal", draw_goal), ("start", draw_start)):
         canvas.text(right, y, words, 15, anchor="rm")
         right -= text_width(words, 15) + 13
@@ -93,7 +93,7 @@ def draw_key(canvas: Canvas, right: float, y: float) -> float:
 
 
 def square_in(area: Box) -> Box:
-    """The largest square in the middle of an area."""
+    """The largest centred square in an area."""
     left, top, right, bottom = area
     side = min(right - left, bottom - top)
     x, y = (left + right - side) / 2, (top + bottom - side) / 2

@@ -1,4 +1,4 @@
-"""What plots of every picture share: the frame with its numbers, the legend, lines with gaps."""
+"""Parts of plots: frame with tick labels, legend, lines with gaps."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from gym_reml.rendering.canvas import GRID, MUTED, RULE, Canvas, Colour, text_wi
 from gym_reml.rendering.scales import Scale, number
 
 GUTTER = 48.0
-"""Room left of a plot for the numbers on its axis."""
+"""Width of the tick labels left of a plot."""
 
 
 def plot_area(
     canvas: Canvas, area: tuple[float, float, float, float], scale: Scale, ticks: list[float], ruled: bool = True
 ) -> None:
-    """The frame of a plot with numbers up its left side."""
+    """The frame of a plot, with tick labels at its left side."""
     left, top, right, bottom = area
     for tick, place in zip(ticks, scale.fraction(ticks).tolist(), strict=True):
         y = bottom - place * (bottom - top)
@@ -26,7 +26,7 @@ def plot_area(
 
 
 def legend(canvas: Canvas, x: float, y: float, entries: list[tuple[str, Colour, str]]) -> None:
-    """Marks and words in a row: (words, colour, kind), kind one of "line", "wide", "round", "square", "point"."""
+    """A row of entries (text, colour, kind of mark: "line", "wide", "round", "square" or "point")."""
     for words, colour, kind in entries:
         if kind != "point":
             canvas.line([(x, y), (x + 22, y)], colour, 5.0 if kind == "wide" else 2.5)
@@ -39,10 +39,10 @@ def legend(canvas: Canvas, x: float, y: float, entries: list[tuple[str, Colour, 
 
 
 def broken_line(canvas: Canvas, x: NDArray[np.float64], y: NDArray[np.float64], colour: Colour, width: float) -> None:
-    """A line through the finite points, interrupted at the others."""
+    """A line through the points, with gaps where they are not finite."""
     finite = np.isfinite(x) & np.isfinite(y)
     for run in np.split(np.arange(len(x)), np.flatnonzero(np.diff(finite)) + 1):
         if len(run) and finite[run[0]]:
             points = list(zip(x[run].tolist(), y[run].tolist(), strict=True))
-            # Two equal points draw the dot that a single point would not.
+            # Pillow draws nothing for a single point.
             canvas.line(points if len(points) > 1 else points * 2, colour, width)

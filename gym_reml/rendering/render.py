@@ -1,4 +1,4 @@
-"""The one door: frames in, pictures or texts out."""
+"""The entry point: frames to images or texts."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def need_pillow() -> None:
 
 
 def render_rgb(frame: Frame) -> NDArray[np.uint8]:
-    """Draw a frame.
+    """Renders a frame of an episode as an image.
 
     Args:
-        frame: What to show.
+        frame: To render.
 
     Returns:
-        (560, 896, 3) uint8, the same size for every frame. Both sides are multiples of 16, as video encoders want.
+        (560, 896, 3) uint8, the same size for every frame. Both sides are multiples of 16, as video encoders require.
 
     Raises:
         ImportError: Pillow is not installed.
@@ -38,13 +38,13 @@ def render_rgb(frame: Frame) -> NDArray[np.uint8]:
 
 
 def render_ansi(frame: Frame) -> str:
-    """Write a frame as plain text, legible without colour.
+    """Renders a frame of an episode as plain text without colours.
 
     Args:
-        frame: What to show.
+        frame: To render.
 
     Returns:
-        Lines of at most 80 columns, which the present standard output can hold (`plain_text.printable`).
+        Lines of at most 80 columns that the current standard output can encode (`plain_text.printable`).
     """
     from gym_reml.rendering.episode.ansi import write_frame
 
@@ -52,17 +52,17 @@ def render_ansi(frame: Frame) -> str:
 
 
 def render_trial(frame: TrialFrame, mode: str | None) -> Any:
-    """Show a frame.
+    """Renders a frame of a trial.
 
     Args:
-        frame: What to show.
+        frame: To render.
         mode: "ansi" or "rgb_array".
 
     Returns:
-        Lines of at most 80 columns, which the present standard output can hold, or a picture (560, 896, 3) uint8.
+        Lines of at most 80 columns that the current standard output can encode, or an image (560, 896, 3) uint8.
 
     Raises:
-        ImportError: A picture is wanted, and Pillow is not installed.
+        ImportError: An image is requested, and Pillow is not installed.
     """
     if mode == "ansi":
         from gym_reml.rendering.trial.ansi import write_trial

@@ -1,4 +1,4 @@
-"""What every text shares: words under a label, a row of blocks, the plane; all within 80 columns."""
+"""Parts of texts of at most 80 columns: labelled words, bars, and the plane."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ MARGIN = 10
 
 
 def wrapped(label: str, words: Sequence[str], joint: str) -> list[str]:
-    """Words in a row under a label, continued on further lines where they do not fit."""
+    """Words after a label, wrapped onto further lines where they do not fit."""
     lines = [label.ljust(MARGIN) + words[0]]
     for word in words[1:]:
-        # The room for the joint is kept free, since a line that goes on ends with it.
+        # A line that is continued ends with the joint, which needs room.
         if len(lines[-1]) + len(joint) + len(word) + len(joint.rstrip()) > COLUMNS:
             lines[-1] += joint.rstrip()
             lines.append(" " * MARGIN + word)
@@ -28,7 +28,7 @@ def wrapped(label: str, words: Sequence[str], joint: str) -> list[str]:
 
 
 def spark(values: Sequence[float], scale: Scale) -> str:
-    """One block a value, as high as it lies on the axis; ? where it is not finite."""
+    """A bar for each value, as high as its position on the axis; "?" where it is not finite."""
     places = scale.fraction(values)
     blocks = np.nan_to_num(np.clip(places, 0.0, 1.0) * (len(BLOCKS) - 1)).round().astype(int)
     return "".join(BLOCKS[block] if ok else "?" for block, ok in zip(blocks, np.isfinite(places), strict=True))
@@ -41,16 +41,16 @@ def plane_lines(
     rows: int = 17,
     columns: int = 35,
 ) -> list[str]:
-    """Paths on the plane around (0, 0) as characters, S where they start, G where they are to go.
+    """Paths on the plane around (0, 0) as characters, with S at the start and G at the goal.
 
     Args:
-        layers: paths, (points, 2) float each, and the character that draws them; later ones over earlier ones.
+        layers: paths, (points, 2) float each, and the character for them; later ones are drawn over earlier ones.
         goal: (2,) float.
-        both: the character where a layer crosses others, or None for the last layer's own.
+        both: the character where a layer crosses others; None for the character of the later one.
         rows, columns: size; characters are twice as high as wide.
     """
-    every = [path for paths, _ in layers for path in paths]
-    reach = plane_reach(np.concatenate([np.reshape(goal, (1, 2)), *every]))
+    all_paths = [path for paths, _ in layers for path in paths]
+    reach = plane_reach(np.concatenate([np.reshape(goal, (1, 2)), *all_paths]))
     grid = np.full((rows, columns), " ")
 
     def cells(points: ArrayLike) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -61,7 +61,7 @@ def plane_lines(
     for paths, mark in layers:
         drawn = np.zeros(grid.shape, dtype=np.bool_)
         for path in paths:
-            # Half a step is less than a character at the usual sizes: without it, lines would have holes.
+            # Midpoints are drawn too: a whole step may be longer than a character.
             between = (path[:-1] + path[1:]) / 2
             drawn[cells(np.concatenate([path, between]))] = True
         crossed = drawn & (grid != " ") if both else np.zeros_like(drawn)

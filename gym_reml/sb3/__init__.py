@@ -1,7 +1,7 @@
-"""Stable-Baselines3: its `VecEnv` over the native vector environment, the hybrid policies, and a callback.
+"""Stable-Baselines3: a `VecEnv` over the native vector environments, policies with hybrid actions, and a callback.
 
 `HybridPolicy` is for PPO, A2C and TRPO, `RecurrentHybridPolicy` for RecurrentPPO. The latter needs sb3-contrib, which
-is loaded when it is asked for.
+is imported when the attribute is accessed.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["ChoicesCallback", "HybridPolicy", "NativeVecEnv", "RecurrentHybridPolicy", "make_vec_env"]
 
 
-if not TYPE_CHECKING:  # to a type checker, a module with this function has attributes of any name
+if not TYPE_CHECKING:  # type checkers would accept any attribute of a module with this function
 
     def __getattr__(name: str) -> Any:
         if name != "RecurrentHybridPolicy":

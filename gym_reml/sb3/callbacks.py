@@ -11,15 +11,15 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from gym_reml.spaces import Decision
 
-# Places in the vector of sums; behind them stand the counts of layers 0 (none), 1, ..., L.
+# Indices into the vector of sums; the counts of layers 0 (none), 1, ..., L follow them.
 _ROWS, _REFUSED, _LOG, _LOG_SQUARED, _FIRST_LOSS, _FIRSTS, _LAST_LOSS, _LASTS, _COUNTS = range(9)
 
 
 class ChoicesCallback(BaseCallback):
-    """Logs what the agent chooses and how the networks do, beside SB3's own figures.
+    """Logs the agent's decisions and the networks' losses, in addition to SB3's own statistics.
 
-    For any algorithm but ARS, which tells callbacks nothing of its steps, on an environment of the training process:
-    that of `make_vec_env`, or SB3's own `DummyVecEnv` and `SubprocVecEnv` around single ones.
+    Works with any algorithm but ARS, which passes no infos to callbacks, in environments that build networks: those of
+    `make_vec_env`, or single environments in SB3's `DummyVecEnv` or `SubprocVecEnv`.
     `learn(..., callback=ChoicesCallback())` logs, over all steps since the log was last written:
 
     - `choices/layer_1` to `choices/layer_L` and `choices/no_layer`: the share of steps that appended this layer, or
@@ -30,7 +30,7 @@ class ChoicesCallback(BaseCallback):
     - `choices/query_loss_first` and `choices/query_loss_last`: mean loss on the query set after the first and after
       the last step of an episode.
 
-    Elsewhere it warns once and logs nothing.
+    In other environments it warns once and logs nothing.
     """
 
     def __init__(self, verbose: int = 0) -> None:
@@ -42,7 +42,7 @@ class ChoicesCallback(BaseCallback):
 
     def _on_training_start(self) -> None:
         if self._starts is None:
-            # Not in a further `learn`, which goes on with the episodes of the one before.
+            # Only in the first `learn`: the next one continues the episodes of the previous.
             self._starts = np.ones(self.training_env.num_envs, dtype=np.bool_)
 
     def _on_step(self) -> bool:
@@ -70,10 +70,10 @@ class ChoicesCallback(BaseCallback):
         return True
 
     def _find_layers(self, infos: list[dict[str, Any]]) -> int:
-        """How many layers the pool offers; 0 where there is none."""
+        """Number of layers in the pool; 0 in environments that do not build networks."""
         if "layer" not in infos[0]:
             warnings.warn(
-                f"ChoicesCallback: nothing is logged, since {type(self.model).__name__} shows it no infos of steps "
+                f"ChoicesCallback: nothing is logged, since {type(self.model).__name__} passes it no infos of steps "
                 "that build networks; use it with the ids of gym_reml.ENVIRONMENTS, and any algorithm but ARS",
                 stacklevel=2,
             )
@@ -85,7 +85,7 @@ class ChoicesCallback(BaseCallback):
         if not self._layers:
             return
         if "choices/diverged" not in self.logger.name_to_value:
-            # Written since: on-policy algorithms do so after every rollout, the others after some episodes.
+            # The log was written: by on-policy algorithms after every rollout, by others after some episodes.
             self._unwritten[:] = 0.0
         self._unwritten += self._rollout
         self._rollout[:] = 0.0

@@ -1,4 +1,4 @@
-"""The hybrid policy of `gym_reml.sb3.hybrid_policy` with a memory, for sb3-contrib's RecurrentPPO."""
+"""The hybrid policy of `gym_reml.sb3.hybrid_policy` with LSTMs, for sb3-contrib's RecurrentPPO."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from gym_reml.sb3.hybrid_policy import HybridPolicy
 
 
 class RecurrentHybridPolicy(HybridPolicy, RecurrentActorCriticPolicy):
-    """Actor and critic with LSTMs and the exact distribution: `RecurrentPPO(RecurrentHybridPolicy, env)`.
+    """Recurrent actor-critic policy with the exact hybrid distribution: `RecurrentPPO(RecurrentHybridPolicy, env)`.
 
-    `policy_kwargs` are those of sb3-contrib's recurrent policies. It is found in `gym_reml.sb3` too.
+    `policy_kwargs` are those of sb3-contrib's recurrent policies. Also available as
+    `gym_reml.sb3.RecurrentHybridPolicy`.
     """

@@ -21,20 +21,22 @@ from gym_reml.checks import check_integer
 from gym_reml.envs.common.vector import ProcessVectorEnv, make_native
 
 VECTOR_ARGUMENTS = ("num_envs", "autoreset_mode", "vectorization_mode")
-"""Arguments of vector environments that single ones do not have."""
+"""Arguments that only vector environments have."""
 
 FIXED = ("action_space", "observation_space", "metadata", "spec", "render_mode")
-"""Attributes that are not to be set."""
+"""Attributes that cannot be set."""
 
-TOGETHER = (
+NOT_OF_ROWS = (
     *("num_envs", "single_action_space", "single_observation_space", "autoreset_mode"),
     *("closed", "unwrapped", "np_random", "np_random_seed"),
 )
-"""Attributes of the vector environment that are no row's."""
+"""Attributes of the vector environment as a whole, which no row has."""
 
 
 class NativeVecEnv(VecEnv):
-    """The native vector environment as SB3 wants it: same-step resets, infos as dicts, the last observation in them.
+    """SB3's `VecEnv` over a native vector environment.
+
+    Rows that end are reset in the same step; infos are a list of dicts, with the last observation of the episode.
 
     Attributes:
         env: the native vector environment.
@@ -44,7 +46,7 @@ class NativeVecEnv(VecEnv):
         """Wraps an environment made with `autoreset_mode="SameStep"`.
 
         Raises:
-            ValueError: another autoreset mode, or an action space that SB3 does not know.
+            ValueError: another autoreset mode, or an action space that SB3 does not support.
         """
         if env.autoreset_mode.value != "SameStep":
             raise ValueError(f"env: autoreset_mode={env.autoreset_mode.value!r}, must be 'SameStep'")
@@ -57,20 +59,20 @@ class NativeVecEnv(VecEnv):
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
 
     def reset(self) -> Any:
-        """Resets all rows, with the seeds of `seed()` if it was called since the last time."""
+        """Resets all rows, with the seeds and options set since the last reset."""
         seeds = None if all(seed is None for seed in self._seeds) else self._seeds
-        observation, info = self.env.reset(seed=seeds, options=_joined(self._options))
+        observation, info = self.env.reset(seed=seeds, options=_vector_options(self._options))
         self._reset_seeds()
         self._reset_options()
         self.reset_infos = self._rows(info)
         return observation
 
     def step_async(self, actions: NDArray[Any]) -> None:
-        """Takes the actions; `step_wait` does the work."""
+        """Stores the actions for `step_wait`."""
         self._actions = actions
 
     def step_wait(self) -> VecEnvStepReturn:
-        """Steps all rows; ended ones start anew, their last observation is in `info["terminal_observation"]`."""
+        """Steps all rows; those that end are reset, and `info["terminal_observation"]` is their last observation."""
         observation, reward, terminated, truncated, info = self.env.step(self._actions)
         infos = self._rows(info)
         done = terminated | truncated
@@ -79,8 +81,8 @@ class NativeVecEnv(VecEnv):
             for row in np.flatnonzero(done).tolist():
                 self.reset_infos[row] = infos[row]
                 infos[row] = finals[row] | {"terminal_observation": info["final_obs"][row]}
-        for row, cut in enumerate((truncated & ~terminated).tolist()):
-            infos[row]["TimeLimit.truncated"] = cut
+        for row, only_truncated in enumerate((truncated & ~terminated).tolist()):
+            infos[row]["TimeLimit.truncated"] = only_truncated
         return observation, reward.astype(np.float32), done, infos
 
     def _rows(self, info: dict[str, Any]) -> list[dict[str, Any]]:
@@ -91,14 +93,14 @@ class NativeVecEnv(VecEnv):
         self.env.close()
 
     def get_images(self) -> Sequence[NDArray[np.uint8] | None]:
-        """Every row's picture; None, and a warning, where the render mode is another than "rgb_array"."""
+        """Every row's image; warns and returns None for each if the render mode is not "rgb_array"."""
         if self.render_mode != "rgb_array":
             warnings.warn(f"render_mode={self.render_mode!r}: only 'rgb_array' gives images", stacklevel=2)
             return [None] * self.num_envs
         return list(self.env.render() or ())
 
     def has_attr(self, attr_name: str) -> bool:
-        """Whether `get_attr` has an answer."""
+        """Whether `get_attr` finds this attribute."""
         try:
             self.get_attr(attr_name)
         except AttributeError:
@@ -106,10 +108,10 @@ class NativeVecEnv(VecEnv):
         return True
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """What the single environment's attribute would be, once for each row: its own, or one that all rows share.
+        """The attribute as a single environment would have it, for each row; rows may share one object.
 
         Raises:
-            AttributeError: there is none, or the rows have it together only.
+            AttributeError: there is no such attribute, or only the vector environment as a whole has it.
         """
         return [self._attribute(attr_name, row) for row in self._get_indices(indices)]
 
@@ -121,8 +123,8 @@ class NativeVecEnv(VecEnv):
             return {key: value for key, value in env.metadata.items() if key != "autoreset_mode"}
         if name == "spec":
             return _single_spec(env.spec)
-        if name in TOGETHER or name.startswith("_"):
-            raise AttributeError(f"{name!r}: is the vector environment's, no row has one of its own; see `env.{name}`")
+        if name in NOT_OF_ROWS or name.startswith("_"):
+            raise AttributeError(f"{name!r}: belongs to the vector environment, not to its rows; see `env.{name}`")
         value = getattr(env, name)
         return partial(self._call_one, name, row) if inspect.ismethod(value) else value
 
@@ -133,22 +135,22 @@ class NativeVecEnv(VecEnv):
         """Sets the attribute, which all rows share.
 
         Raises:
-            ValueError: if asked to set it in some rows only, or to set what is not to be set.
+            ValueError: indices of some rows only, or an attribute that cannot be set.
         """
         if len(list(self._get_indices(indices))) != self.num_envs:
             raise ValueError(f"indices={indices!r}: all rows share their attributes; leave indices out")
-        if attr_name in FIXED or attr_name in TOGETHER or inspect.ismethod(getattr(self.env, attr_name, None)):
+        if attr_name in FIXED or attr_name in NOT_OF_ROWS or inspect.ismethod(getattr(self.env, attr_name, None)):
             raise ValueError(f"attr_name={attr_name!r}: cannot be set")
         setattr(self.env, attr_name, value)
 
     def env_method(self, method_name: str, *args: Any, indices: VecEnvIndices = None, **kwargs: Any) -> list[Any]:
-        """Calls a method that says what it gives each row (see `gym_reml.envs.common.view.for_rows`).
+        """Calls a method that is marked by `gym_reml.envs.common.view.for_rows`, for each row.
 
         Raises:
             AttributeError: there is no such method.
-            ValueError: it says nothing of rows: what it does, it does to all of them at once.
+            ValueError: the method is not marked: it acts on all rows at once.
         """
-        # What wrapped environments are asked in this way.
+        # SB3 reads attributes of wrapped environments by this method.
         if method_name == "get_wrapper_attr":
             return self.get_attr(args[0], indices)
         return self._call(method_name, list(self._get_indices(indices)), *args, **kwargs)
@@ -172,28 +174,27 @@ class NativeVecEnv(VecEnv):
     def env_is_wrapped(
         self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None
     ) -> list[bool]:
-        """Rows are not wrapped one by one."""
+        """False for each row, since rows have no wrappers of their own."""
         return [False for _ in self._get_indices(indices)]
 
 
 def make_vec_env(
     env_id: str | EnvSpec = "NetBuild-v0", n_envs: int = 1, *, seed: int | None = None, **arguments: Any
 ) -> VecMonitor:
-    """`n_envs` environments, computed together, for any SB3 algorithm.
+    """A native vector environment as a `VecEnv` for any SB3 algorithm.
 
     Args:
-        env_id: an id of this package, or one of your own whose vector entry point is a `ProcessVectorEnv`; an
-            `EnvSpec` of such an id.
-        n_envs: how many run side by side.
+        env_id: a registered id, or an `EnvSpec`, whose vector entry point is a `ProcessVectorEnv`.
+        n_envs: number of parallel environments.
         seed: row i is seeded with seed + i at the first reset.
-        **arguments: those of the environment.
+        **arguments: of the environment.
 
     Returns:
-        A monitored `VecEnv` (episode returns and lengths are in `info["episode"]`).
+        A `VecMonitor`, so episode returns and lengths are in `info["episode"]`.
 
     Raises:
-        ValueError: an id that has no such vector entry point, or an argument that makes no sense.
-        TypeError: a function instead of an id, or an argument that does not exist.
+        ValueError: an id without such a vector entry point, or an invalid argument.
+        TypeError: a function instead of an id, or an unknown argument.
     """
     check_integer("n_envs", n_envs)
     if seed is not None:
@@ -209,7 +210,7 @@ def make_vec_env(
 
 
 def _rows(info: dict[str, Any], count: int) -> list[dict[str, Any]]:
-    """A vector info as a list of the rows' own infos, each with what its masks say is there."""
+    """A vector info as a list of infos, one for each row, with the entries that its masks mark as present."""
     rows: list[dict[str, Any]] = [{} for _ in range(count)]
     for name, values in info.items():
         if name.startswith("_") or name in ("final_obs", "final_info"):
@@ -224,26 +225,26 @@ def _rows(info: dict[str, Any], count: int) -> list[dict[str, Any]]:
     return rows
 
 
-def _joined(options: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """The rows' options of `reset` as the vector environment's: each may have a task of its own, the rest is shared.
+def _vector_options(options: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The rows' options of `reset` as those of the vector environment: either all the same, or one task for each.
 
     Raises:
-        ValueError: rows that want other things than a task, and not the same.
+        ValueError: different options for some rows, other than one task for each.
     """
     first = options[0]
-    if all(one is first for one in options) or not any(options):
+    if all(row_options is first for row_options in options) or not any(options):
         return first or None
-    tasks: list[Any] = [one.get("task") if set(one) == {"task"} else None for one in options]
+    tasks: list[Any] = [row_options.get("task") if set(row_options) == {"task"} else None for row_options in options]
     if not all(isinstance(task, dict) and set(task) == set(tasks[0]) for task in tasks):
-        raise ValueError(f"options={options!r}: rows share a pool; of their own they may have a 'task', all or none")
+        raise ValueError(f"options={options!r}: rows may differ only in 'task', and then every row needs one")
     return {"task": {name: np.stack([task[name] for task in tasks]) for name in tasks[0]}}
 
 
 def _single_spec(spec: EnvSpec | None) -> EnvSpec | None:
-    """The specification of a single environment like each row of this vector environment."""
+    """The `EnvSpec` of a single environment equal to each row."""
     if spec is None:
         return None
     kwargs = {name: value for name, value in spec.kwargs.items() if name not in VECTOR_ARGUMENTS}
-    # gym.make has it in a wrapper of its own.
+    # gym.make applies the limit by a wrapper.
     limit = kwargs.pop("max_episode_steps", spec.max_episode_steps)
     return dataclasses.replace(spec, kwargs=kwargs, max_episode_steps=limit)

@@ -1,4 +1,4 @@
-"""Action encodings: a decision written so that different agents can take it. A new one is a file and a row."""
+"""Action encodings: Gymnasium spaces for the same decision. A new one is a file here and an entry of `ENCODINGS`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,16 @@ __all__ = [
 
 
 def make_encoding(name: str, decision: Decision, *, step_bins: int = 13) -> ActionEncoding:
-    """The encoding of that name, or a ValueError that lists the choices."""
+    """An encoding of a decision.
+
+    Args:
+        name: "box", "multidiscrete", "discrete" or "hybrid"; any key of `ENCODINGS`.
+        decision: what is decided.
+        step_bins: number of values that finite encodings offer for each number, evenly spaced in [-1, 1].
+
+    Raises:
+        ValueError: an unknown name; the message lists the choices.
+    """
     if not isinstance(name, str) or name not in ENCODINGS:
         raise ValueError(f"action={name!r}: must be one of {', '.join(map(repr, ENCODINGS))}")
     return ENCODINGS[name](decision, step_bins=step_bins)

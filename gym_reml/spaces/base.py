@@ -1,4 +1,4 @@
-"""What every action encoding offers: a Gymnasium space, and translation to and from what is decided."""
+"""The interface of action encodings: a Gymnasium space, and conversion between its actions and decisions."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ Generators = Sequence[np.random.Generator]
 
 
 class ActionEncoding(ABC):
-    """How agents write down a decision.
+    """Represents a decision as an action of a Gymnasium space.
 
-    All methods work on n rows at once. An option that is not allowed is read as the first one that is.
+    All methods work on n rows at once. An option that is not allowed is replaced by the first that is.
 
     Attributes:
+        name: of the encoding.
         decision: what is decided.
-        step_bins: into how many values finite encodings cut each number, evenly.
-        space: the space of one action.
+        step_bins: number of values that finite encodings offer for each number, evenly spaced in [-1, 1].
+        space: of one action.
     """
 
     name: ClassVar[str]
@@ -40,63 +41,63 @@ class ActionEncoding(ABC):
 
     @abstractmethod
     def decode(self, actions: Any, allowed: Masks, *, generators: Generators) -> Decided:
-        """What n actions mean.
+        """The decisions that n actions stand for.
 
         Args:
             actions: n actions, batched as Gymnasium batches `space`.
-            allowed: which options each row may take.
-            generators: the rows' own, to break ties.
+            allowed: masks of the options that each row may take.
+            generators: one for each row, to break ties.
 
         Raises:
-            ValueError: a wrong shape, a value that is NaN, or an option out of range.
+            ValueError: a wrong shape, NaN, or an option out of range.
         """
 
     @abstractmethod
     def encode(self, decided: Decided) -> Any:
-        """n actions that mean this, with the nearest possible numbers, batched as Gymnasium batches `space`."""
+        """The actions for n decisions, batched as Gymnasium batches `space`; numbers are rounded to the nearest bin."""
 
     def mask(self, allowed: Masks, count: int) -> NDArray[np.bool_]:
-        """Which options `count` rows may take, as sb3-contrib's MaskablePPO wants it: (count, options).
+        """The action masks of `count` rows in the format of sb3-contrib's MaskablePPO: (count, options) bool.
 
         Raises:
-            ValueError: for encodings whose options cannot be masked.
+            ValueError: the encoding's actions cannot be masked.
         """
         raise ValueError(
             f"action={self.name!r}: this encoding has no masks; 'multidiscrete', 'discrete' and 'hybrid' have"
         )
 
     def info_mask(self, allowed: Masks, count: int) -> Any:
-        """The same for infos: int8 (count, options), or a dict of such by the action's parts; None without masks."""
+        """The mask in infos: int8 (count, options), or a dict of these by part of the action; None without masks."""
         return None
 
     def sample_mask(self, mask: Any) -> Any:
-        """One row's `info_mask` as `space.sample` takes it."""
+        """One row's `info_mask` in the format of `space.sample(mask=...)`."""
         return mask
 
     def bins(self) -> NDArray[np.float32]:
-        """The values that finite encodings offer for each number, (step_bins,)."""
+        """The values that finite encodings offer for each number, (step_bins,) float32 in [-1, 1]."""
         if self.step_bins == 1:
             return np.zeros(1, dtype=np.float32)
         return np.linspace(-1.0, 1.0, self.step_bins, dtype=np.float32)
 
     def nearest_bin(self, numbers: NDArray[np.float32]) -> NDArray[np.int64]:
-        """Which bin is nearest to each of some numbers, of any shape."""
+        """The index of the bin nearest to each number, in the same shape."""
         if self.step_bins == 1:
             return np.zeros(numbers.shape, dtype=np.int64)
-        place = (np.clip(numbers, -1.0, 1.0) + 1.0) / 2.0 * (self.step_bins - 1)
-        return np.rint(place).astype(np.int64)
+        index = (np.clip(numbers, -1.0, 1.0) + 1.0) / 2.0 * (self.step_bins - 1)
+        return np.rint(index).astype(np.int64)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.decision}, step_bins={self.step_bins})"
 
 
 class ActionError(ValueError):
-    """Something that is no action.
+    """An invalid action.
 
     Attributes:
-        actions: what was given, of n rows.
-        problem: what is wrong with it, with a place for each of the shapes.
-        shapes: those that the problem speaks of, with the row first.
+        actions: the invalid actions of n rows.
+        problem: what is wrong with them; a format string with a "{}" for each shape.
+        shapes: the shapes in the message, each with the axis of rows first.
     """
 
     def __init__(self, actions: Any, problem: str, *shapes: tuple[int, ...]) -> None:
@@ -105,7 +106,7 @@ class ActionError(ValueError):
         super().__init__(f"action={actions!r}: {problem.format(*shapes)}")
 
     def of_one(self) -> ActionError:
-        """The same, said of the action of the only row."""
+        """The same error about a single action, where there is only one row."""
         if isinstance(self.actions, Mapping):
             one: Any = {name: _plain(values[0]) for name, values in self.actions.items()}
         else:
@@ -113,18 +114,19 @@ class ActionError(ValueError):
         return ActionError(one, self.problem, *(shape[1:] for shape in self.shapes))
 
     def __reduce__(self) -> Any:
-        # Worker processes send their errors.
+        # Errors of worker processes are pickled.
         return ActionError, (self.actions, self.problem, *self.shapes)
 
 
 def _plain(value: Any) -> Any:
+    """A numpy scalar as the Python number, anything else as it is."""
     return value.item() if isinstance(value, np.generic) else value
 
 
 def read_integers(
     actions: Any, shape: tuple[int, ...], limits: Sequence[int] | int, *, part: str = ""
 ) -> NDArray[np.int64]:
-    """The actions as integers below the limits, or an `ActionError` that says what is wrong with them."""
+    """The actions as int64 of this shape, from 0 to below the limits; raises an `ActionError` otherwise."""
     array = _read_array(part, actions, shape)
     if not (np.issubdtype(array.dtype, np.integer) or np.issubdtype(array.dtype, np.bool_)):
         raise ActionError(actions, f"{part}must be integers, found {array.dtype}")
@@ -134,11 +136,11 @@ def read_integers(
 
 
 def read_numbers(actions: Any, shape: tuple[int, ...], *, part: str = "") -> NDArray[np.float32]:
-    """The actions clipped to [-1, 1], or an `ActionError` that says what is wrong with them."""
+    """The actions as float32 of this shape, clipped to [-1, 1]; raises an `ActionError` otherwise."""
     array = _read_array(part, actions, shape)
     if array.dtype.kind not in "biuf":
         raise ActionError(actions, f"{part}must be numbers, found {array.dtype}")
-    # The plain ufuncs, which keep NaN: np.clip wraps them in several times their cost.
+    # These ufuncs keep NaN, as np.clip does, which costs several times as much on small arrays.
     values = np.minimum(np.maximum(array, -1.0), 1.0).astype(np.float32, copy=False)
     if math.isnan(np.add.reduce(values, axis=None)):
         raise ActionError(actions, f"{part}NaN is no action; values lie in [-1, 1], others are clipped to it")
@@ -152,14 +154,14 @@ def _read_array(part: str, actions: Any, shape: tuple[int, ...]) -> NDArray[Any]
         raise ActionError(actions, part + "is no array of shape {}", shape) from error
     if array.shape == shape:
         return array
-    # Where a row's action is one number, libraries differ in whether it has an axis of its own.
+    # Libraries differ in the shape of scalar actions: (n,) or (n, 1).
     if {array.shape, shape} == {shape[:1], (*shape[:1], 1)}:
         return array.reshape(shape)
     raise ActionError(actions, part + "has shape {}, must have {}", array.shape, shape)
 
 
 def only_allowed(choices: NDArray[np.int64], allowed: Masks) -> NDArray[np.int64]:
-    """The options (n, C) as they are where they are allowed, elsewhere the first that is."""
+    """The options (n, C), with those that are not allowed replaced by the first that is."""
     rows = np.arange(len(choices))
     taken = choices.copy()
     for index, mask in enumerate(allowed):

@@ -1,4 +1,4 @@
-"""A plain Box: a logit for each option, and the numbers."""
+"""The "box" encoding: logits of all options, then the numbers."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from gym_reml.spaces.decision import Decided, Decision, Masks
 
 
 class DecisionBox(spaces.Box):
-    """Box(-1, 1, (size,)) of float32 that says what its numbers decide; it equals the plain Box.
+    """Box(-1, 1, (size,)) of float32 that carries its decision; compares equal to the plain Box.
 
     Attributes:
-        decision: what is decided. There is a logit for each option of each choice, then come the numbers.
+        decision: what is decided. An action holds a logit for each option of each choice, then the numbers.
     """
 
     def __init__(self, decision: Decision) -> None:
@@ -26,9 +26,10 @@ class DecisionBox(spaces.Box):
 
 
 class BoxEncoding(ActionEncoding):
-    """Box(-1, 1, (size,)): for each choice a logit an option, of which the largest allowed one is taken; the numbers.
+    """Box(-1, 1, (size,)): for each choice one logit per option, then the numbers.
 
-    Values outside [-1, 1] are clipped. Ties, which clipping makes common, are broken by the row's generator.
+    Of each choice the allowed option with the largest logit is taken. Values outside [-1, 1] are clipped; ties, which
+    clipping makes common, are broken at random by the row's generator.
     """
 
     name = "box"

@@ -1,4 +1,4 @@
-"""What an agent decides in one step of an environment: discrete choices, and numbers."""
+"""What an agent decides in one step of an environment: discrete choices and continuous numbers."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from gym_reml.checks import check_integer
 
 Masks = tuple[NDArray[np.bool_], ...]
-"""Which options are allowed: for each choice (n, options) bool, with at least one True in every row."""
+"""The allowed options: for each choice (n, options) bool, with at least one True in every row."""
 
 
 class Decided(NamedTuple):
-    """What was decided in n rows.
+    """The decisions of n rows.
 
     Attributes:
-        choices: (n, C) int64, the option taken in each choice, from 0.
+        choices: (n, C) int64, the index of the option taken in each choice.
         numbers: (n, M) float32, each in [-1, 1].
     """
 
@@ -30,14 +30,14 @@ class Decided(NamedTuple):
 
 @dataclass(frozen=True)
 class Decision:
-    """What is decided in one step: C choices among some options each, and M numbers in [-1, 1].
+    """The form of a decision: C choices among finitely many options, and M numbers in [-1, 1].
 
-    Flat, a decision is its choices one-hot, one after the other, and then its numbers.
+    As a flat vector, a decision is its choices, one-hot, followed by its numbers.
 
     Attributes:
-        choices: how many options each choice has.
+        choices: number of options of each choice, C entries.
         numbers: M.
-        names: of the choices and then of the numbers; where none are given "choice_0", ..., "number_0", ...
+        names: of the choices, then of the numbers; by default "choice_0", ..., "number_0", ...
     """
 
     choices: tuple[int, ...] = ()
@@ -49,7 +49,8 @@ class Decision:
         """Fills in the names.
 
         Raises:
-            ValueError: nothing to decide, a choice without options, or names that are not one apiece.
+            ValueError: neither choices nor numbers, a choice without options, or names that are not different
+                identifiers, one for each.
         """
         for options in self.choices:
             check_integer("choices", options)
@@ -79,12 +80,12 @@ class Decision:
 
     @cached_property
     def size(self) -> int:
-        """How many numbers a flat decision has."""
+        """Length of a flat decision."""
         return sum(self.choices) + self.numbers
 
     @cached_property
     def parts(self) -> tuple[slice, ...]:
-        """Where each choice stands in a flat decision; the numbers come last."""
+        """The slice of each choice in a flat decision; the numbers come last."""
         return tuple(slice(*edges) for edges in pairwise(accumulate(self.choices, initial=0)))
 
     @cached_property
@@ -93,21 +94,21 @@ class Decision:
         return tuple(np.eye(options, dtype=np.float32) for options in self.choices)
 
     def decide(self, count: int, /, **values: Any) -> Decided:
-        """The decisions of `count` rows by name: each value (count,), or one for all rows.
+        """Decisions of `count` rows from values by name, each (count,), or one for all rows.
 
-        What is left out is 0: a choice's first option, the middle of a number's range.
+        Names that are left out are 0: the first option of a choice, the middle of a number's range.
 
         Raises:
             ValueError: an unknown name, or values of another length.
-            TypeError: an option that is no integer.
+            TypeError: an option that is not an integer.
         """
-        nothing = Decided(
+        zeros = Decided(
             np.zeros((count, len(self.choices)), dtype=np.int64), np.zeros((count, self.numbers), dtype=np.float32)
         )
-        return self._set(nothing, values)
+        return self._set(zeros, values)
 
     def changed(self, decided: Decided, **values: Any) -> Decided:
-        """A copy with other values of these names, each (n,) or one for all rows; raises what `decide` does."""
+        """A copy in which these names have other values, each (n,) or one for all rows; raises what `decide` raises."""
         return self._set(Decided(decided.choices.copy(), decided.numbers.copy()), values)
 
     def _set(self, decided: Decided, values: dict[str, Any]) -> Decided:
@@ -116,7 +117,7 @@ class Decision:
         return decided
 
     def column(self, decided: Decided, name: str) -> NDArray[Any]:
-        """What was decided by that name, (n,), a view.
+        """The values of that name, (n,), as a view.
 
         Raises:
             ValueError: an unknown name.
@@ -129,23 +130,24 @@ class Decision:
         return decided.numbers[:, index - len(self.choices)]
 
     def columns(self, decided: Decided) -> dict[str, NDArray[Any]]:
-        """What was decided by name, each (n,), views."""
+        """The values by name, each (n,), as views."""
         return {name: self.column(decided, name) for name in self.names}
 
     def all_allowed(self, count: int) -> Masks:
-        """The masks of n rows in which every option is allowed."""
+        """The masks of `count` rows in which every option is allowed."""
         return tuple(np.ones((count, options), dtype=np.bool_) for options in self.choices)
 
     def flatten(self, decided: Decided, out: NDArray[np.float32]) -> None:
-        """Writes flat decisions, choices one-hot and then numbers, into `out` (n, size)."""
+        """Writes flat decisions, choices one-hot and then numbers, into `out`, (n, size) float32."""
         for part, one_hot, taken in zip(self.parts, self._one_hot, decided.choices.T, strict=True):
             out[:, part] = one_hot[taken]
         out[:, self.size - self.numbers :] = decided.numbers
 
 
 def layer_and_step(layers: int) -> Decision:
-    """What is decided in a step of `NetBuild`: which pool layer to append (0 for none), and how far to step.
+    """The decision of a step of `NetBuild`: which of the pool's L layers to append, and the size of a gradient step.
 
-    "layer" is a pool number 1..L, or 0. "step_size" is the step size's place on its logarithmic range, in [-1, 1].
+    "layer" is a pool number 1..L, or 0 for none. "step_size" is a place on the logarithmic range of step sizes, in
+    [-1, 1].
     """
     return Decision((layers + 1,), 1, names=("layer", "step_size"))

@@ -1,4 +1,4 @@
-"""One choice among all combinations of options and bins."""
+"""The "discrete" encoding: one index for all combinations of options and bins."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gym_reml.spaces.decision import Decided, Masks
 
 
 class DiscreteEncoding(ActionEncoding):
-    """Discrete: choices, and the bins of numbers, are the digits of one number, the last bin's the lowest."""
+    """Discrete: the index, in row-major order, of the options of the choices and the bins of the numbers."""
 
     name = "discrete"
 
@@ -37,8 +37,8 @@ class DiscreteEncoding(ActionEncoding):
 
     def mask(self, allowed: Masks, count: int) -> NDArray[np.bool_]:
         mask = np.ones((count, 1), dtype=np.bool_)
-        for one in allowed:
-            mask = (mask[:, :, None] & one[:, None, :]).reshape(count, -1)
+        for options in allowed:
+            mask = (mask[:, :, None] & options[:, None, :]).reshape(count, -1)
         return np.repeat(mask, self.step_bins**self.decision.numbers, axis=1)
 
     def info_mask(self, allowed: Masks, count: int) -> NDArray[np.int8]:

@@ -1,4 +1,4 @@
-"""The native form: discrete choices and continuous numbers side by side."""
+"""The "hybrid" encoding: a Dict of discrete choices and continuous numbers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from gym_reml.spaces.decision import Decided, Masks
 
 
 class HybridEncoding(ActionEncoding):
-    """Dict: a Discrete for each choice and a Box(-1, 1, (1,)) for each number, by their names."""
+    """Dict with a Discrete for each choice and a Box(-1, 1, (1,)) for each number, by name."""
 
     name = "hybrid"
 
@@ -58,12 +58,12 @@ class HybridEncoding(ActionEncoding):
         return actions
 
     def mask(self, allowed: Masks, count: int) -> NDArray[np.bool_]:
-        """Which options are allowed, of one choice after the other; numbers always are."""
+        """The masks of all choices, concatenated; numbers have none."""
         return np.concatenate([np.empty((count, 0), dtype=np.bool_), *allowed], axis=1)
 
     def info_mask(self, allowed: Masks, count: int) -> dict[str, NDArray[np.int8]]:
         return {name: mask.astype(np.int8) for name, mask in zip(self.decision.choice_names, allowed, strict=True)}
 
     def sample_mask(self, mask: dict[str, NDArray[np.int8]]) -> dict[str, NDArray[np.int8] | None]:
-        # A Box is not masked, and must be told so.
+        # `Dict.sample` needs an entry for every part; None leaves a Box unmasked.
         return {name: mask.get(name) for name in self.decision.names}

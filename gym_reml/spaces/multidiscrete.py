@@ -1,4 +1,4 @@
-"""Independent choices: those of the decision, and a bin for each number."""
+"""The "multidiscrete" encoding: the choices, and a bin for each number."""
 
 from __future__ import annotations
 

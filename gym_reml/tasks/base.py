@@ -283,7 +283,7 @@ class TaskFamily(Fingerprinted, ABC):
         """
         # An unused task provides names, shapes and dtypes.
         like = self.task_parameters(self.draw([np.random.default_rng(0)]))
-        parameters = read_parameters(given, like, rows, count)
+        parameters = read_parameters(given, like, rows=rows, count=count)
         self.check_parameters(parameters)
         return parameters
 

@@ -153,7 +153,7 @@ def test_a_negative_step_size_climbs() -> None:
     pool.rates["layers.matrix"][1, 0] = -0.05
     pool.rates["head.matrix"][0] = -0.02
     result = evaluate(learner, FUNCTION, steps=range(1, 6), tasks=tasks, seed=1)
-    mdp = next(rollout(learner, FUNCTION.replace(split="test"), range(1, 1 + tasks), 0)).mdp
+    mdp = next(rollout(learner, FUNCTION.replace(split="test"), seeds=range(1, 1 + tasks), steps=0)).mdp
     whole = Episodes(
         [doubled(mdp.support)],
         [doubled(mdp.query)],
@@ -327,7 +327,7 @@ def test_the_ensemble_is_made_of_the_best_and_judged_by_their_mean_output(monkey
     for step in (0, 5):
         outputs = []
         for member in ensemble.members:
-            *_, moment = rollout(member, family, range(tasks), step)
+            *_, moment = rollout(member, family, seeds=range(tasks), steps=step)
             outputs.append(moment.mdp.outputs(moment.mdp.query.inputs))
         mean = torch.stack(outputs).mean(dim=0)
         expected = (mean - moment.mdp.query.targets).square().mean(dim=(1, 2))

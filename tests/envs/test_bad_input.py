@@ -72,9 +72,9 @@ CASES: list[tuple[str, Any, tuple[str, ...]]] = [
     ("max_step", 1e-4, ("min_step=0.001", "max_step=0.0001")),
     ("max_step", 1e39, ("1e+39", "at most 3.4")),
     ("observation", "image", ("'image'", "'flat'", "'dict'")),
-    ("device", "gpu", ("'gpu'", "not to be had")),
-    ("device", "cuda:99", ("'cuda:99'", "not to be had")),
-    ("device", "meta", ("'meta'", "not to be had")),
+    ("device", "gpu", ("'gpu'", "not available")),
+    ("device", "cuda:99", ("'cuda:99'", "not available")),
+    ("device", "meta", ("'meta'", "not available")),
     ("device", 3.5, ("3.5", "torch device")),
     ("render_mode", "video", ("'video'", "'rgb_array'", "'ansi'")),
 ]
@@ -236,7 +236,7 @@ BAD_ACTIONS: list[tuple[str, Any, str]] = [
 
 
 @pytest.mark.parametrize(("encoding", "action", "message"), BAD_ACTIONS)
-def test_a_bad_action_is_refused_and_nothing_happens(encoding: str, action: Any, message: str) -> None:
+def test_a_bad_action_is_refused_without_effect(encoding: str, action: Any, message: str) -> None:
     env, twin = (gym.make("NetBuild-v0", action=encoding, **SMALL).unwrapped for _ in range(2))
     env.reset(seed=0)
     twin.reset(seed=0)
@@ -261,7 +261,7 @@ def test_a_bad_action_is_refused_and_nothing_happens(encoding: str, action: Any,
         ("NavigationTrial-v0", [0.5], r"has shape \(1,\), must have \(2,\)"),
     ],
 )
-def test_an_error_of_a_single_environment_speaks_of_the_single_action(env_id: str, action: Any, message: str) -> None:
+def test_errors_of_a_single_environment_name_the_single_action(env_id: str, action: Any, message: str) -> None:
     env = gym.make(env_id, **({} if env_id in gym_reml.TRIALS else SMALL)).unwrapped
     env.reset(seed=0)
     with pytest.raises(ValueError, match=message) as refusal:

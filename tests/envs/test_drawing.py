@@ -52,7 +52,7 @@ def test_drawing_without_a_mode_says_how(recwarn: pytest.WarningsRecorder) -> No
 
 
 def test_a_refused_layer_was_not_appended() -> None:
-    """Whatever the network looks like: here it holds the very layer that was chosen, from the start."""
+    """Also where the network holds the chosen layer from the start."""
     arguments: dict[str, Any] = {"initial_layers": [1], "max_step": 1e30} | SMALL
     env: Any = gym.make("NetBuildHybrid-v0", render_mode="ansi", **arguments).unwrapped
     env.reset(seed=0)
@@ -61,7 +61,7 @@ def test_a_refused_layer_was_not_appended() -> None:
     assert "REFUSED" in env.render()
 
 
-def test_frames_have_what_was_decided_and_what_came_of_it() -> None:
+def test_frames_have_decisions_and_outcomes() -> None:
     arguments: dict[str, Any] = {"depth": 2, "horizon": 6, "max_step": 1e30} | SMALL
     env: Any = gym.make("NetBuildHybrid-v0", render_mode="ansi", **arguments).unwrapped
     recorder, plan = env._recorders[0], [(1, -1.0), (2, 1.0), (0, -1.0), (2, -1.0), (3, -1.0), (3, 1.0)]

@@ -73,7 +73,7 @@ def test_variants_cover_every_id() -> None:
 
 
 @every_variant
-def test_everything_returned_is_what_the_spaces_say(env_id: str, arguments: dict[str, Any]) -> None:
+def test_everything_returned_is_in_its_space(env_id: str, arguments: dict[str, Any]) -> None:
     env = gym.make(env_id, **arguments).unwrapped
     trail = play(env, sample_actions(env.action_space, 12), seed=0)
     for observation, *rest in trail:
@@ -295,7 +295,7 @@ def test_where_the_pool_comes_from(arguments: dict[str, Any], source: str) -> No
 
 
 class TwoInputs(Sinusoid):
-    """Of the packaged pool's family by name, but not by its inputs."""
+    """Has the name of the packaged pool's family, but other inputs."""
 
     @property
     def in_features(self) -> int:
@@ -330,7 +330,7 @@ def test_a_pool_asked_for_by_name_must_fit(pool: str, arguments: dict[str, Any])
 
 
 @packaged
-def test_learning_on_the_packaged_pool_spoils_nobody_elses() -> None:
+def test_learning_does_not_change_the_packaged_pool_of_others() -> None:
     env = gym.make("NetBuild-v0", learn="in_place", learn_kwargs={"batch_size": 1}).unwrapped
     play(env, sample_actions(env.action_space, 10), seed=0)
     fresh = gym.make("NetBuild-v0").unwrapped

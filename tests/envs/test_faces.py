@@ -1,4 +1,4 @@
-"""Both faces over every family and trial: what infos hold, masks, given tasks, and what needs a reset first."""
+"""Single and vector environments of every family and trial: infos, masks, given tasks, use before reset."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.support.vectors import assert_infos_agree, singles
 
 pytestmark = pytest.mark.filterwarnings("error")
 STEPS = {"NextStep": 4, "SameStep": 4, "Disabled": 2}
-"""How far each autoreset mode is played: beyond the end, but for the one in which that is not allowed."""
+"""Number of steps in each autoreset mode: beyond the end of episodes, where the mode allows it."""
 ROWS = 3
 MEMBERS = ["sinusoid", {"name": "linear"}, "sawtooth"]
 NESTED = [{"name": "mixture", "members": pair} for pair in (["step", "linear"], ["cubic", "network"])]
@@ -45,7 +45,7 @@ def set_wage(env: Any, task: dict[str, Any]) -> None:
 
 
 def arguments_of(name: str, folder: Path) -> dict[str, Any]:
-    """Arguments of a small environment over the family of that name."""
+    """Arguments of a small environment with the family of that name."""
     if name in ("half_cheetah_direction", "half_cheetah_velocity", "ant_direction"):
         pytest.importorskip("mujoco")
     if name == "omniglot":
@@ -94,7 +94,7 @@ def small(env_id: str) -> dict[str, Any]:
 
 
 def paths(info: dict[str, Any], above: str = "") -> set[str]:
-    """The names of an info, all the way down, without what only SAME_STEP has."""
+    """The names in an info, including nested ones, without those that only SAME_STEP has."""
     found: set[str] = set()
     for name, value in info.items():
         if name.strip("_").startswith("final_"):
@@ -182,7 +182,7 @@ def test_infos_and_observations_as_tensors(env_id: str) -> None:
                 env.reset()
 
 
-def test_words_are_kept_apart(tmp_path: Path) -> None:
+def test_texts_are_kept_out_of_infos(tmp_path: Path) -> None:
     envs: Any = gym.make_vec("NetBuild-v0", num_envs=2, **TINY_FAMILY, **arguments_of("omniglot", tmp_path)).unwrapped
     with pytest.raises(gym.error.ResetNeeded, match=r"reset\(\) before describe_task\(\)"):
         envs.describe_task()
@@ -207,7 +207,7 @@ def test_infos_of_a_single_environment_are_its_callers() -> None:
     assert_same(env.step(0)[-1]["task"]["rewards"], kept)
 
 
-def test_words_of_a_trials_task_stay_out_of_its_infos() -> None:
+def test_texts_in_a_trials_task_stay_out_of_its_infos() -> None:
     task = {"length": 2, "map": "4x4", "wind": {"east": 0.5, "name": "föhn"}, "rows": [[1], [1, 2]], "goal": [1, 2]}
     env = Trial(Chain(gym.spaces.Discrete(3)), lambda _: task, set_length)
     infos = [env.reset(seed=0)[-1], env.step(1)[-1]]
@@ -216,7 +216,7 @@ def test_words_of_a_trials_task_stay_out_of_its_infos() -> None:
     assert env.task is task
     infos[1]["task"]["goal"][:] = 0
     assert env.step(1)[-1]["task"]["goal"].tolist() == [1, 2]
-    with pytest.raises(ValueError, match="draw_task: gave 3"):
+    with pytest.raises(ValueError, match="draw_task: returned 3"):
         Trial(Chain(gym.spaces.Discrete(3)), lambda _: 3, set_length).reset(seed=0)  # type: ignore[arg-type,return-value]
 
 
@@ -411,7 +411,7 @@ def test_a_given_trial_is_played() -> None:
         ("cart", {"wage": 1.0, "shares": [1.0, np.inf]}, "shares=.*finite"),
     ],
 )
-def test_what_is_no_task_is_refused_and_nothing_happens(family: str, task: Any, message: str, tmp_path: Path) -> None:
+def test_invalid_tasks_are_refused_without_effect(family: str, task: Any, message: str, tmp_path: Path) -> None:
     arguments = TINY_FAMILY | arguments_of(family, tmp_path)
     for make in (
         lambda: gym.make("NetBuild-v0", **arguments),
@@ -437,7 +437,7 @@ def test_what_is_no_task_is_refused_and_nothing_happens(family: str, task: Any, 
         ("NavigationTrial-v0", {"goal": [0.0, np.nan]}, "finite"),
     ],
 )
-def test_what_is_no_trials_task_is_refused(env_id: str, task: Any, message: str) -> None:
+def test_invalid_tasks_of_trials_are_refused(env_id: str, task: Any, message: str) -> None:
     for env in (gym.make(env_id), gym.make_vec(env_id, num_envs=2)):
         with pytest.raises(ValueError, match=f"options: task.*{message}"):
             env.reset(seed=0, options={"task": task})
@@ -459,7 +459,7 @@ def test_a_member_of_a_mixture_with_its_own_names(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("env_id", ["NetBuildDiscrete-v0", "NetBuildHybrid-v0", "BanditTrial-v0", "TabularTrial-v0"])
 def test_a_number_may_have_an_axis_of_its_own(env_id: str) -> None:
-    """Libraries differ in the shape of a choice, in a Dict or alone: skrl gives (n, 1)."""
+    """Libraries differ in the shape of discrete actions: skrl passes (n, 1)."""
 
     def reshaped(action: Any, batch: tuple[int, ...]) -> list[Any]:
         if not isinstance(action, dict):

@@ -46,7 +46,7 @@ def unchanged(pool: LayerPool, before: dict[str, torch.Tensor]) -> bool:
 
 
 def run_episodes(env: Any, count: int, seed: int | None = None) -> list[Any]:
-    """Whole episodes of a single environment, or of all rows of a vector in step."""
+    """Runs whole episodes of a single environment, or of all rows of a vector one."""
     trail: list[Any] = []
     for action in sample_actions(env.action_space, count * HORIZON, seed or 0):
         if len(trail) % HORIZON == 0:
@@ -56,7 +56,7 @@ def run_episodes(env: Any, count: int, seed: int | None = None) -> list[Any]:
 
 
 @every_rule
-def test_the_pool_changes_when_enough_episodes_are_there(rule: str) -> None:
+def test_the_pool_changes_after_enough_episodes(rule: str) -> None:
     pool = small_pool()
     env = gym.make("NetBuild-v0", pool=pool, learn=rule, learn_kwargs={"batch_size": 4}, **DATA).unwrapped
     before = snapshot(pool)
@@ -126,7 +126,7 @@ def test_rates_are_learned_too(granularity: str) -> None:
 
 
 def test_learning_helps() -> None:
-    """The exact meta-gradient through the episodes' own actions: later episodes end better than the first ones."""
+    """With the exact meta-gradient through the episodes' actions, later episodes end with lower losses."""
     envs: Any = gym.make_vec(
         "NetBuildHybrid-v0",
         num_envs=32,
@@ -197,7 +197,7 @@ def test_without_learning_the_option_changes_nothing() -> None:
 
 
 def test_an_evaluation_environment_sees_what_is_learned() -> None:
-    """Training and evaluation may share one pool object, which only training writes."""
+    """Training and evaluation environments may share one pool, which only training changes."""
     pool = small_pool()
     training = gym.make("NetBuild-v0", pool=pool, learn="maml", learn_kwargs={"batch_size": 2}, **DATA)
     evaluation = gym.make("NetBuild-v0", pool=pool, **DATA)
@@ -210,7 +210,7 @@ def test_an_evaluation_environment_sees_what_is_learned() -> None:
 
 
 def test_the_pool_changes_between_episodes_only() -> None:
-    """Rows in mid-episode keep the weights they copied, although other rows' ends change the pool meanwhile."""
+    """Rows in mid-episode keep their copied weights when finished episodes of other rows change the pool."""
     pool = small_pool()
     arguments = DATA | {"horizon": 4}
     learning: Any = gym.make_vec(
@@ -253,7 +253,7 @@ def warnings_of_a_learning_environment(rows: int = 1) -> list[str]:
 
 
 class Confessing(gym.Wrapper[Any, Any, Any, Any]):
-    """Remembers what was said when its environment was made."""
+    """Keeps the warnings that its environment gave when it was made."""
 
     def __init__(self) -> None:
         with warnings.catch_warnings(record=True) as caught:
@@ -268,14 +268,14 @@ def test_learning_in_worker_processes_is_warned_of() -> None:
         said = workers.apply(warnings_of_a_learning_environment)
         assert workers.apply(warnings_of_a_learning_environment, (2,)) == [], "rows that share a pool"
     assert len(said) == 1
-    assert "every worker would learn a pool of its own" in said[0]
+    assert "every worker would train a separate pool" in said[0]
     assert "make_vec_env" in said[0], "the remedy"
 
 
 def test_learning_in_gymnasiums_workers_is_warned_of() -> None:
     envs = AsyncVectorEnv([Confessing, Confessing])
     try:
-        assert all("pool of its own" in said for said in envs.get_attr("said"))
+        assert all("separate pool" in said for said in envs.get_attr("said"))
     finally:
         envs.close()
 
@@ -283,7 +283,7 @@ def test_learning_in_gymnasiums_workers_is_warned_of() -> None:
 # -- under SB3 -------------------------------------------------------------------------------------------------------
 
 
-def test_sb3s_reseeding_does_not_wipe_out_what_was_learned() -> None:
+def test_reseeding_by_sb3_keeps_the_learned_pool() -> None:
     pool = small_pool()
     before = snapshot(pool)
     envs = make_vec_env(

@@ -1,4 +1,4 @@
-"""Making environments: ids of one's own, time limits, lists of frames, older Gymnasium, processes, several at once."""
+"""Construction: custom ids, time limits, lists of frames, older Gymnasium, worker processes, several environments."""
 
 from __future__ import annotations
 
@@ -43,29 +43,29 @@ LONG = {env_id: {"horizon": 20, **SMALL} for env_id in gym_reml.ENVIRONMENTS} | 
     "TabularTrial-v0": {"episodes": 5},
     "NavigationTrial-v0": {},
 }
-"""Arguments of episodes that last longer than any limit here."""
+"""Arguments of episodes that are longer than all time limits of these tests."""
 BOXES = [env_id for env_id in IDS if env_id != "NetBuildHybrid-v0"]
-"""Those that SB3 takes."""
+"""Those with action spaces that SB3 supports."""
 
 every_id = pytest.mark.parametrize("env_id", IDS)
 every_mode = pytest.mark.parametrize("mode", [mode.value for mode in AutoresetMode])
 
 
 class OwnTrials(TrialVectorEnv):
-    """Trials of one's own, with a native face."""
+    """Custom trials with a native vector environment."""
 
     def __init__(self, num_envs: int, *, arms: int = 5, episodes: int = 10, split: str = "train", **own: Any) -> None:
         super().__init__(Bandits(num_envs, arms, pulls=episodes), TrialBudget(episodes), split=split, **own)
 
 
 def wrapped(num_envs: int = 1, **arguments: Any) -> Any:
-    """A vector entry point that is a function, and whose result is not the face itself."""
+    """A vector entry point that is a function, and returns a wrapped environment."""
     return gym.wrappers.vector.RecordEpisodeStatistics(NetBuildVectorEnv(num_envs, **arguments))
 
 
 @pytest.fixture
 def own_ids() -> Any:
-    """Ids as docs/extending.md registers them, and some that have no native face."""
+    """Ids registered as in docs/extending.md, and some without native vector environment."""
     ours, trial = "gym_reml.envs.net_build:NetBuildEnv", "gym_reml.envs.bandit_trial:BanditTrialEnv"
     face = f"{net_build_vector.__name__}:NetBuildVectorEnv"
     rows: dict[str, dict[str, Any]] = {
@@ -84,7 +84,7 @@ def own_ids() -> Any:
 
 
 def face_of(envs: Any) -> Any:
-    """The native face inside what `make_vec_env` makes."""
+    """The native vector environment inside the result of `make_vec_env`."""
     return envs.venv.env
 
 
@@ -99,7 +99,7 @@ class FirstArm:
 
 
 @pytest.mark.usefixtures("own_ids")
-def test_ids_of_ones_own_are_made_for_sb3() -> None:
+def test_custom_ids_are_made_for_sb3() -> None:
     expected = gym.make("Mine-v0").observation_space.shape or ()
     env_ids: tuple[Any, ...] = ("Mine-v0", "gym_reml:Mine-v0", gym.spec("Mine-v0"), gym.make("Mine-v0").spec)
     for env_id in env_ids:
@@ -113,7 +113,7 @@ def test_ids_of_ones_own_are_made_for_sb3() -> None:
 
 
 @pytest.mark.usefixtures("own_ids")
-def test_trials_of_ones_own_are_evaluated() -> None:
+def test_custom_trials_are_evaluated() -> None:
     for env_id in ("MineTrial-v0", "gym_reml:MineTrial-v0", gym.spec("MineTrial-v0")):
         assert evaluate_trials(FirstArm(), env_id, 5).episodes.shape == (5, 4)
     expected = evaluate_trials(FirstArm(), "BanditTrial-v0", 5, arms=3, episodes=4)
@@ -132,7 +132,7 @@ def test_ids_without_rows_are_refused_with_the_remedy(env_id: str) -> None:
 
 
 @pytest.mark.parametrize("env_id", [lambda: gym.make("NetBuild-v0"), NetBuildVectorEnv, None, 3])
-def test_what_is_no_id_is_refused(env_id: Any) -> None:
+def test_invalid_ids_are_refused(env_id: Any) -> None:
     with pytest.raises(TypeError, match=r"env_id=.*'NetBuild-v0'.*stable_baselines3.common.env_util.make_vec_env"):
         make_vec_env(env_id, n_envs=2)
     with pytest.raises(TypeError, match=r"env_id=.*'BanditTrial-v0'"):
@@ -208,7 +208,7 @@ def test_time_limits_truncate_as_those_of_single_environments(env_id: str, mode:
 
 @pytest.mark.parametrize("way", ["reset", "masks", "limit"])
 @pytest.mark.parametrize("face", ["single", "vector"])
-def test_a_pool_that_sees_no_episode_to_its_end_says_so_once(
+def test_truncated_episodes_without_learning_are_warned_of_once(
     face: str, way: str, recwarn: pytest.WarningsRecorder
 ) -> None:
     arguments: dict[str, Any] = {"horizon": 4, "learn": "maml", **SMALL}
@@ -228,9 +228,9 @@ def test_a_pool_that_sees_no_episode_to_its_end_says_so_once(
             envs.step(envs.action_space.sample())
         if way != "limit" or face == "single":
             envs.reset(options={"reset_mask": np.ones(3, dtype=np.bool_)} if way == "masks" else None)
-    said = [str(warning.message) for warning in recwarn if "episodes are cut" in str(warning.message)]
+    said = [str(warning.message) for warning in recwarn if "episodes are truncated" in str(warning.message)]
     assert len(said) == 1
-    assert said[0].startswith("learn: episodes are cut after 2 of their horizon=4 steps")
+    assert said[0].startswith("learn: episodes are truncated after 2 of their horizon=4 steps")
 
 
 def test_an_end_at_the_limit_is_both() -> None:
@@ -253,7 +253,7 @@ def test_limits_may_be_lifted_and_must_make_sense(env_id: str) -> None:
 
 @pytest.mark.usefixtures("own_ids")
 @pytest.mark.parametrize("env_id", [*BOXES, "Limited-v0"])
-def test_sb3_is_told_of_time_limits(env_id: str) -> None:
+def test_sb3_receives_time_limits(env_id: str) -> None:
     arguments = {} if env_id == "Limited-v0" else {"max_episode_steps": 3, **LONG[env_id]}
     envs, endless = (
         make_vec_env(env_id, n_envs=2, seed=0, **(arguments | limit)) for limit in ({}, {"max_episode_steps": -1})
@@ -345,10 +345,10 @@ def test_time_limits_that_leave_nothing_to_learn_are_warned_of(limit: int, learn
     for make in makers:
         said = said_by(partial(lambda make: play(make("NetBuild-v0", **arguments)), make))
         assert len(said) == 1
-        assert f"cut after {limit} of their horizon=4 steps" in said[0]
+        assert f"truncated after {limit} of their horizon=4 steps" in said[0]
 
 
-def test_no_limit_in_the_way_is_no_reason_to_warn() -> None:
+def test_sufficient_limits_give_no_warning() -> None:
     def restless(limit: int | None, stops: list[int]) -> None:
         env = gym.make("NetBuild-v0", max_episode_steps=limit, **LEARN)
         for stop in stops:
@@ -369,7 +369,7 @@ def dummies(count: int, **arguments: Any) -> DummyVecEnv:
     return DummyVecEnv([lambda: gym.make("NetBuild-v0", **arguments) for _ in range(count)])
 
 
-def test_single_environments_that_each_learn_are_warned_of() -> None:
+def test_several_learning_single_environments_are_warned_of() -> None:
     pool = LayerPool.random(in_features=1, out_features=1, width=6, layers=3)
     for make in (
         lambda: dummies(2, **LEARN),
@@ -382,7 +382,7 @@ def test_single_environments_that_each_learn_are_warned_of() -> None:
         assert "gym_reml.sb3.make_vec_env" in said[0]
 
     def one_by_one() -> list[Any]:
-        """They are played as they are made, so neither could be seen to be one of several before."""
+        """Each is stepped before the next is made, so the warning cannot come at construction."""
         envs = []
         for _ in range(2):
             envs.append(gym.make("NetBuild-v0", **LEARN))
@@ -393,7 +393,7 @@ def test_single_environments_that_each_learn_are_warned_of() -> None:
     assert len(said_by(one_by_one)) == 1
 
 
-def test_one_place_that_learns_is_no_reason_to_warn() -> None:
+def test_one_learning_environment_gives_no_warning() -> None:
     idle = LEARN | {"learn": None, "learn_kwargs": None}
 
     def again() -> None:
@@ -418,7 +418,7 @@ def test_one_place_that_learns_is_no_reason_to_warn() -> None:
     assert said_by(lambda: [gym.make_vec("NetBuild-v0", num_envs=2, **LEARN) for _ in range(2)]) == []
 
 
-def test_rays_workers_are_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_of_ray_are_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
     main = SimpleNamespace(__file__="/somewhere/ray/_private/workers/default_worker.py")
     monkeypatch.setitem(sys.modules, "__main__", main)
     said = said_by(lambda: gym.make("NetBuild-v0", **LEARN))
@@ -518,8 +518,8 @@ assert torch.get_num_threads() == 2, "the parent keeps its threads"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
-def test_forked_children_compute_to_the_end() -> None:
-    """OpenMP in a fork waits for the threads of its parent, which it has not got."""
+def test_forked_children_do_not_deadlock() -> None:
+    """In a forked child OpenMP waits for the parent's threads, which do not exist there."""
     environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
     environment["PYTHONPATH"] = str(ROOT)
     head = "import multiprocessing, os, torch\ntorch.set_num_threads(2)\nimport gymnasium as gym, numpy as np\n"

@@ -1,4 +1,4 @@
-"""Under `np.errstate(all="raise")`, with which people look for the source of a NaN, everything plays."""
+"""Environments run under `np.errstate(all="raise")`, which users set to find the source of a NaN."""
 
 from __future__ import annotations
 

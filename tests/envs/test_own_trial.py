@@ -1,4 +1,4 @@
-"""An environment from outside: one file with an environment, its vector and a view; one id; nothing else changes."""
+"""A custom trial environment: one file with single and vector environment and view, and an id."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _with_view(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class InOrder:
-    """Every number after the other, as often as it takes."""
+    """Tries every number in turn."""
 
     def __init__(self) -> None:
         self.step = -1
@@ -49,13 +49,13 @@ class InOrder:
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.usefixtures("_with_view")
-def test_the_checkers_of_others_find_nothing_wrong() -> None:
+def test_checkers_of_gymnasium_and_sb3_pass() -> None:
     for render_mode in (None, "ansi", "rgb_array"):
         check_env(gym.make(ID, render_mode=render_mode).unwrapped, skip_render_check=render_mode is None)
     check_env_for_sb3(gym.make(ID).unwrapped)
 
 
-def test_the_vector_is_many_singles() -> None:
+def test_the_vector_equals_singles() -> None:
     ours, theirs = gym.make_vec(ID, num_envs=3, episodes=2), singles(ID, 3, "NextStep", episodes=2)
     assert isinstance(ours, lock_trial.LockTrialVectorEnv)
     assert ours.single_action_space == gym.spaces.Discrete(5)
@@ -77,7 +77,7 @@ def test_it_is_made_for_sb3_and_evaluated() -> None:
 
 @pytest.mark.usefixtures("_with_view")
 @pytest.mark.parametrize("mode", ["ansi", "rgb_array"])
-def test_it_is_shown_by_its_own_view(mode: str) -> None:
+def test_it_is_rendered_by_its_view(mode: str) -> None:
     envs: Any = gym.make_vec(ID, num_envs=2, render_mode=mode, burn_in=1)
     envs.reset(seed=0, options={"task": {"number": 3}})
     before: Any = envs.render()
@@ -98,7 +98,7 @@ def test_it_is_shown_by_its_own_view(mode: str) -> None:
         ]
 
 
-def test_a_trial_without_a_view_is_refused_where_it_would_be_drawn() -> None:
+def test_a_trial_without_a_view_is_refused_with_a_render_mode() -> None:
     gym.make(ID).reset()
     for make in (gym.make, gym.make_vec):
         with pytest.raises(ValueError, match=r"render_mode: .*'lock'.*TRIAL_VIEWS.*'bandit', 'tabular', 'navigation'"):

@@ -1,4 +1,4 @@
-"""Random configurations and extreme actions: whatever happens, numbers stay finite and inside their spaces."""
+"""Under random configurations and extreme actions, all numbers stay finite and inside their spaces."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ quickly = settings(
 
 @st.composite
 def configurations(draw: st.DrawFn) -> dict[str, Any]:
-    """Arguments of an environment: small, but of every kind, with steps up to a million."""
+    """Arguments of small environments of every kind, with step sizes up to a million."""
     chosen = draw(st.sampled_from(FAMILIES))
     depth, layers = draw(st.integers(1, 4)), draw(st.integers(1, 4))
     steps = sorted(draw(st.lists(st.sampled_from([1e-6, 1e-3, 0.3, 4.0, 1e3, 1e6]), min_size=2, max_size=2)))
@@ -75,7 +75,7 @@ def configurations(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def extreme_action(draw: Any, space: gym.Space[Any]) -> Any:
-    """An action as an agent that has gone wrong may send it: corners, ties, values far out of bounds."""
+    """Actions of a diverged agent: corners, ties, values far out of bounds."""
     if isinstance(space, gym.spaces.Dict):
         return {name: extreme_action(draw, part) for name, part in space.items()}
     if isinstance(space, gym.spaces.Box) and np.issubdtype(space.dtype, np.floating):
@@ -160,7 +160,7 @@ def test_nothing_makes_a_vector_unsound(mode: str, arguments: dict[str, Any], da
 def test_nothing_learned_makes_a_pool_unsound(
     arguments: dict[str, Any], data: st.DataObject, rule: str, seed: int
 ) -> None:
-    """Episodes whose replay is not finite are dropped: the pool stays finite, and so does what follows from it."""
+    """Episodes whose replay is not finite are dropped, so the pool stays finite."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         # Of extreme actions nothing may be left to learn from.

@@ -1,4 +1,4 @@
-"""Steps are refused by what the agent may know, and rewards see a query loss that is bounded."""
+"""Refused steps depend on the support set only, and rewards on a bounded query loss."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def changed(tensor: Tensor) -> Tensor:
 
 
 def with_other_queries(family: TaskFamily) -> TaskFamily:
-    """The same family, but for other query sets."""
+    """The same family with other query sets."""
 
     class Tampered(type(family)):  # type: ignore[misc]
         def query(self, tasks: Tasks, forward: Forward, generators: Generators) -> Batch:
@@ -64,7 +64,7 @@ def play(arguments: dict[str, Any], learning: bool | None = None) -> list[tuple[
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("learn", [None, "maml"])
-def test_the_query_set_moves_nothing_that_agents_see(family: str, learn: str | None, tmp_path: Path) -> None:
+def test_observations_do_not_depend_on_the_query_set(family: str, learn: str | None, tmp_path: Path) -> None:
     arguments = family_arguments(family, tmp_path) | {"min_step": 1e-2, "max_step": 1e9, "depth": 3, "learn": learn}
     try:
         sizes = {name: arguments[name] for name in ("shots", "queries")}
@@ -88,7 +88,7 @@ def test_the_query_set_moves_nothing_that_agents_see(family: str, learn: str | N
 
 @dataclass(frozen=True)
 class FarQueries(Sinusoid):
-    """Query points so far away that hardly any step keeps their loss below the cap."""
+    """Query points so far away that their loss exceeds the cap after almost every step."""
 
     name: ClassVar[str] = "far-queries"
 
@@ -127,7 +127,7 @@ def test_rewards_see_a_bounded_query_loss(far: float, reward: str, feedback: str
     assert beyond > 0, "accepted, and far off on the query set"
 
 
-def test_evaluations_count_what_is_lost_on_the_query_set() -> None:
+def test_evaluations_count_divergence_on_the_query_set() -> None:
     pool = LayerPool.random(in_features=1, out_features=1, width=6, layers=2)
     arguments = {"action": "box", "depth": 2, "horizon": 3, "initial_layers": [1], "min_step": 0.4, "max_step": 0.4}
     learner = plan_learner("plain", pool, arguments, (), 0.0)
@@ -139,7 +139,7 @@ def test_evaluations_count_what_is_lost_on_the_query_set() -> None:
 
 
 def test_returns_have_the_same_bound() -> None:
-    """Losses of policies are negative returns: better is never cut off, worse is, and so is what is no number."""
+    """Losses of policies are negative returns: low ones are never clipped, high ones and NaN are."""
     family = make_family("navigation", steps=3, shots=3, queries=3, return_scale=1e-3)
     pool = LayerPool.random(in_features=2, out_features=4, width=6, layers=2, constant_outputs=2)
     mdp = TrainingMDP(ROWS, family, pool, Objective(2), slots=1)
@@ -183,7 +183,7 @@ class TwoPoints(Sinusoid):
 
 @pytest.mark.parametrize("step_size", [1e30, 3e38])
 def test_infinite_weights_that_no_output_shows_are_refused(step_size: float) -> None:
-    """A unit that dies of it hides that its bias is minus infinity."""
+    """A dead unit hides that its bias is minus infinity."""
     pool = LayerPool.random(in_features=1, out_features=1, width=1, layers=1, kind="relu")
     pool.parameters["stem.matrix"].copy_(torch.tensor([[1.0], [2.0**-10 - 1.0]]))
     pool.parameters["head.matrix"].copy_(torch.tensor([[1.0], [0.0]]))
@@ -232,7 +232,7 @@ def test_a_gradient_that_is_infinite_stays_so() -> None:
 
 @dataclass(frozen=True)
 class Faulty(Sinusoid):
-    """A closed form with a mistake in it."""
+    """A closed form with an error."""
 
     name: ClassVar[str] = "faulty"
 
@@ -241,7 +241,7 @@ class Faulty(Sinusoid):
 
 
 def test_mistakes_in_a_closed_form_are_shown() -> None:
-    """They were taken for a family without one, and the loss was differentiated instead."""
+    """An error in a closed form must not fall back to automatic differentiation."""
     env = gym.make("NetBuild-v0", family=Faulty(), **SMALL)
     with pytest.raises(RuntimeError, match="Expected size for first two dimensions"):
         env.reset(seed=0)

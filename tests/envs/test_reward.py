@@ -1,4 +1,4 @@
-"""What the environment pays and shows, recomputed by hand: rewards, refused steps, parts of the observation."""
+"""Rewards, refused steps and parts of the observation, recomputed by hand."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def hybrid(layer: int, step_size: float) -> dict[str, Any]:
 
 
 def episode(actions: list[Any], seed: int = 0, **arguments: Any) -> tuple[list[dict[str, Any]], list[float]]:
-    """Infos (one more than there are steps) and rewards."""
+    """Infos, starting with that of the reset, and rewards."""
     env = gym.make("NetBuild-v0", **arguments).unwrapped
     infos, rewards = [env.reset(seed=seed)[1]], []
     for action in actions:
@@ -68,7 +68,7 @@ def test_improvement_is_the_fall_of_the_score_and_telescopes(feedback: str) -> N
 
 @every_reward
 @pytest.mark.parametrize("burn_in", [1, 3])
-def test_the_first_steps_may_earn_nothing(reward: str, burn_in: int) -> None:
+def test_the_first_steps_have_no_reward_in_the_burn_in(reward: str, burn_in: int) -> None:
     _, plain = episode(STEPS, reward=reward, **STEADY)
     infos, rewards = episode(STEPS, reward=reward, burn_in=burn_in, **STEADY)
     assert rewards[:burn_in] == [0.0] * burn_in
@@ -96,7 +96,7 @@ def test_metrics_are_those_of_the_query_set() -> None:
 # -- the step --------------------------------------------------------------------------------------------------------
 
 
-def test_what_was_done_is_told() -> None:
+def test_infos_report_the_step() -> None:
     infos, _ = episode([hybrid(2, -1.0), hybrid(0, 0.0), hybrid(3, 1.0), hybrid(1, 0.5)], **STEADY)
     assert infos[0]["depth"] == 0
     assert [info["layer"] for info in infos[1:]] == [2, 0, 3, 0], "the fourth finds the network full"
@@ -106,7 +106,7 @@ def test_what_was_done_is_told() -> None:
     np.testing.assert_allclose(sizes, np.exp(logarithms), rtol=1e-5)
 
 
-def test_initial_layers_are_there_from_the_start() -> None:
+def test_initial_layers_are_present_from_the_start() -> None:
     env = gym.make("NetBuild-v0", initial_layers=(3, 1), **STEADY).unwrapped
     _, info = env.reset(seed=0)
     assert info["depth"] == 2
@@ -135,7 +135,7 @@ GRID = torch.linspace(-5, 5, 20).reshape(1, -1, 1)
 @every_reward
 @every_feedback
 @pytest.mark.parametrize("kind", ["relu", "residual", "tanh", "layer_norm"])
-def test_a_refused_step_changes_nothing_and_costs(reward: str, feedback: str, kind: str) -> None:
+def test_a_refused_step_changes_nothing_and_has_a_penalty(reward: str, feedback: str, kind: str) -> None:
     arguments = EXPLOSIVE | {"layer_kind": kind, "reward": reward, "feedback": feedback, "depth": 3}
     env = gym.make("NetBuild-v0", **arguments).unwrapped
     mdp = env.mdp  # type: ignore[attr-defined]
@@ -227,8 +227,8 @@ def test_clock_action_and_losses_are_shown() -> None:
         assert (observation["gradient_norms"] > 0).sum() == 2 + info["depth"]
 
 
-def test_nothing_of_the_query_set_or_the_task_is_shown() -> None:
-    """The same support set and another query set: the same observations, other rewards."""
+def test_observations_do_not_depend_on_query_set_or_task() -> None:
+    """With another query set, observations are the same and rewards differ."""
     actions = [hybrid(1, 0.2), hybrid(2, 0.0), hybrid(0, 0.5), hybrid(0, -0.5)]
     trails = []
     for secret in (0.0, 3.0):

@@ -1,4 +1,4 @@
-"""What a user constructs has its real arguments in its signature, and its docstring says what they are."""
+"""Constructors have their real arguments in their signature, and docstrings document them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def load(place: str) -> Any:
 
 
 def parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """The real ones, by name: no catch-all."""
+    """The names of the parameters, none of which collects others."""
     found = dict(inspect.signature(function).parameters)
     kinds = {parameter.kind for parameter in found.values()}
     assert kinds <= {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}

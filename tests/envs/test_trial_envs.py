@@ -65,7 +65,7 @@ def test_a_specification_survives_json(env_id: str, arguments: dict[str, Any]) -
 
 
 @every_variant
-def test_everything_returned_is_what_the_spaces_say(env_id: str, arguments: dict[str, Any]) -> None:
+def test_everything_returned_is_in_its_space(env_id: str, arguments: dict[str, Any]) -> None:
     env = gym.make(env_id, **arguments).unwrapped
     for observation, *rest in play(env, sample_actions(env.action_space, 12), seed=0):
         assert env.observation_space.contains(observation)
@@ -133,7 +133,7 @@ def test_rows_do_not_touch_each_other(env_id: str, arguments: dict[str, Any]) ->
 
 
 @every_variant
-def test_what_was_handed_out_is_not_written_to_again(env_id: str, arguments: dict[str, Any]) -> None:
+def test_returned_arrays_are_not_written_to_again(env_id: str, arguments: dict[str, Any]) -> None:
     envs = native(env_id, 3, "SameStep", **arguments)
     actions = sample_actions(envs.action_space, 30)
     kept, before = [envs.reset(seed=0)], []
@@ -145,8 +145,8 @@ def test_what_was_handed_out_is_not_written_to_again(env_id: str, arguments: dic
 
 
 @every_mode
-def test_what_was_handed_out_may_be_written_to(mode: str) -> None:
-    """What callers do with an outcome does not change when rows start anew."""
+def test_returned_arrays_may_be_written_to(mode: str) -> None:
+    """Returned arrays may be changed by the caller without effect on the next trials."""
     ours, theirs = (native("BanditTrial-v0", 2, mode, episodes=2) for _ in range(2))
     ours.reset(seed=0)
     theirs.reset(seed=0)
@@ -224,7 +224,7 @@ def test_an_unknown_argument_is_named_with_the_choices(env_id: str) -> None:
         ("NavigationTrial-v0", [0.0, np.nan], "NaN"),
     ],
 )
-def test_a_bad_action_is_refused_and_nothing_happens(env_id: str, action: Any, message: str) -> None:
+def test_a_bad_action_is_refused_without_effect(env_id: str, action: Any, message: str) -> None:
     env, twin = (gym.make(env_id).unwrapped for _ in range(2))
     with pytest.raises(gym.error.ResetNeeded):
         env.step(env.action_space.sample())
@@ -237,7 +237,7 @@ def test_a_bad_action_is_refused_and_nothing_happens(env_id: str, action: Any, m
     assert_same(env.step(good), twin.step(good))
 
 
-def test_a_trial_that_is_over_earns_nothing_more() -> None:
+def test_steps_after_the_end_of_a_trial_have_no_reward() -> None:
     for env_id, arguments in TRIAL_VARIANTS.values():
         env = gym.make(env_id, **arguments).unwrapped
         env.reset(seed=0)
@@ -252,7 +252,7 @@ def test_a_trial_that_is_over_earns_nothing_more() -> None:
 
 @every_id
 def test_the_native_vector_is_many_times_faster_than_singles_side_by_side(env_id: str) -> None:
-    """In one run, in turns, the best of each: a ratio that holds on a busy machine."""
+    """The best of several alternating measurements of each, so that the ratio holds on a busy machine."""
     count = 256
     ours, theirs = (make(env_id, count, "SameStep") for make in (native, singles))
     actions = sample_actions(ours.action_space, 10)
@@ -273,7 +273,7 @@ def test_the_native_vector_is_many_times_faster_than_singles_side_by_side(env_id
 
 
 @every_id
-def test_sb3_is_told_the_ends_of_trials_and_no_others(env_id: str) -> None:
+def test_sb3_receives_the_ends_of_trials_only(env_id: str) -> None:
     arguments = {"BanditTrial-v0": {}, "TabularTrial-v0": {"steps": 2}, "NavigationTrial-v0": {"steps": 2}}[env_id]
     env = make_vec_env(env_id, n_envs=3, seed=0, episodes=3, **arguments)
     env.reset()

@@ -1,4 +1,4 @@
-"""`Trial`: trials of anybody's environment, by hand on one that counts, and with Gymnasium's own."""
+"""`Trial`, the wrapper: recomputed by hand on a counting environment, and on Gymnasium's."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings("error")
 
 
 def chain(actions: gym.Space[Any] | None = None, limit: int | None = None, **arguments: Any) -> Trial:
-    """Trials of a chain, the time limit being inside."""
+    """Trials of a `Chain`, with a time limit inside the wrapper."""
     inner: gym.Env[Any, Any] = Chain(actions or gym.spaces.Discrete(3))
     if limit is not None:
         inner = gym.wrappers.TimeLimit(inner, limit)
@@ -128,7 +128,7 @@ def test_bad_numbers_are_named(arguments: dict[str, Any], message: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["draw_task", "set_task"])
-def test_what_is_no_function_is_refused(name: str) -> None:
+def test_invalid_functions_are_refused(name: str) -> None:
     functions: dict[str, Any] = {"draw_task": draw_length, "set_task": set_length} | {name: 3}
     with pytest.raises(ValueError, match=f"{name}=3"):
         Trial(Chain(gym.spaces.Discrete(2)), **functions)
@@ -140,7 +140,7 @@ def test_a_bad_seed_is_named(seed: Any) -> None:
         chain().reset(seed=seed)
 
 
-def test_a_trial_that_is_over_earns_nothing_more() -> None:
+def test_steps_after_the_end_of_a_trial_have_no_reward() -> None:
     env = Trial(Chain(gym.spaces.Discrete(2)), lambda _: {"length": 1}, set_length)
     env.reset(seed=0)
     assert [env.step(0)[1:3] for _ in range(4)] == [(10.0, False), (10.0, True), (0.0, True), (0.0, True)]
@@ -180,7 +180,7 @@ def test_gymnasium_finds_nothing_wrong() -> None:
 
 
 def test_vectors_and_registered_environments() -> None:
-    """CartPole with its gravity as the task: what the documentation shows."""
+    """CartPole with gravity as the task, as in the documentation."""
 
     def draw_gravity(generator: np.random.Generator) -> dict[str, Any]:
         return {"gravity": float(generator.uniform(5.0, 15.0))}
@@ -203,8 +203,8 @@ def test_vectors_and_registered_environments() -> None:
     assert ended.all()
 
 
-def test_both_kinds_of_budgets_count_alike() -> None:
-    """The objective's one place: what is earned before the burn-in is over counts nothing."""
+def test_both_kinds_of_budgets_agree() -> None:
+    """Rewards during the burn-in are 0, in both kinds of budgets."""
     earned = np.array([1.0, 2.0, 3.0, 4.0])
     clock = np.array([1, 2, 3, 4])
     assert TrialBudget(4, 2).counted(earned, clock).tolist() == [0.0, 0.0, 3.0, 4.0]
@@ -212,7 +212,7 @@ def test_both_kinds_of_budgets_count_alike() -> None:
 
 
 class Paying(Chain):
-    """A chain that is paid in the form of `pay`, and seen in that of `look`."""
+    """A chain whose rewards are converted by `pay`, and whose observations by `look`."""
 
     pay: Any = 1.0
     look: Any = None

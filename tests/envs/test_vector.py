@@ -1,4 +1,4 @@
-"""The native vector environment is n single ones: against SyncVectorEnv, in every autoreset mode, row by row."""
+"""The native vector environment equals n single ones: compared with SyncVectorEnv in every autoreset mode."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_vector_is_its_singles(env_id: str, arguments: dict[str, Any], mode: s
     assert np.sum(ends, axis=0).min() >= 3
 
 
-def test_ended_rows_say_what_they_were() -> None:
+def test_infos_of_ended_rows_describe_their_last_step() -> None:
     arguments = SMALL | {"horizon": 2}
     envs, going_on = (native("NetBuild-v0", mode=mode, **arguments) for mode in ("SameStep", "Disabled"))
     actions = sample_actions(envs.action_space, 2)
@@ -97,7 +97,7 @@ def test_seeds_may_be_a_list_with_gaps(name: str) -> None:
     )
 
 
-def test_gaps_in_the_first_seeds_are_filled_by_chance() -> None:
+def test_gaps_in_the_first_seeds_are_filled_at_random() -> None:
     losses = []
     for _ in range(2):
         _, info = native("NetBuild-v0", **SMALL).reset(seed=[5, None, 9, None])
@@ -149,8 +149,8 @@ def test_rows_do_not_touch_each_other(env_id: str, arguments: dict[str, Any], mo
             assert_same(as_rows(first[-1], 3)[row], as_rows(second[-1], 3)[row], TOLERANCE)
 
 
-def test_rows_do_not_blow_each_other_up() -> None:
-    """A row whose steps explode and are refused leaves its neighbours as they are."""
+def test_diverging_rows_do_not_change_others() -> None:
+    """A row whose steps diverge and are refused does not change other rows."""
     arguments = SMALL | {"min_step": 1e-3, "max_step": 1e6, "action": "hybrid", "layer_kind": "relu", "horizon": 6}
     wild, calm = (native("NetBuild-v0", count=2, **arguments) for _ in range(2))
     wild.reset(seed=0)
@@ -171,7 +171,7 @@ def test_without_autoreset_rows_may_go_on_past_the_horizon() -> None:
     assert_same(trail[-1][-1]["task"], trail[0][-1]["task"])
 
 
-def test_observations_handed_out_are_not_written_to_again() -> None:
+def test_returned_observations_are_not_written_to_again() -> None:
     envs = native("NetBuild-v0", **SMALL)
     kept = play_vector(envs, sample_actions(envs.action_space, 3), seed=0)
     before = copy.deepcopy(kept)
@@ -260,7 +260,7 @@ def test_every_row_has_its_frame(mode: str) -> None:
 
 
 def difference(one: Any, other: Any) -> float:
-    """Share of the pixels, or of the lines, that differ."""
+    """Fraction of the pixels, or of the lines, that differ."""
     if isinstance(one, str):
         return float(np.mean([mine != his for mine, his in zip_longest(one.split("\n"), other.split("\n"))]))
     return float(np.mean(one != other))

@@ -1,4 +1,4 @@
-"""Ensembles, whose mean output is judged, and policies that are shown the process before they act."""
+"""Ensembles, whose outputs are averaged, and policies that read the process before they act."""
 
 from __future__ import annotations
 
@@ -35,12 +35,14 @@ def trio(family: TaskFamily) -> Ensemble:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_the_mean_output_is_judged(name: str) -> None:
+def test_the_mean_output_is_evaluated(name: str) -> None:
     family = FAMILIES[name]
     ensemble = trio(family)
     steps, tasks = (0, 1, 3), 7
     result = evaluate(ensemble, family, steps=steps, tasks=tasks, seed=3)
-    rollouts = [rollout(one, family.replace(split="test"), range(3, 3 + tasks), 3) for one in ensemble.members]
+    rollouts = [
+        rollout(one, family.replace(split="test"), seeds=range(3, 3 + tasks), steps=3) for one in ensemble.members
+    ]
     for moments in zip(*rollouts, strict=True):
         if (step := moments[0].step) not in steps:
             continue
@@ -59,7 +61,7 @@ def test_the_mean_output_is_judged(name: str) -> None:
     assert (result.learner, result.steps) == ("trio", steps)
 
 
-def test_one_member_or_the_same_thrice_are_the_member_itself() -> None:
+def test_one_member_or_the_same_three_times_equals_the_member() -> None:
     family = FAMILIES["function"]
     alone = evaluate(member(family, 0), family, steps=(0, 3), tasks=9)
     for count in (1, 3):
@@ -68,7 +70,7 @@ def test_one_member_or_the_same_thrice_are_the_member_itself() -> None:
         np.testing.assert_allclose(together.metrics["mse"], alone.metrics["mse"], rtol=1e-4)
 
 
-def test_members_see_the_tasks_that_anyone_sees_whatever_the_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_members_have_the_usual_tasks_whatever_the_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     family = FAMILIES["function"]
     whole = evaluate(trio(family), family, steps=(3,), tasks=10)
     alone = evaluate(member(family, 0), family, steps=(3,), tasks=10)
@@ -109,7 +111,7 @@ def test_interventions_and_blindfolds_reach_every_member() -> None:
     np.testing.assert_allclose(changed.metrics["mse"], expected.metrics["mse"], rtol=1e-5)
 
 
-def test_ensembles_that_cannot_be() -> None:
+def test_invalid_ensembles() -> None:
     with pytest.raises(ValueError, match=r"members=\(\)"):
         Ensemble("x", ())
     with pytest.raises(ValueError, match="family='restless': its data depends on the network"):
@@ -120,7 +122,7 @@ def test_ensembles_that_cannot_be() -> None:
 
 
 class Curious:
-    """Remembers the process as it was shown, and when it had to act."""
+    """Records its calls of `prepare` and `predict`."""
 
     def __init__(self) -> None:
         self.trail: list[Any] = []
@@ -134,7 +136,7 @@ class Curious:
         return self.plan.predict(observation, state)
 
 
-def test_a_planner_is_shown_every_chunk_of_tasks_before_its_first_action(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_planner_is_prepared_for_every_chunk_before_its_first_action(monkeypatch: pytest.MonkeyPatch) -> None:
     family, policy = FAMILIES["function"], Curious()
     monkeypatch.setattr(evaluation, "CHUNK", 4)
     learner = member(family, 0)
@@ -145,7 +147,7 @@ def test_a_planner_is_shown_every_chunk_of_tasks_before_its_first_action(monkeyp
         "acts",
         "acts",
     ] * 2
-    first = next(rollout(learner, family.replace(split="test"), range(8, 14), 0)).mdp.support.inputs
+    first = next(rollout(learner, family.replace(split="test"), seeds=range(8, 14), steps=0)).mdp.support.inputs
     torch.testing.assert_close(torch.cat([inputs for *_, inputs in shown]), first)
 
 

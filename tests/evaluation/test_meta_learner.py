@@ -1,4 +1,4 @@
-"""Learners: read from an agent and its environment, refused where they cannot be right, saved without pickles."""
+"""Meta-learners: made from SB3 agents, checked for consistency, saved without pickles."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SMALL: dict[str, Any] = {"depth": 1, "horizon": 3}
 
 
 def nets() -> dict[str, Any]:
-    """Small ones. The libraries write into what they are given, so anew each time."""
+    """Arguments of small agents; new objects at each call, since algorithms write into them."""
     return {"policy_kwargs": {"net_arch": [16, 16]}}
 
 
@@ -75,14 +75,14 @@ def learned(algorithm: str, **arguments: Any) -> Any:
 
 
 def shown(learner: MetaLearner, steps: int = 3) -> list[np.ndarray[Any, Any]]:
-    """What a learner chooses on some held-out tasks."""
+    """The decisions of a learner on some held-out tasks."""
     actions: list[np.ndarray[Any, Any]] = []
 
     def note(decided: Any, generators: Any) -> Any:
         actions.extend([decided.choices.copy(), decided.numbers.copy()])
         return decided
 
-    list(rollout(learner, make_family("sinusoid", split="test"), range(6), steps, intervene=note))
+    list(rollout(learner, make_family("sinusoid", split="test"), seeds=range(6), steps=steps, intervene=note))
     return actions
 
 
@@ -123,7 +123,7 @@ def test_every_algorithm_is_saved_and_acts_the_same(algorithm: str, observation:
 
 
 class Narrow(BaseFeaturesExtractor):
-    """Somebody's own."""
+    """A custom class."""
 
     def __init__(self, observation_space: Any, size: int = 3) -> None:
         super().__init__(observation_space, size)
@@ -168,7 +168,7 @@ def test_policies_of_many_kinds_are_saved(kind: str, tmp_path: Path) -> None:
     assert type(loaded.policy.policy) is type(learner.policy.policy)  # type: ignore[attr-defined]
 
 
-def test_a_compiled_policy_is_saved_as_what_it_is(tmp_path: Path) -> None:
+def test_a_compiled_policy_is_saved_uncompiled(tmp_path: Path) -> None:
     agent = PPO("MlpPolicy", envs())
     expected = shown(MetaLearner.from_sb3(agent))
     agent.policy = torch.compile(agent.policy)  # type: ignore[assignment]
@@ -176,7 +176,7 @@ def test_a_compiled_policy_is_saved_as_what_it_is(tmp_path: Path) -> None:
     assert all(np.array_equal(a, b) for a, b in zip(shown(MetaLearner.load(tmp_path)), expected, strict=True))
 
 
-def test_own_classes_are_named_when_saving_and_loading(tmp_path: Path) -> None:
+def test_custom_classes_are_named_when_saving_and_loading(tmp_path: Path) -> None:
     made = {"features_extractor_class": Narrow, "features_extractor_kwargs": {"size": 2}}
     learner = MetaLearner.from_sb3(PPO("MlpPolicy", envs(), policy_kwargs=made))
     with pytest.raises(ValueError, match=r"features_extractor_class.*Narrow.*classes=\{'Narrow': Narrow\}"):
@@ -205,8 +205,8 @@ def test_spaces_survive_json(space: Any) -> None:
     assert decode_space(json.loads(json.dumps(encode_space(space), allow_nan=False))) == space
 
 
-def test_a_learner_needs_nobody_but_the_package(tmp_path: Path) -> None:
-    """Loaded where there is no agents/ and nothing may be unpickled."""
+def test_a_learner_needs_only_the_package(tmp_path: Path) -> None:
+    """A learner is loaded without agents/ on the path, and without unpickling."""
     env = envs(normalised=True, n_envs=4)
     agent = make_agent("PPO", env, seed=0, learning_rate=1e-3, log_folder=None, design=DESIGNS["steps"])
     learner = MetaLearner.from_sb3(agent)
@@ -245,7 +245,7 @@ def test_importing_learners_loads_no_sb3() -> None:
 
 
 @pytest.mark.parametrize("state", ["dtype", "device", "inference", "errors"])
-def test_loading_minds_no_global_state(state: str, tmp_path: Path) -> None:
+def test_loading_does_not_depend_on_global_state(state: str, tmp_path: Path) -> None:
     learner = MetaLearner.from_sb3(learned("SAC"))
     learner.save(tmp_path)
     expected = shown(learner)
@@ -339,7 +339,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def about(**changes: Any) -> Callable[[dict[str, Any]], Any]:
-    """Changes what the file says; "policy.x" of the policy."""
+    """Changes an entry of the file's description; "policy.x" is one of the policy."""
 
     def change(state: dict[str, Any]) -> None:
         content = json.loads(state["about"])
@@ -517,7 +517,7 @@ def test_no_clipping_is_saved_too(tmp_path: Path) -> None:
         ((np.ones(1), np.ones(1), 1.0, -1.0), "^epsilon=-1.0"),
     ],
 )
-def test_normalisers_that_make_no_sense(arguments: Any, message: str) -> None:
+def test_invalid_normalisers(arguments: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Normaliser(*arguments)
 
@@ -593,7 +593,7 @@ class Halved(gym.ObservationWrapper[Any, Any, Any]):
 
 
 class Silent(gym.Wrapper[Any, Any, Any, Any]):
-    """Somebody's own: who knows what it does."""
+    """A custom wrapper, whose effect is unknown."""
 
 
 CHANGED: dict[str, Callable[[], Any]] = {
@@ -615,12 +615,12 @@ CHANGED: dict[str, Callable[[], Any]] = {
 @pytest.mark.parametrize("wrapper", CHANGED)
 def test_wrappers_that_change_what_the_policy_sees_are_refused(wrapper: str) -> None:
     env = CHANGED[wrapper]()
-    with pytest.raises(ValueError, match=f"^env: under {wrapper.split()[0]} a policy may see or do something else"):
+    with pytest.raises(ValueError, match=f"^env: {wrapper.split()[0]} may change observations or actions"):
         MetaLearner.from_sb3(PPO("MlpPolicy", env))
     env.close()
 
 
-def test_what_no_learner_can_be_read_from() -> None:
+def test_models_and_environments_without_learner_are_refused() -> None:
     with pytest.raises(ValueError, match=r"^model="):
         MetaLearner.from_sb3(controls.plan_learner("x", pool_of(), {}, (), 0.0).policy)
     with pytest.raises(ValueError, match=r"^env=.*must be one of NetBuild-v0"):
@@ -637,7 +637,7 @@ def test_what_no_learner_can_be_read_from() -> None:
 def test_environments_that_are_not_the_models_own_are_refused() -> None:
     env = envs(normalised=True)
     agent = PPO("MlpPolicy", env, n_steps=8, batch_size=8).learn(16)
-    with pytest.raises(ValueError, match=r"^env: normalises by other statistics"):
+    with pytest.raises(ValueError, match=r"^env: its normalisation differs"):
         MetaLearner.from_sb3(agent, envs(normalised=True))
     with pytest.raises(ValueError, match=r"^normaliser=None"):
         MetaLearner.from_sb3(agent, envs())
@@ -647,14 +647,14 @@ def test_environments_that_are_not_the_models_own_are_refused() -> None:
         MetaLearner.from_sb3(agent, other)
     other = VecNormalize(envs(pool=pool_of(seed=1)), norm_reward=False)
     other.obs_rms = env.obs_rms
-    with pytest.raises(ValueError, match=r"^env: has another pool"):
+    with pytest.raises(ValueError, match=r"^env: its pool differs"):
         MetaLearner.from_sb3(agent, other)
 
 
 @pytest.mark.parametrize("observation", ["flat", "dict"])
 @pytest.mark.parametrize("training", [True, False])
-def test_a_normaliser_that_has_seen_nothing_is_refused(observation: str, training: bool, tmp_path: Path) -> None:
-    """As when a model comes back from its file, and its environment's statistics are forgotten."""
+def test_a_normaliser_without_statistics_is_refused(observation: str, training: bool, tmp_path: Path) -> None:
+    """As after loading a model without the statistics of its environment."""
     env = envs(normalised=True, observation=observation)
     policy = "MlpPolicy" if observation == "flat" else "MultiInputPolicy"
     agent = PPO(policy, env, n_steps=8, batch_size=8)
@@ -662,7 +662,7 @@ def test_a_normaliser_that_has_seen_nothing_is_refused(observation: str, trainin
     agent.learn(16).save(tmp_path / "model")
     fresh = VecNormalize(envs(observation=observation), training=training)
     for model, given in ((PPO.load(tmp_path / "model"), fresh), (PPO.load(tmp_path / "model", env=fresh), None)):
-        with pytest.raises(ValueError, match=r"^env: its VecNormalize has seen nothing, but the model .* 16 steps"):
+        with pytest.raises(ValueError, match=r"^env: its VecNormalize has no statistics, but the model .* 16 steps"):
             MetaLearner.from_sb3(model, given)
     env.save(str(tmp_path / "statistics"))
     again = VecNormalize.load(str(tmp_path / "statistics"), envs(observation=observation))
@@ -687,7 +687,7 @@ def test_rewards_and_observations_may_be_normalised_one_by_one() -> None:
 
 def test_environments_that_differ_are_refused() -> None:
     agent = PPO("MlpPolicy", DummyVecEnv([single, lambda: single(pool=pool_of(seed=1))]))
-    with pytest.raises(ValueError, match=r"^env: its 2 environments have learned a pool each"):
+    with pytest.raises(ValueError, match=r"^env: each of its 2 environments has trained its own pool"):
         MetaLearner.from_sb3(agent)
     agent = PPO("MlpPolicy", DummyVecEnv([single, lambda: single(horizon=2)]))
     with pytest.raises(ValueError, match=r"^env: its environments were made with different arguments"):
@@ -741,7 +741,7 @@ def wrong(message: str, **parts: Any) -> Any:
         wrong("^algorithm='TRPO': the policy is 'PPO'", algorithm="TRPO"),
     ],
 )
-def test_learners_that_cannot_be_right(parts: dict[str, Any], message: str) -> None:
+def test_inconsistent_learners_are_refused(parts: dict[str, Any], message: str) -> None:
     env = envs(normalised=True)
     agent = PPO("MlpPolicy", env)
     normaliser = Normaliser(env.obs_rms.mean, env.obs_rms.var)
@@ -793,7 +793,7 @@ def test_a_bare_policy_is_checked_too_and_not_saved(tmp_path: Path) -> None:
 # -- reprs ------------------------------------------------------------------------------------------------------------
 
 
-def test_everything_is_shown_in_a_line() -> None:
+def test_every_repr_is_one_line() -> None:
     learner = MetaLearner.from_sb3(learned("PPO"), name="reml")
     assert repr(learner.pool) == "LayerPool(3 residual layers of width 8, 1 inputs, 1 outputs)"
     assert repr(learner.normaliser).startswith("Normaliser(of (")
@@ -819,19 +819,19 @@ def test_everything_is_shown_in_a_line() -> None:
         controls.oracle,
     ],
 )
-def test_controls_take_the_arguments_of_evaluate_in_its_order(control: Any) -> None:
+def test_controls_take_the_arguments_of_evaluate(control: Any) -> None:
     learner = controls.plan_learner("a", pool_of(), SMALL, (1,), 0.3)
     few = {} if "tuning_tasks" not in control.__annotations__ else {"tuning_tasks": 2}
-    by_place = control(learner, "sinusoid", 7, (1, 3), 4, 11, "validation", **few)
-    by_name = control(learner, "sinusoid", shots=7, steps=(1, 3), tasks=4, seed=11, split="validation", **few)
-    assert (by_place.shots, by_place.steps, by_place.seed) == (7, (1, 3), 11)
-    assert by_place.arguments["split"] == "validation"
-    np.testing.assert_array_equal(by_place.metrics["loss"], by_name.metrics["loss"])
+    result = control(learner, "sinusoid", shots=7, steps=(1, 3), tasks=4, seed=11, split="validation", **few)
+    assert (result.shots, result.steps, result.seed, result.tasks) == (7, (1, 3), 11, 4)
+    assert result.arguments["split"] == "validation"
+    with pytest.raises(TypeError, match="positional"):
+        control(learner, "sinusoid", 7)
     with pytest.raises(TypeError, match="horizon"):
         control(learner, "sinusoid", horizon=3)
 
 
-def test_arguments_are_the_learners_own() -> None:
+def test_arguments_are_copied() -> None:
     arguments = {"initial_layers": [1]}
     learner = MetaLearner("x", controls.plan_learner("x", pool_of(), {}, (), 0.0).policy, pool_of(), arguments)
     arguments["initial_layers"].append(2)

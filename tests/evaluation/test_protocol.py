@@ -1,4 +1,4 @@
-"""The protocol: the same tasks for everyone, and what is said about the results."""
+"""The few-shot protocol: the same tasks for every learner, and statistics of results."""
 
 import re
 from collections.abc import Sequence
@@ -49,7 +49,7 @@ def test_a_plan_evaluates_to_what_a_plain_loop_computes() -> None:
     result = evaluate(learner, "sinusoid", steps=(0, 1, 2), tasks=3, seed=5)
     low, high = np.log(pool.step_range)
     size = float(np.exp(low + (step + 1) / 2 * (high - low)))
-    moments = rollout(learner, make_family("sinusoid", split="test"), [5, 6, 7], 0)
+    moments = rollout(learner, make_family("sinusoid", split="test"), seeds=[5, 6, 7], steps=0)
     mdp = next(moments).mdp
     for task in range(3):
         x, y, query_x, query_y = (
@@ -75,7 +75,7 @@ def test_a_plan_evaluates_to_what_a_plain_loop_computes() -> None:
         np.testing.assert_allclose(result.metrics["loss"][:, task], expected, rtol=1e-4)
 
 
-def test_everyone_gets_the_same_tasks_whatever_the_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_learner_has_the_same_tasks_whatever_the_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     learner = plan_learner("a", pool_of(), SMALL, (1,), 0.0)
     whole = evaluate(learner, "sinusoid", steps=(0, 3), tasks=20)
     other = evaluate(plan_learner("b", pool_of(), SMALL, (2,), 0.5), "sinusoid", steps=(0, 3), tasks=20)
@@ -110,7 +110,7 @@ def test_steps_beyond_the_horizon_go_on_adapting() -> None:
         *[("seed", value) for value in (-1, 0.5)],
     ],
 )
-def test_protocols_that_make_no_sense(argument: str, value: Any) -> None:
+def test_invalid_protocols(argument: str, value: Any) -> None:
     with pytest.raises(ValueError, match=re.escape(f"{argument}={value!r}: must be")):
         evaluate(plan_learner("a", pool_of(), SMALL, (), 0.0), "sinusoid", **{argument: value})
 
@@ -168,7 +168,7 @@ def test_results_survive_json(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
 
 
-def test_tables_say_mean_interval_median_and_divergence() -> None:
+def test_tables_have_mean_interval_median_and_divergence() -> None:
     text = table([result_of([[1.0, 2.0, 6.0], [0.0, 0.0, 0.03]])], "mse")
     header, _, row = text.splitlines()
     assert [cell.strip() for cell in header.split("|")[1:-1]] == ["learner", "0 steps", "1 step", "diverged"]
@@ -223,7 +223,7 @@ def test_thirteen_algorithms_by_name() -> None:
 
 
 def planted_pool() -> LayerPool:
-    """Layer 2 spoils any network, layers 1 and 3 leave it as it is."""
+    """Layer 2 destroys the output of any network, layers 1 and 3 leave it unchanged."""
     pool = pool_of(3)
     pool.parameters["layers.matrix"].zero_()
     pool.parameters["layers.matrix"][1] = 0.8
@@ -252,8 +252,8 @@ def test_random_layers_are_uniform_and_keep_the_steps() -> None:
     assert (seen[2] == 0).all()
 
 
-def test_layers_that_are_there_from_the_start_are_no_candidates() -> None:
-    """They were never made to be appended: drawing them would make the control worse than chance among specialists."""
+def test_initial_layers_are_no_candidates() -> None:
+    """Initial layers are not meant to be appended: drawing them would weaken the control."""
     learner = plan_learner("a", pool_of(), SMALL | {"initial_layers": [1]}, (2,), 0.0)
     assert controls.candidates(learner) == [2, 3]
     assert controls.compositions(learner) == [(2,), (3,)]
@@ -295,7 +295,7 @@ def test_constant_steps_are_chosen_on_validation_tasks() -> None:
 
 
 class Echo:
-    """Remembers what it was shown."""
+    """Keeps the observations that it receives."""
 
     def __init__(self) -> None:
         self.seen: list[np.ndarray] = []
@@ -306,7 +306,7 @@ class Echo:
         return self.plan.predict(observation, state)
 
 
-def test_blindfolds_show_another_tasks_observation_or_none() -> None:
+def test_blindfolds_replace_observations() -> None:
     shown = {}
     for control in (evaluate, controls.shuffled_observation, controls.zeroed_observation):
         echo = Echo()
@@ -316,7 +316,7 @@ def test_blindfolds_show_another_tasks_observation_or_none() -> None:
     assert not shown["zeroed_observation"].any()
 
 
-def test_one_task_has_no_other_to_be_confused_with() -> None:
+def test_shuffled_observations_need_two_tasks() -> None:
     with pytest.raises(ValueError, match="tasks=1"):
         controls.shuffled_observation(plan_learner("a", pool_of(), SMALL, (1,), 0.0), "sinusoid", tasks=1)
 

@@ -1,4 +1,4 @@
-"""What an evaluation found, as a line, as a table for notebooks, and as JSON that every reader reads."""
+"""Results as a line, as a table for notebooks, and as JSON."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_notebooks_show_the_table_of_the_familys_metric(metric: str | None) -> N
     assert (empty, "\n".join(lines)) == ("", table([result], shown))
 
 
-def test_a_result_of_trials_is_told_along_episodes() -> None:
+def test_a_result_of_trials_is_along_episodes() -> None:
     result = result_of_trials()
     assert repr(result) == "Result('rl2', bandit-5, 2 trials, episodes 10)"
     assert (result.summary(10, "return").diverged, result.tasks) == (None, 2)
@@ -64,7 +64,7 @@ def test_results_along_different_axes_do_not_mix() -> None:
     with pytest.raises(ValueError, match="results: their axes are 'episode', 'step'; a table has one"):
         table([trials, other], "return")
     with pytest.raises(ValueError, match="other: its axis is 'step', not 'episode'"):
-        trials.minus(replace(other, family="bandit-5"), 10, "return")
+        trials.minus(replace(other, family="bandit-5"), 10, metric="return")
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_numbers_of_numpy_are_saved_like_others(tmp_path: Path) -> None:
         lambda content: content | {"metrics": [1]},
     ],
 )
-def test_what_is_no_result_is_told(change: Any, tmp_path: Path) -> None:
+def test_invalid_results_are_refused(change: Any, tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     result_of(2).save(path)
     path.write_text(json.dumps(change(json.loads(path.read_text(encoding="utf-8")))), encoding="utf-8")

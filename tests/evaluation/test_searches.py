@@ -1,4 +1,4 @@
-"""Rivals that look for a network of their own for each task: BounceGrad's annealing, and the supervised router."""
+"""Baselines that search for a network for each task: BounceGrad's annealing, and the supervised router."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Structures = NDArray[np.int64]
 
 
 def pool_of(layers: int = 4, kind: str = "relu", seed: int = 0) -> LayerPool:
-    """Layers that differ a lot, on learned step sizes."""
+    """Layers that differ strongly, with learned step sizes."""
     pool = LayerPool.random(in_features=1, out_features=1, width=8, layers=layers, kind=kind, seed=seed)
     pool.parameters["layers.matrix"] *= 2.0
     return pool.with_rates("scalar", 0.02)
@@ -49,7 +49,7 @@ FREE, CANDIDATES = 2, np.array([2, 3, 4])
 
 
 def support_losses(mdp: TrainingMDP, structures: Structures) -> NDArray[np.float64]:
-    """Support losses after as many steps as there are layers to append, by stepping the process."""
+    """Support losses after one step per appended layer, by stepping the process."""
     trial = process(mdp.pool, slots=mdp.slots, initial_layers=mdp.initial_layers)
     assert trial.support.inputs.equal(mdp.support.inputs)
     for layers in structures:
@@ -69,14 +69,14 @@ def mdp() -> TrainingMDP:
     return process(pool_of(), slots=3, initial_layers=(1,))
 
 
-def test_without_heat_the_support_loss_never_rises(mdp: TrainingMDP) -> None:
+def test_at_temperature_0_the_support_loss_never_rises(mdp: TrainingMDP) -> None:
     # The first proposals of a longer search are those of a shorter one, as nothing is hotter at their time.
     losses = np.stack([support_losses(mdp, find(mdp, proposals, temperature=0.0)) for proposals in range(12)])
     assert (np.diff(losses, axis=0) <= 1e-6 * losses[:-1]).all()
     assert (losses[-1] < losses[0]).mean() > 0.8
 
 
-def test_heat_leads_elsewhere_but_never_loses_the_best(mdp: TrainingMDP) -> None:
+def test_annealing_explores_but_keeps_the_best(mdp: TrainingMDP) -> None:
     hot, cold = (support_losses(mdp, find(mdp, 8, temperature=heat)) for heat in (1e9, 0.0))
     start = support_losses(mdp, find(mdp, 0))
     # The same proposals, but what is worse is accepted on the way, so later ones start elsewhere.
@@ -143,7 +143,7 @@ def test_as_a_policy_it_beats_random_structures() -> None:
     arguments = {"action": "box", "depth": 3, "horizon": 3, "initial_layers": [1]}
     losses = []
     for policy in (searched, random):
-        *_, last = rollout(MetaLearner("x", policy, pool, arguments), FAMILY, range(100), FREE)
+        *_, last = rollout(MetaLearner("x", policy, pool, arguments), FAMILY, seeds=range(100), steps=FREE)
         losses.append(last.info["support_loss"])
     assert (losses[0] <= losses[1] * (1 + 1e-6)).mean() > 0.75
     assert losses[0].mean() < losses[1].mean()
@@ -167,7 +167,7 @@ def test_labels_are_what_plans_of_these_compositions_score(initial: tuple[int, .
         plan = plan_learner("plan", pool, arguments, composition, 0.0)
         result = evaluate(plan, FAMILY, steps=(1, 2, 3), tasks=count, seed=7, split="train")
         np.testing.assert_allclose(column.numpy(), scores(result, plan, FAMILY), rtol=1e-4)
-    first = next(rollout(plan, FAMILY, range(7, 7 + count), 0)).mdp.observe()
+    first = next(rollout(plan, FAMILY, seeds=range(7, 7 + count), steps=0)).mdp.observe()
     np.testing.assert_allclose(observations.numpy(), first, rtol=1e-4, atol=1e-5)
 
 
@@ -194,7 +194,7 @@ def levels_pool() -> LayerPool:
 
 
 def best_of(router: Router, mdp: TrainingMDP) -> tuple[Structures, Structures]:
-    """What the router chooses for fresh tasks, and what would have been best."""
+    """The router's choices for new tasks, and the best ones."""
     observations, found = label(router.compositions, mdp, 100)
     chosen = router.choose(observations.numpy())[0]
     return chosen, router.compositions[found.argmin(dim=1).numpy(), 0]

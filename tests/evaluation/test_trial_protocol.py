@@ -1,4 +1,4 @@
-"""The protocol for trials, on an environment whose every number is known beforehand, and on the real ones."""
+"""The protocol for trials, on an environment with known rewards, and on the registered ones."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from gym_reml.envs.trials.envs import TrialsView
 from gym_reml.evaluation import Normaliser, evaluate_trials
 
 LENGTHS = ((2, 1, 3), (1, 1, 1), (4, 2, 2))
-"""Steps of the inner episodes of rows 0, 1 and 2 (and of every third one); a trial is shorter than another."""
+"""Steps of the inner episodes of rows 0, 1 and 2, then repeated; trials differ in length."""
 
 
 class Scripted(TrialsView, VectorEnv[Any, Any, Any]):
-    """Row i's reward is 100 (i + seed) + 10 times the inner episode + the action; rows start anew as they end."""
+    """Row i has reward 100 (i + seed) + 10 times the inner episode + the action; rows that end are reset."""
 
     metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.SAME_STEP}
     made: list[dict[str, Any]] = []
@@ -55,7 +55,7 @@ class Scripted(TrialsView, VectorEnv[Any, Any, Any]):
 
 
 class Watching:
-    """Always the same action; keeps what it was asked."""
+    """Always takes the same action; keeps the arguments of its calls."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[Any, Any, Any, bool]] = []
@@ -88,7 +88,7 @@ def test_rewards_are_booked_to_their_episodes_until_the_trial_ends() -> None:
     assert found.total.tolist() == expected.sum(axis=1).tolist()
 
 
-def test_the_state_goes_round_and_starts_are_told_once_a_trial() -> None:
+def test_the_recurrent_state_is_passed_on_and_reset_once_a_trial() -> None:
     policy = Watching()
     evaluate_trials(policy, "Scripted-v0", 3, deterministic=False)
     assert len(policy.calls) == max(map(sum, LENGTHS))
@@ -99,7 +99,7 @@ def test_the_state_goes_round_and_starts_are_told_once_a_trial() -> None:
     assert not any(deterministic for *_, deterministic in policy.calls)
 
 
-def test_observations_are_normalised_but_inner_ends_are_seen() -> None:
+def test_observations_are_normalised_but_inner_ends_are_recognised() -> None:
     policy = Watching()
     normaliser = Normaliser(np.array([1.0, 0.0, 9.0]), np.array([4.0, 1.0, 1.0]), epsilon=0.0)
     found = evaluate_trials(policy, "Scripted-v0", 3, normaliser=normaliser)
@@ -107,7 +107,7 @@ def test_observations_are_normalised_but_inner_ends_are_seen() -> None:
     assert found.episodes.tolist() == evaluate_trials(Watching(), "Scripted-v0", 3).episodes.tolist()
 
 
-def test_only_who_asks_for_it_is_informed() -> None:
+def test_only_informed_policies_receive_tasks() -> None:
     class Curious(Watching):
         told: Any = None
 
@@ -143,7 +143,7 @@ def test_bad_arguments_are_named(arguments: dict[str, Any], message: str) -> Non
 
 
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "NetBuild-v0", "nope-v0"])
-def test_what_is_no_trial_environment_is_refused(env_id: str) -> None:
+def test_other_environments_are_refused(env_id: str) -> None:
     with pytest.raises(ValueError, match=f"env_id='{env_id}'.*'BanditTrial-v0', 'TabularTrial-v0'"):
         evaluate_trials(Watching(), env_id, 2)
 
@@ -151,8 +151,8 @@ def test_what_is_no_trial_environment_is_refused(env_id: str) -> None:
 # -- the real ones --------------------------------------------------------------------------------------------------
 
 
-def test_everyone_meets_the_same_tasks() -> None:
-    """Task i is that of seed + i, however many there are."""
+def test_every_policy_has_the_same_tasks() -> None:
+    """Task i is that of seed + i, for any number of trials."""
 
     class Nosy(RandomArm):
         def inform(self, info: dict[str, Any]) -> None:

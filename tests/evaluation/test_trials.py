@@ -1,4 +1,4 @@
-"""Each trial environment against what its specification says."""
+"""Each trial environment compared with its specification."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_trial_begins_with_action_0_reward_0_and_done_1(env_id: str) -> None:
         env.step(env.action_space.sample())
 
 
-def test_a_bandit_pays_as_its_arms_say_and_shows_what_it_paid() -> None:
+def test_rewards_of_a_bandit_follow_its_means_and_are_observed() -> None:
     env = gym.make("BanditTrial-v0", arms=4, episodes=2000, burn_in=500)
     _, info = env.reset(seed=1)
     means = info["task"]["means"]
@@ -64,7 +64,7 @@ def test_arms_are_uniform() -> None:
     assert abs(np.corrcoef(means.T)[np.triu_indices(3, 1)]).max() < 0.1
 
 
-def test_a_tabular_process_moves_and_pays_as_its_task_says() -> None:
+def test_transitions_and_rewards_of_a_tabular_process_follow_its_task() -> None:
     steps, episodes = 5, 4000
     env = gym.make("TabularTrial-v0", states=3, actions=2, steps=steps, episodes=episodes, burn_in=10)
     observation, info = env.reset(seed=2)

@@ -1,4 +1,4 @@
-"""Frames as pictures and as text: they have one size, show what changed, and survive what training can throw."""
+"""Images and texts of episodes: constant size, visible changes, and extreme values."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ GRID = np.linspace(-5.0, 5.0, 60)
 
 
 def make_curve(share: float = 0.5) -> Curve:
-    """A sinusoid and a prediction that has come ``share`` of the way to it."""
+    """A sinusoid, and a prediction at the fraction ``share`` between 0 and it."""
     support_x = np.array([-4.0, -1.5, 0.2, 2.0, 3.5])
     return Curve(GRID, 3 * np.sin(GRID), share * 3 * np.sin(GRID), support_x, 3 * np.sin(support_x))
 
 
 def make_paths(share: float = 0.5, seed: int = 0) -> Paths:
-    """Four ways of nine steps, and later ones that end ``share`` of the way to the goal; one of each stops early."""
+    """Four paths of nine steps, and later ones that end at the fraction ``share`` of the distance to the goal."""
     goal = np.array([0.3, -0.4])
     steps = np.random.default_rng(seed).normal(0.0, 0.05, (2, 4, 10, 2))
     steps[:, :, 0] = 0.0
@@ -36,7 +36,7 @@ def make_paths(share: float = 0.5, seed: int = 0) -> Paths:
 
 
 def make_decided(layers: tuple[int, ...], sizes: tuple[float, ...] | None = None) -> dict[str, tuple[float, ...]]:
-    """Layers that were chosen, and step sizes."""
+    """Decisions: layers and step sizes."""
     return {"layer": layers, "step_size": sizes or tuple(0.031 * 0.9**step for step in range(len(layers)))}
 
 
@@ -124,14 +124,14 @@ def test_rendering_twice_gives_the_same_picture() -> None:
     ],
     ids=lambda changes: next(iter(changes)),
 )
-def test_what_changes_is_seen(changes: dict[str, Any]) -> None:
+def test_changes_are_visible(changes: dict[str, Any]) -> None:
     before, after = FRAMES["midway"], replace(FRAMES["midway"], **changes)
     assert (render_rgb(before) != render_rgb(after)).any()
     assert render_ansi(before) != render_ansi(after)
 
 
 @pytest.mark.parametrize("changes", [{"images": 1 - IMAGES}, {"query_accuracy": 0.9}], ids=["images", "accuracy"])
-def test_what_changes_in_classification_is_seen(changes: dict[str, Any]) -> None:
+def test_changes_in_classification_are_visible(changes: dict[str, Any]) -> None:
     before, after = FRAMES["images"], replace(FRAMES["images"], **changes)
     assert (render_rgb(before) != render_rgb(after)).any()
     assert render_ansi(before) != render_ansi(after)
@@ -147,7 +147,7 @@ def test_what_changes_in_classification_is_seen(changes: dict[str, Any]) -> None
     ],
     ids=["now", "before", "goal", "measure"],
 )
-def test_what_changes_in_navigation_is_seen(changes: dict[str, Any]) -> None:
+def test_changes_in_navigation_are_visible(changes: dict[str, Any]) -> None:
     before, after = FRAMES["paths"], replace(FRAMES["paths"], **changes)
     assert (render_rgb(before) != render_rgb(after)).any()
     assert render_ansi(before) != render_ansi(after)
@@ -193,12 +193,12 @@ def test_text_says_what_happened() -> None:
     text = render_ansi(FRAMES["midway"])
     assert "sinusoid, 5 shots" in text
     assert "input -> stem -> [layer 3] -> [layer 4] -> head -> output" in text
-    assert "step 2 of 5: append layer 4, gradient step 0.0279" in text
+    assert "step 2 of 5: append layer 4, step size 0.0279" in text
     assert "8 residual layers of width 40: 1 2 3 >4< 5" in text
     assert "loss 0.802, at start 3.21" in text
     assert "loss 1.64, at start 4.56" in text
     assert "o support point" in text
-    assert "step 0 of 5: nothing done yet" in render_ansi(FRAMES["nothing appended"])
+    assert "step 0 of 5: no step yet" in render_ansi(FRAMES["nothing appended"])
     assert "stem -> [ empty ] -> [ empty ] -> head" in render_ansi(FRAMES["nothing appended"])
     assert "62.0% of the query set" in render_ansi(FRAMES["images"])
 
@@ -209,16 +209,16 @@ def test_refused_steps_and_ignored_layers_are_named() -> None:
     assert "x 0.0279" in refused
     assert "REFUSED" not in render_ansi(FRAMES["midway"])
     assert "step 3 of 5: layer 5 ignored (network full)" in render_ansi(make_frame(3))
-    assert "append nothing" in render_ansi(
+    assert "append no layer" in render_ansi(
         make_frame(2, decided=make_decided((3, 0)), layers=(3,), appended=(True, False))
     )
 
 
 OTHERS: dict[str, dict[str, tuple[float, ...]]] = {
     "loss 2, momentum 0.25, decay -1, x 1": {"loss": (1, 2), "momentum": (0.5, 0.25), "decay": (0, -1), "x": (1, 1)},
-    "gradient step 0.02, weight decay 0.25": {"step_size": (0.1, 0.02), "weight_decay": (0.5, 0.25)},
+    "step size 0.02, weight decay 0.25": {"step_size": (0.1, 0.02), "weight_decay": (0.5, 0.25)},
     "append layer 4": {"layer": (3, 4)},
-    "append layer 4, augmentation 2, gradient step 0.02": {
+    "append layer 4, augmentation 2, step size 0.02": {
         "layer": (3, 4),
         "augmentation": (0, 2),
         "step_size": (0.1, 0.02),

@@ -1,4 +1,4 @@
-"""Whatever the encoding of an output: pictures, tables and commands can be printed there, and stay legible."""
+"""Images in text, tables and commands can be printed in any encoding, and stay legible."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ POOR = ("cp1252", "cp437", "latin-1", "ascii")
 
 
 class Output(io.TextIOWrapper):
-    """A standard output of some encoding, and what was written to it."""
+    """A standard output with some encoding, and the bytes written to it."""
 
     def __init__(self, encoding: str, errors: str = "strict") -> None:
         super().__init__(io.BytesIO(), encoding=encoding, errors=errors)
@@ -41,7 +41,7 @@ class Output(io.TextIOWrapper):
 
 
 def redirected(encoding: str, monkeypatch: pytest.MonkeyPatch) -> Output:
-    """The standard output for the rest of the test: a fixture would come before pytest sets its own."""
+    """Replaces the standard output for the rest of the test; a fixture would come before pytest's own."""
     output = Output(encoding)
     monkeypatch.setattr(sys, "stdout", output)
     return output

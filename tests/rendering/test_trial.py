@@ -1,4 +1,4 @@
-"""Trials as pictures and as text, made of histories that are written down here, and played in the environments."""
+"""Images and texts of trials, from constructed histories and from the environments."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Array = NDArray[Any]
 def make_trial(
     name: str, task: dict[str, Array], ways: list[Array], horizon: int, actions: Array, rewards: Array, **changes: Any
 ) -> TrialFrame:
-    """The frame after inner episodes along these ways, (their steps + 1, size) each."""
+    """The frame after inner episodes along these paths, (their steps + 1, size) each."""
     lengths = [len(way) - 1 for way in ways]
     frame = TrialFrame(
         name=name,
@@ -50,7 +50,7 @@ def make_trial(
 
 
 def make_bandit(pulls: int = 6, arms: int = 4, horizon: int = 10, **changes: Any) -> TrialFrame:
-    """Arms pulled in no order, which pay 1 every third time or so."""
+    """Arms pulled in random order, with reward 1 for about every third pull."""
     chance = np.random.default_rng(pulls + arms)
     choices, rewards = chance.integers(arms, size=pulls), chance.random(pulls) < 0.35
     means = (np.arange(arms) + 0.5) / arms
@@ -59,7 +59,7 @@ def make_bandit(pulls: int = 6, arms: int = 4, horizon: int = 10, **changes: Any
 
 
 def make_navigation(lengths: tuple[int, ...] = (30, 9), horizon: int = 3, **changes: Any) -> TrialFrame:
-    """Ways that lead to the goal the straighter the later they are."""
+    """Paths to the goal, later ones straighter."""
     goal = np.array([0.3, -0.25])
     chance = np.random.default_rng(len(lengths))
     ways = []
@@ -74,7 +74,7 @@ def make_navigation(lengths: tuple[int, ...] = (30, 9), horizon: int = 3, **chan
 def make_tabular(
     episodes: int = 3, steps: int = 5, states: int = 4, actions: int = 3, horizon: int = 4, **changes: Any
 ) -> TrialFrame:
-    """States and actions in no order."""
+    """Random states and actions."""
     chance = np.random.default_rng(states + actions)
     rewards = chance.normal(1.0, 1.0, (states, actions))
     task = {"transitions": chance.dirichlet(np.ones(states), (states, actions)), "rewards": rewards}
@@ -84,7 +84,7 @@ def make_tabular(
 
 
 def going_on(frame: TrialFrame) -> TrialFrame:
-    """The same, with the last inner episode not over yet."""
+    """The same, with the last inner episode unfinished."""
     return replace(frame, ended=np.append(frame.ended[:-1], False))
 
 
@@ -168,14 +168,14 @@ def moved(frame: TrialFrame, step: int, **what: Any) -> dict[str, Any]:
     ],
     ids=lambda value: value if isinstance(value, str) else " and ".join(value),
 )
-def test_what_changes_is_seen(name: str, changes: dict[str, Any]) -> None:
+def test_changes_are_visible(name: str, changes: dict[str, Any]) -> None:
     before, after = FRAMES[name], replace(FRAMES[name], **changes)
     assert (render_trial(before, "rgb_array") != render_trial(after, "rgb_array")).any()
     assert render_trial(before, "ansi") != render_trial(after, "ansi")
 
 
 def table(text: str, columns: int) -> list[list[str]]:
-    """The lines of a text that begin with as many numbers, or signs for none."""
+    """The lines of a text that begin with so many numbers, or marks of missing ones."""
     rows = [line.replace(">", "").split()[:columns] for line in text.split("\n")]
     return [row for row in rows if len(row) == columns and all(re.fullmatch(r"[-.\d]+", cell) for cell in row)]
 
@@ -188,9 +188,9 @@ def test_the_text_of_a_bandit_counts_right(burn_in: int) -> None:
     rows = table(text, 5)
     assert len(rows) == 4
     for arm, row in enumerate(rows):
-        paid = [reward for chosen, reward in pairs if chosen == arm]
-        share = f"{sum(paid) / len(paid):.3f}" if paid else "-"
-        assert row == [str(arm), str(len(paid)), f"{sum(paid):.0f}", share, f"{(arm + 0.5) / 4:.3f}"]
+        rewards = [reward for chosen, reward in pairs if chosen == arm]
+        mean = f"{sum(rewards) / len(rewards):.3f}" if rewards else "-"
+        assert row == [str(arm), str(len(rewards)), f"{sum(rewards):.0f}", mean, f"{(arm + 0.5) / 4:.3f}"]
     counted = sum(reward for _, reward in pairs[burn_in:])
     assert f"{counted:.0f} so far, the best arm's on average {0.875 * (9 - burn_in):.3g}" in text
     signs = [f"{arm}{'+' if reward else '-'}" for arm, reward in pairs]
@@ -198,7 +198,7 @@ def test_the_text_of_a_bandit_counts_right(burn_in: int) -> None:
         assert "the first 3 pulls do not count" in text
         signs.insert(3, "|")
     assert " ".join(signs) in text
-    assert f"pull 9 of 10: arm {pairs[-1][0]} paid {pairs[-1][1]:.0f}" in text
+    assert f"pull 9 of 10: arm {pairs[-1][0]}, reward {pairs[-1][1]:.0f}" in text
 
 
 def test_the_text_of_a_long_bandit_shows_the_last_pulls() -> None:
@@ -210,7 +210,7 @@ def test_the_text_of_a_long_bandit_shows_the_last_pulls() -> None:
     assert [sign == "+" for _, sign in signs] == (frame.rewards[380:] > 0).tolist()
 
 
-def test_the_text_of_navigation_tells_the_returns() -> None:
+def test_the_text_of_navigation_has_the_returns() -> None:
     frame = going_on(make_navigation((30, 9, 4), burn_in=1))
     text = render_trial(frame, "ansi")
     first, second, third = frame.rewards[:30].sum(), frame.rewards[30:39].sum(), frame.rewards[39:].sum()
@@ -244,7 +244,7 @@ def test_the_text_of_a_random_process_counts_visits() -> None:
     assert " ".join(f"{frame.rewards[start : start + 5].sum():.3g}" for start in (0, 5, 10)) in text
 
 
-def test_the_best_return_is_that_of_the_best_policy_there_is() -> None:
+def test_the_best_return_is_that_of_the_best_policy() -> None:
     frame = make_tabular(1, steps=3, states=2, actions=2)
     transitions, rewards = frame.task["transitions"], frame.task["rewards"]
     found = []
@@ -259,7 +259,7 @@ def test_the_best_return_is_that_of_the_best_policy_there_is() -> None:
     best = best_return(frame)
     assert best is not None
     assert best == pytest.approx(max(found))
-    assert f"the best there is: {best:.3g} on average" in render_trial(frame, "ansi")
+    assert f"optimal policy: {best:.3g} on average" in render_trial(frame, "ansi")
     assert best_return(going_on(frame)) is None
 
 
@@ -341,7 +341,7 @@ def test_every_trial_is_drawn_from_reset_to_end(env_id: str, mode: str) -> None:
     begun = envs.render()
     assert begun is not None
     if mode == "ansi":
-        assert "nothing done yet" in begun[0]
+        assert "no step yet" in begun[0] or "no pull yet" in begun[0]
 
 
 @pytest.mark.parametrize("env_id", gym_reml.TRIALS)
@@ -349,12 +349,12 @@ def test_numbers_are_those_of_the_trial(env_id: str) -> None:
     env = gym.make(env_id, render_mode="ansi", **ARGUMENTS[env_id])
     env.reset(seed=1)
     env.action_space.seed(1)
-    earned, ended = 0.0, False
+    collected, ended = 0.0, False
     while not ended:
         _, reward, ended, _, _ = env.step(env.action_space.sample())
-        earned += float(reward)
+        collected += float(reward)
     text = str(env.render())
-    assert f"return    {earned:.3g} so far" in text
+    assert f"return    {collected:.3g} so far" in text
     assert "not count" in text
     assert "..." not in text
 
@@ -392,7 +392,7 @@ def test_environments_do_without_pillow_until_they_draw() -> None:
     assert done.stdout.strip() == "False", done.stderr
 
 
-def test_pictures_of_good_play_are_made_again(tmp_path: Path) -> None:
+def test_pictures_of_trained_policies_are_reproduced(tmp_path: Path) -> None:
     from PIL import Image
 
     from agents.pages.trial_pictures import Config, main

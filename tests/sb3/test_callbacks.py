@@ -1,4 +1,4 @@
-"""What the log says of an agent's choices is what it chose, under every algorithm and face that SB3 has."""
+"""The logged decisions are the agent's, with every algorithm and kind of vector environment of SB3."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ FACES: dict[str, Callable[[], Any]] = {
 
 
 class Kept(Logger):
-    """A log that keeps what it writes."""
+    """A log writer that keeps its content."""
 
     def __init__(self) -> None:
         super().__init__(None, [])
@@ -52,7 +52,7 @@ class Kept(Logger):
 
 
 class Infos(BaseCallback):
-    """Keeps all infos, and whether they were an episode's last."""
+    """Keeps all infos, and whether each was the last of its episode."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ def learned(env: Any, steps: int = 24, algorithm: str = "PPO", **arguments: Any)
 
 
 @pytest.mark.parametrize("face", FACES)
-def test_the_log_says_what_was_chosen(face: str) -> None:
+def test_the_log_has_the_decisions(face: str) -> None:
     log, infos = learned(FACES[face]())
     assert len(log.written) == 2, "one of each rollout"
     for place, written in enumerate(log.written):
@@ -114,8 +114,8 @@ def test_every_algorithm_logs_its_choices(algorithm: str) -> None:
     assert sum(written[-1][name] for name in SHARES) == pytest.approx(1.0)
 
 
-def test_sums_begin_anew_when_the_log_was_written() -> None:
-    """DQN writes after every fourth episode; its rollouts have one step."""
+def test_sums_restart_after_the_log_is_written() -> None:
+    """DQN writes the log after every fourth episode; its rollouts have one step."""
     env = make_vec_env(IDS["discrete"], n_envs=1, **ARGUMENTS)
     model = find_algorithm("DQN")("MlpPolicy", env, device="cpu", seed=0, learning_starts=1000, train_freq=1)
     log, infos = Kept(), Infos()
@@ -144,7 +144,7 @@ def test_learning_goes_on_in_the_middle_of_an_episode() -> None:
 
 
 @pytest.mark.parametrize("name", ["BanditTrial-v0", "CartPole-v1"])
-def test_elsewhere_nothing_is_logged_and_said_once(name: str) -> None:
+def test_elsewhere_it_warns_once_and_logs_nothing(name: str) -> None:
     env = DummyVecEnv([lambda: gym.make(name)])
     model = PPO("MlpPolicy", env, n_steps=8, batch_size=8, n_epochs=1, device="cpu")
     log = Kept()

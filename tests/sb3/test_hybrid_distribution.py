@@ -1,4 +1,4 @@
-"""The exact hybrid policy's distribution against theory: by hand, by samples and by finite differences."""
+"""The exact hybrid distribution compared with theory: by hand, by samples and by finite differences."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BOX = spaces.Box(-1.0, 1.0, (CHOICES + 1,), np.float32)
 
 
 def head(seed: int) -> tuple[Tensor, Tensor]:
-    """What a policy's head may put out for ROWS observations, in double precision, and its log std."""
+    """Random outputs of a policy's head for ROWS observations, float64, and log std."""
     generator = torch.Generator().manual_seed(seed)
     outputs = torch.randn(ROWS, CHOICES + 1, generator=generator, dtype=torch.float64)
     return outputs, torch.tensor([-0.7 + 0.3 * seed], dtype=torch.float64)
@@ -57,7 +57,7 @@ def assert_is_mean_of(expected: Tensor, samples: Tensor) -> None:
 
 
 def test_probabilities_sum_to_one() -> None:
-    """Over all layers, and over steps by the trapezium rule, which converges exponentially for a Gaussian."""
+    """The sum over layers, and the integral over steps by the trapezoidal rule."""
     steps = torch.linspace(-15.0, 15.0, 3001, dtype=torch.float64)
     total = torch.zeros(ROWS, dtype=torch.float64)
     for layer in range(CHOICES):
@@ -79,7 +79,7 @@ def test_log_prob_by_hand() -> None:
     np.testing.assert_allclose(found.exp(), density)
 
 
-def test_any_row_is_as_likely_as_what_it_stands_for() -> None:
+def test_any_action_has_the_density_of_its_options_and_numbers() -> None:
     drawn = torch.rand(ROWS, CHOICES + 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     canonical = rows(drawn[:, :-1].argmax(dim=1), drawn[:, -1])
     assert torch.equal(distribution().log_prob(drawn), distribution().log_prob(canonical))
@@ -108,7 +108,7 @@ def test_divergence_by_samples_and_by_hand() -> None:
 
 
 def test_second_derivative_of_the_divergence_is_the_fisher_information() -> None:
-    """What TRPO's conjugate gradients need; at the old policy it is the covariance of the scores."""
+    """TRPO's conjugate gradients need it; at the old policy it is the covariance of the scores."""
     outputs, log_std = head(0)
     flat = torch.cat((outputs[0], log_std))
 
@@ -208,7 +208,7 @@ every_decision = pytest.mark.parametrize("decision", DECISIONS.values(), ids=DEC
 
 
 def any_head(decision: Decision, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """What a policy's head may put out for ROWS observations, and log standard deviations."""
+    """Random outputs of a policy's head for ROWS observations, and log standard deviations."""
     generator = torch.Generator().manual_seed(seed)
     outputs = torch.randn(ROWS, decision.size, generator=generator, dtype=torch.float64)
     return outputs, 0.5 * torch.randn(decision.numbers, generator=generator, dtype=torch.float64) - 0.3
@@ -238,7 +238,7 @@ def flat_rows(decision: Decision, options: Tensor, numbers: Tensor) -> Tensor:
 
 
 def some_rows(decision: Decision) -> tuple[Tensor, list[Tensor]]:
-    """Actions (ROWS, size), and what they stand for part by part, as `in_closed_form` takes it."""
+    """Actions (ROWS, size), and their options and numbers as `in_closed_form` takes them."""
     rng = np.random.default_rng(0)
     options = torch.from_numpy(rng.integers(decision.choices, size=(ROWS, len(decision.choices))))
     numbers = torch.from_numpy(rng.normal(size=(ROWS, decision.numbers)))
@@ -261,7 +261,7 @@ def test_closed_forms(decision: Decision) -> None:
 
 @every_decision
 def test_probabilities_of_any_decision_sum_to_one(decision: Decision) -> None:
-    """Over all options, and over numbers by the trapezium rule, which converges exponentially for Gaussians."""
+    """The sum over options, and the integral over numbers by the trapezoidal rule."""
     line = np.linspace(-12.0, 12.0, 97)
     numbers = torch.tensor(list(product(line, repeat=decision.numbers)), dtype=torch.float64)
     total = torch.zeros(ROWS, dtype=torch.float64)

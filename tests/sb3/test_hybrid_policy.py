@@ -1,4 +1,4 @@
-"""The exact hybrid policy, and the algorithms that take it."""
+"""The exact hybrid policy with all algorithms that support it."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def test_an_untrained_policy_is_nearly_uniform() -> None:
         (spaces.Discrete(3), "action_space=Discrete.*it is no Box.*action='box'"),
         (spaces.Dict(), "it is no Box"),
         (spaces.MultiDiscrete([4, 13]), "it is no Box"),
-        (spaces.Box(-1.0, 1.0, (CHOICES + 1,)), r"does not say what its numbers decide.*DecisionBox\(decision\)"),
-        (spaces.Box(-2.0, 1.0, (4,)), "does not say"),
+        (spaces.Box(-1.0, 1.0, (CHOICES + 1,)), r"has no decision.*DecisionBox\(decision\)"),
+        (spaces.Box(-2.0, 1.0, (4,)), "has no decision"),
     ],
 )
 def test_other_spaces_are_refused(kind: Any, space: spaces.Space[Any], message: str) -> None:
@@ -165,7 +165,7 @@ def test_every_algorithm_learns_saves_and_loads(name: str, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("name", ["PPO", "RecurrentPPO"])
 def test_stored_actions_are_as_likely_as_when_they_were_taken(name: str) -> None:
-    """So ratios are 1 until the first update, although the environment gets clipped steps."""
+    """Ratios are 1 until the first update, although the environment receives clipped numbers."""
     agent = make_agent(name, envs())
     agent.learn(32)
     buffer = agent.rollout_buffer
@@ -203,7 +203,7 @@ def test_a_learner_with_the_policy_is_saved(tmp_path: Path) -> None:
 
 
 class Bandit(VecEnv):
-    """One step each: the context says which layer pays, and that layer's own step size pays most."""
+    """A contextual bandit: the context determines the rewarded layer, and its best step size."""
 
     best_steps = np.array([-0.6, -0.2, 0.2, 0.6], dtype=np.float32)
 
@@ -241,7 +241,7 @@ class Bandit(VecEnv):
 
 
 class Targets(gym.Env[Any, Any]):
-    """One step each: every choice that is the first bit of what is seen, and every number near the second, pays."""
+    """A contextual bandit: reward for choices equal to the first feature, and numbers near the second."""
 
     observation_space = OBSERVATION
 
@@ -336,7 +336,7 @@ def test_a_file_with_no_decision_is_refused(content: dict[str, Any]) -> None:
 
 
 def test_a_hybrid_bandit_is_solved() -> None:
-    """The best possible is 1, the right layer with any one step 0.6, and the best blind choice 0.25."""
+    """The optimum is 1, the right layer with a constant step 0.6, and the best constant action 0.25."""
     env = Bandit()
     agent = PPO(
         HybridPolicy,

@@ -1,4 +1,4 @@
-"""Stable-Baselines3 on the native vector environment: its rules, wrappers, callbacks, and all thirteen algorithms."""
+"""Stable-Baselines3 on the native vector environment: contract, wrappers, callbacks, and all thirteen algorithms."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ARGUMENTS = SMALL | {"horizon": HORIZON}
 
 
 def tiny() -> dict[str, Any]:
-    """Arguments that make any agent small; fresh ones, because some algorithms write into `policy_kwargs`."""
+    """Arguments of a small agent; new objects at each call, since some algorithms write into `policy_kwargs`."""
     return {"policy_kwargs": {"net_arch": [8]}, "device": "cpu", "seed": 0}
 
 
@@ -155,7 +155,7 @@ def test_attributes_are_shared_by_all_rows() -> None:
 PER_ROW_IDS = ["NetBuild-v0", "NetBuildMultiDiscrete-v0", "NetBuildDiscrete-v0", *gym_reml.TRIALS]
 every_row_id = pytest.mark.parametrize("env_id", PER_ROW_IDS)
 OWN = {"mdp", "trials", "process", "pool", "action_encoding"}
-"""Objects that a single environment has of its own, and rows have together."""
+"""Objects that each single environment has, and that rows share."""
 
 
 @every_row_id
@@ -192,7 +192,7 @@ WRAPPERS_METHODS = {"get_wrapper_attr", "has_wrapper_attr", "set_wrapper_attr"}
 
 @every_row_id
 @pytest.mark.parametrize("method", ["reset", "step", "close", "_restart", "close_extras"])
-def test_what_happens_to_all_rows_is_not_called_for_one(env_id: str, method: str) -> None:
+def test_methods_of_all_rows_are_not_called_for_one(env_id: str, method: str) -> None:
     envs = make_vec_env(env_id, n_envs=2)
     envs.reset()
     choices = "'action_masks', 'describe_task', 'export', 'render'" if env_id in gym_reml.ENVIRONMENTS else "'render'"
@@ -202,7 +202,7 @@ def test_what_happens_to_all_rows_is_not_called_for_one(env_id: str, method: str
         envs.env_method("no_such_thing")
 
 
-def test_methods_say_what_they_give_each_row() -> None:
+def test_marked_methods_return_one_result_per_row() -> None:
     envs = make(n_envs=2, render_mode="ansi", **{"family": "mixture", "family_kwargs": {"members": ["step", "linear"]}})
     envs.reset()
     native = envs.unwrapped.env
@@ -230,7 +230,7 @@ def test_rows_may_have_options_of_their_own() -> None:
     assert [info["task"] for info in envs.reset_infos] != [tasks[1]] * 2
     for options in ([{"task": tasks[0]}, {}], [{"pool": "initial"}, {}], [{}, {"pool": "initial"}]):
         envs.set_options(options)
-        with pytest.raises(ValueError, match="rows share a pool"):
+        with pytest.raises(ValueError, match="rows may differ only in 'task'"):
             envs.reset()
 
 
@@ -262,7 +262,7 @@ def test_frames_are_tiled() -> None:
 
 
 def test_steps_are_those_of_single_environments() -> None:
-    """SB3's contract: all that DummyVecEnv gives at a step, by the same names, ended by their horizon or cut before."""
+    """SB3's contract: the same outcome of a step as DummyVecEnv's, with and without time limit."""
     for limit in (None, 2):
         cut: dict[str, Any] = {} if limit is None else {"max_episode_steps": limit}
         ours = make(seed=5, **cut).venv
@@ -408,8 +408,8 @@ def test_every_algorithm_learns(name: str, tmp_path: Path) -> None:
     assert again.num_timesteps >= 240
 
 
-def test_off_policy_buffers_say_how_episodes_end() -> None:
-    """Every end is a true one, so values are not bootstrapped over it."""
+def test_off_policy_buffers_store_terminations() -> None:
+    """Every end is a termination, so values are not bootstrapped."""
     agent = DQN("MlpPolicy", make(action="discrete"), buffer_size=400, learning_starts=8, batch_size=8, **tiny())
     agent.learn(80)
     buffer: Any = agent.replay_buffer

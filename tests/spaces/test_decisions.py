@@ -1,4 +1,4 @@
-"""Any decision: what is decided by name, flat, and in each encoding, and encodings from outside."""
+"""Decisions by name, as flat vectors and in each encoding; custom encodings."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def anything(decision: Decision, seed: int = 0) -> Decided:
 
 
 def some(decision: Decision, seed: int = 0) -> Masks:
-    """Random sets of options, none of them empty, and seldom with the first."""
+    """Random masks, each with at least one option, which seldom is the first."""
     rng = np.random.default_rng(seed)
     masks = [rng.random((ROWS, options)) < 0.4 for options in decision.choices]
     for mask in masks:
@@ -89,7 +89,7 @@ def test_names() -> None:
         ({"numbers": 1, "names": ("step size",)}, "identifiers"),
     ],
 )
-def test_what_is_no_decision(arguments: dict[str, Any], message: str) -> None:
+def test_invalid_decisions(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Decision(**arguments)
 
@@ -181,7 +181,7 @@ def test_a_batch_equals_its_rows_alone(name: str, decision: Decision) -> None:
 @pytest.mark.parametrize("name", ["multidiscrete", "discrete", "hybrid"])
 @every_decision
 def test_masks_say_what_decoding_takes(name: str, decision: Decision) -> None:
-    """Samples under a mask mean the same whether or not all is allowed, and those that do not are masked."""
+    """An action is allowed by the mask if and only if decoding it does not depend on the mask."""
     encoding = make_encoding(name, decision, step_bins=3)
     allowed, everything = some(decision), decision.all_allowed(ROWS)
     info = encoding.info_mask(allowed, ROWS)
@@ -263,8 +263,8 @@ class Sliders(ActionEncoding):
         return np.concatenate([middles, np.clip(decided.numbers, -1.0, 1.0)], axis=1).astype(np.float32)
 
 
-def test_an_encoding_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is a class and a row of ENCODINGS."""
+def test_a_custom_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A custom encoding is a class and an entry of ENCODINGS."""
     monkeypatch.setitem(ENCODINGS, Sliders.name, Sliders)
     env: Any = gym.make("NetBuild-v0", action="sliders", **SMALL).unwrapped
     assert env.action_space == spaces.Box(-1.0, 1.0, (2,), np.float32)

@@ -1,4 +1,4 @@
-"""Action encodings: what an action means, which are open, and what is no action at all."""
+"""Action encodings: decoding, masks, and invalid actions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def everything(count: int, layers: int) -> np.ndarray:
 
 
 def some(count: int, layers: int, seed: int = 0) -> np.ndarray:
-    """Random sets of allowed layers; 0 always is."""
+    """Random masks of layers; 0 is always allowed."""
     allowed = np.random.default_rng(seed).random((count, layers + 1)) < 0.5
     allowed[:, 0] = True
     return allowed
@@ -48,7 +48,7 @@ def decode(
 
 
 def stacked(encoding: ActionEncoding, singles: list[Any]) -> Any:
-    """Single actions of the space as the batched decoder takes them."""
+    """A list of single actions as one batch."""
     if isinstance(encoding.space, spaces.Dict):
         return {key: np.stack([single[key] for single in singles]) for key in encoding.space}
     return np.stack(singles)
@@ -172,7 +172,7 @@ def test_generators_are_used_for_ties_alone(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["multidiscrete", "discrete"])
 def test_masks_agree_with_decoding(name: str) -> None:
-    """A choice is open if and only if decoding takes it as it stands, for every choice there is."""
+    """An action is allowed by the mask if and only if decoding leaves it unchanged."""
     encoding = layer_encoding(name, 3, 4)
     for allowed in some(6, 3)[:, None]:
         (mask,) = encoding.mask((allowed,), 1)
@@ -230,7 +230,7 @@ BROKEN = {
 
 @ALL
 @pytest.mark.parametrize("change", BROKEN.values(), ids=BROKEN)
-def test_what_is_no_action_is_refused(name: str, change: Any) -> None:
+def test_invalid_actions_are_refused(name: str, change: Any) -> None:
     encoding = layer_encoding(name, 3, 4)
     good = encode(encoding, np.array([1, 2]), np.zeros(2, np.float32))
     decode(encoding, good, everything(2, 3), generators(2))

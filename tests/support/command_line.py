@@ -1,4 +1,4 @@
-"""Commands of `agents/`, run in this process up to where they stop."""
+"""Runs commands of `agents/` in this process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from agents.runs.command_line import run_command
 def stop_of(
     module: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> tuple[Any, str]:
-    """Exit code, or the message in its place, and all that was shown, of a command that must not come to its end."""
+    """Exit code, or the message in its place, and the output of a command that must fail."""
     command = importlib.import_module(f"agents.{COMMANDS[module][0]}")
     monkeypatch.setattr(sys, "argv", [module, *arguments])
     with pytest.raises(SystemExit) as stop:

@@ -1,4 +1,4 @@
-"""What the tests of the environments share: small configurations, recorded episodes, and exact comparison."""
+"""Helpers for tests of environments: small configurations, recorded episodes, and exact comparison."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from gym_reml.tasks.functions.sinusoid import Sinusoid
 
 OBSERVATIONS = ("flat", "dict")
 SMALL: dict[str, Any] = {"pool": "random", "width": 6, "layers": 3, "shots": 3, "queries": 4}
-"""Arguments that make an environment cheap."""
+"""Arguments of a small environment."""
 MIXTURE: dict[str, Any] = {
     "family": "mixture",
     "family_kwargs": {"members": ["sinusoid", {"name": "linear"}, "step"], "split": "validation"},
 }
-"""Arguments that fit into JSON although the family holds other families."""
+"""Arguments of a mixture that JSON can hold."""
 
 
 def hill(x: np.ndarray, height: np.ndarray, centre: np.ndarray) -> np.ndarray:
@@ -49,7 +49,7 @@ class Restless(Sinusoid):
 
 @dataclass(frozen=True)
 class Absolute(Sinusoid):
-    """Sinusoids judged by a loss of the user's own, whose derivative is left to autograd."""
+    """Sinusoids with a custom loss, differentiated by autograd."""
 
     name: ClassVar[str] = "absolute"
 
@@ -65,7 +65,7 @@ class Absolute(Sinusoid):
 
 @dataclass(frozen=True)
 class Secretive(Sinusoid):
-    """Sinusoids that are lifted by `secret` on the query set alone."""
+    """Sinusoids that are shifted by `secret` on the query set only."""
 
     name: ClassVar[str] = "secretive"
 
@@ -98,12 +98,12 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def take_step(mdp: TrainingMDP, layers: Any, steps: Any) -> Outcome:
-    """A step that decides these layers and places on the range of step sizes, (n,) each or one for all rows."""
+    """Decisions with these layers and step sizes (places on the range), (n,) each or one for all rows."""
     return mdp.step(mdp.decision.decide(mdp.count, layer=layers, step_size=steps))
 
 
 def sample_actions(space: gym.Space[Any], count: int, seed: int = 0) -> list[Any]:
-    """Random actions. Boxes get equal logits in some of them: ties are where a row's own generator matters."""
+    """Random actions; some Boxes have equal logits, since ties depend on the row's generator."""
     space.seed(seed)
     actions = [space.sample() for _ in range(count)]
     if isinstance(space, gym.spaces.Box):
@@ -113,7 +113,7 @@ def sample_actions(space: gym.Space[Any], count: int, seed: int = 0) -> list[Any
 
 
 def play(env: gym.Env[Any, Any], actions: Sequence[Any], seed: int | None = None, reset: bool = True) -> list[Any]:
-    """All that these actions bring, starting over after every end."""
+    """The outcomes of these actions, with a reset after every end."""
     trail: list[Any] = [env.reset(seed=seed)] if reset else []
     for action in actions:
         trail.append(env.step(action))
@@ -123,7 +123,7 @@ def play(env: gym.Env[Any, Any], actions: Sequence[Any], seed: int | None = None
 
 
 def play_vector(env: Any, actions: Sequence[Any], seed: Any = None, reset: bool = True) -> list[Any]:
-    """All that these actions bring in a vector environment."""
+    """The outcomes of these actions in a vector environment."""
     trail: list[Any] = [env.reset(seed=seed)] if reset else []
     return trail + [env.step(action) for action in actions]
 

@@ -1,4 +1,4 @@
-"""Small environments whose tasks can be set, families of policies on them, and rollouts to compare with."""
+"""Small environments whose tasks can be set, families on them, and reference rollouts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Step = tuple[NDArray[Any], float, bool, bool, dict[str, Any]]
 
 
 class Cart(gym.Env):
-    """Pushed along by 0 to 4 metres a step and paid `wage` a metre; over at 10 metres."""
+    """A cart that moves by 0 to 4 metres a step, with reward `wage` per metre; ends at 10 metres."""
 
     wage = 0.0
     shares = np.ones(2)
@@ -94,7 +94,7 @@ def constant(*outputs: float) -> Forward:
 
 
 def linear(family: GymnasiumFamily) -> Forward:
-    """A policy that looks at all it sees, and reckons row by row."""
+    """A policy that uses all features, and computes row by row."""
     weights = torch.linspace(-1.0, 1.0, family.in_features * family.out_features)
     weights = weights.reshape(family.in_features, family.out_features)
     return lambda inputs: (inputs.unsqueeze(-1) * weights).sum(dim=-2)
@@ -112,7 +112,7 @@ def same(one: Trajectories, other: Trajectories, rows: slice = slice(None)) -> b
 
 
 def plain_loop(family: GymnasiumFamily, forward: Forward, seed: int, count: int) -> Trajectories:
-    """One environment, one trajectory after another, with Gymnasium's own interface only."""
+    """Trajectories one after the other, by Gymnasium's interface only."""
     (streams,) = many_streams(seed, 1, "train")
     task = family.draw_task(streams.task)
     noise = torch.from_numpy(

@@ -1,4 +1,4 @@
-"""`LockTrial-v0`: a kind of trial that the package does not know, as a user would write it: environment and view."""
+"""`LockTrial-v0`: a custom kind of trial, with environments and view, as a user would write it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Locks(InnerProcess):
     reward_limits = (0.0, 1.0)
 
     def __init__(self, count: int, numbers: int) -> None:
-        """Sets n locks up, of so many numbers."""
+        """Creates n locks with so many numbers."""
         for argument, value in (("num_envs", count), ("numbers", numbers)):
             check_integer(argument, value)
         self.count, self.numbers, self.actions = count, numbers, numbers
@@ -60,7 +60,7 @@ class Locks(InnerProcess):
 
 
 class LockTrialEnv(TrialEnv):
-    """Find the number that opens a lock, as often as there are inner episodes."""
+    """Find the number that opens a lock, in each inner episode."""
 
     @list_choices
     def __init__(
@@ -76,7 +76,7 @@ class LockTrialEnv(TrialEnv):
 
 
 class LockTrialVectorEnv(TrialVectorEnv):
-    """Many locks side by side."""
+    """The native vector environment of locks."""
 
     @list_choices
     def __init__(

@@ -14,14 +14,14 @@ from PIL import Image, ImageDraw
 REAL_DATA = Path(
     os.environ.get("GYM_REML_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data" / "omniglot"
 )
-"""Where tests look for the real archives."""
+"""Folder of the real archives."""
 ALPHABETS = {"Alpha": 7, "Beta_(old)": 5, "Gamma": 4}
 """Characters of each alphabet."""
 CONTENTS = {
     "images_background_small1": ("Alpha", "Beta_(old)"),
     "images_background_small2": ("Beta_(old)", "Gamma"),
 }
-"""Alphabets of each archive: the second stands in both."""
+"""Alphabets of each archive; the second is in both."""
 SIDE = 105
 DRAWINGS = 20
 

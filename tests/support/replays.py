@@ -1,4 +1,4 @@
-"""Plain PyTorch, one episode at a time, for what `gym_reml.learning` does in batches: layers, steps, losses."""
+"""A reference implementation of replay in plain PyTorch, one episode at a time: layers, steps, losses."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ LAYER: dict[str, Callable[[Tensor, Tensor, Tensor | None], Tensor]] = {
 }
 """The layer kinds as nn.functional writes them; every kind of the table needs its row here."""
 STEM = LAYER | {"residual": LAYER["relu"]}
-"""Stems have nothing to add themselves to."""
+"""Layer kinds of the stem, which has no residual connection."""
 
 FAMILY = make_family("sinusoid", shots=4, queries=6)
 
@@ -74,7 +74,7 @@ def small_pool(
 
 
 def plain(pool: LayerPool) -> LayerPool:
-    """In single precision, as the process has it."""
+    """In float32, as in the process."""
     for part in (pool.parameters, pool.rates, pool.statistics):
         part |= {name: tensor.float() for name, tensor in part.items()}
     return pool
@@ -204,7 +204,7 @@ def uses(whole: Episodes, row: int) -> list[int]:
 
 
 def assert_meta_gradient(pool: LayerPool, whole: Episodes) -> None:
-    """The replays' gradient by everything that is learned, against finite differences in a random direction."""
+    """Compares the gradient with respect to all learned parameters with finite differences in a random direction."""
     leaves = {name: tensor.requires_grad_() for name, tensor in pool.trainable().items()}
     slopes = torch.autograd.grad(replay(pool, FAMILY, whole)[0].mean(), list(leaves.values()), allow_unused=True)
     for leaf in leaves.values():
@@ -222,7 +222,7 @@ def assert_meta_gradient(pool: LayerPool, whole: Episodes) -> None:
 
 
 class Recording(PoolLearner):
-    """Keeps what it is told to learn from, and learns nothing."""
+    """Keeps the episodes that it receives, and does not change the pool."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)

@@ -1,4 +1,4 @@
-"""Rows of result files that nobody measured, and what pages make of them."""
+"""Invented rows of result files, and the pages made from them."""
 
 from __future__ import annotations
 

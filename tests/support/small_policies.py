@@ -23,4 +23,4 @@ def problem(tasks: int = 3 * POLICY_BATCH, recipe: Recipe = RECIPE, seed: int = 
 
 
 def ignore(*_: Any) -> None:
-    """No progress is shown."""
+    """Hides progress bars."""

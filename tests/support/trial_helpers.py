@@ -1,4 +1,4 @@
-"""Inner environments for trials, written plainly, and what trials of them are compared with."""
+"""Simple inner environments for trials, as references."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TRIAL_VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 class PlainNavigation(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
-    """MAML's navigation, one step after the other; the time limit is left to Gymnasium's wrapper."""
+    """MAML's navigation as a single environment, without time limit."""
 
     def __init__(self) -> None:
         self.observation_space = gym.spaces.Box(-np.inf, np.inf, (2,), np.float32)
@@ -49,7 +49,7 @@ def set_goal(env: gym.Env[Any, Any], task: dict[str, Any]) -> None:
 
 
 class Chain(gym.Env[Any, Any]):
-    """Counts how often it was stepped; ends after `length` steps; pays 10 plus the action; draws a number at reset."""
+    """Counts its steps; ends after `length` steps; the reward is 10 plus the action; draws a number at reset."""
 
     def __init__(self, actions: gym.Space[Any], observations: gym.Space[Any] | None = None) -> None:
         self.action_space = actions

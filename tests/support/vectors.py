@@ -1,4 +1,4 @@
-"""Outcomes of vector environments, compared as Gymnasium reads them."""
+"""Comparison of outcomes of vector environments."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def singles(env_id: str, count: int = COUNT, mode: str = "NextStep", **arguments
 
 
 def as_rows(info: dict[str, Any], count: int = COUNT) -> list[dict[str, Any]]:
-    """Each row's own info, as Gymnasium reads a vector's; the task is a dict either way."""
+    """Each row's info, as Gymnasium unpacks vector infos."""
     wrapper = vector_wrappers.DictInfoToList.__new__(vector_wrappers.DictInfoToList)
     wrapper.env = gym.vector.VectorEnv()
     wrapper.env.num_envs = count
@@ -56,7 +56,7 @@ def masks_by_part(info: dict[str, Any]) -> dict[str, Any]:
 
 
 def assert_infos_agree(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
-    """The same names, masks, types, shapes and numbers, all the way down."""
+    """The same names, masks, types, shapes and numbers, including nested ones."""
     _assert_columns_agree(ours, masks_by_part(theirs))
 
 

@@ -29,7 +29,7 @@ def learner(family: TaskFamily = FAMILY) -> MetaLearner:
 
 def drawn(family: TaskFamily, seeds: range) -> list[str]:
     """The tasks of an evaluation."""
-    mdp = next(rollout(learner(family), family, seeds, 0)).mdp
+    mdp = next(rollout(learner(family), family, seeds=seeds, steps=0)).mdp
     members = mdp.tasks.get("member", np.zeros(len(seeds)))
     return [f"{family.describe(mdp.tasks, row)} of {members[row]}" for row in range(len(seeds))]
 
@@ -51,7 +51,7 @@ def test_as_many_tasks_as_there_are_are_each_drawn_once(name: str, split: str, s
 
 
 def test_some_tasks_of_a_mixture_are_of_all_members() -> None:
-    mdp = next(rollout(learner(MIXTURE), MIXTURE.replace(split="test"), range(9), 0)).mdp
+    mdp = next(rollout(learner(MIXTURE), MIXTURE.replace(split="test"), seeds=range(9), steps=0)).mdp
     assert set(mdp.tasks["member"]) == {0, 1}
 
 
@@ -60,7 +60,7 @@ def test_more_tasks_than_there_are_are_refused(name: str) -> None:
     family, count = FINITE[name], FINITE[name].replace(split="test").task_count
     assert count is not None
     own = learner(family)
-    message = rf"^tasks={{}}: the 'test' split of '.*' holds {count}, .* ask for as many at most"
+    message = rf"^tasks={{}}: the 'test' split of '.*' holds {count}, .* give at most {count}"
     for more in (count + 1, 600):
         with pytest.raises(ValueError, match=message.format(more)):
             evaluate(own, family, steps=(0,), tasks=more)
@@ -85,7 +85,7 @@ def test_controls_are_tuned_on_all_there_are(control: str, monkeypatch: pytest.M
 
 def test_one_test_task_alone_cannot_be_shuffled() -> None:
     few = from_arrays(X[:3], X[:3], shots=5, queries=5)
-    with pytest.raises(ValueError, match=r"^tasks=1: to see another"):
+    with pytest.raises(ValueError, match=r"^tasks=1: must be at least 2"):
         controls.shuffled_observation(learner(), few, steps=(1,))
 
 

@@ -70,7 +70,7 @@ def train(run: Run, setting: Setting, recipe: Rl2Recipe, seed: int) -> Trained:
     if found != FORMAT:
         raise ValueError(f"{final}: not an agent this version reads (found {found!r}, expected {FORMAT!r})")
     about = json.loads(state["about"])
-    agent = policy_from_state(about["policy"], state["policy"], CLASSES)
+    agent = policy_from_state(about["policy"], state["policy"], classes=CLASSES)
     curve = [(int(steps), float(value)) for steps, value in about["curve"]]
     return Trained(agent, Stacked(agent) if recipe.pairs else agent, about["steps"], about["seconds"], curve)
 

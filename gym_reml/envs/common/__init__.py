@@ -1,1 +1,1 @@
-"""What all environments share: Gymnasium over a process of n rows."""
+"""Shared by all environments: Gymnasium's interfaces over a process of n rows."""

@@ -1,6 +1,6 @@
-"""Infos of n rows: as one row's plain values, with Gymnasium's masks, and two of them as one.
+"""Conversions of infos: of a single row, with Gymnasium's masks, and merged.
 
-An info is a dict of arrays (n, ...) by name, or of such dicts.
+An info of n rows is a dict of arrays (n, ...) by name, or of such dicts.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 
 def only_row(info: dict[str, Any]) -> dict[str, Any]:
-    """The info of the only row: plain Python values, and arrays, the caller's own, where a row has several numbers."""
+    """The info of the only row: Python scalars, and copies of arrays where a row has several numbers."""
     plain: dict[str, Any] = {}
     for name, values in info.items():
         if isinstance(values, dict):
@@ -23,17 +23,17 @@ def only_row(info: dict[str, Any]) -> dict[str, Any]:
 
 
 def with_masks(info: dict[str, Any], mask: NDArray[np.bool_]) -> dict[str, Any]:
-    """Gymnasium's vector info: values of the rows in `mask` (zero elsewhere), and beside each name the mask."""
-    shown = np.count_nonzero(mask)
-    return _masked(info, mask, shown == len(mask)) if shown else {}
+    """Gymnasium's vector info: values of the rows in `mask` (0 elsewhere), and the mask as `_name` for each name."""
+    present = np.count_nonzero(mask)
+    return _masked(info, mask, present == len(mask)) if present else {}
 
 
-def _masked(info: dict[str, Any], mask: NDArray[np.bool_], everyone: bool) -> dict[str, Any]:
+def _masked(info: dict[str, Any], mask: NDArray[np.bool_], all_rows: bool) -> dict[str, Any]:
     masked: dict[str, Any] = {}
     for name, values in info.items():
         if isinstance(values, dict):
-            masked[name] = _masked(values, mask, everyone)
-        elif everyone:
+            masked[name] = _masked(values, mask, all_rows)
+        elif all_rows:
             masked[name] = values
         else:
             masked[name] = values.copy()
@@ -43,7 +43,7 @@ def _masked(info: dict[str, Any], mask: NDArray[np.bool_], everyone: bool) -> di
 
 
 def merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
-    """Two vector infos about different rows, as one."""
+    """One vector info from two about different rows."""
     both = dict(first)
     for name, values in second.items():
         if name.startswith("_"):

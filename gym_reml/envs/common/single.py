@@ -17,7 +17,7 @@ from gym_reml.streams import row_streams
 
 
 class ProcessEnv(ProcessView, gym.Env[Any, Any]):
-    """One episode at a time."""
+    """A single environment over a process of one row."""
 
     metadata: dict[str, Any] = {"render_modes": list(RENDER_MODES), "render_fps": 2}
 
@@ -33,13 +33,13 @@ class ProcessEnv(ProcessView, gym.Env[Any, Any]):
         """Takes a process of one row.
 
         Args:
-            process: that has not begun.
+            process: before its first reset.
             action_space, observation_space: of the environment.
             split: "train", "validation" or "test".
             render_mode: None, "rgb_array" or "ansi".
 
         Raises:
-            ValueError: a mode that does not exist.
+            ValueError: an unknown render mode.
         """
         check_render_mode(render_mode)
         super().__init__(process, split=split, render_mode=render_mode)
@@ -49,16 +49,16 @@ class ProcessEnv(ProcessView, gym.Env[Any, Any]):
         """Draws a new task and starts a new episode.
 
         Args:
-            seed: determines everything from here on.
-            options: {"task": parameters by name, as `info["task"]` has them} starts the episode on that task; beside
-                it, those of the environment.
+            seed: determines all random numbers from now on.
+            options: {"task": {...}}, parameters by name as in `info["task"]`, starts the episode on that task; further
+                options depend on the environment.
 
         Raises:
-            ValueError: unknown options, or something that is no task.
+            ValueError: unknown options, or an invalid task.
         """
         options = self._read_options(options)
-        wanted, only = options.get("task"), np.zeros(1, dtype=np.int64)
-        given = None if wanted is None else self.process.read_task(wanted, only)
+        parameters, only_row_index = options.get("task"), np.zeros(1, dtype=np.int64)
+        given = None if parameters is None else self.process.read_task(parameters, only_row_index)
         super().reset(seed=seed)
         if seed is None and not self.process.streams:
             seed = int(self.np_random.integers(2**31))
@@ -72,7 +72,7 @@ class ProcessEnv(ProcessView, gym.Env[Any, Any]):
         """Takes one step; episodes are never truncated.
 
         Raises:
-            ValueError: something that is no action.
+            ValueError: an invalid action.
         """
         self._check_started("step")
         try:
@@ -88,7 +88,7 @@ class ProcessEnv(ProcessView, gym.Env[Any, Any]):
         )
 
     def render(self) -> Any:
-        """The episode so far: a picture (H, W, 3) uint8, or a text."""
+        """The episode so far: an image (H, W, 3) uint8, or a text; warns without a render mode."""
         self._check_started("render")
         if not self._recorders:
             gym.logger.warn(

@@ -1,4 +1,4 @@
-"""A Gymnasium `VectorEnv` over a process of n rows, which are computed together."""
+"""A Gymnasium `VectorEnv` over a process of n rows, which are computed as one batch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from gym_reml.streams import row_streams
 
 
 class ProcessVectorEnv(ProcessView, VectorEnv[Any, Any, Any]):
-    """n episodes side by side; reset with seed s it equals n single environments reset with s, s + 1, ..."""
+    """n parallel environments; reset with seed s it equals n single ones reset with seeds s, s + 1, ..."""
 
     metadata: dict[str, Any] = {
         "render_modes": list(RENDER_MODES),
@@ -45,17 +45,17 @@ class ProcessVectorEnv(ProcessView, VectorEnv[Any, Any, Any]):
         """Takes a process of n rows.
 
         Args:
-            process: that has not begun.
+            process: before its first reset.
             action_space, observation_space: of one row.
             split: "train", "validation" or "test".
             autoreset_mode: "NextStep", "SameStep" or "Disabled", as `gymnasium.vector.SyncVectorEnv`.
-            render_mode: None, "rgb_array" or "ansi", or a list of these since the last time: "rgb_array_list" or
-                "ansi_list", as `gymnasium.wrappers.RenderCollection`.
-            max_episode_steps: after how many steps episodes are truncated, as `gymnasium.wrappers.TimeLimit`; None or
-                -1 for never.
+            render_mode: None, "rgb_array" or "ansi", or "rgb_array_list" or "ansi_list" for all frames since the last
+                call, as `gymnasium.wrappers.RenderCollection`.
+            max_episode_steps: number of steps after which episodes are truncated, as `gymnasium.wrappers.TimeLimit`;
+                None or -1 for no limit.
 
         Raises:
-            ValueError: a mode that does not exist, or a number of steps that makes no sense.
+            ValueError: an unknown mode, or an invalid number of steps.
         """
         check_render_mode(render_mode, lists=True)
         super().__init__(process, split=split, render_mode=render_mode)
@@ -91,21 +91,21 @@ class ProcessVectorEnv(ProcessView, VectorEnv[Any, Any, Any]):
 
         Args:
             seed: a number s (row i gets s + i), or a list of one seed, or None, for each row.
-            options: {"reset_mask": (num_envs,) bool} resets only those rows; {"task": parameters by name, as
-                `info["task"]` has them} starts their episodes on those tasks, each parameter being one for all rows, or
-                (num_envs, ...); beside these, those of the environment.
+            options: {"reset_mask": (num_envs,) bool} resets only those rows. {"task": {...}}, parameters by name as in
+                `info["task"]`, each one value for all rows or (num_envs, ...), starts their episodes on these tasks.
+                Further options depend on the environment.
 
         Raises:
             TypeError: a reset mask that is not a bool array.
-            ValueError: a list of seeds or a mask of another length, a mask without a True, unknown options, or
-                something that is no task.
+            ValueError: a list of seeds or a mask of another length, a mask without a True, unknown options, or an
+                invalid task.
         """
         options = self._read_options(options)
         rows = np.flatnonzero(self._reset_mask(options.get("reset_mask")))
         if len(rows) < self.num_envs and not self._started:
             raise gym.error.ResetNeeded("call reset() for all environments before resetting some of them")
-        wanted = options.get("task")
-        given = None if wanted is None else self.process.read_task(wanted, rows)
+        parameters = options.get("task")
+        given = None if parameters is None else self.process.read_task(parameters, rows)
         self._seed(rows, seed)
         self._apply_options(options)
         info = self._restart_masked(rows, given)
@@ -131,8 +131,8 @@ class ProcessVectorEnv(ProcessView, VectorEnv[Any, Any, Any]):
             raise ValueError(f"seed={seed!r}: must be an integer that is not negative, a list of such, or None")
         if len(seeds) != self.num_envs:
             raise ValueError(f"seed: {len(seeds)} seeds given for num_envs={self.num_envs}")
-        for one in seeds:
-            if one is not None and not (is_integer(one) and one >= 0):
+        for row_seed in seeds:
+            if row_seed is not None and not (is_integer(row_seed) and row_seed >= 0):
                 raise ValueError(f"seed={seed!r}: must be integers that are not negative, or None")
         if isinstance(seed, int | np.integer):
             super().reset(seed=int(seed))
@@ -147,13 +147,13 @@ class ProcessVectorEnv(ProcessView, VectorEnv[Any, Any, Any]):
     def step(
         self, actions: Any
     ) -> tuple[Any, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
-        """Steps all rows; what happens to rows that end is what `autoreset_mode` says."""
+        """Steps all rows; rows that end are reset as `autoreset_mode` prescribes."""
         self._check_started("step")
         if self.autoreset_mode == AutoresetMode.NEXT_STEP and self._ended.any():
             return self._step_and_restart(actions)
         outcome = self._act(actions)
         truncated = self._count_steps(None)
-        # A copy: what was returned is the caller's.
+        # A new array, since those returned belong to the caller.
         self._ended = outcome.terminated | truncated
         observation, info = outcome.observation, with_masks(outcome.info, np.ones(self.num_envs, dtype=np.bool_))
         if self.autoreset_mode == AutoresetMode.SAME_STEP and self._ended.any():
@@ -161,7 +161,7 @@ class ProcessVectorEnv(ProcessView, VectorEnv[Any, Any, Any]):
             final = np.full(self.num_envs, None, dtype=object)
             for row in np.flatnonzero(ended).tolist():
                 final[row] = self._format_observation(outcome.observation, row)
-            # As in SyncVectorEnv: final_info is that of the ended rows' step, info is that of their reset.
+            # As in SyncVectorEnv: final_info is the info of the ended rows' last step, info that of their reset.
             final_info = with_masks(outcome.info, ended)
             info = merged(with_masks(outcome.info, ~ended), self._restart_masked(np.flatnonzero(ended)))
             info |= {"final_obs": final, "_final_obs": ended, "final_info": final_info, "_final_info": ended}
@@ -171,13 +171,13 @@ class ProcessVectorEnv(ProcessView, VectorEnv[Any, Any, Any]):
     def _step_and_restart(
         self, actions: Any
     ) -> tuple[Any, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
-        """A step in which rows that ended before are reset instead; their actions must be valid, but do nothing."""
-        ended, nothing = self._ended, np.zeros(self.num_envs, dtype=np.bool_)
+        """A step in which rows that have ended are reset instead; their actions must be valid, but are ignored."""
+        ended, no_rows = self._ended, np.zeros(self.num_envs, dtype=np.bool_)
         rows = np.flatnonzero(ended)
         if len(rows) == self.num_envs:
             info = self._restart_masked(rows)
             observation = self._format_observation(self.process.observe(), None)
-            return observation, np.zeros(self.num_envs), nothing, nothing.copy(), info
+            return observation, np.zeros(self.num_envs), no_rows, no_rows.copy(), info
         outcome = self._act_with_idle_rows(actions, rows)
         truncated = self._count_steps(ended)
         info = merged(with_masks(outcome.info, ~ended), self._restart_masked(rows))
@@ -187,7 +187,7 @@ class ProcessVectorEnv(ProcessView, VectorEnv[Any, Any, Any]):
         return observation, np.where(ended, 0.0, outcome.reward), terminated, truncated, info
 
     def _count_steps(self, idle: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
-        """Counts a step of all rows but the idle ones, keeps their frames, and says which it truncates (n,) bool."""
+        """Counts a step of all rows but the idle ones and keeps their frames; returns which are truncated (n,) bool."""
         if self._keeps_frames:
             for recorder in self._recorders:
                 if idle is None or not idle[recorder.row]:
@@ -212,7 +212,7 @@ class ProcessVectorEnv(ProcessView, VectorEnv[Any, Any, Any]):
 
     @for_rows(takes_row=False)
     def render(self) -> tuple[Any, ...] | None:
-        """Every row's frame, or its frames since the last call or its last reset."""
+        """Every row's frame, or in list modes its frames since the last call or its last reset."""
         self._check_started("render")
         if self.render_mode is None:
             return None
@@ -225,26 +225,25 @@ class ProcessVectorEnv(ProcessView, VectorEnv[Any, Any, Any]):
 def make_native(
     env_id: Any, num_envs: int, *, kind: type, known: Iterable[str], instead: str, arguments: Mapping[str, Any]
 ) -> ProcessVectorEnv:
-    """The native vector environment of an id, with same-step resets: what `gym.make_vec` makes, in any Gymnasium.
+    """Makes the native vector environment of an id with same-step resets, as `gym.make_vec`, in any Gymnasium version.
 
     Args:
         env_id: a registered id ("module:id" imports the module first), or an `EnvSpec`.
-        num_envs: n.
-        kind: what the environment must be an instance of.
-        known: ids of this package whose environments are, for the message.
-        instead: what else serves an environment that is not, for the message.
-        arguments: those of the environment.
+        num_envs: number of rows, n.
+        kind: required class of the environment.
+        known: ids of this package with that class, for the error message.
+        instead: what to use for other environments, for the error message.
+        arguments: of the environment.
 
     Raises:
-        ValueError: an id that is not registered, or whose vector entry point makes something else; another autoreset
-            mode.
-        TypeError: something that is neither an id nor an `EnvSpec`.
+        ValueError: an id that is not registered, or has no vector entry point of this class; or another autoreset mode.
+        TypeError: an `env_id` that is neither an id nor an `EnvSpec`.
     """
     arguments = dict(arguments)
     mode = arguments.pop("autoreset_mode", AutoresetMode.SAME_STEP)
     if mode not in (AutoresetMode.SAME_STEP, AutoresetMode.SAME_STEP.value):
         raise ValueError(f"autoreset_mode={mode!r}: must be 'SameStep'")
-    choices = f"must be one of {', '.join(map(repr, known))}, or an id of your own whose vector_entry_point makes a "
+    choices = f"must be one of {', '.join(map(repr, known))}, or a custom id whose vector_entry_point makes a "
     choices += f"{kind.__name__}. {instead}"
     spec = _find_spec(env_id, choices)
     entry_point: Any = spec.vector_entry_point
@@ -259,12 +258,13 @@ def make_native(
     if not isinstance(env, kind):
         env.close()
         raise ValueError(f"env_id={spec.id!r}: {choices}")
-    # As gym.make_vec notes it, which so makes another one.
+    # As gym.make_vec sets it, so that gym.make_vec(env.spec) makes an equal environment.
     env.spec = replace(spec, kwargs=kwargs | {"num_envs": num_envs, "vectorization_mode": "vector_entry_point"})
     return env
 
 
 def _find_spec(env_id: Any, choices: str) -> EnvSpec:
+    """The specification of an id; errors end with `choices`."""
     if isinstance(env_id, EnvSpec):
         return env_id
     if not isinstance(env_id, str):

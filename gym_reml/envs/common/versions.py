@@ -1,4 +1,4 @@
-"""What older versions of Gymnasium lack: vector environments of their own since 1.0, autoreset modes since 1.1."""
+"""Compatibility with older versions of Gymnasium: `VectorEnv` before 1.0, and `AutoresetMode` before 1.1."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ else:
         from enum import Enum
 
         class AutoresetMode(Enum):
-            """What becomes of rows that end, in the words of Gymnasium 1.1."""
+            """How rows that end are reset; equal to Gymnasium 1.1's."""
 
             NEXT_STEP = "NextStep"
             SAME_STEP = "SameStep"
             DISABLED = "Disabled"
 
     try:
-        from gymnasium.experimental.vector import VectorEnv as VectorEnv  # 0.29, where the other one is older still
+        from gymnasium.experimental.vector import (
+            VectorEnv as VectorEnv,
+        )  # of 0.29, whose gymnasium.vector.VectorEnv has the older interface
     except ImportError:
         from gymnasium.vector import VectorEnv as VectorEnv

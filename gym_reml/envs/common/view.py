@@ -1,4 +1,4 @@
-"""What the single `Env` (`ProcessEnv`) and the `VectorEnv` (`ProcessVectorEnv`) over a process of n rows share."""
+"""The part shared by the single `Env` (`ProcessEnv`) and the `VectorEnv` (`ProcessVectorEnv`) of a process."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ class Recorder(Protocol):
     """The history of one row's episode, for rendering.
 
     Attributes:
-        row: which.
+        row: index of the row.
     """
 
     row: int
 
     def restart(self, process: Any) -> None:
-        """Forgets the last episode."""
+        """Clears the history when an episode begins."""
 
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def for_rows(*, takes_row: bool) -> Callable[[Method], Method]:
-    """Marks a method of a vector environment that has something for each row.
+    """Marks a method of a vector environment as returning a result for each row.
 
-    Adapters that treat rows as environments of their own, as `gym_reml.sb3.NativeVecEnv`, call no others.
+    Adapters that treat rows as single environments, such as `gym_reml.sb3.NativeVecEnv`, call only marked methods.
 
     Args:
-        takes_row: whether the method is called with `row=...` and answers for that row, or once, and gives a sequence
-            with an entry for each row.
+        takes_row: whether the method takes `row=...` and returns the result of that row; otherwise it returns a
+            sequence with the results of all rows.
     """
 
     def mark(method: Method) -> Method:
@@ -47,22 +47,22 @@ def for_rows(*, takes_row: bool) -> Callable[[Method], Method]:
 
 
 class ProcessView(ABC):
-    """A view of a process of n rows: what differs between kinds of processes is left to subclasses.
+    """Base of environments over a process of n rows; subclasses add what depends on the kind of process.
 
     Attributes:
-        process: the rows.
-        split: whether tasks are those of meta-training, validation or testing: "train", "validation" or "test".
-        render_mode: how frames are drawn, or None.
+        process: of n rows.
+        split: of the tasks: "train", "validation" or "test".
+        render_mode: of frames, or None.
     """
 
     process: Process
     split: str
     render_mode: str | None
     _options: ClassVar[tuple[str, ...]] = ("task",)
-    """The options of `reset` that single and vector environments have."""
+    """Options of `reset` in single and vector environments."""
 
     def __init__(self, process: Process, *, split: str, render_mode: str | None) -> None:
-        """Takes a process that has not begun."""
+        """Takes a process before its first reset."""
         self.process, self.split, self.render_mode = process, split, render_mode
         self._recorders: Sequence[Any] = (
             [] if render_mode is None else [self._make_recorder(row) for row in range(process.count)]
@@ -75,22 +75,22 @@ class ProcessView(ABC):
 
     @abstractmethod
     def _make_recorder(self, row: int) -> Recorder:
-        """Records what `_draw` shows of a row."""
+        """A recorder of a row, for `_draw`."""
 
     @abstractmethod
     def _draw(self, recorder: Any) -> Any:
-        """The recorder's row as a frame of the render mode."""
+        """Renders the recorder's row in the render mode."""
 
     @abstractmethod
     def _act(self, actions: Any) -> Outcome:
-        """Reads n actions, steps and records; a ValueError where an action is none."""
+        """Decodes n actions, steps the process and records; raises a ValueError for invalid actions."""
 
     def _act_with_idle_rows(self, actions: Any, idle: NDArray[np.int64]) -> Outcome:
-        """The same where the outcome of the rows `idle` is not used, and must leave nothing behind."""
+        """As `_act`, but without lasting effect on the rows `idle`, whose outcome is not used."""
         return self._act(actions)
 
     def _read_options(self, options: Any) -> dict[str, Any]:
-        """The options of `reset`, or a ValueError that lists the choices."""
+        """The options of `reset`, checked; a ValueError lists the choices."""
         if options is not None and not isinstance(options, Mapping):
             raise ValueError(f"options={options!r}: must be a dict, or None")
         for name in options or ():
@@ -100,10 +100,10 @@ class ProcessView(ABC):
         return dict(options or {})
 
     def _apply_options(self, options: dict[str, Any]) -> None:  # noqa: B027  (there may be no options)
-        """Does what options of `reset` ask for, but for the task."""
+        """Applies options of `reset` other than the task."""
 
     def _restart(self, rows: NDArray[np.int64] | None, given: Any = None) -> dict[str, Any]:
-        """Starts new episodes in these rows (None: all), on tasks that were given or on new ones; gives their info."""
+        """Starts new episodes in these rows (None: all), on given or newly drawn tasks; returns their info."""
         info = self.process.reset(rows, given)
         self._started = True
         for recorder in self._recorders:
@@ -117,9 +117,9 @@ class ProcessView(ABC):
             raise gym.error.ResetNeeded(f"call reset() before {method}()")
 
     def _format_observation(self, flat: NDArray[np.float32], row: int | None) -> Any:
-        """Observations (n, size) as the space has them; of one row, or of all (None)."""
+        """Observations (n, size) as elements of the observation space; of one row, or of all (None)."""
         return flat if row is None else flat[row]
 
     def _format_info(self, info: dict[str, Any]) -> dict[str, Any]:
-        """One row's info as the single environment gives it."""
+        """One row's info as the single environment returns it."""
         return info

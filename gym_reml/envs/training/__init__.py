@@ -1,1 +1,1 @@
-"""What `NetBuild` and environments like it share."""
+"""Shared by `NetBuild` and other environments that build and train networks."""

@@ -1,4 +1,4 @@
-"""The environments of the training process: a Gymnasium `Env` over one row, a `VectorEnv` over n."""
+"""Environments that build and train networks: a Gymnasium `Env` over one row, and a `VectorEnv` over n."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from gym_reml.envs.common.vector import ProcessVectorEnv
 from gym_reml.envs.common.versions import AutoresetMode
 from gym_reml.envs.common.view import for_rows
 from gym_reml.envs.training.setup import Setup
-from gym_reml.envs.training.view import TrainingView, warn_of_cuts
+from gym_reml.envs.training.view import TrainingView, warn_of_truncation
 
 
 class TrainingEnv(TrainingView, ProcessEnv):
-    """One episode at a time.
+    """A single environment that builds and trains networks.
 
-    `reset(options={"pool": "initial"})` writes the pool's initial weights back (only where it learns),
+    `reset(options={"pool": "initial"})` restores the initial weights of a pool that learns;
     `reset(options={"task": ...})` starts on a given task.
 
     Attributes:
         mdp: the process, of one row.
-        action_encoding: how actions are written, with `decode`, `encode` and `mask`.
+        action_encoding: of the actions, with `decode`, `encode` and `mask`.
     """
 
-    _learners: weakref.WeakSet[TrainingEnv] = weakref.WeakSet()
-    """The environments in this Python process whose pools learn and that have not been closed."""
+    _learning_envs: weakref.WeakSet[TrainingEnv] = weakref.WeakSet()
+    """The environments in this Python process whose pools learn and that are not closed."""
 
     def __init__(self, setup: Setup, render_mode: str | None = None) -> None:
-        """Takes a set-up process of one row."""
+        """Takes the result of `make_setup` for one row."""
         super().__init__(
             setup.mdp,
             setup.encoding.space,
@@ -43,58 +43,58 @@ class TrainingEnv(TrainingView, ProcessEnv):
         self._set_up(setup)
         self._warned_of_others = False
         if self.mdp.learner is not None:
-            # Not of one that was played before: this one may be about to take its place.
-            self._warn_of_others([env for env in self._learners if not env._started])
-            self._learners.add(self)
+            # Environments that have been reset are left out: this one may be about to replace them.
+            self._warn_of_others([env for env in self._learning_envs if not env._started])
+            self._learning_envs.add(self)
 
     def close(self) -> None:
-        """Counts no longer among those that learn."""
-        self._learners.discard(self)
+        """Closes the environment, and removes it from those that are checked for separate pools."""
+        self._learning_envs.discard(self)
         super().close()
 
     def _restart(self, rows: NDArray[np.int64] | None, given: Any = None) -> dict[str, Any]:
         before, info = self._episode_finished, super()._restart(rows, given)
         if self._episode_finished and not before and not self._warned_of_others:
-            self._warn_of_others([env for env in self._learners if env is not self and env._episode_finished])
+            self._warn_of_others([env for env in self._learning_envs if env is not self and env._episode_finished])
         return info
 
     def _warn_of_others(self, others: list[TrainingEnv]) -> None:
-        """Warns if others learn what this one learns."""
-        alike = [env for env in others if _learn_alike(env, self)]
-        if not alike:
+        """Warns if others train the same pool, or a pool of the same kind."""
+        similar = [env for env in others if _train_similar_pools(env, self)]
+        if not similar:
             return
-        for env in (self, *alike):
+        for env in (self, *similar):
             env._warned_of_others = True
         warnings.warn(
-            "learn: several single environments in this process learn, each a pool of its own, or one pool with "
-            "optimizers of their own, and each sees its own episodes only. Use gym.make_vec with its native vector "
-            "environment, or gym_reml.sb3.make_vec_env, whose rows share one; close() environments that are done.",
+            "learn: several single environments in this process train pools, each a separate pool, or one pool with "
+            "separate optimizers, and each from its own episodes only. Use gym.make_vec with its native vector "
+            "environment, or gym_reml.sb3.make_vec_env, whose rows share one; close() environments after use.",
             stacklevel=4,
         )
 
     def action_masks(self) -> NDArray[np.bool_]:
-        """Which choices are open, for MaskablePPO: (choices,) bool."""
+        """The mask of allowed actions in the format of MaskablePPO, (options,) bool."""
         mask: NDArray[np.bool_] = self.action_encoding.mask(self.mdp.allowed(), 1)[0]
         return mask
 
 
-def _learn_alike(one: TrainingEnv, other: TrainingEnv) -> bool:
-    """Whether they share a pool, or each made one of its own by the same rule for the same family."""
+def _train_similar_pools(one: TrainingEnv, other: TrainingEnv) -> bool:
+    """Whether both train the same pool, or pools of the same source and family by the same rule."""
     if one.pool is other.pool:
         return True
-    found = ((env.pool_source, env.mdp.learner and env.mdp.learner.rule, type(env.family)) for env in (one, other))
-    return one.pool_source != "given" and len(set(found)) == 1
+    kinds = ((env.pool_source, env.mdp.learner and env.mdp.learner.rule, type(env.family)) for env in (one, other))
+    return one.pool_source != "given" and len(set(kinds)) == 1
 
 
 class TrainingVectorEnv(TrainingView, ProcessVectorEnv):
-    """n episodes side by side; reset with seed s it equals n single environments reset with s, s + 1, ...
+    """n parallel environments; reset with seed s it equals n single ones reset with seeds s, s + 1, ...
 
-    `reset(options={"pool": "initial"})` writes the pool's initial weights back (only where it learns),
+    `reset(options={"pool": "initial"})` restores the initial weights of a pool that learns;
     `reset(options={"task": ...})` starts on a given task.
 
     Attributes:
         mdp: the process, of `num_envs` rows.
-        action_encoding: how actions are written, with `decode`, `encode` and `mask`.
+        action_encoding: of the actions, with `decode`, `encode` and `mask`.
     """
 
     def __init__(
@@ -105,16 +105,16 @@ class TrainingVectorEnv(TrainingView, ProcessVectorEnv):
         render_mode: str | None = None,
         max_episode_steps: int | None = None,
     ) -> None:
-        """Takes a set-up process of n rows.
+        """Takes the result of `make_setup` for n rows.
 
         Args:
-            setup: the process, and what belongs to it.
+            setup: the process, with encoding and observation space.
             autoreset_mode: "NextStep", "SameStep" or "Disabled", as `gymnasium.vector.SyncVectorEnv`.
             render_mode: None, "rgb_array", "ansi", "rgb_array_list" or "ansi_list".
-            max_episode_steps: after how many steps episodes are truncated, as `gym.make` has it; None for never.
+            max_episode_steps: number of steps after which episodes are truncated; None for no limit.
 
         Raises:
-            ValueError: a mode that does not exist, or a number of steps that makes no sense.
+            ValueError: an unknown mode, or an invalid number of steps.
         """
         super().__init__(
             setup.mdp,
@@ -128,10 +128,10 @@ class TrainingVectorEnv(TrainingView, ProcessVectorEnv):
         self._set_up(setup)
         limit, horizon = self.max_episode_steps, self.mdp.objective.horizon
         if self.mdp.learner is not None and limit is not None and limit < horizon:
-            warn_of_cuts(limit, horizon)
+            warn_of_truncation(limit, horizon)
             self._episode_finished = True
 
     @for_rows(takes_row=False)
     def action_masks(self) -> NDArray[np.bool_]:
-        """Which choices are open, for MaskablePPO: (num_envs, choices) bool."""
+        """The masks of allowed actions in the format of MaskablePPO, (num_envs, options) bool."""
         return self.action_encoding.mask(self.mdp.allowed(), self.num_envs)

@@ -1,4 +1,4 @@
-"""What happened in an episode, kept for rendering."""
+"""The history of an episode of building and training a network, for rendering."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gym_reml.spaces import Decided
 
 @dataclass
 class Recorder:
-    """The history of one row's episode."""
+    """Records one row's episode."""
 
     row: int
     decided: dict[str, list[float]] = field(default_factory=dict)
@@ -27,21 +27,21 @@ class Recorder:
     first_paths: NDArray[Any] | None = None
 
     def restart(self, mdp: TrainingMDP) -> None:
-        """Forgets the last episode."""
+        """Clears the history when an episode begins."""
         self.decided = {name: [] for name in mdp.decision.names}
         for history in (self.appended, self.diverged, self.support_loss, self.query_loss):
             history.clear()
         self._record_loss(mdp)
-        paths = self._present_paths(mdp)
+        paths = self._current_paths(mdp)
         self.first_paths = None if paths is None else paths[0]
 
     def record(self, mdp: TrainingMDP, decided: Decided, *, info: dict[str, Any]) -> None:
-        """Notes a step: what was decided, whatever came of it, and what came of it."""
+        """Records a step: the decision, also where it had no effect, and the outcome."""
         decision = mdp.decision
         for name in decision.choice_names:
             self.decided[name].append(int(decision.column(decided, name)[self.row]))
         for name in decision.number_names:
-            # Infos have numbers in their own unit, as step sizes.
+            # Infos hold numbers in their own unit, such as step sizes.
             values = info[name] if name in info else decision.column(decided, name)
             self.decided[name].append(float(values[self.row]))
         self.appended.append(bool(info["layer"][self.row]))
@@ -55,7 +55,7 @@ class Recorder:
     def frame(self, mdp: TrainingMDP) -> Frame:
         """The episode so far, as arrays."""
         row, family, pool = self.row, mdp.family, mdp.pool
-        present = mdp.networks.layers[: mdp.networks.depth[row], row]
+        layers = mdp.networks.layers[: mdp.networks.depth[row], row]
         metrics = mdp.row_metrics(row)
         return Frame(
             family=f"{family.name}, {family.shots_in_words}",
@@ -63,7 +63,7 @@ class Recorder:
             width=pool.width,
             slots=mdp.slots,
             pool_size=pool.layers,
-            layers=tuple(int(layer) for layer in present),
+            layers=tuple(int(layer) for layer in layers),
             horizon=mdp.objective.horizon,
             decided={name: tuple(values) for name, values in self.decided.items()},
             appended=tuple(self.appended),
@@ -90,11 +90,11 @@ class Recorder:
         )
         return Curve(x, target, prediction, support_x, support_y)
 
-    def _present_paths(self, mdp: TrainingMDP) -> tuple[NDArray[Any], NDArray[Any]] | None:
+    def _current_paths(self, mdp: TrainingMDP) -> tuple[NDArray[Any], NDArray[Any]] | None:
         return mdp.family.paths(mdp.tasks, mdp.support, self.row)
 
     def _paths(self, mdp: TrainingMDP) -> Paths | None:
-        paths = self._present_paths(mdp)
+        paths = self._current_paths(mdp)
         if paths is None or self.first_paths is None:
             return None
         return Paths(self.first_paths, *paths)

@@ -1,4 +1,4 @@
-"""From keyword arguments to a `TrainingMDP`: every argument checked, every default filled in."""
+"""Construction of a `TrainingMDP` from keyword arguments: checks and defaults."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ LARGEST_STEP = float(np.finfo(np.float32).max)
 
 @dataclass
 class Setup:
-    """What the single and the vector environment are made of.
+    """The parts of a single or vector environment.
 
     Attributes:
         mdp: the process.
-        encoding: how actions are written.
+        encoding: of the actions.
         space: observation space of one row.
-        pool_source: where the pool comes from: "packaged", "random", "given" or a path.
-        arguments: those that a `MetaLearner` holds, as they were resolved: all but what says on which tasks, from which
-            pool and where.
+        pool_source: source of the pool: "packaged", "random", "given" or a path.
+        arguments: the arguments that a `MetaLearner` holds, with defaults resolved: all but those of tasks, pool,
+            learning and device.
     """
 
     mdp: TrainingMDP
@@ -81,10 +81,10 @@ def make_setup(
     """Makes a process of `count` rows.
 
     Args:
-        count: n; the other arguments are those of `NetBuildEnv`.
+        count: number of rows, n; the other arguments are those of `NetBuildEnv`.
 
     Raises:
-        ValueError: a value that makes no sense; the message names the argument and the choices.
+        ValueError: an invalid value; the message names the argument and the choices.
     """
     for argument, value in (("num_envs", count), ("depth", depth), ("step_bins", step_bins)):
         check_integer(argument, value)
@@ -126,12 +126,12 @@ def make_setup(
 
 
 def known_arguments() -> tuple[str, ...]:
-    """The arguments of `make_setup` after the first, and so of every environment of the training process."""
+    """The names of `make_setup`'s arguments after the first, which are those of every environment of this kind."""
     return argument_names(make_setup)
 
 
 def select_arguments(names: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of a function's local names that are arguments of `make_setup`."""
+    """The arguments of `make_setup` among a function's local variables."""
     return {name: names[name] for name in known_arguments()}
 
 
@@ -142,8 +142,8 @@ def _read_mapping(argument: str, value: Any) -> dict[str, Any]:
 
 
 def _initial_layers(layers: Any, depth: int, pool: LayerPool) -> tuple[int, ...]:
-    fine = isinstance(layers, Sequence | np.ndarray) and len(layers) <= depth
-    if not fine or any(not isinstance(layer, int | np.integer) or not 1 <= layer <= pool.layers for layer in layers):
+    fits = isinstance(layers, Sequence | np.ndarray) and len(layers) <= depth
+    if not fits or any(not isinstance(layer, int | np.integer) or not 1 <= layer <= pool.layers for layer in layers):
         raise ValueError(
             f"initial_layers={layers!r}: must be at most depth={depth} pool layers, numbers from 1 to {pool.layers}"
         )
@@ -169,10 +169,10 @@ def _find_device(device: str | torch.device) -> torch.device:
     if not isinstance(device, str | torch.device):
         raise ValueError(f"device={device!r}: must be the name of a torch device, or one")
     try:
-        # Copied from memory, because that fails for "meta", a device without any.
+        # A round trip over the CPU, because that fails for "meta", a device without memory.
         return torch.zeros(1, device="cpu").to(device).cpu().to(device).device
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device={device!r}: not to be had here ({str(error).splitlines()[0]})") from error
+        raise ValueError(f"device={device!r}: not available here ({str(error).splitlines()[0]})") from error
 
 
 def _step_range(pool: LayerPool, min_step: float | None, max_step: float | None) -> tuple[float, float]:
@@ -196,10 +196,10 @@ def _make_learner(
                 f"learn_kwargs={learn_kwargs!r}: given without learn, one of {', '.join(map(repr, RULES))}"
             )
         return None
-    # Several rows share a pool: they are a whole run, wherever it takes place.
+    # Only single environments: several rows share a pool, in any process.
     if count == 1 and _in_worker():
         warnings.warn(
-            "learn: this environment lives in a worker process, so every worker would learn a pool of its own. "
+            "learn: this environment is in a worker process, so every worker would train a separate pool. "
             "Use gym.make_vec(..., vectorization_mode=None) or gym_reml.sb3.make_vec_env, which share one pool.",
             stacklevel=2,
         )
@@ -207,8 +207,8 @@ def _make_learner(
 
 
 def _in_worker() -> bool:
-    """Whether this process is one of several that were started to work side by side."""
-    # Ray starts its workers itself, by this script. To ask Ray would start it where it is merely imported.
+    """Whether this is a worker process of multiprocessing or Ray."""
+    # Ray starts workers by this script; calling Ray to find out could start Ray.
     in_ray = Path(getattr(sys.modules["__main__"], "__file__", None) or "").name == "default_worker.py"
     return in_ray or multiprocessing.parent_process() is not None
 
@@ -219,5 +219,5 @@ def _observation_space(mdp: TrainingMDP, observation: str) -> spaces.Space[Any]:
 
     if observation == "flat":
         return box(mdp.observation_size)
-    shown = {name: part for name, part in mdp.parts.items() if part.stop > part.start}
-    return spaces.Dict({name: box(part.stop - part.start) for name, part in shown.items()})
+    parts = {name: part for name, part in mdp.parts.items() if part.stop > part.start}
+    return spaces.Dict({name: box(part.stop - part.start) for name, part in parts.items()})

@@ -1,4 +1,4 @@
-"""What the single and the vector environment of the training process share."""
+"""The part shared by single and vector environments that build and train networks."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from gym_reml.spaces import ActionEncoding, Decision
 from gym_reml.streams import row_streams
 from gym_reml.tasks.base import TaskFamily
 
-ENOUGH_CUTS = 5
-"""After as many cuts in a row at the same step, with no episode finished before, something is taken to cut them all."""
+TRUNCATIONS_BEFORE_WARNING = 5
+"""Consecutive resets at the same step before the horizon, with no finished episode, after which a warning is given."""
 
 
 class TrainingView(ProcessView):
-    """A view of a training process.
+    """Base of environments over a `TrainingMDP`.
 
     Attributes:
-        action_encoding: how actions are written, with `decode`, `encode` and `mask`.
-        pool_source: where the pool came from: "packaged", "random", "given" or a path.
-        arguments: those that a `MetaLearner` holds, as they were resolved.
+        action_encoding: of the actions, with `decode`, `encode` and `mask`.
+        pool_source: source of the pool: "packaged", "random", "given" or a path.
+        arguments: the arguments that a `MetaLearner` holds, with defaults resolved.
     """
 
     process: TrainingMDP
@@ -44,15 +44,15 @@ class TrainingView(ProcessView):
     _options = ("task", "pool")
 
     def _set_up(self, setup: Setup) -> None:
-        """Takes over what training processes have beside the process itself."""
+        """Takes encoding, arguments and observation space from the setup."""
         self.action_encoding, self.arguments = setup.encoding, setup.arguments
         self._space, self.pool_source = setup.space, setup.pool_source
         self._has_masks = self.action_encoding.info_mask(self.mdp.allowed(), self.mdp.count) is not None
-        # Whether an episode was finished, or it is known that none will be.
+        # Whether an episode was finished, or a warning was given that none will be.
         self._episode_finished = False
-        # At which step the last episodes were cut, and how many of them in a row.
-        self._cuts = (0, 0)
-        # Rows that are reset in a step take part in its computation: they draw from these streams, not from their own.
+        # The step at which the last episodes were truncated, and how many in a row.
+        self._truncations = (0, 0)
+        # Rows that are reset instead of stepped are still computed, but draw from these streams, not their own.
         self._idle_streams = row_streams(0, self.split)
 
     @property
@@ -62,12 +62,12 @@ class TrainingView(ProcessView):
 
     @property
     def decision(self) -> Decision:
-        """What is decided in a step."""
+        """The form of the decision in each step."""
         return self.mdp.decision
 
     @property
     def pool(self) -> LayerPool:
-        """The pool in use: the very object that was given, if one was."""
+        """The pool in use: the same object, if one was given."""
         return self.mdp.pool
 
     @property
@@ -77,7 +77,7 @@ class TrainingView(ProcessView):
 
     @property
     def learning(self) -> bool:
-        """Whether finished episodes change the pool at present. Can be switched where `learn` was given."""
+        """Whether finished episodes change the pool. Can be set in environments made with `learn`."""
         return self.mdp.learning
 
     @learning.setter
@@ -88,20 +88,20 @@ class TrainingView(ProcessView):
 
     @for_rows(takes_row=True)
     def describe_task(self, row: int = 0) -> dict[str, Any]:
-        """The row's present task in words and numbers; `info["task"]` has the numbers alone.
+        """Describes the row's task in words and numbers; `info["task"]` has only the numbers.
 
         Raises:
-            ValueError: no such row.
+            ValueError: `row` is out of range.
         """
         self._check_started("describe_task")
         return self.family.describe(self.mdp.tasks, self._read_row(row))
 
     @for_rows(takes_row=True)
     def export(self, row: int = 0) -> nn.Module:
-        """The row's present network as a module of its own, see `gym_reml.mdp.export`.
+        """A copy of the row's current network as a torch module, see `gym_reml.mdp.export`.
 
         Raises:
-            ValueError: no such row.
+            ValueError: `row` is out of range.
         """
         self._check_started("export")
         return export_network(self.mdp, self._read_row(row))
@@ -113,13 +113,13 @@ class TrainingView(ProcessView):
 
     def _read_options(self, options: Any) -> dict[str, Any]:
         read = super()._read_options(options)
-        wanted = read.get("pool")
-        if wanted is not None and not (isinstance(wanted, str) and wanted == "initial"):
-            raise ValueError(f"options: pool={wanted!r}: must be 'initial'")
+        pool = read.get("pool")
+        if pool is not None and not (isinstance(pool, str) and pool == "initial"):
+            raise ValueError(f"options: pool={pool!r}: must be 'initial'")
         return read
 
     def _apply_options(self, options: dict[str, Any]) -> None:
-        """Starts learning over, from the pool's initial weights, if {"pool": "initial"} is asked for."""
+        """Restores the pool's initial weights and restarts its learning, for {"pool": "initial"}."""
         if options.get("pool") is not None:
             self.mdp.restart_learning()
 
@@ -129,13 +129,13 @@ class TrainingView(ProcessView):
             clock = int(clocks.max(initial=0))
             self._episode_finished = clock >= horizon
             if 0 < clock < horizon:
-                self._cuts = clock, 1 + (self._cuts[1] if clock == self._cuts[0] else 0)
-                if self._cuts[1] == ENOUGH_CUTS:
-                    warn_of_cuts(clock, horizon)
+                self._truncations = clock, 1 + (self._truncations[1] if clock == self._truncations[0] else 0)
+                if self._truncations[1] == TRUNCATIONS_BEFORE_WARNING:
+                    warn_of_truncation(clock, horizon)
         return self._with_mask(super()._restart(rows, given))
 
     def _with_mask(self, info: dict[str, Any]) -> dict[str, Any]:
-        """The info with the options that are allowed, where actions can be masked."""
+        """Adds the action mask to the info, where actions can be masked."""
         if self._has_masks:
             info["action_mask"] = self.action_encoding.info_mask(self.mdp.allowed(), self.mdp.count)
         return info
@@ -173,12 +173,12 @@ class TrainingView(ProcessView):
         return format_observation(flat, self.mdp.parts, self._space, row=row)
 
 
-def warn_of_cuts(limit: int, horizon: int) -> None:
-    """Warns that episodes are always cut, and that the pool learns from finished ones only."""
+def warn_of_truncation(limit: int, horizon: int) -> None:
+    """Warns that all episodes are truncated, and that the pool learns from finished ones only."""
     warnings.warn(
-        f"learn: episodes are cut after {limit} of their horizon={horizon} steps, and the pool learns from finished "
-        "ones only: nothing. Make max_episode_steps at least as long as the horizon, or the horizon shorter; where a "
-        "program resets by itself, let it wait for the end.",
+        f"learn: episodes are truncated after {limit} of their horizon={horizon} steps, but the pool learns only from "
+        "finished episodes, so it will not change. Raise max_episode_steps to the horizon or lower the horizon, and "
+        "reset only after episodes have ended.",
         stacklevel=3,
     )
 
@@ -186,13 +186,13 @@ def warn_of_cuts(limit: int, horizon: int) -> None:
 def format_observation(
     flat: NDArray[np.float32], parts: dict[str, slice], space: gym.Space[Any], *, row: int | None = None
 ) -> Any:
-    """Observations of the training process as a space has them.
+    """Observations of a `TrainingMDP` as elements of a space.
 
     Args:
-        flat: (n, size).
-        parts: where in an observation each part is.
-        space: of one row's observations, a `Box` or a `Dict` of parts.
-        row: which row's observation, or None for all.
+        flat: (n, size) float32.
+        parts: slice of each part in a flat observation, by name.
+        space: of one row's observation, a `Box` or a `Dict` of parts.
+        row: index of the row whose observation is returned, or None for all.
     """
     chosen = flat if row is None else flat[row]
     if isinstance(space, gym.spaces.Dict):

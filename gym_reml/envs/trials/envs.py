@@ -1,4 +1,4 @@
-"""The environments of trials: a Gymnasium `Env` over one trial, a `VectorEnv` over n."""
+"""Environments whose episode is a trial: a Gymnasium `Env` over one row, and a `VectorEnv` over n."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from gym_reml.streams import check_split
 
 
 class TrialsView(ProcessView):
-    """A view of trials."""
+    """Base of environments over a `TrialProcess`."""
 
     process: TrialProcess
 
@@ -56,7 +56,7 @@ class TrialsView(ProcessView):
 
 
 class TrialEnv(TrialsView, ProcessEnv):
-    """One trial at a time.
+    """A single environment whose episode is a trial.
 
     Attributes:
         trials: the process, of one row.
@@ -68,13 +68,13 @@ class TrialEnv(TrialsView, ProcessEnv):
         """Makes trials of an inner process of one row.
 
         Args:
-            inner: the tasks.
-            budget: how many inner episodes a trial has.
+            inner: the process of the inner episodes.
+            budget: number of inner episodes of a trial.
             split: "train", "validation" or "test".
             render_mode: None, "rgb_array" or "ansi".
 
         Raises:
-            ValueError: a split or a mode that does not exist, or a mode where nothing shows such trials.
+            ValueError: an unknown split or mode, or a mode although no view renders such trials.
         """
         process = _make_process(inner, budget, render_mode)
         super().__init__(
@@ -87,7 +87,7 @@ class TrialEnv(TrialsView, ProcessEnv):
 
 
 class TrialVectorEnv(TrialsView, ProcessVectorEnv):
-    """n trials side by side; reset with seed s it equals n single environments reset with s, s + 1, ...
+    """n parallel environments; reset with seed s it equals n single ones reset with seeds s, s + 1, ...
 
     Attributes:
         trials: the process, of `num_envs` rows.
@@ -106,16 +106,16 @@ class TrialVectorEnv(TrialsView, ProcessVectorEnv):
         """Makes trials of an inner process of n rows.
 
         Args:
-            inner: the tasks.
-            budget: how many inner episodes a trial has.
+            inner: the process of the inner episodes.
+            budget: number of inner episodes of a trial.
             split: "train", "validation" or "test".
             autoreset_mode: "NextStep", "SameStep" or "Disabled", as `gymnasium.vector.SyncVectorEnv`.
             render_mode: None, "rgb_array", "ansi", "rgb_array_list" or "ansi_list".
-            max_episode_steps: after how many steps episodes are truncated, as `gym.make` has it; None for never.
+            max_episode_steps: number of steps after which episodes are truncated; None for no limit.
 
         Raises:
-            ValueError: a split or a mode that does not exist, a mode where nothing shows such trials, or a number of
-                steps that makes no sense.
+            ValueError: an unknown split or mode, a mode although no view renders such trials, or an invalid number of
+                steps.
         """
         process = _make_process(inner, budget, render_mode)
         super().__init__(

@@ -1,4 +1,4 @@
-"""What happened in a trial, kept for rendering."""
+"""The history of a trial, for rendering."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gym_reml.rendering.frames import TrialFrame
 
 @dataclass
 class TrialRecorder:
-    """The history of one row's trial."""
+    """Records one row's trial."""
 
     row: int
     places: list[NDArray[np.float64]] = field(default_factory=list)
@@ -25,28 +25,28 @@ class TrialRecorder:
     ended: list[bool] = field(default_factory=list)
 
     def restart(self, process: TrialProcess) -> None:
-        """Forgets the last trial."""
+        """Clears the history when a trial begins."""
         for history in (self.places, self.arrivals, self.actions, self.rewards, self.episodes, self.ended):
             history.clear()
 
     def note_place(self, process: TrialProcess) -> None:
-        """Notes where the next action is taken."""
+        """Records the inner observation before an action."""
         self.places.append(np.array(process.inner.observe()[self.row], dtype=np.float64))
 
     def note_step(self, process: TrialProcess, actions: NDArray[np.float64], outcome: Outcome) -> None:
-        """Notes what was done and what came of it."""
+        """Records the actions and their outcome."""
         self.arrivals.append(np.array(process.arrived[self.row], dtype=np.float64))
         self.actions.append(np.atleast_1d(actions[self.row]).astype(np.float64))
         self.rewards.append(float(outcome.info["inner_reward"][self.row]))
         self.episodes.append(int(outcome.info["inner_episode"][self.row]))
-        # The last observed feature says that an inner episode has just ended.
+        # The last feature of an observation is 1 where an inner episode has just ended.
         self.ended.append(bool(outcome.observation[self.row, -1] > 0.5))
 
     def frame(self, process: TrialProcess) -> TrialFrame:
         """The trial so far, as arrays."""
         inner, horizon = process.inner, process.budget.horizon
         size = inner.observation_limits.shape[1]
-        # Steps after the end belong to no trial.
+        # Steps after the end of the trial are left out.
         steps = sum(episode < horizon for episode in self.episodes)
         over = sum(self.ended[:steps]) == horizon
         return TrialFrame(

@@ -1,4 +1,4 @@
-"""Trials of any Gymnasium environment: a wrapper."""
+"""A wrapper that makes trials of any Gymnasium environment."""
 
 from __future__ import annotations
 
@@ -20,23 +20,22 @@ Task = dict[str, Any]
 
 
 class Trial(gym.Wrapper[NDArray[np.float32], Any, Any, Any], gym.utils.RecordConstructorArgs):
-    """Makes one episode of several inner episodes on one task (Duan et al. 2016, RL², section 2.2).
+    """Makes one episode of several inner episodes on one task (RL², Duan et al. 2016, arXiv:1611.02779, section 2.2).
 
-    When a trial begins, a task is drawn and written into the environment; it stays for all of the trial's inner
-    episodes. Where one of them ends, by its end or by its time limit, the next begins at once: the observation is the
-    new episode's first, the previous action and reward are the old one's last. The trial is `terminated` after
-    `episodes` of them, and nothing else ends it. Everything follows from `reset(seed=...)` as long as the environment
-    follows from its own.
+    When a trial begins, a task is drawn and set in the environment for all inner episodes of the trial. When an inner
+    episode is terminated or truncated, the next begins at once: the observation is the first of the new episode, the
+    previous action and reward are the last of the old one. The trial is `terminated` after `episodes` inner episodes,
+    and never truncated. It is reproducible from `reset(seed=...)` if the inner environment is.
 
     The observation is the flattened inner one, the flattened previous action (one-hot where it is discrete, clipped to
     the action space where it is a box), the previous reward and 1 where an inner episode has just ended. At the start
     of a trial the previous action and reward are 0, and the last number is 1.
 
-    `info` holds the inner environment's, and `task`, the numbers of the task by name, `inner_episode` (the number of
-    the one that the step was in) and `inner_reward` (its reward, whether or not it counts), both 0 after a reset.
+    `info` holds the inner environment's info, `task` (the task's numeric parameters by name), `inner_episode` (index of
+    the step's inner episode) and `inner_reward` (its reward, also during the burn-in), both 0 after a reset.
 
     Attributes:
-        task: the present task as `draw_task` returned it, None before the first reset.
+        task: the current task as `draw_task` returned it; None before the first reset.
     """
 
     task: Task | None = None
@@ -51,19 +50,19 @@ class Trial(gym.Wrapper[NDArray[np.float32], Any, Any, Any], gym.utils.RecordCon
         burn_in: int = 0,
         split: str = "train",
     ) -> None:
-        """Wraps an environment whose time limit, if it has one, is inside.
+        """Wraps an environment; a time limit of inner episodes must be inside this wrapper.
 
         Args:
-            env: of the inner episodes; its observations must be of a space that flattens into a `Box`.
-            draw_task: from a generator to a newly drawn task, its parameters by name.
-            set_task: writes them into the environment, before an inner episode is reset.
-            episodes: inner episodes of a trial.
-            burn_in: first inner episodes that do not count.
-            split: "train", "validation" or "test": each has random streams of its own.
+            env: of the inner episodes; its observation space must flatten into a `Box`.
+            draw_task: draws a task from a generator, and returns its parameters by name.
+            set_task: sets a task in the environment; called when a trial begins, before the inner reset.
+            episodes: number of inner episodes of a trial.
+            burn_in: number of first inner episodes without reward.
+            split: "train", "validation" or "test"; each has its own random streams.
 
         Raises:
-            ValueError: a number or split that makes no sense, something that is no function, or a space that does not
-                flatten into a box.
+            ValueError: an invalid number or split, a `draw_task` or `set_task` that cannot be called, or a space that
+                does not flatten into a box.
         """
         gym.utils.RecordConstructorArgs.__init__(
             self, draw_task=draw_task, set_task=set_task, episodes=episodes, burn_in=burn_in, split=split
@@ -78,12 +77,12 @@ class Trial(gym.Wrapper[NDArray[np.float32], Any, Any, Any], gym.utils.RecordCon
         self._streams: RowStreams | None = None
         self._numbers: dict[str, Any] = {}
         self._episode = 0
-        known = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
+        supported = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
         inner = spaces.flatten_space(env.observation_space)
         if not isinstance(inner, spaces.Box):
             raise ValueError(f"env: its observation space {env.observation_space} does not flatten into a Box")
-        if not isinstance(env.action_space, known):
-            choices = ", ".join(kind.__name__ for kind in known)
+        if not isinstance(env.action_space, supported):
+            choices = ", ".join(kind.__name__ for kind in supported)
             raise ValueError(f"env: its action space {env.action_space} is none of {choices}")
         action = spaces.flatten_space(env.action_space)
         assert isinstance(action, spaces.Box)
@@ -98,13 +97,13 @@ class Trial(gym.Wrapper[NDArray[np.float32], Any, Any, Any], gym.utils.RecordCon
         """Draws a new task and starts its first inner episode.
 
         Args:
-            seed: determines everything from here on.
-            options: {"task": parameters by name, all that `draw_task` gives} makes the trial one of that task, the
-                others are those of the inner environment.
+            seed: determines all random numbers from now on.
+            options: {"task": {...}}, with all parameters that `draw_task` returns, sets the task of the trial; other
+                options are passed to the inner environment.
 
         Raises:
-            ValueError: a seed that is no integer, or negative, options that are no dict, a task with other names, or an
-                observation that does not have the size of its space.
+            ValueError: an invalid seed, options that are no dict, a task with other names, or an observation of another
+                size than its space.
         """
         if options is not None and not isinstance(options, Mapping):
             raise ValueError(f"options={options!r}: must be a dict, or None")
@@ -116,7 +115,7 @@ class Trial(gym.Wrapper[NDArray[np.float32], Any, Any, Any], gym.utils.RecordCon
         assert self._streams is not None
         inner = dict(options or {})
         given = inner.pop("task", None)
-        # Drawn in any case, so that the next one does not depend on whether this one was given.
+        # Drawn even if a task is given, so that later tasks do not depend on it.
         task = self._draw_task(self._streams.task)
         numbers = _numbers(task)
         if given is not None:
@@ -132,12 +131,13 @@ class Trial(gym.Wrapper[NDArray[np.float32], Any, Any, Any], gym.utils.RecordCon
         return self._join(observation, no_action, 0.0, True), self._add_to_info(info, 0, 0.0)
 
     def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
-        """One step of the inner episode; where that is over, the next one begins.
+        """Steps the inner episode, and begins the next one if it ends.
 
-        A trial that is over must be reset: until then the rewards of its steps are 0.
+        After the end of the trial, steps have reward 0 until it is reset.
 
         Raises:
-            ValueError: the environment gave a reward that is not one number, or an observation of another size.
+            ResetNeeded: `reset` was not called before.
+            ValueError: the inner environment returned a reward that is not a scalar, or an observation of another size.
         """
         if self.task is None:
             raise gym.error.ResetNeeded("call reset() before step()")
@@ -153,7 +153,7 @@ class Trial(gym.Wrapper[NDArray[np.float32], Any, Any, Any], gym.utils.RecordCon
         return joined, counted, self._episode >= self.budget.horizon, False, info
 
     def render(self) -> Any:
-        """The inner environment's picture."""
+        """Renders the inner environment."""
         if self.task is None:
             raise gym.error.ResetNeeded("call reset() before render()")
         return super().render()
@@ -178,16 +178,16 @@ class Trial(gym.Wrapper[NDArray[np.float32], Any, Any, Any], gym.utils.RecordCon
 
 
 def _read_task(given: Any, like: Task) -> Task:
-    """The task that a user asks for, with the names of a drawn one; a ValueError where it has others."""
+    """A task given by the user; a ValueError unless it has the names of a drawn one."""
     if not isinstance(given, Mapping) or set(given) != set(like):
         raise ValueError(f"options: task={given!r}: must be a dict of {', '.join(map(repr, like)) or 'nothing'}")
     return dict(given)
 
 
 def _numbers(task: Any) -> dict[str, Any]:
-    """What of a task is numbers, by name: infos hold nothing else."""
+    """The numeric parameters of a task by name, for infos."""
     if not isinstance(task, Mapping):
-        raise ValueError(f"draw_task: gave {task!r}, must give a dict of parameters by name")
+        raise ValueError(f"draw_task: returned {task!r}, must return a dict of parameters by name")
     numbers: dict[str, Any] = {}
     for name, value in task.items():
         if isinstance(value, Mapping):
@@ -195,7 +195,7 @@ def _numbers(task: Any) -> dict[str, Any]:
             continue
         try:
             array = np.array(value)
-        except (TypeError, ValueError):  # lists of unequal lengths, for one
+        except (TypeError, ValueError):  # such as lists of unequal lengths
             continue
         if array.dtype.kind in NUMBERS:
             numbers[name] = array if array.ndim else array.item()

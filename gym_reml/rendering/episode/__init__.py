@@ -1,1 +1,1 @@
-"""An episode of building and training a network, drawn and written."""
+"""Images and texts of an episode of building and training a network."""

@@ -1,4 +1,4 @@
-"""A frame as text of at most 80 columns: what the picture shows, in words, numbers and a plot of characters."""
+"""A frame as text of at most 80 columns, with the content of the image."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _GREYS = " .:-=+*#%@"
 
 
 def write_frame(frame: Frame) -> str:
-    """Write a frame: lines of at most ``COLUMNS`` characters."""
+    """Renders a frame as lines of at most ``COLUMNS`` characters."""
     boxes = [f"[layer {layer}]" for layer in frame.layers]
     boxes += ["[ empty ]"] * (frame.slots - len(frame.layers))
     chosen = frame.chosen[-1] if frame.chosen else None
@@ -46,7 +46,7 @@ def write_frame(frame: Frame) -> str:
 
 
 def _step_lines(frame: Frame) -> list[str]:
-    """Step sizes as blocks, refused ones as x, and below each the layer chosen."""
+    """Step sizes as bars, refused ones as x, and below each the chosen layer."""
     scale = step_scale(frame)
     left_out, sizes = window(frame.step_sizes, COLUMNS - MARGIN)
     title = f"gradient step sizes, log scale {number(scale.low)} to {number(scale.high)}"
@@ -72,7 +72,7 @@ def _step_lines(frame: Frame) -> list[str]:
 
 
 def _course_lines(name: str, measure: str, values: Sequence[float], scale: Scale) -> list[str]:
-    """First and present value of a loss or return, and its course as blocks."""
+    """First and current value of a loss or return, and its values over the steps as bars."""
     if not values:
         return wrapped(name, [f"{measure} unknown"], "")
     _, shown = window(values, 64)
@@ -94,7 +94,7 @@ def _fit_lines(curve: Curve, rows: int = 13, columns: int = 66) -> list[str]:
         row = ((1.0 - py[inside]) * (rows - 1)).round().astype(np.intp)
         return row, (px[inside] * (columns - 1)).round().astype(np.intp)
 
-    # One point a column, whatever the grid: a coarse one would leave holes and a fine one would smear.
+    # Resampled to one point per column, whatever the resolution of the curve.
     x = tamed(curve.x)
     order = np.argsort(x)[np.isfinite(np.sort(x))]
     if len(order):
@@ -113,19 +113,19 @@ def _fit_lines(curve: Curve, rows: int = 13, columns: int = 66) -> list[str]:
 
 
 def _path_lines(paths: Paths) -> list[str]:
-    """The plane as characters: . before the first step, * now, # both, S start, G goal."""
-    before, now = (list(ways) for ways in (paths.before, paths.now))
+    """The plane as characters: . initial network, * current network, # both, S start, G goal."""
+    before, now = list(paths.before), list(paths.now)
     lines = ["paths     . at start   * now   # both   S start   G goal"]
     return lines + plane_lines([(before, "."), (now, "*")], paths.goal, both="#")
 
 
 def _image_lines(images: np.ndarray, rows: int = 7, columns: int = 14) -> list[str]:
-    """The first five support images in shades of characters, side by side."""
+    """The first five support images, as characters of rising density."""
     shown = np.clip(np.nan_to_num(np.asarray(images[:5], dtype=np.float64)), 0.0, 1.0)
-    # Each character is the mean of its patch of pixels, of at least one where the picture is smaller than the text.
+    # Each character is the mean of a patch of at least one pixel.
     down = [patch if len(patch) else [0] for patch in np.array_split(np.arange(shown.shape[1]), rows)]
     right = [patch if len(patch) else [0] for patch in np.array_split(np.arange(shown.shape[2]), columns)]
-    lines = [f"images    one support image a class, {len(shown)} of {len(images)} classes"]
+    lines = [f"images    one support image per class, {len(shown)} of {len(images)} classes"]
     lines.append("  ".join(f"class {index + 1}".ljust(columns) for index in range(len(shown))))
     for band in down:
         cells = np.stack([shown[:, band][:, :, patch].mean(axis=(1, 2)) for patch in right], axis=1)

@@ -1,4 +1,4 @@
-"""A frame as a picture: the network, the pool and the last action above; what the network does and how well below."""
+"""A frame as an image: last action, network and pool above; predictions, losses and step sizes below."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from gym_reml.rendering.frames import Frame
 
 
 def draw_frame(frame: Frame) -> NDArray[np.uint8]:
-    """Draw a frame: (HEIGHT, WIDTH, 3) uint8."""
+    """Renders a frame: (HEIGHT, WIDTH, 3) uint8."""
     canvas = Canvas(WIDTH, HEIGHT)
     canvas.text(LEFT, 27, shortened(f"Building a network for one task: {frame.family}", 848, 20), 20, bold=True)
     _draw_action(canvas, frame)
@@ -59,7 +59,7 @@ def draw_frame(frame: Frame) -> NDArray[np.uint8]:
 
 
 def _draw_action(canvas: Canvas, frame: Frame) -> None:
-    """The last action in words, and whether it was refused."""
+    """The last action as text, and whether it was refused."""
     canvas.box((LEFT, 47, RIGHT, 79), fill=BAND, radius=6)
     verdict = "REFUSED: it diverged, weights kept" if frame.refused else ""
     room = RIGHT - LEFT - 28 - (text_width(verdict, 16) + 16 if verdict else 0)
@@ -76,7 +76,7 @@ def _draw_network(canvas: Canvas, frame: Frame) -> None:
     start, end = LEFT + text_width("input", 16) + 6, RIGHT - text_width("output", 16) - 6
     canvas.text(LEFT, middle, "input", 16)
     canvas.text(RIGHT, middle, "output", 16, anchor="rm")
-    # slots + 2 boxes and slots + 3 arrows share the room; boxes stop growing, arrows take what is left.
+    # slots + 2 boxes and slots + 3 arrows share the width; boxes have a largest size, arrows take the rest.
     room = end - start
     box = min(112.0, room * 0.76 / (slots + 2))
     gap = (room - box * (slots + 2)) / (slots + 3)
@@ -104,7 +104,7 @@ def _draw_network(canvas: Canvas, frame: Frame) -> None:
 
 
 def _draw_pool(canvas: Canvas, frame: Frame) -> None:
-    """The layers there are to choose from, the chosen one raised and outlined."""
+    """The layers of the pool, with the chosen one outlined."""
     middle = 178.0
     label = shortened(f"pool: {pool_words(frame)}", 330, 15)
     canvas.text(LEFT, middle, label, 15)
@@ -114,7 +114,7 @@ def _draw_pool(canvas: Canvas, frame: Frame) -> None:
     size = pitch * 0.8
     half = min(14.0, max(size / 2, 5.0))
     chosen = frame.chosen[-1] if frame.chosen else None
-    # All are numbered or none is: half of them numbered would look as if the others were something else.
+    # Either all layers are numbered or none.
     letters = 15 if size > 20 else 12
     numbered = text_width(str(frame.pool_size), letters) <= size
     for layer in range(frame.pool_size + 1):

@@ -1,4 +1,4 @@
-"""The panels in the lower half of ``rendering_rgb``'s picture: the fit or the images, the losses, the step sizes."""
+"""The panels in the lower half of the image: the fit or the support images, the losses, the step sizes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PANEL_TOP, PANEL_BOTTOM = 222.0, 544.0
 
 
 def draw_fit(canvas: Canvas, curve: Curve, left: float, right: float) -> None:
-    """Target, prediction and support points; what leaves the axes is cut off."""
+    """Target, prediction and support points, clipped to the axes."""
     across, upward = curve_scales(curve)
     top, bottom = PANEL_TOP + 24, PANEL_BOTTOM - 20
     area = (left + GUTTER, top, right, bottom)
@@ -41,7 +41,7 @@ def draw_fit(canvas: Canvas, curve: Curve, left: float, right: float) -> None:
     for tick, place in zip(across.ticks(), across.fraction(across.ticks()).tolist(), strict=True):
         canvas.text(area[0] + place * width, bottom + 11, number(tick), 14, MUTED, "mm")
 
-    # A canvas of its own clips the lines; the reach keeps pixel numbers within what Pillow can count.
+    # A separate canvas clips the lines; clipped values keep coordinates within Pillow's limits.
     plot = Canvas(width, height)
     for place in upward.fraction(upward.ticks()).tolist():
         plot.line([(0, height - place * height), (width, height - place * height)], GRID)
@@ -57,33 +57,33 @@ def draw_fit(canvas: Canvas, curve: Curve, left: float, right: float) -> None:
     canvas.paste(plot, area[0], top)
 
     inside = upward.fraction(curve.prediction)
-    seen = bool(np.any((inside >= 0) & (inside <= 1)))
-    words = "network" if seen else "network (off scale)"
+    visible = bool(np.any((inside >= 0) & (inside <= 1)))
+    words = "network" if visible else "network (off scale)"
     entries = [("target", PALE, "wide"), (words, QUERY, "line"), ("support", SUPPORT, "point")]
     canvas.text(left, PANEL_TOP + 7, "Fit", 15, bold=True)
     legend(canvas, left + GUTTER, PANEL_TOP + 7, entries)
 
 
 def draw_images(canvas: Canvas, images: np.ndarray, accuracy: float | None, left: float, right: float) -> None:
-    """One support image a class, as large as fits, and the share of the query set that is right."""
-    ways = min(len(images), 64)
-    title = "Support images, one a class" + (f" ({ways} of {len(images)})" if ways < len(images) else "")
+    """One support image per class, as large as fits, and the accuracy on the query set."""
+    classes = min(len(images), 64)
+    title = "Support images, one per class" + (f" ({classes} of {len(images)})" if classes < len(images) else "")
     canvas.text(left, PANEL_TOP + 7, title, 15, bold=True)
     top, bottom = PANEL_TOP + 26, PANEL_BOTTOM - (78 if accuracy is not None else 0)
     label, gap, width = 18.0, 8.0, right - left
 
     def side(columns: int) -> float:
-        rows = -(-ways // columns)
+        rows = -(-classes // columns)
         return min((width + gap) / columns - gap, (bottom - top + gap) / rows - gap - label, 150.0)
 
-    columns = max(range(1, ways + 1), key=side) if ways else 1
-    cell = max(4.0, side(columns)) if ways else 4.0
+    columns = max(range(1, classes + 1), key=side) if classes else 1
+    cell = max(4.0, side(columns)) if classes else 4.0
     used = columns * (cell + gap) - gap
-    grey = (np.clip(np.nan_to_num(np.asarray(images[:ways], dtype=np.float64)), 0.0, 1.0) * 255).astype(np.uint8)
+    grey = (np.clip(np.nan_to_num(np.asarray(images[:classes], dtype=np.float64)), 0.0, 1.0) * 255).astype(np.uint8)
     for index, pixels in enumerate(grey):
         row, column = divmod(index, columns)
-        # A short last row stands in the middle.
-        missing = columns - min(columns, ways - row * columns)
+        # A shorter last row is centred.
+        missing = columns - min(columns, classes - row * columns)
         x = left + (width - used) / 2 + (column + missing / 2) * (cell + gap)
         y = top + row * (cell + label + gap)
         canvas.picture(pixels, (x, y, x + cell, y + cell))
@@ -107,12 +107,12 @@ def draw_images(canvas: Canvas, images: np.ndarray, accuracy: float | None, left
 
 
 def _step_x(frame: Frame, left: float, right: float, step: float) -> float:
-    """Where a step stands; losses and step sizes share it, so that one column is one step."""
+    """The horizontal position of a step, the same for losses and step sizes."""
     return left + (step + 0.5) / (max(frame.horizon, frame.steps) + 1) * (right - left)
 
 
 def draw_losses(canvas: Canvas, frame: Frame, left: float, right: float) -> None:
-    """Support and query loss, or return, over the steps, with their present values."""
+    """Support and query losses, or returns, over the steps, with their current values."""
     scale = loss_scale(frame)
     area = (left + GUTTER, PANEL_TOP + 24, right, PANEL_TOP + 174)
     plot_area(canvas, area, scale, scale.ticks(4))
@@ -133,7 +133,7 @@ def draw_losses(canvas: Canvas, frame: Frame, left: float, right: float) -> None
 
 
 def draw_step_sizes(canvas: Canvas, frame: Frame, left: float, right: float) -> None:
-    """A bar a step for its size and below it the layer that was chosen; refused steps are hollow with a cross."""
+    """A bar for each step size, and below it the chosen layer; refused steps are hollow, with a cross."""
     title = PANEL_TOP + 195
     area = (left + GUTTER, title + 16, right, PANEL_BOTTOM - 50)
     scale = step_scale(frame)
@@ -146,7 +146,7 @@ def draw_step_sizes(canvas: Canvas, frame: Frame, left: float, right: float) -> 
         canvas.cross(right - text_width(words, 14) - 10, title, 4, ALERT)
         right -= text_width(words, 14) + 30
     layers = frame.chosen
-    if any(layer and not there for layer, there in zip(layers, frame.appended, strict=False)):
+    if any(layer and not appended for layer, appended in zip(layers, frame.appended, strict=False)):
         words = "layer ignored"
         canvas.text(right, title, words, 14, MUTED, "rm")
         right -= text_width(words, 14) + 6
@@ -159,7 +159,7 @@ def draw_step_sizes(canvas: Canvas, frame: Frame, left: float, right: float) -> 
     chips = area[3] + 17
     for index, height in enumerate(heights.tolist()):
         x = _step_x(frame, area[0], area[2], index + 1)
-        # The smallest step there is has a bar too, or it would look like no step.
+        # The smallest step size has a visible bar too.
         sides = (x - half, area[3] - max(3.0, height), x + half, area[3])
         if index < len(frame.diverged) and frame.diverged[index]:
             canvas.box(sides, WHITE, ALERT, 1.0 if half < 4 else 1.5)
@@ -171,11 +171,11 @@ def draw_step_sizes(canvas: Canvas, frame: Frame, left: float, right: float) -> 
             canvas.box(sides, STEEL)
         if not layers:
             continue
-        layer, there = layers[index], frame.appended[index]
-        fill, outline = (layer_colour(layer), None) if there else (WHITE, PALE) if layer else (BAND, None)
+        layer, appended = layers[index], frame.appended[index]
+        fill, outline = (layer_colour(layer), None) if appended else (WHITE, PALE) if layer else (BAND, None)
         canvas.box((x - half, chips - 9, x + half, chips + 9), fill, outline, 1.0, 2)
         if numbered:
-            canvas.text(x, chips, str(layer or "-"), 13, ink_on(fill) if there else MUTED, "mm")
+            canvas.text(x, chips, str(layer or "-"), 13, ink_on(fill) if appended else MUTED, "mm")
     if "layer" in frame.decided:
         canvas.text(area[0] - 6, chips, "layer", 14, MUTED, "rm")
     canvas.text(area[0] - 6, PANEL_BOTTOM - 10, "step", 14, MUTED, "rm")

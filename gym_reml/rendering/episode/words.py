@@ -1,4 +1,4 @@
-"""The words and the axes of an episode's frame."""
+"""Texts and axes of a frame of an episode."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gym_reml.rendering.scales import TINY, Scale, number, range_scale, tamed
 
 
 def curve_scales(curve: Curve) -> tuple[Scale, Scale]:
-    """The axes of a fit: fixed by target and support, so that they stay where they are as the prediction moves."""
+    """The axes of a fit: determined by target and support set only, so that they do not follow the prediction."""
     across = range_scale(np.concatenate([np.ravel(curve.x), np.ravel(curve.support_x)]), 0.0)
     return across, range_scale(np.concatenate([np.ravel(curve.target), np.ravel(curve.support_y)]), 0.15)
 
@@ -26,36 +26,36 @@ def loss_scale(frame: Frame) -> Scale:
 
 
 def step_scale(frame: Frame) -> Scale:
-    """The log axis of the step sizes: the range they may come from."""
+    """The log axis of the step sizes: their allowed range."""
     low, high = tamed(frame.step_range).tolist()
     low = low if low > TINY else TINY
     return Scale(low, high if high > low * 1.001 else low * 10, log=True)
 
 
 def action_words(frame: Frame) -> str:
-    """The last action as a sentence, without a verdict on it."""
+    """The last action as a sentence; before the first step, the initial layers."""
     head = f"step {frame.steps} of {frame.horizon}: "
     if not frame.steps:
         names = ", ".join(map(str, frame.layers[:8])) + (", ..." if len(frame.layers) > 8 else "")
         noun = "layer" if len(frame.layers) == 1 else "layers"
-        return head + (f"nothing done yet, the network starts with {noun} {names}" if names else "nothing done yet")
+        return head + (f"no step yet, the network starts with {noun} {names}" if names else "no step yet")
     return head + ", ".join(_value_words(frame, name, values[-1]) for name, values in frame.decided.items())
 
 
 def _value_words(frame: Frame, name: str, value: float) -> str:
-    """What was decided last by that name."""
+    """The last decision of that name as text."""
     if name == "step_size":
-        return f"gradient step {number(value)}"
+        return f"step size {number(value)}"
     if name != "layer":
         return f"{name.replace('_', ' ')} {number(value)}"
     layer = int(value)
     if not layer:
-        return "append nothing"
+        return "append no layer"
     if frame.appended[-1]:
         return f"append layer {layer}"
     return f"layer {layer} " + ("ignored (network full)" if len(frame.layers) >= frame.slots else "not appended")
 
 
 def pool_words(frame: Frame) -> str:
-    """The pool in words."""
+    """A description of the pool."""
     return f"{frame.pool_size} {frame.kind} layer{'s' * (frame.pool_size != 1)} of width {frame.width}"

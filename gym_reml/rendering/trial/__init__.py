@@ -1,4 +1,4 @@
-"""Trials of several inner episodes on one task, drawn and written. A new kind is a `TrialView` and a row here."""
+"""Images and texts of trials. A new kind of trial is a `TrialView` and an entry of `TRIAL_VIEWS`."""
 
 from gym_reml.rendering.trial.bandit import BanditView
 from gym_reml.rendering.trial.navigation import NavigationView
@@ -14,10 +14,10 @@ TRIAL_VIEWS: dict[str, TrialView] = {
 
 
 def find_view(name: str) -> TrialView:
-    """The view of that kind of trial, or a ValueError that lists those that there are."""
+    """The view of a kind of trial, by the name of its inner process; a ValueError lists the choices."""
     if name not in TRIAL_VIEWS:
         raise ValueError(
-            f"render_mode: nothing shows trials of {name!r}; gym_reml.rendering.trial.TRIAL_VIEWS has views of "
+            f"render_mode: there is no view of trials of {name!r}; gym_reml.rendering.trial.TRIAL_VIEWS has views of "
             f"{', '.join(map(repr, TRIAL_VIEWS))}"
         )
     return TRIAL_VIEWS[name]

@@ -1,4 +1,4 @@
-"""A trial as text of at most 80 columns: what the picture shows, in words and numbers."""
+"""A trial as text of at most 80 columns, with the content of the image."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gym_reml.rendering.trial.view import burn_in_note
 
 
 def write_trial(frame: TrialFrame) -> str:
-    """Write a frame: lines of at most ``COLUMNS`` characters."""
+    """Renders a frame as lines of at most ``COLUMNS`` characters."""
     view = find_view(frame.name)
     lines = [*textwrap.wrap(view.title(frame), COLUMNS), "=" * COLUMNS]
     lines += wrapped("now", view.clock(frame).split(" "), " ")

@@ -1,4 +1,4 @@
-"""A bandit's trial: a row an arm, with its pulls in order, their rewards and their number."""
+"""The view of bandit trials: a row for each arm, with its pulls in order, their rewards and their number."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gym_reml.rendering.trial.returns import BOTTOM, TOP, Box, every_nth, number
 from gym_reml.rendering.trial.view import TrialView, burn_in_mark, plural
 
 _ROWS_TOP, _ROWS_HEIGHT, _TALLEST_ROW = TOP + 26, 250.0, 52.0
-# Left and right ends of the pulls, of the shares rewarded, and of the numbers of pulls.
+# Left and right ends of the panels of pulls, of mean rewards, and of numbers of pulls.
 _ORDER, _SHARES, _COUNTS = (80.0, 560.0), (590.0, 728.0), (756.0, 872.0)
 
 
@@ -22,20 +22,20 @@ _SHOWN_PULLS = 120
 
 
 class BanditView(TrialView):
-    """Arms, their pulls in order, the shares of pulls that were rewarded, and the return."""
+    """Arms, their pulls in order, mean rewards, and the return."""
 
     unit = "pull"
 
     def title(self, frame: TrialFrame) -> str:
-        """Arms and pulls."""
+        """Numbers of arms and pulls."""
         return f"Learning one bandit: {plural(len(frame.task['means']), 'arm')}, {plural(frame.horizon, 'pull')}"
 
     def clock(self, frame: TrialFrame) -> str:
         """The pull, its arm and its reward."""
         clock = f"pull {frame.steps} of {frame.horizon}"
         if not frame.steps:
-            return f"{clock}: nothing done yet"
-        return f"{clock}{burn_in_mark(frame)}: arm {frame.choices[-1]} paid {frame.rewards[-1]:.0f}"
+            return f"{clock}: no pull yet"
+        return f"{clock}{burn_in_mark(frame)}: arm {frame.choices[-1]}, reward {frame.rewards[-1]:.0f}"
 
     def picture(self, canvas: Canvas, frame: TrialFrame) -> None:
         """The arms above, the return below."""
@@ -52,26 +52,26 @@ class BanditView(TrialView):
         _draw_return(canvas, frame, bottom + 38)
 
     def lines(self, frame: TrialFrame) -> list[str]:
-        """A line an arm: pulls, their rewards, the share rewarded, the true mean; then the pulls in order."""
+        """For each arm its pulls, their rewards, mean reward and true mean; then the pulls in order."""
         means = frame.task["means"]
         counts, rewarded = pulls(frame)
         best = float(best_arm_course(frame)[-1]) if frame.steps else 0.0
         words = f"{number(frame.total)} so far, the best arm's on average {number(best)}"
         lines = wrapped("return", [words], "")
-        lines += ["", f"{'arm':>5}{'pulls':>8}{'paid':>8}{'share':>8}{'mean':>8}    0  = share paid, | true mean  1"]
+        lines += ["", f"{'arm':>5}{'pulls':>8}{'reward':>8}{'mean':>8}{'true':>8}    0  = mean, | true mean       1"]
         length = 30
         for arm, mean in enumerate(means.tolist()):
-            share = rewarded[arm] / counts[arm] if counts[arm] else 0.0
-            bar = list(("=" * round(share * length)).ljust(length + 1))
+            sample_mean = rewarded[arm] / counts[arm] if counts[arm] else 0.0
+            bar = list(("=" * round(sample_mean * length)).ljust(length + 1))
             bar[round(mean * length)] = "|"
-            shown = f"{share:.3f}" if counts[arm] else "-"
-            lines.append(f"{arm:>5}{counts[arm]:>8}{rewarded[arm]:>8.0f}{shown:>8}{mean:>8.3f}    {''.join(bar)}")
+            cell = f"{sample_mean:.3f}" if counts[arm] else "-"
+            lines.append(f"{arm:>5}{counts[arm]:>8}{rewarded[arm]:>8.0f}{cell:>8}{mean:>8.3f}    {''.join(bar)}")
         left_out, _ = window(frame.rewards.tolist(), _SHOWN_PULLS)
         signs = [f"{arm}{'+' if reward else '-'}" for arm, reward in zip(frame.choices, frame.rewards, strict=True)]
         if 0 < frame.burn_in < len(signs):
             signs.insert(frame.burn_in, "|")
             left_out += left_out > frame.burn_in
-        note = "arm and + where it paid, - where not" + (", | end of the burn-in" if frame.burn_in else "")
+        note = "arm and + for reward 1, - for reward 0" + (", | end of the burn-in" if frame.burn_in else "")
         if left_out:
             note += f", first {frame.steps - _SHOWN_PULLS} not shown"
         lines += ["", *wrapped("pulls", note.split(" "), " ")]
@@ -79,19 +79,19 @@ class BanditView(TrialView):
 
 
 def pulls(frame: TrialFrame) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """How often each arm was pulled (arms,), and the sum of its rewards (arms,)."""
+    """Number of pulls of each arm (arms,) int64, and sum of its rewards (arms,) float64."""
     arms = len(frame.task["means"])
     counts = np.bincount(frame.choices, minlength=arms)
     return counts.astype(np.int64), np.bincount(frame.choices, frame.rewards, arms).astype(np.float64)
 
 
 def best_arm_course(frame: TrialFrame) -> NDArray[np.float64]:
-    """The expected return of the best arm up to each pull (t,), as far as it counts."""
+    """The expected return of the best arm after each pull (t,), without the burn-in."""
     return float(frame.task["means"].max()) * np.maximum(np.arange(1, frame.steps + 1) - frame.burn_in, 0)
 
 
 def _draw_order(canvas: Canvas, frame: TrialFrame, row: float, bottom: float) -> None:
-    """The pulls in order: full where one was rewarded, hollow where not; mere strokes where there are many."""
+    """The pulls in order: filled for reward 1, hollow for reward 0; thin strokes where there are many."""
     left, right = _ORDER
     area = (left, _ROWS_TOP, right, bottom)
     shade_burn_in(canvas, frame, area)
@@ -107,13 +107,13 @@ def _draw_order(canvas: Canvas, frame: TrialFrame, row: float, bottom: float) ->
             canvas.box((x - half, y - tall, x + half, y + tall), QUERY if reward else WHITE, QUERY, 1.0)
         else:
             wide = max(half, 0.5)
-            # Those without reward are shorter and paler.
+            # Pulls with reward 0 are shorter and paler.
             reach = tall if reward else tall * 0.5
             canvas.box((x - wide, y - reach, x + wide, y + reach), QUERY if reward else PALE)
     canvas.text(24, TOP + 7, "Pulls", 15, bold=True)
-    entries = (("paid 1", QUERY, QUERY), ("paid nothing", WHITE, QUERY))
+    entries = (("reward 1", QUERY, QUERY), ("reward 0", WHITE, QUERY))
     if half < 3 or tall < 3:
-        entries = (("paid 1", QUERY, QUERY), ("paid nothing", PALE, PALE))
+        entries = (("reward 1", QUERY, QUERY), ("reward 0", PALE, PALE))
     x = left
     for words, fill, outline in entries:
         canvas.box((x, TOP + 1, x + 12, TOP + 13), fill, outline, 1.0)
@@ -123,7 +123,7 @@ def _draw_order(canvas: Canvas, frame: TrialFrame, row: float, bottom: float) ->
 
 
 def _draw_shares(canvas: Canvas, frame: TrialFrame, row: float, bottom: float) -> None:
-    """True means as bars, the best one darker, and the shares rewarded so far as dots."""
+    """True means as bars, the best one darker, and mean rewards so far as dots."""
     left, right = _SHARES
     means = frame.task["means"]
     counts, rewarded = pulls(frame)
@@ -144,11 +144,11 @@ def _draw_shares(canvas: Canvas, frame: TrialFrame, row: float, bottom: float) -
     canvas.text(left + 17, TOP + 7, "true mean", 15)
     x = left + 17 + text_width("true mean", 15) + 14
     canvas.dot(x, TOP + 7, 5, QUERY)
-    canvas.text(x + 9, TOP + 7, "paid", 15)
+    canvas.text(x + 9, TOP + 7, "sample mean", 15)
 
 
 def _draw_counts(canvas: Canvas, frame: TrialFrame, row: float, bottom: float) -> None:
-    """How often each arm was pulled."""
+    """Number of pulls of each arm, as bars."""
     left, right = _COUNTS
     counts, _ = pulls(frame)
     most = max(1, int(counts.max()))
@@ -171,7 +171,7 @@ def _draw_counts(canvas: Canvas, frame: TrialFrame, row: float, bottom: float) -
 
 
 def _draw_return(canvas: Canvas, frame: TrialFrame, top: float) -> None:
-    """The return as it grew, against that of the best arm."""
+    """The return over the pulls, and the expected return of the best arm."""
     left, right = _ORDER
     area: Box = (left, top, right, BOTTOM - 20)
     shade_burn_in(canvas, frame, area)

@@ -1,4 +1,4 @@
-"""A trial as a picture: title and last step above, below what the view of its kind draws."""
+"""A trial as an image: title and last step above, the drawing of its `TrialView` below."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gym_reml.rendering.trial import find_view
 
 
 def draw_trial(frame: TrialFrame) -> NDArray[np.uint8]:
-    """Draw a frame: (HEIGHT, WIDTH, 3) uint8."""
+    """Renders a frame: (HEIGHT, WIDTH, 3) uint8."""
     view, canvas = find_view(frame.name), Canvas(WIDTH, HEIGHT)
     canvas.text(LEFT, 27, shortened(view.title(frame), RIGHT - LEFT, 20), 20, bold=True)
     canvas.box((LEFT, 47, RIGHT, 79), fill=BAND, radius=6)

@@ -1,4 +1,4 @@
-"""A navigation trial: the paths on the plane, the returns, and the distances to the goal."""
+"""The view of navigation trials: paths on the plane, returns, and distances to the goal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gym_reml.rendering.trial.view import TrialView, plural, step_clock
 _RIGHT_PANELS = 496.0
 
 
-# Capitals without those of start and goal.
+# Capitals without S and G, which mark start and goal.
 _PATH_MARKS = digits[1:] + ascii_lowercase + ascii_uppercase.replace("G", "").replace("S", "")
 
 
@@ -27,7 +27,7 @@ class NavigationView(TrialView):
     """Paths on the plane, returns, and distances to the goal."""
 
     def title(self, frame: TrialFrame) -> str:
-        """Inner episodes."""
+        """Number of inner episodes."""
         return f"Finding one goal: {plural(frame.horizon, 'inner episode')}"
 
     def clock(self, frame: TrialFrame) -> str:
@@ -35,7 +35,7 @@ class NavigationView(TrialView):
         return step_clock(frame) + (f"{number(-frame.rewards[-1])} from the goal" if frame.steps else "")
 
     def picture(self, canvas: Canvas, frame: TrialFrame) -> None:
-        """Paths at the left; returns and distances, which are what rewards tell, at the right."""
+        """Paths at the left; returns, and distances, which are the negative rewards, at the right."""
         middle = (TOP + BOTTOM) / 2
         colours = episode_colours(frame.horizon)
         _draw_paths(canvas, frame)
@@ -44,31 +44,33 @@ class NavigationView(TrialView):
 
     def lines(self, frame: TrialFrame) -> list[str]:
         """The returns, and the plane with a character for each inner episode."""
-        ways = [frame.way(episode) for episode in range(len(frame.lengths))]
-        marks = [_PATH_MARKS[min(episode, len(_PATH_MARKS) - 1)] for episode in range(len(ways))]
-        layers: list[tuple[Sequence[np.ndarray], str]] = [([way], mark) for way, mark in zip(ways, marks, strict=True)]
+        paths = [frame.path(episode) for episode in range(len(frame.lengths))]
+        marks = [_PATH_MARKS[min(episode, len(_PATH_MARKS) - 1)] for episode in range(len(paths))]
+        layers: list[tuple[Sequence[np.ndarray], str]] = [
+            ([path], mark) for path, mark in zip(paths, marks, strict=True)
+        ]
         goal = frame.task["goal"]
         kinds = ([mark for mark in marks if mark in kind] for kind in (digits, ascii_lowercase, ascii_uppercase))
-        runs = [f"{kind[0]} to {kind[-1]}" if len(kind) > 1 else kind[0] for kind in kinds if kind]
-        named = f"{', '.join(runs)}: inner episodes" if runs else ""
+        ranges = [f"{kind[0]} to {kind[-1]}" if len(kind) > 1 else kind[0] for kind in kinds if kind]
+        key = f"{', '.join(ranges)}: inner episodes" if ranges else ""
         lines = [*return_lines(frame), ""]
-        lines += wrapped("paths", f"S start   G goal ({number(goal[0])}, {number(goal[1])})   {named}".split(" "), " ")
+        lines += wrapped("paths", f"S start   G goal ({number(goal[0])}, {number(goal[1])})   {key}".split(" "), " ")
         return lines + plane_lines(layers, goal)
 
 
 def _draw_paths(canvas: Canvas, frame: TrialFrame) -> None:
-    """The way of each inner episode in its colour, dashed where it does not count, later ones on top."""
-    ways = [frame.way(episode) for episode in range(len(frame.lengths))]
+    """The path of each inner episode in its colour, dashed during the burn-in, later ones on top."""
+    paths = [frame.path(episode) for episode in range(len(frame.lengths))]
     goal = frame.task["goal"]
     side = BOTTOM - 20 - TOP - 24
     left = LEFT + GUTTER
     area = (left, TOP + 24, left + side, TOP + 24 + side)
-    plane = Plane(canvas, area, plane_reach(np.concatenate([*ways, goal[None]])))
+    plane = Plane(canvas, area, plane_reach(np.concatenate([*paths, goal[None]])))
     colours = episode_colours(frame.horizon)
     # Many paths are easier to distinguish when they are thin.
     width = 2.5 if frame.horizon <= 10 else 1.5
-    for episode, way in enumerate(ways):
-        plane.path(way, colours[episode], width, dashed=episode < frame.burn_in)
+    for episode, path in enumerate(paths):
+        plane.path(path, colours[episode], width, dashed=episode < frame.burn_in)
     plane.landmarks(goal)
     canvas.text(LEFT, TOP + 7, "Paths", 15, bold=True)
     key = draw_key(canvas, area[2], TOP + 7)
@@ -76,7 +78,7 @@ def _draw_paths(canvas: Canvas, frame: TrialFrame) -> None:
 
 
 def _draw_ramp(canvas: Canvas, frame: TrialFrame, left: float, right: float) -> None:
-    """Which colours are the first inner episodes' and which the last ones'."""
+    """The legend of the inner episodes' colours, from first to last."""
     y = TOP + 7
     shown = episode_colours(min(frame.horizon, 12))
     canvas.text(left + 8, y, "first", 15)
@@ -95,13 +97,13 @@ def _draw_distances(canvas: Canvas, frame: TrialFrame, panel: Box) -> None:
     """The distance to the goal over the steps of each inner episode."""
     left, top, right, bottom = panel
     canvas.text(left, top + 7, "Distance to the goal", 15, bold=True)
-    # The last number below is as wide as the room left for it.
+    # Room for the right half of the last tick label.
     area = (left + GUTTER, top + 24, right - 10, bottom - 20)
     farthest = float(np.max(-frame.rewards, initial=float(np.hypot(*frame.task["goal"]))))
     scale = Scale(0.0, 1.05 * farthest)
     plot_area(canvas, area, scale, scale.ticks(4))
     longest = max(10, int(frame.lengths.max(initial=0)))
-    # Whole tens, so that the axis seldom moves while the first inner episode goes on.
+    # Rounded up to tens, so that the axis seldom changes during the first inner episode.
     steps = -(-longest // 10) * 10
     colours = episode_colours(frame.horizon)
     for episode in range(len(frame.lengths)):

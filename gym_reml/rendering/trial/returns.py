@@ -1,4 +1,4 @@
-"""What trials of several steps an inner episode share: its return as a bar and in numbers, colours, the burn-in."""
+"""Parts of views of trials with several steps per inner episode: returns, colours, burn-in."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from gym_reml.rendering.text import COLUMNS, MARGIN, spark, wrapped
 Box = tuple[float, float, float, float]
 
 TOP, BOTTOM = 96.0, 544.0
-"""Of all panels below the last step's words."""
+"""Vertical extent of the panels below title and clock."""
 
 SHADE: Colour = (232, 228, 216)
-"""Behind what does not count; warm, where all other greys are cold."""
+"""Background of the burn-in: a warm tone, since all greys are cold."""
 
-# From blue to vermilion over purple: the order reads, and the ends differ under all common colour blindness.
+# From blue over purple to vermilion: ordered, and the ends differ under all common kinds of colour blindness.
 _RAMP = np.array([(60, 150, 215), (100, 90, 190), (180, 50, 120), (225, 95, 0)])
 
 
@@ -33,12 +33,12 @@ def episode_colours(count: int) -> list[Colour]:
 
 
 def every_nth(pitch: float, width: float) -> int:
-    """Of labels ``pitch`` apart and at most ``width`` wide, every how many-th there is room for."""
+    """The smallest round n such that every n-th of labels ``pitch`` apart has ``width`` of room."""
     return next(nth for nth in (1, 2, 5, 10, 20, 50, 100, 200, 500, 10**9) if nth * pitch >= width)
 
 
 def numbered_axis(canvas: Canvas, area: Box, count: int, y: float) -> None:
-    """Numbers from 1 to ``count`` below equal columns of an area, as many as there is room for."""
+    """Labels from 1 to ``count`` below equal columns of an area, as many as fit."""
     pitch = (area[2] - area[0]) / count
     nth = every_nth(pitch, text_width(str(count), 14) + 8)
     for index in range(count):
@@ -47,14 +47,14 @@ def numbered_axis(canvas: Canvas, area: Box, count: int, y: float) -> None:
 
 
 def shade_burn_in(canvas: Canvas, frame: TrialFrame, area: Box) -> None:
-    """A ground for the columns of an area that do not count."""
+    """Shades the columns of the burn-in."""
     if frame.burn_in:
         pitch = (area[2] - area[0]) / frame.horizon
         canvas.box((area[0], area[1], area[0] + frame.burn_in * pitch, area[3]), SHADE)
 
 
 def shade_key(canvas: Canvas, frame: TrialFrame, right: float, y: float) -> float:
-    """What the shade means, up to ``right``, where there is any; gives the left end."""
+    """The legend of the shade, if there is a burn-in, right-aligned at ``right``; returns its left end."""
     if not frame.burn_in:
         return right
     words = "burn-in"
@@ -65,7 +65,7 @@ def shade_key(canvas: Canvas, frame: TrialFrame, right: float, y: float) -> floa
 
 
 def return_scale(values: Sequence[float]) -> Scale:
-    """An axis that holds these and zero, with room for numbers at the ends of the bars."""
+    """An axis for these values and 0, with room for numbers at the ends of the bars."""
     low, high = min(0.0, *values), max(0.0, *values)
     if high - low < 1e-9:
         return Scale(-1.0, 1.0)
@@ -106,7 +106,7 @@ def draw_returns(
     ends = []
     for episode, value in enumerate(frame.returns.tolist()):
         x, y = area[0] + (episode + 0.5) * pitch, level(value)
-        # A return of almost nothing has a bar too, or it would look like an inner episode not begun.
+        # A return near 0 has a visible bar too, unlike an inner episode that has not begun.
         near, far = (min(y, zero - 1), zero) if value >= 0 else (zero, max(y, zero + 1))
         hollow = frame.unfinished and episode == len(frame.returns) - 1
         fill, width = (WHITE, 2.0 if half > 4 else 1.0) if hollow else (colours[episode], 0.0)
@@ -116,7 +116,7 @@ def draw_returns(
         canvas.line([(area[0], level(best)), (area[2], level(best))], INK, 1.5)
     if all(text_width(words, 13) + 4 <= pitch for _, _, words in ends):
         for episode, (x, y, words) in enumerate(ends):
-            # On a ground of its own no line crosses it.
+            # The background hides lines behind the number.
             across = text_width(words, 13) / 2
             canvas.box((x - across, y - 6, x + across, y + 6), SHADE if episode < frame.burn_in else WHITE)
             canvas.text(x, y, words, 13, MUTED, "mm")
@@ -124,7 +124,7 @@ def draw_returns(
 
 
 def return_lines(frame: TrialFrame, best: float | None = None) -> list[str]:
-    """The returns of the inner episodes, as blocks and in numbers; in brackets where they do not count."""
+    """The returns of the inner episodes, as bars and numbers; in brackets during the burn-in."""
     lines = wrapped("return", [number(frame.total) + " so far"], "")
     returns = frame.returns.tolist()
     if not returns:
@@ -137,9 +137,9 @@ def return_lines(frame: TrialFrame, best: float | None = None) -> list[str]:
     if frame.unfinished:
         cells[-1] += "..."
     lines += wrapped("", cells, " ")
-    notes = ["(does not count)"] * (frame.burn_in > 0) + ["... goes on"] * frame.unfinished
+    notes = ["(does not count)"] * (frame.burn_in > 0) + ["... not finished"] * frame.unfinished
     if notes:
         lines.append(" " * MARGIN + ", ".join(notes))
     if best is not None:
-        lines.append(" " * MARGIN + f"the best there is: {number(best)} on average")
+        lines.append(" " * MARGIN + f"optimal policy: {number(best)} on average")
     return lines

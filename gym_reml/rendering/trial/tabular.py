@@ -1,4 +1,4 @@
-"""A random process's trial: mean rewards and what was tried, the returns, and the way through the states."""
+"""The view of tabular trials: mean rewards and visits, returns, and the sequence of states."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ _LOSS: Colour = (204, 102, 119)
 
 
 class TabularView(TrialView):
-    """Mean rewards and visits of states and actions, returns, and the states of the last inner episode."""
+    """Mean rewards and visits of states and actions, returns, and the states of the current inner episode."""
 
     def title(self, frame: TrialFrame) -> str:
-        """States, actions and inner episodes."""
+        """Numbers of states, actions and inner episodes."""
         states, actions = frame.task["rewards"].shape
         sizes = f"{plural(states, 'state')}, {plural(actions, 'action')}, {plural(frame.horizon, 'inner episode')}"
         return f"Learning one random process: {sizes}"
@@ -46,18 +46,18 @@ class TabularView(TrialView):
             return f"{step_clock(frame)}, in state {state_of(frame.place)}"
         before, after = state_of(frame.places[-1]), state_of(frame.arrivals[-1])
         reward = number(frame.rewards[-1])
-        return f"{step_clock(frame)}action {frame.choices[-1]} in state {before} paid {reward}, led to state {after}"
+        return f"{step_clock(frame)}action {frame.choices[-1]} in state {before}, reward {reward}, next state {after}"
 
     def picture(self, canvas: Canvas, frame: TrialFrame) -> None:
-        """States and actions at the left; returns and the last way at the right."""
+        """States and actions at the left; returns and the current inner episode at the right."""
         middle = (TOP + BOTTOM) / 2
         _draw_map(canvas, frame, (LEFT, TOP, 430.0, BOTTOM))
         best = best_return(frame)
         draw_returns(canvas, frame, (_RIGHT_PANELS, TOP, RIGHT, middle - 8), [SUPPORT] * frame.horizon, best)
-        _draw_way(canvas, frame, (_RIGHT_PANELS, middle + 8, RIGHT, BOTTOM))
+        _draw_states(canvas, frame, (_RIGHT_PANELS, middle + 8, RIGHT, BOTTOM))
 
     def lines(self, frame: TrialFrame) -> list[str]:
-        """The returns, and a line a state: how often each action was taken, and its mean reward."""
+        """The returns, and for each state the number of visits and the mean reward of each action."""
         rewards, counts = frame.task["rewards"], visits(frame)
         here = state_of(frame.place)
         lines = [*return_lines(frame, best_return(frame)), ""]
@@ -76,12 +76,12 @@ class TabularView(TrialView):
 
 
 def state_of(place: NDArray[np.float64]) -> int:
-    """The number of the state that is observed one-hot."""
+    """The index of a state from its one-hot observation."""
     return int(place.argmax())
 
 
 def visits(frame: TrialFrame) -> NDArray[np.int64]:
-    """How often each action was taken in each state, (states, actions)."""
+    """Number of times that each action was taken in each state, (states, actions) int64."""
     counts = np.zeros(frame.task["rewards"].shape, dtype=np.int64)
     np.add.at(counts, (frame.places.argmax(axis=1), frame.choices), 1)
     return counts
@@ -90,7 +90,7 @@ def visits(frame: TrialFrame) -> NDArray[np.int64]:
 def best_return(frame: TrialFrame) -> float | None:
     """The expected return of an inner episode of a random process under its optimal policy, by value iteration.
 
-    None before the first inner episode has shown how long they are.
+    None during the first inner episode, whose end shows their length.
     """
     if not frame.ended.any():
         return None
@@ -102,7 +102,7 @@ def best_return(frame: TrialFrame) -> float | None:
 
 
 def shade(value: float, largest: float) -> Colour:
-    """White for nothing, the greener the more is gained, the redder the more is lost."""
+    """The colour of a mean reward: white for 0, green for positive and red for negative values."""
     share = min(1.0, abs(value) / largest)
     end = _GAIN if value > 0 else _LOSS
     red, green, blue = (round(255 + share * (channel - 255)) for channel in end)
@@ -110,7 +110,7 @@ def shade(value: float, largest: float) -> Colour:
 
 
 def _draw_map(canvas: Canvas, frame: TrialFrame, panel: Box) -> None:
-    """A row a state, a column an action: coloured by mean reward, with a disc as large as it was often taken."""
+    """A grid of states and actions, coloured by mean reward, with discs whose area is the number of visits."""
     left, top, right, bottom = panel
     rewards, counts = frame.task["rewards"], visits(frame)
     states, actions = rewards.shape
@@ -137,7 +137,7 @@ def _draw_map(canvas: Canvas, frame: TrialFrame, panel: Box) -> None:
         canvas.text(area[0] + (action + 0.5) * wide, top + 32, str(action), 14, MUTED, "mm")
     canvas.text(left, top + 32, "state", 14, MUTED)
     canvas.text(left, top + 7, "States and actions", 15, bold=True)
-    words = "disc: how often taken"
+    words = "disc: visits"
     canvas.text(right, top + 7, words, 15, anchor="rm")
     canvas.dot(right - text_width(words, 15) - 14, top + 7, 6, INK)
     ends = float(rewards.min()), float(rewards.max())
@@ -145,7 +145,7 @@ def _draw_map(canvas: Canvas, frame: TrialFrame, panel: Box) -> None:
 
 
 def _draw_colours(canvas: Canvas, ends: tuple[float, float], largest: float, area: Box) -> None:
-    """Which mean reward which colour stands for."""
+    """The colour bar of mean rewards."""
     left, top, right, bottom = area
     words, y = "mean reward", (top + bottom) / 2
     canvas.text(left, y, words, 15)
@@ -161,21 +161,21 @@ def _draw_colours(canvas: Canvas, ends: tuple[float, float], largest: float, are
     canvas.box((left, top, right, bottom), outline=RULE)
 
 
-def _draw_way(canvas: Canvas, frame: TrialFrame, panel: Box) -> None:
-    """The states of the inner episode of the last step, in order."""
+def _draw_states(canvas: Canvas, frame: TrialFrame, panel: Box) -> None:
+    """The states of the inner episode of the last step, over its steps."""
     left, top, right, bottom = panel
     episode = int(frame.episodes[-1]) if frame.steps else 0
-    way = frame.way(episode).argmax(axis=1) if frame.steps else np.array([state_of(frame.place)])
+    path = frame.path(episode).argmax(axis=1) if frame.steps else np.array([state_of(frame.place)])
     area = (left + GUTTER, top + 24, right, bottom - 20)
-    # How long inner episodes are is seen when the first one ends; until then the axis grows by tens.
-    length = int(frame.lengths[0]) if frame.ended.any() else -(-max(10, len(way) - 1) // 10) * 10
+    # Their length is known when the first inner episode has ended; until then the axis grows by tens.
+    length = int(frame.lengths[0]) if frame.ended.any() else -(-max(10, len(path) - 1) // 10) * 10
     states = len(frame.task["rewards"])
     tall, pitch = (area[3] - area[1]) / states, (area[2] - area[0]) / (length + 1)
     for state in range(0, states, every_nth(tall, 15)):
         y = area[1] + (state + 0.5) * tall
         canvas.line([(area[0], y), (area[2], y)], RULE)
         canvas.text(area[0] - 6, y, str(state), 14, MUTED, "rm")
-    places = [(area[0] + (step + 0.5) * pitch, area[1] + (state + 0.5) * tall) for step, state in enumerate(way)]
+    places = [(area[0] + (step + 0.5) * pitch, area[1] + (state + 0.5) * tall) for step, state in enumerate(path)]
     canvas.box(area, outline=RULE)
     canvas.line(places if len(places) > 1 else places * 2, STEEL, 2.0)
     radius = min(4.5, max(1.5, pitch * 0.4))

@@ -1,4 +1,4 @@
-"""What the picture and the text of every kind of trial are made of, and words that several of them share."""
+"""The interface of views of trials, and texts that several of them share."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from gym_reml.rendering.frames import TrialFrame
 
 
 class TrialView(ABC):
-    """How one kind of trial is shown, as a picture and as text. Methods take the frame that is to be shown.
+    """Renders one kind of trial as image and text. All methods take the frame to render.
 
     Attributes:
-        unit: what one inner episode is called.
+        unit: name of an inner episode.
     """
 
     unit: ClassVar[str] = "inner episode"
 
     @abstractmethod
     def title(self, frame: TrialFrame) -> str:
-        """What the task is, and how long the trial."""
+        """The task and the length of the trial."""
 
     @abstractmethod
     def clock(self, frame: TrialFrame) -> str:
-        """How far the trial is, and what the last step was: one sentence, without capital and full stop."""
+        """Progress of the trial and its last step: one sentence, without capital and full stop."""
 
     @abstractmethod
     def picture(self, canvas: Canvas, frame: TrialFrame) -> None:
@@ -36,26 +36,26 @@ class TrialView(ABC):
 
 
 def plural(count: int, noun: str) -> str:
-    """So many of them."""
+    """A count with its noun, in singular or plural."""
     return f"{count} {noun}{'s' * (count != 1)}"
 
 
 def burn_in_note(frame: TrialFrame, unit: str) -> str:
-    """Which units of the budget do not count."""
+    """A sentence that says which inner episodes do not count."""
     count = f"first {frame.burn_in} {unit}s do" if frame.burn_in > 1 else f"first {unit} does"
     return f"the {count} not count"
 
 
 def burn_in_mark(frame: TrialFrame) -> str:
-    """A remark where the present inner episode does not count."""
+    """A remark if the current inner episode belongs to the burn-in, else ""."""
     episode = int(frame.episodes[-1]) if frame.steps else 0
     return " (burn-in)" if episode < frame.burn_in else ""
 
 
 def step_clock(frame: TrialFrame) -> str:
-    """The inner episode and the step in it, up to the words on the last step."""
+    """The inner episode and its step, as the beginning of a sentence about the last step."""
     if not frame.steps:
-        return f"inner episode 1 of {frame.horizon}{burn_in_mark(frame)}: nothing done yet"
+        return f"inner episode 1 of {frame.horizon}{burn_in_mark(frame)}: no step yet"
     episode = int(frame.episodes[-1])
     clock = f"inner episode {episode + 1} of {frame.horizon}{burn_in_mark(frame)}, step {frame.lengths[episode]}"
     return clock + (", its last: " if frame.ended[-1] else ": ")
