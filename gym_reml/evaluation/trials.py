@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 import gym_reml
 from gym_reml.checks import check_integer
 from gym_reml.envs.common.vector import make_native
-from gym_reml.envs.trials.envs import TrialsView
+from gym_reml.envs.trials.envs import TrialProcessView
 from gym_reml.evaluation.meta_learner import Normaliser, Policy
 from gym_reml.streams import check_split
 
@@ -78,7 +78,8 @@ def evaluate_trials(
     check_split(split)
     instead = "Other environments do not run many trials in parallel"
     arguments = {"split": split, **env_kwargs}
-    env = make_native(env_id, trials, kind=TrialsView, known=gym_reml.TRIALS, instead=instead, arguments=arguments)
+    known = gym_reml.TRIALS
+    env = make_native(env_id, trials, kind=TrialProcessView, known=known, instead=instead, arguments=arguments)
     try:
         return _run(env, policy, seed=seed, deterministic=deterministic, normaliser=normaliser)
     finally:

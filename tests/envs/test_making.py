@@ -127,7 +127,7 @@ def test_ids_without_rows_are_refused_with_the_remedy(env_id: str) -> None:
     with pytest.raises(ValueError, match=rf"env_id='{env_id}'.*'NetBuild-v0'.*ProcessVectorEnv.*stable_baselines3"):
         make_vec_env(env_id, n_envs=2)
     if env_id != "Wrapped-v0":  # which takes no split
-        with pytest.raises(ValueError, match=rf"env_id='{env_id}'.*'BanditTrial-v0'.*TrialsView"):
+        with pytest.raises(ValueError, match=rf"env_id='{env_id}'.*'BanditTrial-v0'.*TrialProcessView"):
             evaluate_trials(FirstArm(), env_id, 2)
 
 

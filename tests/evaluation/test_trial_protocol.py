@@ -12,14 +12,14 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 
 from agents.trials.classical.bandits import Gittins, RandomArm
-from gym_reml.envs.trials.envs import TrialsView
+from gym_reml.envs.trials.envs import TrialProcessView
 from gym_reml.evaluation import Normaliser, evaluate_trials
 
 LENGTHS = ((2, 1, 3), (1, 1, 1), (4, 2, 2))
 """Steps of the inner episodes of rows 0, 1 and 2, then repeated; trials differ in length."""
 
 
-class Scripted(TrialsView, VectorEnv[Any, Any, Any]):
+class Scripted(TrialProcessView, VectorEnv[Any, Any, Any]):
     """Row i has reward 100 (i + seed) + 10 times the inner episode + the action; rows that end are reset."""
 
     metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.SAME_STEP}

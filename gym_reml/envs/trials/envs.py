@@ -23,7 +23,7 @@ from gym_reml.spaces.base import read_integers, read_numbers
 from gym_reml.streams import check_split
 
 
-class TrialsView(ProcessView):
+class TrialProcessView(ProcessView):
     """Base of environments over a `TrialProcess`."""
 
     process: TrialProcess
@@ -55,7 +55,7 @@ class TrialsView(ProcessView):
         return render_trial(recorder.frame(self.trials), frame_mode(self.render_mode))
 
 
-class TrialEnv(TrialsView, ProcessEnv):
+class TrialEnv(TrialProcessView, ProcessEnv):
     """A single environment whose episode is a trial.
 
     Attributes:
@@ -86,7 +86,7 @@ class TrialEnv(TrialsView, ProcessEnv):
         )
 
 
-class TrialVectorEnv(TrialsView, ProcessVectorEnv):
+class TrialVectorEnv(TrialProcessView, ProcessVectorEnv):
     """n parallel environments; reset with seed s it equals n single ones reset with seeds s, s + 1, ...
 
     Attributes:
