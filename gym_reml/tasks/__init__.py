@@ -1,40 +1,12 @@
-"""Task families, distributions of small learning problems. To add one, write a file and add its class to `FAMILIES`."""
+"""Task families, distributions of small learning problems: `FAMILIES` by name, and functions that make others."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
-from typing import Any
-
 from gym_reml.tasks.base import SPLITS, Batch, TaskFamily, Tasks
 from gym_reml.tasks.custom import from_arrays, from_function
-from gym_reml.tasks.functions.absolute import Absolute
-from gym_reml.tasks.functions.bump import Bump
-from gym_reml.tasks.functions.cubic import Cubic
-from gym_reml.tasks.functions.linear import Linear
-from gym_reml.tasks.functions.network import Network
-from gym_reml.tasks.functions.quadratic import Quadratic
-from gym_reml.tasks.functions.ramp import Ramp
-from gym_reml.tasks.functions.sawtooth import Sawtooth
-from gym_reml.tasks.functions.sinusoid import Sinusoid
-from gym_reml.tasks.functions.step import Step
-from gym_reml.tasks.functions.two_sinusoids import TwoSinusoids
 from gym_reml.tasks.images.labelled import from_classes
-from gym_reml.tasks.images.omniglot import Omniglot
-from gym_reml.tasks.mixture import Mixture
 from gym_reml.tasks.policies.gymnasium import from_gymnasium
-from gym_reml.tasks.policies.mujoco import AntDirection, HalfCheetahDirection, HalfCheetahVelocity
-from gym_reml.tasks.policies.navigation import Navigation
-
-FAMILIES: dict[str, type[TaskFamily]] = {
-    family.name: family
-    for family in (
-        *(Sinusoid, Linear, Quadratic, Step, Sawtooth),
-        *(Absolute, Bump, Cubic, Network, Ramp, TwoSinusoids),
-        *(Mixture, Omniglot),
-        *(Navigation, HalfCheetahDirection, HalfCheetahVelocity, AntDirection),
-    )
-}
+from gym_reml.tasks.registry import FAMILIES, make_family
 
 __all__ = [
     "FAMILIES",
@@ -48,39 +20,3 @@ __all__ = [
     "from_gymnasium",
     "make_family",
 ]
-
-
-def make_family(family: str | TaskFamily, **arguments: Any) -> TaskFamily:
-    """Creates a family by name, or a copy of a family with changed arguments.
-
-    Args:
-        family: a key of `FAMILIES`, or a family.
-        **arguments: fields of the family. A mixture's `members` may be families, names, or dicts with a "name" and
-            arguments.
-
-    Raises:
-        ValueError: an unknown name or argument (the message lists the choices), or an invalid value.
-    """
-    if "members" in arguments:
-        members = arguments["members"]
-        if isinstance(members, str) or not isinstance(members, Sequence):
-            raise ValueError(f"members={members!r}: must be a list of families")
-        arguments["members"] = tuple(_make_member(member) for member in members)
-    if isinstance(family, TaskFamily):
-        kind: type[TaskFamily] = type(family)
-    elif isinstance(family, str) and family in FAMILIES:
-        kind = FAMILIES[family]
-    else:
-        raise ValueError(f"family={family!r}: must be one of {', '.join(map(repr, FAMILIES))}, or a TaskFamily")
-    choices = [field.name for field in dataclasses.fields(kind)]
-    for argument in arguments:
-        if argument not in choices:
-            raise ValueError(f"family_kwargs: {kind.name!r} takes no {argument!r}; choices: {', '.join(choices)}")
-    return family.replace(**arguments) if isinstance(family, TaskFamily) else kind(**arguments)
-
-
-def _make_member(member: str | dict[str, Any] | TaskFamily) -> TaskFamily:
-    if isinstance(member, dict):
-        arguments = dict(member)
-        return make_family(arguments.pop("name", None), **arguments)
-    return make_family(member)
