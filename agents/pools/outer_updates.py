@@ -73,7 +73,7 @@ class _Outer:
 
         Args:
             episodes: to learn from.
-            old: what `_now` gave for them before the first change; None if this is before it.
+            old: what `_now` returned for them before the first change; None if this is before it.
 
         Returns:
             The episodes, their `old` and the parameters' gradients; None if no episode is left.

@@ -112,7 +112,7 @@ def named_family(name: str, arguments: dict[str, Any]) -> TaskFamily:
             raise ValueError(f"--family {name}: does not take --family-kwargs {arguments} ({error})") from error
         thing, arguments = thing(**arguments), {}
         if not isinstance(thing, TaskFamily):
-            raise ValueError(f"--family {name}: gave {thing!r}, which is no TaskFamily")
+            raise ValueError(f"--family {name}: {thing!r} is no TaskFamily")
     if not isinstance(getattr(thing, "name", None), str):
         raise ValueError(f"--family {name}: {type(thing).__name__} lacks the class attribute `name`, a text")
     return make_family(thing, **arguments, split="train")

@@ -264,7 +264,7 @@ def test_own_families_train_on_training_tasks(own: Path) -> None:
         ("my_module:nothing", "{}", "my_module has no 'nothing'; families there: tanhs, held, signs, Lines"),
         ("my_module:number", "{}", "3 is no TaskFamily"),
         ("my_module:TaskFamily", "{}", "is no TaskFamily, and nothing that makes one"),
-        ("my_module:text", "{}", "gave 'sinusoid', which is no TaskFamily"),
+        ("my_module:text", "{}", "'sinusoid' is no TaskFamily"),
         ("my_module:Nameless", "{}", "Nameless lacks the class attribute `name`"),
         ("my_module:scaled", '{"size": 2}', "does not take --family-kwargs .*'size'"),
         ("my_module:tanhs", '{"size": 2}', "takes no 'size'"),

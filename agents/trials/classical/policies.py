@@ -100,7 +100,7 @@ class TrialPolicy(ABC, Generic[M]):
 
         Args:
             observation: of the trial environment.
-            state: what the last call gave, None at the beginning; it is carried on in place.
+            state: what the last call returned, None at the beginning; it is carried on in place.
             episode_start: (n,) bool, whose trial begins; by default everyone's if there is no state, else no one's.
             deterministic: nothing to these policies: those that draw need to, in order to explore.
         """
