@@ -21,7 +21,14 @@ import gym_reml
 from gym_reml.checks import is_number
 from gym_reml.envs.training.setup import known_arguments
 from gym_reml.evaluation.saved_policy import ALGORITHMS as ALGORITHMS
-from gym_reml.evaluation.saved_policy import algorithm_of, copy_policy, policy_from_state, policy_state, to_plain
+from gym_reml.evaluation.saved_policy import (
+    algorithm_of,
+    copy_policy,
+    policy_from_state,
+    policy_state,
+    to_plain,
+    with_decision,
+)
 from gym_reml.evaluation.saved_policy import find_algorithm as find_algorithm
 from gym_reml.files import as_path, load_safely, save_atomically
 from gym_reml.pool.layer_pool import LayerPool
@@ -327,8 +334,11 @@ class MetaLearner:
             description = json.loads(state["about"])
             name, arguments, saved = description["name"], description["arguments"], description["normaliser"]
             normaliser = None if saved is None else Normaliser(**saved)
-            policy = policy_from_state(description["policy"], state["policy"], classes=classes)
-            return cls(name, policy, pool, arguments, normaliser, description["policy"]["algorithm"])
+            described = description["policy"]
+            if arguments.get("action", "box") == "box":
+                described = with_decision(described, layer_and_step(pool.layers))
+            policy = policy_from_state(described, state["policy"], classes=classes)
+            return cls(name, policy, pool, arguments, normaliser, described["algorithm"])
         except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError) as error:
             raise ValueError(f"{path}: damaged learner, {type(error).__name__}: {error}") from error
 

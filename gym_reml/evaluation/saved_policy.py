@@ -127,6 +127,16 @@ def policy_from_state(description: Any, weights: Any, *, classes: Mapping[str, t
     )
 
 
+def with_decision(description: Any, decision: Decision) -> Any:
+    """The description with a `DecisionBox` as action space, if its own is the equal `Box`.
+
+    Policies that were saved before there was a `DecisionBox` have the plain one.
+    """
+    space = DecisionBox(decision)
+    is_equal = decode_space(description["action_space"]) == space
+    return {**description, "action_space": encode_space(space)} if is_equal else description
+
+
 def copy_policy(model: Any) -> Any:
     """A new object of the same algorithm with a copy of the policy, on the CPU; it can predict, without environment."""
     algorithm = algorithm_of(model)

@@ -168,6 +168,23 @@ def test_policies_of_many_kinds_are_saved(kind: str, tmp_path: Path) -> None:
     assert type(loaded.policy.policy) is type(learner.policy.policy)  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("kind", ["hybrid", "recurrent hybrid"])
+def test_hybrid_policies_that_were_saved_with_a_plain_box_are_read(kind: str, tmp_path: Path) -> None:
+    learner = MetaLearner.from_sb3(POLICIES[kind](envs(n_envs=4, normalised=True)))
+    learner.save(tmp_path)
+    state = torch.load(tmp_path / "learner.pt", weights_only=True)
+    about = json.loads(state["about"])
+    box = spaces.Box(-1.0, 1.0, (learner.pool.layers + 2,), np.float32)
+    assert about["policy"]["action_space"] != encode_space(box)
+    about["policy"]["action_space"] = encode_space(box)
+    save_atomically(state | {"about": json.dumps(about)}, tmp_path / "learner.pt")
+    assert equal(MetaLearner.load(tmp_path), learner)
+    about["policy"]["action_space"] = encode_space(spaces.Box(-1.0, 1.0, (9,), np.float32))
+    save_atomically(state | {"about": json.dumps(about)}, tmp_path / "learner.pt")
+    with pytest.raises(ValueError, match=r"damaged learner.*has no decision"):
+        MetaLearner.load(tmp_path)
+
+
 def test_a_compiled_policy_is_saved_uncompiled(tmp_path: Path) -> None:
     agent = PPO("MlpPolicy", envs())
     expected = shown(MetaLearner.from_sb3(agent))
