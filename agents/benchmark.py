@@ -62,7 +62,7 @@ SIZES = {
 }
 
 
-class Residual(nn.Module):
+class ResidualBlock(nn.Module):
     """x + relu(W x + b)."""
 
     def __init__(self) -> None:
@@ -75,7 +75,7 @@ class Residual(nn.Module):
 
 def plain_loop(sizes: Sizes) -> Callable[[], int]:
     """One episode of the loop; it returns the steps taken."""
-    pool = [Residual() for _ in range(LAYERS)]
+    pool = [ResidualBlock() for _ in range(LAYERS)]
     stem, head, criterion = nn.Sequential(nn.Linear(1, WIDTH), nn.ReLU()), nn.Linear(WIDTH, 1), nn.MSELoss()
     generator = np.random.default_rng(0)
 

@@ -16,7 +16,7 @@ from ..rivals import bouncegrad, fomaml, maml, maml_plus_plus, maml_rl, meta_sgd
 from ..runs.run import Run
 from ..trials.baselines import baselines
 from ..trials.rl2.recipes import TrialProblem, rl2_recipe_for
-from ..trials.rl2.training import Trained, train
+from ..trials.rl2.training import TrainedAgent, train
 
 P = TypeVar("P")
 L = TypeVar("L")
@@ -51,7 +51,7 @@ class Entrant(Generic[P, L]):
 FewShot = Entrant[Problem, MetaLearner | Ensemble]
 """An entrant that adapts networks to few-shot tasks."""
 
-OnTrials = Entrant[TrialProblem, Policy | Trained]
+OnTrials = Entrant[TrialProblem, Policy | TrainedAgent]
 """An entrant that plays trials."""
 
 
@@ -80,7 +80,7 @@ def _reml(change: Callable[[Recipe], Recipe] | None = None) -> Callable[[Problem
     return run
 
 
-def _rl2(problem: TrialProblem, folder: Path) -> Trained:
+def _rl2(problem: TrialProblem, folder: Path) -> TrainedAgent:
     setting, recipe = problem.setting, rl2_recipe_for(problem.setting)
     if problem.tasks is not None:
         recipe = replace(recipe, total_steps=problem.tasks * setting.length)

@@ -15,7 +15,7 @@ from gym_reml.tasks.policies.base import PolicyFamily
 from ..problems.problem import TABLE_STEPS, Problem, count_parameters
 from ..problems.recipes import recipe_for
 from .base import Benchmark, Findings
-from .step_rules import HandRule, Regression, rule_learner
+from .step_rules import HandRule, RegressionRule, rule_learner
 
 FEW_TUNING_TASKS = 50
 
@@ -121,5 +121,5 @@ def _other_steps(learner: MetaLearner, family: PolicyFamily, problem: Problem) -
     return [
         controls.plan_learner(f"{learner.name}/neutral_steps", learner.pool, learner.arguments, (), 0.0),
         rule_learner(f"{learner.name}/hand_rule", learner, HandRule(learner, family)),
-        rule_learner(f"{learner.name}/regression", learner, Regression(learner, known, problem.seed)),
+        rule_learner(f"{learner.name}/regression", learner, RegressionRule(learner, known, problem.seed)),
     ]

@@ -61,7 +61,7 @@ class HandRule(Rule):
         return 2.0 * (factor - low) / (high - low) - 1.0
 
 
-class Regression(Rule):
+class RegressionRule(Rule):
     """The step that was best for the next return on training tasks, by ridge regression on what agents see."""
 
     def __init__(self, learner: MetaLearner, family: PolicyFamily, seed: int, tasks: int = REGRESSION_TASKS) -> None:

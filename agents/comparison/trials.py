@@ -10,7 +10,7 @@ from gym_reml.evaluation import Result
 
 from ..trials.play import play
 from ..trials.rl2.recipes import Setting, TrialProblem
-from ..trials.rl2.training import Trained
+from ..trials.rl2.training import TrainedAgent
 from .base import Benchmark, Findings
 
 METRIC = "return"
@@ -59,7 +59,7 @@ class TrialBenchmark(Benchmark):
     ) -> Findings:
         start = time.monotonic()
         player = self.choices[name].train(TrialProblem(variant, tasks, seed), folder)
-        trained = player if isinstance(player, Trained) else None
+        trained = player if isinstance(player, TrainedAgent) else None
         returns = play(player if trained is None else trained.policy, variant, evaluation_tasks)
         result = Result(
             name,

@@ -19,7 +19,7 @@ from agents.comparison import few_shot, step_rules
 from agents.comparison.benchmarks import BENCHMARKS
 from agents.comparison.entrants import POLICIES as ENTRANTS
 from agents.comparison.jobs import Job
-from agents.comparison.step_rules import HandRule, Regression, rule_learner
+from agents.comparison.step_rules import HandRule, RegressionRule, rule_learner
 from agents.comparison.summarise import rows_of
 from agents.pools import policy_specialists
 from agents.pools.outer_updates import adapted_outputs
@@ -208,15 +208,15 @@ def test_the_hand_rule_is_its_formula() -> None:
 def test_the_regression_finds_steps_that_follow_from_what_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the best step is a linear function of the features, that function is found."""
 
-    def best_steps(self: Regression, learner: Any, family: Any, moment: int, seed: int, tasks: int) -> Any:
+    def best_steps(self: RegressionRule, learner: Any, family: Any, moment: int, seed: int, tasks: int) -> Any:
         generator = np.random.default_rng(moment)
         observations = generator.normal(size=(60, self.setup.mdp.observation_size)).astype(np.float32)
         observations[:, self.setup.mdp.parts["task"].start] = -generator.random(60) - 0.1
         return observations, 0.3 * self._features(observations, moment)[:, 1] - 0.1
 
-    monkeypatch.setattr(Regression, "_best_steps", best_steps)
+    monkeypatch.setattr(RegressionRule, "_best_steps", best_steps)
     monkeypatch.setattr(step_rules, "RIDGE", 1e-6)
-    rule = Regression(base(), family(), seed=0)
+    rule = RegressionRule(base(), family(), seed=0)
     observations, best = best_steps(rule, None, None, 9, 0, 0)
     assert rule.place(observations, 1) == pytest.approx(best, abs=1e-3)
 
@@ -230,7 +230,7 @@ def test_the_regression_learns_from_training_tasks_alone(monkeypatch: pytest.Mon
         return streams(seed, split)
 
     monkeypatch.setattr(step_rules, "row_streams", watched)
-    rule = Regression(base(), family(), seed=0, tasks=3)
+    rule = RegressionRule(base(), family(), seed=0, tasks=3)
     assert set(splits) == {"train"}
     result = evaluate(rule_learner("base/regression", base(), rule), family(), steps=(0, 4), tasks=2)
     assert result.learner == "base/regression"

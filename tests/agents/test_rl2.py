@@ -28,7 +28,7 @@ from agents.trials.baselines import baselines
 from agents.trials.play import play
 from agents.trials.rl2.policy import TrialLstmPolicy
 from agents.trials.rl2.recipes import ACTIONS, IDS, STATES, Rl2Recipe, Setting, TrialProblem, rl2_recipe_for
-from agents.trials.rl2.training import Progress, Trained, train
+from agents.trials.rl2.training import Progress, TrainedAgent, train
 from tests.support.command_line import stop_of
 
 TINY = Rl2Recipe(320, n_envs=16, minibatch=8, epochs=1, lstm=8, heads=(8,))
@@ -150,7 +150,7 @@ def test_rollouts_are_whole_minibatches(setting: Setting) -> None:
 # -- training -------------------------------------------------------------------------------------------------------
 
 
-def weights(trained: Trained) -> list[float]:
+def weights(trained: TrainedAgent) -> list[float]:
     return torch.cat([weight.flatten() for weight in trained.agent.policy.parameters()]).tolist()
 
 

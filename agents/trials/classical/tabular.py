@@ -27,7 +27,7 @@ Model = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 @dataclass
-class Plan:
+class TabularMemory:
     """What a policy of tabular processes knows in the middle of a trial.
 
     Attributes:
@@ -43,7 +43,7 @@ class Plan:
     step: NDArray[np.int64]
 
 
-class TabularPolicy(TrialPolicy[Plan]):
+class TabularPolicy(TrialPolicy[TabularMemory]):
     """A policy that knows the prior, the number of steps and nothing else of its task."""
 
     def __init__(self, states: int = 10, actions: int = 5, steps: int = 10, seed: int = 0) -> None:
@@ -58,17 +58,17 @@ class TabularPolicy(TrialPolicy[Plan]):
                 raise ValueError(f"{name}={value!r}: must be a positive integer")
         self.states, self.steps = states, steps
 
-    def remember(self, rows: int) -> Plan:
+    def remember(self, rows: int) -> TabularMemory:
         """Nothing seen, nothing planned."""
         values = np.zeros((self.steps, rows, self.states, self.actions))
         nothing = np.zeros(rows, dtype=np.int64)
-        return Plan(Belief.empty(rows, self.states, self.actions), values, nothing, nothing.copy())
+        return TabularMemory(Belief.empty(rows, self.states, self.actions), values, nothing, nothing.copy())
 
-    def forget(self, memory: Plan, rows: Rows) -> None:
+    def forget(self, memory: TabularMemory, rows: Rows) -> None:
         """Those rows know nothing again."""
         memory.belief.clear(rows)
 
-    def learn(self, memory: Plan, seen: Seen, rows: Rows) -> None:
+    def learn(self, memory: TabularMemory, seen: Seen, rows: Rows) -> None:
         """Books the last step."""
         belief, before, action = memory.belief, memory.state[rows], seen.action[rows]
         belief.visits[rows, before, action] += 1.0
@@ -78,7 +78,7 @@ class TabularPolicy(TrialPolicy[Plan]):
         arrived = seen.inner[rows[going]].argmax(axis=1)
         belief.arrivals[rows[going], before[going], action[going], arrived] += 1.0
 
-    def choose(self, memory: Plan, seen: Seen, streams: list[np.random.Generator]) -> NDArray[np.int64]:
+    def choose(self, memory: TabularMemory, seen: Seen, streams: list[np.random.Generator]) -> NDArray[np.int64]:
         """The best action by the plan, which is made when an inner episode begins.
 
         Raises:
@@ -114,11 +114,11 @@ class RandomAction(TabularPolicy):
 
     name = "random"
 
-    def choose(self, memory: Plan, seen: Seen, streams: list[np.random.Generator]) -> NDArray[np.int64]:
+    def choose(self, memory: TabularMemory, seen: Seen, streams: list[np.random.Generator]) -> NDArray[np.int64]:
         """Uniform draws."""
         return np.array([stream.integers(self.actions) for stream in streams])
 
-    def learn(self, memory: Plan, seen: Seen, rows: Rows) -> None:
+    def learn(self, memory: TabularMemory, seen: Seen, rows: Rows) -> None:
         """Nothing is learned."""
 
     def model(self, belief: Belief, rows: Rows, streams: list[np.random.Generator]) -> Model:
@@ -178,7 +178,7 @@ class Myopic(BEB):
 
     name = "myopic"
 
-    def choose(self, memory: Plan, seen: Seen, streams: list[np.random.Generator]) -> NDArray[np.int64]:
+    def choose(self, memory: TabularMemory, seen: Seen, streams: list[np.random.Generator]) -> NDArray[np.int64]:
         """The action with the highest reward."""
         memory.state = self.state_of(seen)
         every = np.arange(len(memory.state))
@@ -196,7 +196,7 @@ class Oracle(TabularPolicy):
         task = info["task"]
         self._model: Model = task["transitions"].astype(np.float64), task["rewards"].astype(np.float64)
 
-    def learn(self, memory: Plan, seen: Seen, rows: Rows) -> None:
+    def learn(self, memory: TabularMemory, seen: Seen, rows: Rows) -> None:
         """There is nothing left to learn."""
 
     def model(self, belief: Belief, rows: Rows, streams: list[np.random.Generator]) -> Model:

@@ -35,7 +35,7 @@ CURVE_POINTS = 100
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedAgent:
     """A finished run.
 
     Attributes:
@@ -58,7 +58,7 @@ class Trained:
         return sum(tensor.numel() for tensor in self.agent.policy.parameters())
 
 
-def train(run: Run, setting: Setting, recipe: Rl2Recipe, seed: int) -> Trained:
+def train(run: Run, setting: Setting, recipe: Rl2Recipe, seed: int) -> TrainedAgent:
     """Trains, goes on training, or loads what was trained before: whatever is left to do in the run directory."""
     final = run.folder / "agent.pt"
     if (run.folder / "agent.zip").is_file():
@@ -72,7 +72,7 @@ def train(run: Run, setting: Setting, recipe: Rl2Recipe, seed: int) -> Trained:
     about = json.loads(state["about"])
     agent = policy_from_state(about["policy"], state["policy"], classes=CLASSES)
     curve = [(int(steps), float(value)) for steps, value in about["curve"]]
-    return Trained(agent, Stacked(agent) if recipe.pairs else agent, about["steps"], about["seconds"], curve)
+    return TrainedAgent(agent, Stacked(agent) if recipe.pairs else agent, about["steps"], about["seconds"], curve)
 
 
 def _train(run: Run, setting: Setting, recipe: Rl2Recipe, seed: int) -> None:

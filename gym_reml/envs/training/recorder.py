@@ -15,7 +15,7 @@ from gym_reml.spaces import Decided
 
 
 @dataclass
-class Recorder:
+class TrainingRecorder:
     """Records one row's episode."""
 
     row: int

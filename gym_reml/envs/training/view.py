@@ -13,7 +13,7 @@ from torch import nn
 from gym_reml.checks import is_integer
 from gym_reml.envs.common.arguments import frame_mode
 from gym_reml.envs.common.view import ProcessView, for_rows
-from gym_reml.envs.training.recorder import Recorder
+from gym_reml.envs.training.recorder import TrainingRecorder
 from gym_reml.envs.training.setup import Setup
 from gym_reml.mdp.export import export_network
 from gym_reml.mdp.process import Outcome
@@ -162,10 +162,10 @@ class TrainingView(ProcessView):
         finally:
             self.mdp.seed(idle, own)
 
-    def _make_recorder(self, row: int) -> Recorder:
-        return Recorder(row)
+    def _make_recorder(self, row: int) -> TrainingRecorder:
+        return TrainingRecorder(row)
 
-    def _draw(self, recorder: Recorder) -> Any:
+    def _draw(self, recorder: TrainingRecorder) -> Any:
         frame = recorder.frame(self.mdp)
         return render_ansi(frame) if frame_mode(self.render_mode) == "ansi" else render_rgb(frame)
 
