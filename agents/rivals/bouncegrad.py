@@ -53,7 +53,13 @@ class Annealing:
         size = float(mdp.step_sizes(np.zeros(1, dtype=np.float32))[0])
         generator = np.random.default_rng(self.seed)
         self.structures = self.search(
-            mdp.pool, mdp.family, mdp.support, mdp.initial_layers, size, TEST_PROPOSALS, generator
+            mdp.pool,
+            mdp.family,
+            support=mdp.support,
+            initial_layers=mdp.initial_layers,
+            step_size=size,
+            proposals=TEST_PROPOSALS,
+            generator=generator,
         )
 
     def predict(
@@ -69,6 +75,7 @@ class Annealing:
         self,
         pool: LayerPool,
         family: TaskFamily,
+        *,
         support: Batch,
         initial_layers: tuple[int, ...],
         step_size: float,
@@ -76,9 +83,16 @@ class Annealing:
         generator: np.random.Generator,
         temperature: float = FIRST_TEMPERATURE,
     ) -> NDArray[np.int64]:
-        """The best structures that simulated annealing meets on its way, (free, n) pool layers.
+        """The best structures that simulated annealing visits, (free, n) pool layers.
 
-        It starts from random ones, and its temperature falls to zero.
+        Args:
+            pool, family: of the networks.
+            support: the support sets of n tasks.
+            initial_layers: pool numbers of the layers present at step 0.
+            step_size: of all gradient steps.
+            proposals: number of changes that are tried.
+            generator: the only source of randomness.
+            temperature: at the start, where structures are random; it decreases linearly to zero.
         """
         count = len(support.inputs)
         sizes = torch.full((self.free, count), step_size, dtype=torch.float32)
@@ -127,8 +141,16 @@ def train(problem: Problem) -> MetaLearner:
         learner.scale_rates(share)
         mdp.reset()
         layers = torch.zeros((steps, META_BATCH), dtype=torch.int64)
-        heat = FIRST_TEMPERATURE * share
-        found = policy.search(pool, family, mdp.support, initial, 1.0, TRAINING_PROPOSALS, generator, heat)
+        found = policy.search(
+            pool,
+            family,
+            support=mdp.support,
+            initial_layers=initial,
+            step_size=1.0,
+            proposals=TRAINING_PROPOSALS,
+            generator=generator,
+            temperature=FIRST_TEMPERATURE * share,
+        )
         layers[: policy.free] = torch.from_numpy(found)
         learner.update(Episodes([mdp.support], [mdp.query], layers, sizes, initial, recipe.depth))
     return MetaLearner("bouncegrad", policy, pool, recipe.arguments("box"))

@@ -61,7 +61,16 @@ def find(mdp: TrainingMDP, proposals: int, seed: int = 0, **more: Any) -> Struct
     policy = Annealing(mdp.pool.layers, CANDIDATES, FREE, seed)
     generator = np.random.default_rng(seed)
     support, initial = mdp.support, mdp.initial_layers
-    return policy.search(mdp.pool, mdp.family, support, initial, 1.0, proposals, generator, **more)
+    return policy.search(
+        mdp.pool,
+        mdp.family,
+        support=support,
+        initial_layers=initial,
+        step_size=1.0,
+        proposals=proposals,
+        generator=generator,
+        **more,
+    )
 
 
 @pytest.fixture(scope="module")
