@@ -29,7 +29,6 @@ from agents.runs.run import commit, versions
 from gym_reml.evaluation import Result, evaluate
 from gym_reml.tasks import make_family
 from tests.support.command_line import stop_of
-from tests.support.omniglot_archive import write_archives
 
 ROOT = Path(__file__).resolve().parents[2]
 CONTROLS = ("random_layer", "constant_step", "shuffled_observation", "zeroed_observation", "best_composition")
@@ -401,12 +400,6 @@ def test_the_log_of_a_job_that_fails_says_why(tmp_path: Path, no_omniglot_enviro
     log = job.log.read_text(encoding="utf-8")
     assert "Traceback" in log
     assert str(error.value).splitlines()[0] in log
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Archives with characters enough for tasks of five in every split."""
-    return write_archives(tmp_path_factory.mktemp("images"), {"Alpha": 35, "Beta_(old)": 30, "Gamma": 30})
 
 
 @pytest.mark.parametrize("name", ["omniglot", "omniglot-domains"])

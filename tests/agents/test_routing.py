@@ -18,7 +18,6 @@ from gym_reml.pool import LayerPool
 from gym_reml.spaces import layer_and_step, make_encoding
 from gym_reml.tasks import FAMILIES, from_arrays, make_family
 from gym_reml.tasks.base import TaskFamily
-from tests.support.omniglot_archive import write_archives
 
 LAYERS, DEPTH, HORIZON = 4, 2, 3
 ARGUMENTS: dict[str, Any] = {"action": "box", "depth": DEPTH, "horizon": HORIZON}
@@ -50,11 +49,6 @@ def learner_of(family: TaskFamily, policy: Any = None) -> MetaLearner:
         seed=0,
     )
     return MetaLearner("reml", policy or ByDigits(), pool, ARGUMENTS)
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_archives(tmp_path_factory.mktemp("images"), {"Alpha": 35, "Beta_(old)": 30, "Gamma": 30})
 
 
 def family_named(name: str, images: Path) -> TaskFamily:

@@ -15,7 +15,7 @@ import torch
 
 import gym_reml
 from gym_reml.pool import LayerPool
-from tests.support.env_helpers import SMALL, assert_same, make_classes
+from tests.support.env_helpers import SMALL, assert_same, make_classes, tiny_pool
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -160,10 +160,6 @@ def test_missing_images_are_named_with_what_to_do(tmp_path: Path, monkeypatch: p
         gym.make("NetBuild-v0", family="omniglot")
 
 
-def pool(**changes: Any) -> LayerPool:
-    return LayerPool.random(**({"in_features": 1, "out_features": 1, "width": 6, "layers": 3} | changes))
-
-
 @pytest.mark.parametrize(
     ("given", "arguments", "wanted"),
     [
@@ -176,12 +172,12 @@ def pool(**changes: Any) -> LayerPool:
 )
 def test_a_pool_of_other_widths_is_refused(given: dict[str, Any], arguments: dict[str, Any], wanted: str) -> None:
     with pytest.raises(ValueError, match=rf"pool: .*layers of width 6.*{wanted} was asked for"):
-        gym.make("NetBuild-v0", pool=pool(**given), **arguments)
+        gym.make("NetBuild-v0", pool=tiny_pool(**given), **arguments)
 
 
 def test_a_pool_that_fits_may_be_described() -> None:
-    env = gym.make("NetBuild-v0", pool=pool(), width=6, layers=3, layer_kind="residual")
-    assert env.observation_space.shape == gym.make("NetBuild-v0", pool=pool()).observation_space.shape
+    env = gym.make("NetBuild-v0", pool=tiny_pool(), width=6, layers=3, layer_kind="residual")
+    assert env.observation_space.shape == gym.make("NetBuild-v0", pool=tiny_pool()).observation_space.shape
 
 
 @pytest.mark.parametrize("content", [b"", b"not a pool", b"PK\x03\x04 half a zip file"])
@@ -194,7 +190,7 @@ def test_a_damaged_pool_is_refused(tmp_path: Path, content: bytes) -> None:
 
 def test_half_a_pool_and_another_file_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "pool.pt"
-    pool().save(path)
+    tiny_pool().save(path)
     assert gym.make("NetBuild-v0", pool=path).get_wrapper_attr("pool_source") == str(path)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ValueError, match="damaged"):
@@ -202,7 +198,7 @@ def test_half_a_pool_and_another_file_are_refused(tmp_path: Path) -> None:
     torch.save({"weights": torch.zeros(3)}, path)
     with pytest.raises(ValueError, match=r"expected 'gym_reml\.LayerPool"):
         gym.make("NetBuild-v0", pool=path)
-    torch.save(pool().state() | {"format": "gym_reml.LayerPool/99"}, path)
+    torch.save(tiny_pool().state() | {"format": "gym_reml.LayerPool/99"}, path)
     with pytest.raises(ValueError, match=r"found 'gym_reml\.LayerPool/99'"):
         gym.make("NetBuild-v0", pool=path)
 

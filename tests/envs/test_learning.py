@@ -24,6 +24,7 @@ from tests.support.env_helpers import (
     play,
     play_vector,
     sample_actions,
+    tiny_pool,
 )
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -31,10 +32,6 @@ HORIZON = 2
 DATA: dict[str, Any] = {"shots": 3, "queries": 4, "horizon": HORIZON}
 
 every_rule = pytest.mark.parametrize("rule", RULES)
-
-
-def small_pool(**changes: Any) -> LayerPool:
-    return LayerPool.random(**({"in_features": 1, "out_features": 1, "width": 6, "layers": 3} | changes))
 
 
 def snapshot(pool: LayerPool) -> dict[str, torch.Tensor]:
@@ -57,7 +54,7 @@ def run_episodes(env: Any, count: int, seed: int | None = None) -> list[Any]:
 
 @every_rule
 def test_the_pool_changes_after_enough_episodes(rule: str) -> None:
-    pool = small_pool()
+    pool = tiny_pool()
     env = gym.make("NetBuild-v0", pool=pool, learn=rule, learn_kwargs={"batch_size": 4}, **DATA).unwrapped
     before = snapshot(pool)
     run_episodes(env, 3, seed=0)
@@ -73,7 +70,7 @@ def test_the_pool_changes_after_enough_episodes(rule: str) -> None:
 @every_rule
 @pytest.mark.parametrize("mode", ["NextStep", "SameStep", "Disabled"])
 def test_all_rows_feed_one_pool(rule: str, mode: str) -> None:
-    pool = small_pool()
+    pool = tiny_pool()
     envs: Any = gym.make_vec(
         "NetBuild-v0",
         num_envs=3,
@@ -118,7 +115,7 @@ def test_other_families_are_learned_too(rule: str, family: Any) -> None:
 
 @pytest.mark.parametrize("granularity", ["scalar", "tensor", "step", "weight"])
 def test_rates_are_learned_too(granularity: str) -> None:
-    pool = small_pool().with_rates(granularity, 0.01, steps=HORIZON)
+    pool = tiny_pool().with_rates(granularity, 0.01, steps=HORIZON)
     before = snapshot(pool)
     env = gym.make("NetBuild-v0", pool=pool, learn="maml", learn_kwargs={"batch_size": 4}, **DATA).unwrapped
     run_episodes(env, 4, seed=0)
@@ -130,7 +127,7 @@ def test_learning_helps() -> None:
     envs: Any = gym.make_vec(
         "NetBuildHybrid-v0",
         num_envs=32,
-        pool=small_pool(width=16, layers=2),
+        pool=tiny_pool(width=16, layers=2),
         learn="maml",
         learn_kwargs={"batch_size": 32, "learning_rate": 5e-3},
         max_step=0.02,
@@ -149,7 +146,7 @@ def test_learning_helps() -> None:
 
 @every_rule
 def test_learning_can_be_switched(rule: str) -> None:
-    pool = small_pool()
+    pool = tiny_pool()
     env = gym.make("NetBuild-v0", pool=pool, learn=rule, learn_kwargs={"batch_size": 2}, **DATA).unwrapped
     assert env.learning is True  # type: ignore[attr-defined]
     before = snapshot(pool)
@@ -170,7 +167,7 @@ def test_learning_can_be_switched(rule: str) -> None:
 @every_rule
 @pytest.mark.parametrize("vector", [False, True], ids=["single", "vector"])
 def test_the_initial_weights_come_back(rule: str, vector: bool) -> None:
-    pool = small_pool().with_rates("tensor", 0.01)
+    pool = tiny_pool().with_rates("tensor", 0.01)
     before = snapshot(pool)
     arguments = DATA | {"pool": pool, "learn": rule, "learn_kwargs": {"batch_size": 2}}
     env: Any
@@ -198,7 +195,7 @@ def test_without_learning_the_option_changes_nothing() -> None:
 
 def test_an_evaluation_environment_sees_what_is_learned() -> None:
     """Training and evaluation environments may share one pool, which only training changes."""
-    pool = small_pool()
+    pool = tiny_pool()
     training = gym.make("NetBuild-v0", pool=pool, learn="maml", learn_kwargs={"batch_size": 2}, **DATA)
     evaluation = gym.make("NetBuild-v0", pool=pool, **DATA)
     observation, _ = evaluation.reset(seed=0)
@@ -211,7 +208,7 @@ def test_an_evaluation_environment_sees_what_is_learned() -> None:
 
 def test_the_pool_changes_between_episodes_only() -> None:
     """Rows in mid-episode keep their copied weights when finished episodes of other rows change the pool."""
-    pool = small_pool()
+    pool = tiny_pool()
     arguments = DATA | {"horizon": 4}
     learning: Any = gym.make_vec(
         "NetBuild-v0",
@@ -284,7 +281,7 @@ def test_learning_in_gymnasiums_workers_is_warned_of() -> None:
 
 
 def test_reseeding_by_sb3_keeps_the_learned_pool() -> None:
-    pool = small_pool()
+    pool = tiny_pool()
     before = snapshot(pool)
     envs = make_vec_env(
         "NetBuild-v0", n_envs=4, seed=0, pool=pool, learn="maml", learn_kwargs={"batch_size": 4}, **DATA
@@ -308,7 +305,7 @@ def test_reseeding_by_sb3_keeps_the_learned_pool() -> None:
 
 
 def test_episodes_of_a_single_environment_equal_those_of_a_learning_one_until_it_learns() -> None:
-    plain = gym.make("NetBuild-v0", pool=small_pool(), **DATA)
-    learning = gym.make("NetBuild-v0", pool=small_pool(), learn="reptile", **DATA)
+    plain = gym.make("NetBuild-v0", pool=tiny_pool(), **DATA)
+    learning = gym.make("NetBuild-v0", pool=tiny_pool(), learn="reptile", **DATA)
     actions = sample_actions(plain.action_space, 20)
     assert_same(play(plain, actions, seed=0), play(learning, actions, seed=0))

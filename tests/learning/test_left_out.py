@@ -28,7 +28,7 @@ from gym_reml.streams import many_streams
 from gym_reml.tasks import TaskFamily, from_function, make_family
 from gym_reml.tasks.base import Batch
 from gym_reml.tasks.functions.sinusoid import Sinusoid
-from tests.support.env_helpers import Restless, play_vector, sample_actions, take_step
+from tests.support.env_helpers import Restless, play_vector, sample_actions, take_step, tiny_pool
 from tests.support.replays import STEPS, episodes, everything, plain, small_pool
 from tests.support.small_policies import RECIPE, family
 
@@ -232,13 +232,9 @@ def learning(rule: str, size: int = 4, **arguments: Any) -> Any:
     return gym.make_vec("NetBuild-v0", **given)
 
 
-def some_pool(**changes: Any) -> LayerPool:
-    return LayerPool.random(**({"in_features": 1, "out_features": 1, "width": 6, "layers": 3} | changes))
-
-
 @every_rule
 def test_a_pool_that_learns_nothing_says_so_once(rule: str) -> None:
-    envs = learning(rule, family=TALL, pool=some_pool(), max_step=1e-3, min_step=1e-3)
+    envs = learning(rule, family=TALL, pool=tiny_pool(), max_step=1e-3, min_step=1e-3)
     messages = warnings_of(lambda: play_vector(envs, sample_actions(envs.action_space, 12), seed=0))
     assert len(messages) == 1
     assert f"learn={rule!r}: all 4 episodes" in messages[0] or "all 8 episodes" in messages[0]
@@ -252,7 +248,7 @@ def test_a_pool_that_learns_nothing_says_so_once(rule: str) -> None:
 @every_rule
 @pytest.mark.parametrize("size", [4, 1])
 def test_learning_as_it_should_be_says_nothing(rule: str, size: int) -> None:
-    envs = learning(rule, size, pool=some_pool())
+    envs = learning(rule, size, pool=tiny_pool())
     assert not warnings_of(lambda: play_vector(envs, sample_actions(envs.action_space, 8), seed=0))
     assert envs.unwrapped.mdp.learner.used > 0
 
@@ -267,20 +263,20 @@ class Strict(Sinusoid):
 
 @every_rule
 def test_every_step_refused_is_said_too(rule: str) -> None:
-    envs = learning(rule, family=Strict(), pool=some_pool(), min_step=1e5, max_step=1e6)
+    envs = learning(rule, family=Strict(), pool=tiny_pool(), min_step=1e5, max_step=1e6)
     messages = warnings_of(lambda: play_vector(envs, sample_actions(envs.action_space, 12), seed=0))
     assert sum("every step of the 4 episodes so far was refused" in text for text in messages) == 1
 
 
 def test_bootstraps_that_learn_nothing_say_so() -> None:
-    messages = warnings_of(lambda: greedy_competition(some_pool(), TALL, iterations=3, tasks=3))
+    messages = warnings_of(lambda: greedy_competition(tiny_pool(), TALL, iterations=3, tasks=3))
     assert len(messages) == 1
     assert "so the pool learns nothing" in messages[0]
 
 
 @every_rule
 def test_meta_training_that_learns_nothing_says_so(rule: str) -> None:
-    pool = some_pool()
+    pool = tiny_pool()
     mdp = TrainingMDP(4, TALL, pool, Objective(horizon=2), slots=1)
     mdp.seed(range(4), many_streams(0, 4, "train"))
     learner = PoolLearner(pool, TALL, rule)
@@ -304,9 +300,9 @@ def run(envs: Any, episodes: int, seed: int = 5) -> dict[str, Tensor]:
 def parts(rule: str) -> LayerPool:
     """A pool with everything that the rule can learn."""
     if rule in GRADIENT_RULES:
-        pool = some_pool(kind="batch_norm").with_rates("weight", 0.05)
+        pool = tiny_pool(kind="batch_norm").with_rates("weight", 0.05)
         return pool.with_step_norms(2, statistics=True)
-    return some_pool()
+    return tiny_pool()
 
 
 @every_rule
@@ -337,7 +333,7 @@ def test_the_initial_pool_is_the_start(rule: str, size: int, fixed: bool) -> Non
 
 def test_episodes_that_run_on_are_not_learned_from_after_starting_over() -> None:
     """Episodes that began before an update of the pool are left out."""
-    envs = learning("maml", 1, pool=some_pool(), autoreset_mode="Disabled", action="hybrid")
+    envs = learning("maml", 1, pool=tiny_pool(), autoreset_mode="Disabled", action="hybrid")
     envs.reset(seed=0)
     action = {"layer": np.ones(4, dtype=np.int64), "step_size": np.zeros((4, 1), np.float32)}
     envs.step(action)
@@ -366,7 +362,7 @@ def test_what_is_replayed_was_lived_under_the_present_pool(rule: str, rows: int)
             sizes.append(len(episodes))
             return super().update(episodes)
 
-    family, pool = Restless(shots=3, queries=4), some_pool()
+    family, pool = Restless(shots=3, queries=4), tiny_pool()
     learner = Watched(pool, family, rule, LearningOptions(batch_size=4))
     mdp = TrainingMDP(rows, family, pool, Objective(2), slots=2, learner=learner)
     mdp.seed(range(rows), many_streams(0, rows, "train"))
@@ -393,7 +389,7 @@ def test_what_is_replayed_was_lived_under_the_present_pool(rule: str, rows: int)
 def test_episodes_of_an_older_pool_are_left_out(rule: str, name: str) -> None:
     sizes: dict[str, Any] = {"shots": 3, "queries": 3}
     family = Restless(**sizes) if name == "restless" else make_family(name, steps=3, **sizes)
-    pool = some_pool(
+    pool = tiny_pool(
         in_features=family.in_features, out_features=family.out_features, constant_outputs=family.constant_outputs
     )
     given = {"family": family, "pool": pool, "autoreset_mode": "Disabled", "action": "hybrid", "horizon": 4}
@@ -417,7 +413,7 @@ def test_episodes_of_an_older_pool_are_left_out(rule: str, name: str) -> None:
 
 
 def test_data_that_depend_on_the_network_are_used_once() -> None:
-    family, pool = Restless(), some_pool()
+    family, pool = Restless(), tiny_pool()
     with pytest.raises(ValueError, match=r"^learn_kwargs: passes=2 must be 1 or None: the data of 'restless'"):
         PoolLearner(pool, family, "maml", LearningOptions(passes=2))
     envs = learning("maml", family=family, pool=pool)

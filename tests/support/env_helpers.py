@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gym_reml.mdp import TrainingMDP
 from gym_reml.mdp.process import Outcome
+from gym_reml.pool import LayerPool
 from gym_reml.tasks.base import Batch, Forward, Generators, TaskFamily, Tasks
 from gym_reml.tasks.custom import from_arrays, from_function
 from gym_reml.tasks.functions.sinusoid import Sinusoid
@@ -31,6 +32,11 @@ def hill(x: np.ndarray, height: np.ndarray, centre: np.ndarray) -> np.ndarray:
 
 
 HILLS = from_function(hill, {"height": (-2.0, 2.0), "centre": (-3.0, 3.0)})
+
+
+def tiny_pool(**changes: Any) -> LayerPool:
+    """A random pool of three layers for one input and one output."""
+    return LayerPool.random(**({"in_features": 1, "out_features": 1, "width": 6, "layers": 3} | changes))
 
 
 def make_classes() -> TaskFamily:

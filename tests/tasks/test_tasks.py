@@ -21,11 +21,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gym_reml.streams import RowStreams, many_streams, row_streams
+from gym_reml.streams import many_streams, row_streams
 from gym_reml.tasks import FAMILIES, SPLITS, Batch, TaskFamily, from_arrays, make_family
 from gym_reml.tasks.functions.base import GRID, INPUT_RANGE, Regression1d, smoothing
 from gym_reml.tasks.functions.sinusoid import Sinusoid
 from gym_reml.tasks.supervised import Classification
+from tests.support.drawing import collect, draw
 
 MEMBERS = ["sinusoid", {"name": "linear"}, Sinusoid()]
 CLASSES = np.random.default_rng(0).integers(3, size=(9, 80))
@@ -66,20 +67,6 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
         return ARRAYS[name](**arguments) if name in ARRAYS else make_family(name, **arguments)
 
     return build
-
-
-def no_network(inputs: Tensor) -> Tensor:
-    raise AssertionError("these families' data does not depend on the network")
-
-
-def collect(family: TaskFamily, streams: list[RowStreams]) -> tuple[dict[str, Any], Batch, Batch]:
-    tasks = family.draw([row.task for row in streams])
-    support = family.support(tasks, no_network, [row.support for row in streams])
-    return tasks, support, family.query(tasks, no_network, [row.query for row in streams])
-
-
-def draw(family: TaskFamily, count: int = 6, seed: int = 0) -> tuple[dict[str, Any], Batch, Batch]:
-    return collect(family, many_streams(seed, count, family.split))
 
 
 def outputs_for(family: TaskFamily, batch: Batch, dtype: torch.dtype = torch.float64, scale: float = 2.0) -> Tensor:
