@@ -36,7 +36,7 @@ class Config(LearnerChoice):
 
 
 def main(config: Config) -> None:
-    """Plays the episodes and writes the animation."""
+    """Runs the episodes and writes the animation."""
     torch.set_num_threads(1)
     check_options(config, episodes=1, seed=0)
     learner, family = config.learner_and_family()

@@ -31,7 +31,7 @@ COMMANDS = {
     "headroom": ("headroom", "how much there is to learn in the default environment"),
     "specialists": ("pools.specialists", "make the pool of specialists that the package ships"),
     "family_pictures": ("pages.family_pictures", "a picture of each task family"),
-    "trial_pictures": ("pages.trial_pictures", "pictures of trials that are played well"),
+    "trial_pictures": ("pages.trial_pictures", "pictures of trials under good policies"),
     "benchmark": ("benchmark", "environment steps per second"),
 }
 """Every command: its module here, which holds a `Config` and a `main`, and what it is for."""

@@ -86,7 +86,7 @@ class Config:
 
 
 def jobs_of(config: Config) -> list[Job]:
-    """Every job that the configuration asks for, seed by seed.
+    """Every job of the configuration, seed by seed.
 
     Raises:
         ValueError: a number below the least that makes sense, an entrant that is none of the benchmark's, or shots of

@@ -63,7 +63,7 @@ class Config:
         return Setting.of(self.env, self.episodes, self.arms)
 
     def recipe(self) -> Rl2Recipe:
-        """The setting's recipe, with as many steps as asked for.
+        """The setting's recipe, with the configured number of steps.
 
         Raises:
             ValueError: a number that makes no sense.
@@ -74,7 +74,7 @@ class Config:
 
 
 def main(config: Config) -> None:
-    """Trains, or goes on training, and evaluates it and the classical policies on held-out trials."""
+    """Trains, or continues training, and evaluates it and the classical policies on held-out trials."""
     torch.set_num_threads(1)
     start = time.monotonic()
     resumed = Run(config.resume) if config.resume is not None else None

@@ -1,4 +1,4 @@
-"""Meta-trains REML and shows what came out: `python -m agents.train`."""
+"""Meta-trains REML and shows its results: `python -m agents.train`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .runs.run import Run
 
 
 def settings_used(config: Config, problem: Problem) -> dict[str, Any]:
-    """What a configuration comes to, for config.json."""
+    """The resulting settings of a configuration, for config.json."""
     recipe, family = problem.recipe, problem.training_family
     design = DESIGNS[recipe.design]
     return {
@@ -41,7 +41,7 @@ def settings_used(config: Config, problem: Problem) -> dict[str, Any]:
 
 
 def main(config: Config) -> None:
-    """Trains, or goes on training, and reports."""
+    """Trains, or continues training, and reports."""
     torch.set_num_threads(1)
     start = time.monotonic()
     resumed = Run(config.resume) if config.resume is not None else None
@@ -51,7 +51,7 @@ def main(config: Config) -> None:
             check_own(config.family, resumed.folder)
     problem = problem_of(config)
     label = f"{problem.family.name}-{config.algorithm}"
-    # As they came out, so that a run goes on by them whatever a later version's recipes are.
+    # The resulting settings, so that a run continues with them even if a later version has other recipes.
     shots = problem.family.shots if isinstance(problem.family.shots, int) else config.shots
     used = replace(config, **RecipeOptions.of(problem.recipe), shots=shots)
     run = resumed or Run.create(config.run, used, label, settings_used(config, problem))

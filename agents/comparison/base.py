@@ -1,4 +1,4 @@
-"""What every benchmark is: entrants that learn from the same tasks, and are tested on the same held-out ones."""
+"""Base of all benchmarks: entrants are trained on the same tasks and tested on the same held-out ones."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ Variant = int | Setting
 
 @dataclass(frozen=True)
 class Findings:
-    """What came out for an entrant and a seed.
+    """The results of an entrant for one seed.
 
     Attributes:
         results: by test, of the entrant and of its controls.
-        seconds: of training; of an entrant that is not trained, those of its trials.
-        parameters: numbers that were learned.
-        meta_training_tasks: training tasks drawn.
+        seconds: duration of training, or of the trials if the entrant is not trained.
+        parameters: number of learned parameters.
+        meta_training_tasks: number of training tasks drawn.
     """
 
     results: dict[str, list[Result]]
@@ -41,9 +41,9 @@ class Benchmark(ABC):
     Attributes:
         file: the result file its rows belong to.
         kind: the table of `ENTRANTS` that may enter.
-        learners: who takes part where nobody is named; () for all that may.
-        seeds: training runs of each, where no number is asked for.
-        evaluation_tasks: held-out tasks, where no number is asked for.
+        learners: the entrants by default; () for all of the table.
+        seeds: default number of training runs of each.
+        evaluation_tasks: default number of held-out tasks.
     """
 
     file: str
@@ -54,12 +54,12 @@ class Benchmark(ABC):
 
     @property
     def choices(self) -> Mapping[str, Entrant[Any, Any]]:
-        """Who may enter, by name."""
+        """The possible entrants by name."""
         return ENTRANTS[self.kind]
 
     @abstractmethod
     def variants(self, shots: int | None = None) -> tuple[Variant, ...]:
-        """All that it is run with, or what that number of shots comes to.
+        """All variants, or only that with this number of shots.
 
         Raises:
             ValueError: shots of tasks that have none.
@@ -71,7 +71,7 @@ class Benchmark(ABC):
 
     @abstractmethod
     def folder(self, variant: Any) -> str:
-        """What the variant's folder is called."""
+        """The name of the variant's folder."""
 
     @abstractmethod
     def option(self, variant: Any) -> str:
@@ -105,5 +105,5 @@ class Benchmark(ABC):
             seed: of weights and tasks.
             tasks: training tasks, None for as many as the recipe draws.
             evaluation_tasks: held-out tasks.
-            folder: for whatever training writes; an interrupted training run goes on from there.
+            folder: for the files of training; an interrupted training run is continued from there.
         """

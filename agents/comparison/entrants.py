@@ -1,4 +1,4 @@
-"""Who takes part in comparisons: a row an entrant, from which jobs, rows, tables and plots take all they know of it."""
+"""The entrants of comparisons, a row each: all that jobs, result rows, tables and plots need."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class Entrant(Generic[P, L]):
     """A row of a comparison: how it is trained, and how it is evaluated and shown.
 
     Attributes:
-        train: from a problem, and a folder for whatever training writes, to what is evaluated.
+        train: takes a problem and a folder for the files of training, and returns what is evaluated.
         draws_tasks: whether it learns from training tasks.
         seeded: whether it draws random numbers. All seeds of one that does not are the same, and one of them is run.
-        informed: whether it is given what all others have to find out: it is never the best of a table.
+        informed: whether it is given information that all others must infer; it is never marked as the best.
         controlled: whether controls of it are evaluated beside it.
         control: whether it is itself a control of the entrant that is named before its slash.
         compared_with: entrants and controls to which its rows hold paired differences.
@@ -52,7 +52,7 @@ FewShot = Entrant[Problem, MetaLearner | Ensemble]
 """An entrant that adapts networks to few-shot tasks."""
 
 OnTrials = Entrant[TrialProblem, Policy | TrainedAgent]
-"""An entrant that plays trials."""
+"""An entrant that acts in trials."""
 
 
 # -- how they are trained ---------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from .benchmarks import BENCHMARKS
 
 @dataclass(frozen=True)
 class Job:
-    """A training run, if the entrant is one that is trained, and all evaluations of what came out.
+    """A training run, if the entrant is trained, and all evaluations of its result.
 
     Attributes:
         root: run directory of the comparison.
@@ -150,5 +150,5 @@ class Job:
 
 
 def single_thread() -> None:
-    """What a process that runs jobs does first: small matrices want a single thread."""
+    """Initialises a process that runs jobs: with small matrices a single thread is fastest."""
     torch.set_num_threads(1)

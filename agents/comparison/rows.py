@@ -1,4 +1,4 @@
-"""Rows of the result tables: what several seeds of one learner came to, in JSON files that merge by key."""
+"""Rows of the result tables: statistics of one learner over seeds, in JSON files that are merged by key."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def make_row(results: Sequence[Result], step: int, metric: str, about: Mapping[s
         results: one a seed, on the same tasks.
         step: which.
         metric: "mse" or "accuracy".
-        about: the fields that results do not know: learner, family, meta_training_tasks, parameters, seconds, command,
+        about: the fields that are not in results: learner, family, meta_training_tasks, parameters, seconds, command,
             commit, versions, and others that are to stand beside them.
 
     Returns:
@@ -91,7 +91,7 @@ def make_row(results: Sequence[Result], step: int, metric: str, about: Mapping[s
 
 
 def _mean(shares: Sequence[float | None]) -> float | None:
-    """The mean of those that are known; None where none is."""
+    """The mean of those that are not None; None if there are none."""
     known = [share for share in shares if share is not None]
     return float(np.mean(known)) if known else None
 
@@ -136,7 +136,7 @@ def paired(own: Sequence[Result], others: Sequence[Result], step: int, metric: s
 
 
 def key_of(row: Row) -> tuple[Any, ...]:
-    """What tells rows apart."""
+    """The key of a row."""
     return tuple(row.get(name) for name in KEY)
 
 

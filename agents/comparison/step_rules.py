@@ -16,7 +16,7 @@ from gym_reml.tasks.policies.base import PolicyFamily
 from ..problems.problem import TASKS_OF_A_PROBLEM
 
 GRID = (-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75)
-"""Where on the logarithmic range the regression looks for the best step."""
+"""Places on the logarithmic range that the regression tries."""
 
 REGRESSION_TASKS, RIDGE = 40, 1.0
 BEST_WITHOUT_KNOWLEDGE = 38.0
@@ -24,7 +24,7 @@ BEST_WITHOUT_KNOWLEDGE = 38.0
 
 
 class Rule:
-    """A policy that appends nothing and steps as far as a function of the observation and the moment says."""
+    """A policy that appends no layer, and whose step size is a function of observation and step."""
 
     def __init__(self, learner: MetaLearner, family: PolicyFamily) -> None:
         """For the learner's pool and arguments."""

@@ -1,4 +1,4 @@
-"""Benchmarks of trials: policies play several episodes on each held-out task, and the return of all of them counts."""
+"""Benchmarks of trials: policies act for several episodes on each held-out task; the metric is their total return."""
 
 from __future__ import annotations
 

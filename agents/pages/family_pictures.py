@@ -71,7 +71,7 @@ def draw(family: TaskFamily, seed: int) -> Figure:
 
 def _draw_images(axes: Axes, family: TaskFamily, tasks: Tasks, streams: list[RowStreams]) -> None:
     """The support sets of some tasks, a row each."""
-    batch = family.support(tasks, torch.clone, [stream.support for stream in streams])  # asks no network
+    batch = family.support(tasks, torch.clone, [stream.support for stream in streams])  # uses no network
     height, width = family.image_shape or (0, 0)
     images = batch.inputs[:IMAGE_TASKS].reshape(IMAGE_TASKS, -1, height, width)
     padded = torch.nn.functional.pad(images, (2, 2, 2, 2), value=0.5)
@@ -81,7 +81,7 @@ def _draw_images(axes: Axes, family: TaskFamily, tasks: Tasks, streams: list[Row
 
 
 def _draw_paths(axes: Axes, family: PolicyFamily, tasks: Tasks, streams: list[RowStreams]) -> None:
-    """Goals on the plane, and trajectories of a noisy policy that goes straight to each."""
+    """Goals on the plane, and trajectories of a noisy policy that heads straight for each."""
     goals = torch.from_numpy(tasks["goal"].astype(np.float32)).unsqueeze(1)
 
     def forward(position: torch.Tensor) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """Figures that come from elsewhere: what authors published, and what was recomputed. No command here made them.
 
-They stand beside the tables of docs/results, with their origin in words. They are here and nowhere else.
+They are shown beside the tables of docs/results, with their source.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class References:
-    """What stands beside the tables of a family.
+    """Published figures shown beside the tables of a family.
 
     Attributes:
         note: how these figures differ from those of the table.

@@ -87,7 +87,7 @@ def choices_of(learner: MetaLearner, family: TaskFamily, *, seed: int, tasks: in
     seeds = [seed + row for row in range(most if tasks is None else min(most, tasks))]
     moments = rollout(learner, family.replace(split="test"), seeds=seeds, steps=sys.maxsize)
     first = next(moments)
-    # The learner's arguments need not name its horizon; the process knows it.
+    # The learner's arguments need not name its horizon; the process has it.
     moments = islice(moments, first.mdp.objective.horizon)
     tasks_drawn, infos = dict(first.mdp.tasks), [moment.info for moment in moments]
     layers, sizes = (np.stack([info[name] for info in infos]) for name in ("layer", "step_size"))

@@ -42,7 +42,7 @@ class Section:
 
     @property
     def order(self) -> tuple[str, ...]:
-        """The entrants in the order of tables; those of REML stand behind all others, whatever it says."""
+        """The entrants in the order of tables; those of REML come after all others."""
         return tuple(ENTRANTS[self.kind])
 
     def is_informed(self, name: str) -> bool:

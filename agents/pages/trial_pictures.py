@@ -1,4 +1,4 @@
-"""Pictures of trials that are played well: `python -m agents.pages.trial_pictures`."""
+"""Pictures of trials under good policies: `python -m agents.pages.trial_pictures`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ARMS = 5
 
 @dataclass(frozen=True)
 class Config:
-    """Plays one trial of each kind by hand-made policies, and writes its last frame."""
+    """Runs one trial of each kind with hand-written policies, and writes its last frame."""
 
     out: Path = Path("docs/_static")
     """folder for bandit_trial.png, navigation_trial.png and tabular_trial.png"""
@@ -40,18 +40,18 @@ class Config:
 
 
 class Player(Protocol):
-    """Whatever acts, with SB3's signature."""
+    """A policy with SB3's signature."""
 
     def predict(
         self, observation: NDArray[np.float32], state: Any, episode_start: NDArray[np.bool_]
     ) -> tuple[NDArray[Any], Any]:
-        """Actions (n, ...) and the state to hand in next time."""
+        """Actions (n, ...) and the state for the next call."""
         ...
 
 
 @dataclass
 class Search:
-    """What a searcher knows in the middle of a trial.
+    """The state of a search during a trial.
 
     Attributes:
         best: (2,) float64, the place of the highest reward so far.
@@ -73,7 +73,7 @@ class Search:
 
 
 class Searcher:
-    """Looks for the goal of a navigation trial: from the best place that it knows, turning when the reward falls."""
+    """Searches for the goal of a navigation trial from the best place so far, turning when the reward decreases."""
 
     turn = 2.0
     shrink = 0.8
@@ -96,7 +96,7 @@ class Searcher:
         return velocity[None], state
 
     def _learn(self, state: Search, reward: float, done: bool) -> None:
-        """Books the last step; at the end of an inner episode, the place that is observed is the next one's."""
+        """Records the last step; at the end of an inner episode, the place that is observed is the next one's."""
         if reward > state.highest:
             state.best, state.highest = state.expected, reward
         if state.searching and reward < state.last:
@@ -123,7 +123,7 @@ def picture(env_id: str, player: Player, seed: int, **arguments: Any) -> Image.I
 
 
 def main(config: Config) -> None:
-    """Plays and writes."""
+    """Runs the trials and writes the pictures."""
     bandit, navigation, tabular = config.seeds
     gittins, beb = Gittins(ARMS, config.pulls), BEB(bonus_for("beb", config.episodes))
     search = {"episodes": config.searches, "steps": config.search_steps}

@@ -56,14 +56,14 @@ def learning_options(recipe: Recipe, learning_rate: float, seed: int) -> Learnin
         rates_learning_rate=learning_rate,
         constants_learning_rate=recipe.constants_learning_rate,
         step_weights=recipe.step_weights,
-        # Fresh episodes teach more than a second look at old ones, and cost little here.
+        # Fresh episodes are more informative than replayed ones, and cost little here.
         passes=1,
         seed=seed,
     )
 
 
 def fresh_pool(problem: Problem, scale: float = 1.0) -> LayerPool:
-    """Random layers as the recipe wants them."""
+    """Random layers of the recipe's sizes."""
     recipe = problem.recipe
     return random_pool(
         problem.training_family,
@@ -92,7 +92,7 @@ def _compete(problem: Problem, progress: Log) -> Specialists:
 
 
 def recipe_process(problem: Problem, pool: LayerPool, skipped: int = 0) -> TrainingMDP:
-    """Draws META_BATCH of the problem's tasks at each reset, for networks as the recipe wants them.
+    """Draws META_BATCH of the problem's tasks at each reset, for networks of the recipe's sizes.
 
     Always the same ones, from the first on; those of a bootstrap are not met again behind `skipped` seeds.
     """
@@ -124,13 +124,13 @@ def _specialise(problem: Problem, progress: Log) -> Specialists:
     """MAML with one layer for all tasks, then one layer for each cluster of tasks, starting as copies of it."""
     recipe, family = problem.recipe, problem.training_family
     assert recipe.rates is not None
-    # The very weights that MAML and Meta-SGD start from.
+    # The same initial weights as those of MAML and Meta-SGD.
     start = own_shape(recipe).fresh(family, problem.seed)
     pool = with_copies(start, recipe.layers).with_rates(recipe.rates, recipe.initial_rate, steps=recipe.horizon)
     first = len(recipe.initial_layers) + 1
     mdp = recipe_process(problem, pool)
     clustered = round(recipe.clustered_share * recipe.bootstrap_iterations)
-    # Learning rates fall from 1 to 0: once over both parts, or in each of them if the second has a rate of its own.
+    # Learning rates decrease from 1 to 0: once over both parts, or in each of them if the second has a rate of its own.
     twice = recipe.clustered_learning_rate is not None
     stop, resume = (1.0, 0.0) if twice else (1.0 - recipe.clustered_share,) * 2
 

@@ -211,7 +211,7 @@ class TrustRegion(_Outer):
         return pushed.detach()
 
     def _search(self, episodes: Episodes, old: Tensor, step: Tensor) -> None:
-        """Goes as far along the step as keeps within the radius and improves; stays otherwise."""
+        """Takes the largest fraction of the step that stays within the radius and improves; otherwise none."""
         batch = episodes.query[-1]
         start = [leaf.clone() for leaf in self.leaves]
         before = float(self._loss(old, old, batch))
@@ -270,4 +270,4 @@ OUTER_UPDATES: dict[str, Callable[[LayerPool, PolicyFamily, float], OuterUpdate]
     "ppo": Proximal,
     "trpo": TrustRegion,
 }
-"""The updates by the name that `agents.rivals.maml_rl` takes; the number is Adam's learning rate, of no use to TRPO."""
+"""The updates by the name that `agents.rivals.maml_rl` takes; the number is Adam's learning rate (unused by TRPO)."""

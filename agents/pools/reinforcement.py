@@ -66,7 +66,7 @@ def policy_family(problem: Problem) -> PolicyFamily:
 def adapt_policies(
     mdp: TrainingMDP, rate: float, choose: Callable[[NDArray[np.float32]], NDArray[np.int64]] | None = None
 ) -> Episodes:
-    """An update of every network on trajectories of its own, and trajectories of what came of it.
+    """Updates every network on its own trajectories, and draws trajectories of the updated ones.
 
     Args:
         mdp: draws the tasks.

@@ -63,7 +63,7 @@ class FamilyChoice:
 
 
 def family_of(choice: FamilyChoice) -> TaskFamily:
-    """The family that a configuration names, with the shots it asks for.
+    """The family of a configuration, with its number of shots.
 
     Without a number, families of the package have their recipe's, and others their own.
     """
@@ -74,7 +74,7 @@ def family_of(choice: FamilyChoice) -> TaskFamily:
 
 
 def implied_by_family(choice: FamilyChoice) -> tuple[Recipe, int | tuple[int, int]]:
-    """The recipe of the family that a configuration names, and the shots where no number is asked for.
+    """The recipe of a configuration's family, and the default number of shots.
 
     Of a family of the package whose data is not there, or whose arguments are wrong, what its class implies.
     """

@@ -51,7 +51,7 @@ class Problem:
 
     @property
     def training_family(self) -> TaskFamily:
-        """The family as training sees it, with those of the recipe's augmentations that it knows."""
+        """The family for training, with those of the recipe's augmentations that it has."""
         known = {option.name for option in fields(self.family)}
         changes = {name: value for name, value in self.recipe.augmentation.items() if name in known}
         return self.family.replace(**changes)

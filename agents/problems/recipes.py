@@ -52,7 +52,7 @@ class Recipe:
     metric: str
     """what tables and plots show: "mse", "accuracy" or "return" """
     shots: int
-    """support points of a task where no number is asked for"""
+    """default number of support points of a task"""
     augmentation: Mapping[str, Any]
     """arguments of the family in training only"""
     depth: int

@@ -1,4 +1,4 @@
-"""Which trained learner to play, on which family."""
+"""Which trained learner to run, on which family."""
 
 from __future__ import annotations
 
@@ -89,6 +89,6 @@ class LearnerChoice:
         if taken is not None and flatdim(taken) != shown:
             raise ValueError(
                 f"--family {self.family}: {family.name} shows an agent {shown} numbers, and this one was trained on "
-                f"{flatdim(taken)}; it can play families of the kind that it was trained on"
+                f"{flatdim(taken)}; it runs on families of the kind that it was trained on"
             )
         return learner, family

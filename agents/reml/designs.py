@@ -43,5 +43,5 @@ CAREFUL = -1.0
 
 
 def places(parts: Mapping[str, slice], names: tuple[str, ...]) -> tuple[int, ...]:
-    """Where the named parts stand in flat observations."""
+    """The indices of the named parts in flat observations."""
     return tuple(place for name in names for place in range(parts[name].start, parts[name].stop))

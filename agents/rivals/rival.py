@@ -1,4 +1,4 @@
-"""What the commands of all competing methods share: which tasks, how many, and a table at the end."""
+"""Shared by the commands of all competing methods: the tasks, their number, and a table at the end."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ..runs.command_line import check_options
 VALIDATION_TASKS, POLICY_VALIDATION_TASKS = 200, 40
 
 Method = Callable[[Problem], MetaLearner | Ensemble]
-"""How a meta-learner comes about: from a problem to a policy and a trained pool."""
+"""Trains a meta-learner: takes a problem, and returns a policy and a trained pool."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class RivalConfig(FamilyChoice):
 def tuned_learner(
     name: str, pool: LayerPool, problem: Problem, shape: NetworkShape, limits: tuple[float, float]
 ) -> MetaLearner:
-    """The learner that starts from these weights with the step size, within the limits, that validation likes best."""
+    """The learner with these initial weights and the step size, within the limits, that is best on validation tasks."""
     arguments: dict[str, Any] = shape.arguments(problem.recipe.horizon)
     low, high = limits
     arguments |= {"min_step": low, "max_step": high}

@@ -1,4 +1,4 @@
-"""How far an agent and its environment's normaliser have come: tensors and numbers, to go on from.
+"""The state of an agent and of its environment's normaliser, as tensors and numbers, to continue training.
 
 An agent goes on by being made anew, as its recipe says, and given these. Nothing here is a pickle: a folder of somebody
 else's run can be gone on with without running what it holds.
@@ -28,7 +28,7 @@ COUNTERS = (
     "_current_progress_remaining",
     "exploration_rate",
 )
-"""Numbers by which SB3's algorithms know how far they are, where they have them."""
+"""Counters of SB3's algorithms, where they have them."""
 
 
 def save_agent(agent: Any, env: VecNormalize, folder: Path) -> None:
@@ -50,7 +50,7 @@ def save_agent(agent: Any, env: VecNormalize, folder: Path) -> None:
 
 
 def restore_agent(agent: Any, env: VecNormalize, folder: Path) -> None:
-    """Lets an agent just made, and its environment just normalised, stand where others stood.
+    """Restores a saved state in a newly made agent and its environment's normaliser.
 
     Raises:
         ValueError: no such file, a damaged one, or one of another agent.

@@ -1,4 +1,4 @@
-"""Run directories: what a run writes, whole or not at all, and how it goes on after an interruption."""
+"""Run directories: what a run writes, atomically, and how it is continued after an interruption."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ C = TypeVar("C")
 
 LIBRARIES = ("torch", "numpy", "gymnasium", "stable_baselines3", "sb3_contrib")
 ABOUT = ("settings", "versions", "commit")
-"""Entries of config.json about how a run came about; all others are its options."""
+"""Entries of config.json about the circumstances of a run; all others are its options."""
 
 FORMAT = "gym_reml.Run/1"
 CHECKPOINTS = "checkpoints"
 
 
 TASKS_OF_A_RUN = 100_000_000
-"""Seeds of training tasks that one run may use without meeting those of another."""
+"""Number of seeds of training tasks that are reserved for each run."""
 
 
 class Run:
-    """A run directory: config.json, checkpoints/, and whatever the run leaves at its end.
+    """A run directory: config.json, checkpoints/, and the results of the run.
 
     Attributes:
         folder: where it is.
@@ -78,12 +78,12 @@ class Run:
 
         Args:
             folder: where, or None.
-            config: the options that it goes on by, a dataclass.
+            config: its options, a dataclass.
             label: end of the default name.
-            settings: what the options came to, recorded beside them.
+            settings: the resulting settings, recorded beside the options.
 
         Raises:
-            FileExistsError: there is something already.
+            FileExistsError: the folder exists.
         """
         if folder is None:
             folder = Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{file_name(label)}"
@@ -101,10 +101,10 @@ class Run:
 
     @classmethod
     def begun(cls, folder: Path, config: Any, label: str) -> Run:
-        """The run that an interruption left there, to go on with, or a new one.
+        """The interrupted run in that folder, to be continued, or a new one.
 
         Raises:
-            ValueError: what is there was begun by another configuration.
+            ValueError: the run in that folder has another configuration.
         """
         folder = as_path(folder)
         if not (folder / "config.json").is_file():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class LinearSchedule:
-    """A learning rate that falls linearly to zero; a class, so that it pickles."""
+    """A learning rate that decreases linearly to zero; a class, so that it pickles."""
 
     def __init__(self, initial: float) -> None:
         self.initial = initial

@@ -1,4 +1,4 @@
-"""Which classical policies stand beside RL² in which trials."""
+"""The classical policies that RL² is compared with, by kind of trial."""
 
 from __future__ import annotations
 

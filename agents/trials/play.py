@@ -1,4 +1,4 @@
-"""Policies at play on held-out trials."""
+"""Evaluation of policies on held-out trials."""
 
 from __future__ import annotations
 

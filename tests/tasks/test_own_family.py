@@ -53,7 +53,8 @@ class Planes(Regression):
     def _points(self, tasks: Tasks, generators: Generators, count: int) -> Batch:
         x = 2.0 * uniforms(generators, 2 * count).reshape(-1, count, 2) - 1.0
         z = x @ tasks["slope"][:, :, None]
-        return Batch(*(torch.from_numpy(array.astype(np.float32)) for array in (x, z)))
+        inputs, targets = (torch.from_numpy(array.astype(np.float32)) for array in (x, z))
+        return Batch(inputs, targets)
 
     def support_signal(self, outputs: Tensor, batch: Batch) -> Tensor:
         return ((batch.targets - outputs) * batch.inputs).mean(dim=1)

@@ -1,4 +1,4 @@
-"""The posterior over random tabular processes, given what was seen of them."""
+"""The posterior over random tabular processes, given the observed transitions and rewards."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 @dataclass
 class Belief:
-    """What was seen of each row's process, under the prior that tasks are drawn from.
+    """Counts of the observed transitions and rewards of each row's process, and the posterior under the tasks' prior.
 
     Next states have the prior Dirichlet(1, ..., 1); mean rewards Normal(1, 1), and rewards have noise of variance 1.
 

@@ -25,7 +25,7 @@ def action_values(transitions: NDArray[np.float64], rewards: NDArray[np.float64]
     count, states, actions = rewards.shape
     if transitions.shape != (count, states, actions, states):
         raise ValueError(f"transitions: have shape {transitions.shape}, must be {(count, states, actions, states)}")
-    # One batched product of matrices a step, in which all actions of all states stand below each other.
+    # One batched product of matrices per step, with the actions of all states stacked.
     flat = transitions.reshape(count, states * actions, states)
     values = np.empty((horizon, count, states, actions))
     values[-1] = rewards

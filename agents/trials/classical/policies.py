@@ -1,4 +1,4 @@
-"""What classical policies of trials share: they read observations, and remember what they saw in the present trial."""
+"""Base of classical policies of trials: they read observations and remember those of the current trial."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def nearest(length: int, known: Iterable[int]) -> int:
 
 @dataclass(frozen=True)
 class Seen:
-    """A batch of observations, taken apart.
+    """A batch of observations, split into its parts.
 
     Attributes:
         inner: (n, size) float32, the inner environment's observation.
@@ -61,8 +61,8 @@ class Carried(Generic[M]):
     """A policy's state between calls.
 
     Attributes:
-        memory: what was learned of each row's task.
-        streams: a generator a row.
+        memory: the statistics of each row's task.
+        streams: one generator per row.
     """
 
     memory: M
@@ -70,7 +70,7 @@ class Carried(Generic[M]):
 
 
 class TrialPolicy(ABC, Generic[M]):
-    """A policy with SB3's `predict` whose state is all that it knows: two evaluations never meet.
+    """A policy with SB3's `predict` that keeps everything in its recurrent state, so evaluations are independent.
 
     Row i draws from its own generator, which follows from the seed and i. Observations are all that is looked at.
     """
@@ -96,13 +96,13 @@ class TrialPolicy(ABC, Generic[M]):
         episode_start: NDArray[np.bool_] | None = None,
         deterministic: bool = False,
     ) -> tuple[NDArray[np.int64], Carried[M]]:
-        """Actions (n,) for observations (n, size), and the state to hand in next time.
+        """Actions (n,) for observations (n, size), and the state for the next call.
 
         Args:
             observation: of the trial environment.
             state: what the last call returned, None at the beginning; it is carried on in place.
-            episode_start: (n,) bool, whose trial begins; by default everyone's if there is no state, else no one's.
-            deterministic: nothing to these policies: those that draw need to, in order to explore.
+            episode_start: (n,) bool, rows whose trial begins; by default all if there is no state, else none.
+            deterministic: ignored, since stochastic policies explore by sampling.
         """
         count = len(observation)
         seen = take_apart(observation, self.actions)
@@ -131,7 +131,7 @@ class TrialPolicy(ABC, Generic[M]):
 
     @abstractmethod
     def learn(self, memory: M, seen: Seen, rows: Rows) -> None:
-        """Some rows see what came of their last action."""
+        """Updates some rows with the outcome of their last action."""
 
     @abstractmethod
     def choose(self, memory: M, seen: Seen, streams: list[np.random.Generator]) -> NDArray[np.int64]:

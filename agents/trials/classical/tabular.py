@@ -1,4 +1,4 @@
-"""Classical policies of random tabular processes: they plan in what they believe, once for each inner episode."""
+"""Classical policies of random tabular processes: they plan with their belief, once for each inner episode."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ Model = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 @dataclass
 class TabularMemory:
-    """What a policy of tabular processes knows in the middle of a trial.
+    """The state of a policy of tabular processes during a trial.
 
     Attributes:
-        belief: what it saw.
+        belief: the posterior.
         values: (steps, n, states, actions) the values of actions, by the step of the inner episode.
         state: (n,) int64, where the last action was taken.
         step: (n,) int64, the inner episode's clock.
@@ -44,7 +44,7 @@ class TabularMemory:
 
 
 class TabularPolicy(TrialPolicy[TabularMemory]):
-    """A policy that knows the prior, the number of steps and nothing else of its task."""
+    """A policy that is given the prior and the number of steps, but nothing about its task."""
 
     def __init__(self, states: int = 10, actions: int = 5, steps: int = 10, seed: int = 0) -> None:
         """For processes of that size, with inner episodes of `steps` steps.
@@ -59,21 +59,21 @@ class TabularPolicy(TrialPolicy[TabularMemory]):
         self.states, self.steps = states, steps
 
     def remember(self, rows: int) -> TabularMemory:
-        """Nothing seen, nothing planned."""
+        """An empty belief without a plan."""
         values = np.zeros((self.steps, rows, self.states, self.actions))
         nothing = np.zeros(rows, dtype=np.int64)
         return TabularMemory(Belief.empty(rows, self.states, self.actions), values, nothing, nothing.copy())
 
     def forget(self, memory: TabularMemory, rows: Rows) -> None:
-        """Those rows know nothing again."""
+        """Resets the belief of those rows."""
         memory.belief.clear(rows)
 
     def learn(self, memory: TabularMemory, seen: Seen, rows: Rows) -> None:
-        """Books the last step."""
+        """Adds the last step to the belief."""
         belief, before, action = memory.belief, memory.state[rows], seen.action[rows]
         belief.visits[rows, before, action] += 1.0
         belief.rewards[rows, before, action] += seen.reward[rows]
-        # Where an inner episode ended, the observation is the next one's first: no one saw where the step led.
+        # Where an inner episode ended, the observation is the first of the next one: the next state is not observed.
         going = ~seen.done[rows]
         arrived = seen.inner[rows[going]].argmax(axis=1)
         belief.arrivals[rows[going], before[going], action[going], arrived] += 1.0
@@ -197,15 +197,15 @@ class Oracle(TabularPolicy):
         self._model: Model = task["transitions"].astype(np.float64), task["rewards"].astype(np.float64)
 
     def learn(self, memory: TabularMemory, seen: Seen, rows: Rows) -> None:
-        """There is nothing left to learn."""
+        """Does nothing: the process is given."""
 
     def model(self, belief: Belief, rows: Rows, streams: list[np.random.Generator]) -> Model:
-        """The truth.
+        """The true processes.
 
         Raises:
             ValueError: the oracle was not given the tasks.
         """
         if not hasattr(self, "_model"):
-            raise ValueError("the oracle knows no tasks: call inform(info) with the info of the environment's reset")
+            raise ValueError("the oracle has no tasks: call inform(info) with the info of the environment's reset")
         transitions, rewards = self._model
         return transitions[rows], rewards[rows]

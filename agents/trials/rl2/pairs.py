@@ -52,7 +52,7 @@ class PairFeatures(BaseFeaturesExtractor):
 class Stacked:
     """A policy trained on two observations in a row, for those who hand it one at a time.
 
-    Does for `evaluate_trials` what `VecFrameStack` does in training: zeros stand before a trial's first observation.
+    Does for `evaluate_trials` what `VecFrameStack` does in training: a trial's first observation is preceded by zeros.
     """
 
     def __init__(self, policy: Policy) -> None:

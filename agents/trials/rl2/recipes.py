@@ -9,7 +9,7 @@ EnvName = Literal["bandit", "tabular", "navigation"]
 
 ARMS = 5
 EPISODES: dict[str, int] = {"bandit": 10, "tabular": 10, "navigation": 2}
-"""Inner episodes of a trial where no number is asked for."""
+"""Default number of inner episodes of a trial."""
 IDS = {"bandit": "BanditTrial-v0", "tabular": "TabularTrial-v0", "navigation": "NavigationTrial-v0"}
 STATES, ACTIONS = 10, 5
 """Of tabular processes."""

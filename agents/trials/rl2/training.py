@@ -59,7 +59,7 @@ class TrainedAgent:
 
 
 def train(run: Run, setting: Setting, recipe: Rl2Recipe, seed: int) -> TrainedAgent:
-    """Trains, goes on training, or loads what was trained before: whatever is left to do in the run directory."""
+    """Trains, continues training, or loads a finished agent, depending on the state of the run directory."""
     final = run.folder / "agent.pt"
     if (run.folder / "agent.zip").is_file():
         raise ValueError(f"{run.folder}: trained by an earlier version, into a pickle, which this one does not read")
