@@ -105,7 +105,7 @@ def test_reml_starts_from_the_policies_of_maml_rl(tmp_path: Path) -> None:
 def test_data_that_depends_on_the_network_is_not_replayed_where_it_was_not_drawn() -> None:
     """Several steps on trajectories of the first policy are no policy gradient."""
     for train in (partial(maml.train, steps=2, shape=own_shape(RECIPE)), reptile.train):
-        with pytest.raises(ValueError, match=r"episodes: 1 support sets for .* 'navigation' has its own"):
+        with pytest.raises(ValueError, match=r"episodes: 1 support sets for .* 'navigation' needs one for each"):
             train(problem())
 
 
