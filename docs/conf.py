@@ -6,16 +6,19 @@ import pkgutil
 import re
 import sys
 import typing
+from itertools import groupby
 from pathlib import Path
 
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
+from sphinx import addnodes
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import gymnasium as gym  # noqa: E402
+import numpy as np  # noqa: E402
 
 import gym_reml  # noqa: E402
 
@@ -70,6 +73,7 @@ ARRAY = re.compile(
 FIGURE = re.compile(r"[-+±]?\d*\.?\d|–$")
 SPACES = re.compile(r"^<!-- spaces: (?P<id>[\w-]+) -->$", re.MULTILINE)
 STARS = re.compile(r"(?P<before>[(\[,] ?)(?P<stars>\*{1,2})(?P<name>\w+(?![\w*]))")
+DOTTED = re.compile(r"\w+(\.\w+)+\.?")
 REFERENCE = re.compile(r"^<!-- reference: (?P<package>[\w.]+) -->$", re.MULTILINE)
 DOCSTRING = re.compile(
     r"^<!-- docstring: (?P<module>[\w.]+):(?P<name>\w+) -->$", re.MULTILINE
@@ -94,6 +98,12 @@ def escape_stars(app, what, name, obj, options, lines):
         return match["before"] + match["stars"].replace("*", r"\*") + match["name"]
 
     lines[:] = [STARS.sub(escaped, line) for line in lines]
+
+
+def keep_colons(app, what, name, obj, options, lines):
+    """Keeps napoleon from taking what stands before a colon in an attribute's docstring for the attribute's type."""
+    if what in ("attribute", "data", "property") and lines:
+        lines.insert(0, "\\ ")  # an escaped space, which is nothing
 
 
 def leave_out_docstrings_of_types(app, what, name, obj, options, lines):
@@ -128,13 +138,9 @@ def insert_spaces(app, docname, source):
 
     def table(match):
         env = gym.make(match["id"])
-        spaces = [
-            " ".join(str(space).split())
-            for space in (env.action_space, env.observation_space)
-        ]
         rows = {
-            "Action space": f"`{spaces[0]}`",
-            "Observation space": f"`{spaces[1]}`",
+            "Action space": space_text(env.action_space),
+            "Observation space": space_text(env.observation_space),
             "Import": f'`gymnasium.make("gym_reml:{match["id"]}")`',
             "Many at once": f'`gymnasium.make_vec("gym_reml:{match["id"]}", num_envs=n)`',
         }
@@ -148,6 +154,31 @@ def insert_spaces(app, docname, source):
         )
 
     source[0] = SPACES.sub(table, source[0])
+
+
+def space_text(space):
+    """A space in Markdown; a Box whose bounds differ between its numbers with long runs of a bound as `n * [bound]`."""
+    if not isinstance(space, gym.spaces.Box) or all(
+        np.unique(bound).size == 1 for bound in (space.low, space.high)
+    ):
+        return f"`{space}`"
+    low, high = (bounds_text(bound) for bound in (space.low, space.high))
+    return f"`Box(low, high, {space.shape}, {space.dtype})` with low `{low}` and high `{high}`"
+
+
+def bounds_text(bounds):
+    """The numbers of a vector as a Python list, runs of more than three equal ones as `n * [number]`."""
+    parts, rest = [], []
+    for number, run in groupby(f"{bound:.4g}" for bound in bounds):
+        count = len(list(run))
+        if count <= 3:
+            rest += [number] * count
+            continue
+        parts += [f"[{', '.join(rest)}]"] if rest else []
+        parts.append(f"{count} * [{number}]")
+        rest = []
+    parts += [f"[{', '.join(rest)}]"] if rest else []
+    return " + ".join(parts)
 
 
 def insert_reference(app, docname, source):
@@ -230,7 +261,10 @@ def public_name(package, name):
     )
     if kind == "autodata":
         options["no-value"] = ""
-    return f"## {name}\n\n{directive(kind, f'{package.__name__}.{name}', options)}"
+    heading = name.replace(
+        "_", r"\_"
+    )  # a heading `__version__` would be a bold "version"
+    return f"## {heading}\n\n{directive(kind, f'{package.__name__}.{name}', options)}"
 
 
 def directive(kind, argument, options=None):
@@ -257,14 +291,21 @@ def visit_block_math(translator, node):
 
 
 class FiguresOnOneLine(SphinxPostTransform):
-    """Keeps the cells of tables of figures on one line; such a table scrolls in its box where it is too wide."""
+    """Keeps the cells of tables of figures on one line; such a table scrolls in its box where it is too wide.
+
+    Cells of prose are marked too: on a phone they keep a readable width.
+    """
 
     default_priority = 500
     longest = 60
+    prose = 30
 
     def run(self):
         for table in self.document.findall(nodes.table):
             entries = list(table.findall(nodes.entry))
+            for entry in entries:
+                if len(entry.astext()) > self.prose:
+                    entry["classes"].append("prose")
             figures = [entry for entry in entries if FIGURE.match(entry.astext())]
             if 2 * len(figures) >= len(entries) - len(list(table.findall(nodes.row))):
                 table["classes"].append("figures")
@@ -273,17 +314,49 @@ class FiguresOnOneLine(SphinxPostTransform):
                         entry["classes"].append("one-line")
 
 
+class NamesInOnePiece(SphinxPostTransform):
+    """Keeps short code on one line, breaks long dotted names after their dots, and leaves out values of many lines."""
+
+    default_priority = 500
+    longest = 30
+    longest_value = 240
+
+    def run(self):
+        for code in self.document.findall(nodes.literal):
+            in_title = isinstance(code.parent, nodes.title)
+            if len(code.astext()) <= self.longest and not in_title:
+                code["classes"].append("one-line")
+        for value in list(self.document.findall(addnodes.desc_annotation)):
+            if len(value.astext()) > self.longest_value:
+                value.parent.remove(value)
+        if self.app.builder.format == "html":
+            for kind in (nodes.title, addnodes.desc_addname):
+                for name in list(self.document.findall(kind)):
+                    if DOTTED.fullmatch(name.astext()):
+                        self.break_after_dots(name)
+
+    def break_after_dots(self, name):
+        parts = re.findall(r"[^.]+\.?", name.astext())
+        name.clear()
+        for part in parts:
+            name += [nodes.Text(part), nodes.raw("", "<wbr>", format="html")]
+
+
 def setup(app):
     """Registers the above."""
     app.add_html_math_renderer(
         "mathml", (visit_inline_math, None), (visit_block_math, None)
     )
     app.add_post_transform(FiguresOnOneLine)
+    app.add_post_transform(NamesInOnePiece)
     app.connect("source-read", insert_docstrings)
     app.connect("source-read", insert_spaces)
     app.connect("source-read", insert_reference)
+    app.connect(
+        "autodoc-process-docstring", leave_out_docstrings_of_types, priority=300
+    )
+    app.connect("autodoc-process-docstring", keep_colons, priority=400)
     app.connect("autodoc-process-docstring", escape_stars)
-    app.connect("autodoc-process-docstring", leave_out_docstrings_of_types)
     app.connect("autodoc-process-signature", shorten_arrays)
     app.connect("autodoc-skip-member", skip_named_fields)
     return {"parallel_read_safe": True}

@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, ScalarFormatter
 from PIL import Image
 
 from gym_reml.files import write_file
 
 from .groups import Group
-from .report import COLOURS, LOG_TICKS, MARKERS
+from .report import COLOURS, MARKERS, log_scale
 from .sections import Section
 
 PANELS_IN_A_ROW = 3
@@ -77,12 +76,7 @@ def _plot_curves(groups: Sequence[Group], path: Path, section: Section) -> None:
         axes.tick_params(labelsize=7)
         axes.grid(alpha=0.3)
         if group.lower_is_better:
-            axes.set_yscale("log")
-            axes.yaxis.set_major_formatter(ScalarFormatter())
-            axes.yaxis.set_minor_formatter(NullFormatter())
-            low, high = axes.get_ylim()
-            axes.set_yticks([tick for tick in LOG_TICKS if low <= tick <= high])
-            axes.set_ylim(low, high)
+            log_scale(axes)
     figure.legend([handles[name] for name in names], names, loc="outside lower center", fontsize=8, ncols=4)
     _save(figure, path)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ import matplotlib
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, ScalarFormatter
+from matplotlib.ticker import NullFormatter
 from rich import print as show
 
 from gym_reml.evaluation import MetaLearner, Result, controls, evaluate, rollout
@@ -24,7 +25,6 @@ from ..comparison.rows import LOWER_IS_BETTER
 from ..problems.problem import POLICY_STEPS, TABLE_STEPS
 
 CURVE_STEPS = tuple(range(11))
-LOG_TICKS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 MARKERS = "osDv^PX*"
@@ -83,14 +83,25 @@ def plot_curves(results: Sequence[Result], metric: str, path: Path, title: str) 
         axes.fill_between(result.steps, floor, mean + width, color=colour, alpha=0.2, linewidth=0)
     axes.set(xlabel="gradient steps", ylabel=f"{metric} on the query set", title=title)
     if error:
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(ScalarFormatter())
-        axes.yaxis.set_minor_formatter(NullFormatter())
-        low, high = axes.get_ylim()
-        axes.set_yticks([tick for tick in LOG_TICKS if low <= tick <= high])
+        log_scale(axes)
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", fontsize=8, ncols=4)
     write_file(path, partial(figure.savefig, format="png", dpi=130))
+
+
+def log_scale(axes: Any) -> None:
+    """Makes the vertical axis logarithmic, marked at 1, 2 and 5 times powers of ten, in a short range at all digits."""
+    axes.set_yscale("log")
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    low, high = axes.get_ylim()
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for digits in ((1, 2, 5), range(1, 10)):
+        ticks = [float(f"{digit}e{power}") for power in powers for digit in digits]
+        ticks = [tick for tick in ticks if low <= tick <= high]
+        if len(ticks) > 1:
+            break
+    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.set_ylim(low, high)
 
 
 def plot_examples(learner: MetaLearner, family: TaskFamily, path: Path, *, seed: int, tasks: int = 4) -> None:

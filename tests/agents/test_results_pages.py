@@ -14,6 +14,7 @@ from PIL import Image
 from agents.comparison.rows import key_of, read_list
 from agents.pages import plots as result_plots
 from agents.pages.groups import read_groups
+from agents.pages.report import log_scale
 from agents.pages.sections import SECTIONS
 from agents.pages.tables import number, results_table, verdict
 from agents.results import Config, main, pages
@@ -262,3 +263,15 @@ def test_bad_attempts_are_refused(tmp_path: Path, attempts: Any, message: str) -
 )
 def test_numbers_have_three_digits_where_they_matter(value: float, text: str) -> None:
     assert number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "labels"),
+    [(0.008, 3.0, ["0.01", "0.02", "0.05", "0.1", "0.2", "0.5", "1", "2"]), (2.6, 4.9, ["3", "4"])],
+)
+def test_every_logarithmic_axis_has_marks(low: float, high: float, labels: list[str]) -> None:
+    axes = Figure().subplots()
+    axes.set_ylim(low, high)
+    log_scale(axes)
+    assert [label.get_text() for label in axes.get_yticklabels()] == labels
+    assert axes.get_ylim() == (low, high)
