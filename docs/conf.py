@@ -101,9 +101,12 @@ def escape_stars(app, what, name, obj, options, lines):
 
 
 def keep_colons(app, what, name, obj, options, lines):
-    """Keeps napoleon from taking what stands before a colon in an attribute's docstring for the attribute's type."""
+    """Keeps napoleon from taking what stands before a colon for the type of an attribute or of what is returned."""
+    nothing = "\\ "  # an escaped space
     if what in ("attribute", "data", "property") and lines:
-        lines.insert(0, "\\ ")  # an escaped space, which is nothing
+        lines.insert(0, nothing)
+    elif "Returns:" in lines:
+        lines.insert(lines.index("Returns:") + 1, f"    {nothing}")
 
 
 def leave_out_docstrings_of_types(app, what, name, obj, options, lines):
@@ -123,14 +126,13 @@ def skip_named_fields(app, what, name, obj, skip, options):
 
 
 def shorten_arrays(app, what, name, obj, options, signature, returned):
+    """Shortens the arrays of a signature."""
+    return short_arrays(signature), short_arrays(returned)
+
+
+def short_arrays(text):
     """Writes `NDArray[float32]` for what numpy makes of it."""
-
-    def short(text):
-        return text and ARRAY.sub(
-            lambda match: f"NDArray[{match['kind'] or 'Any'}]", text
-        )
-
-    return short(signature), short(returned)
+    return text and ARRAY.sub(lambda match: f"NDArray[{match['kind'] or 'Any'}]", text)
 
 
 def insert_spaces(app, docname, source):
@@ -327,8 +329,12 @@ class NamesInOnePiece(SphinxPostTransform):
             if len(code.astext()) <= self.longest and not in_title:
                 code["classes"].append("one-line")
         for value in list(self.document.findall(addnodes.desc_annotation)):
-            if len(value.astext()) > self.longest_value:
+            text = value.astext()
+            if len(text) > self.longest_value:
                 value.parent.remove(value)
+            elif ARRAY.search(text):  # a property's type is in no signature
+                value.clear()
+                value += nodes.Text(short_arrays(text))
         if self.app.builder.format == "html":
             for kind in (nodes.title, addnodes.desc_addname):
                 for name in list(self.document.findall(kind)):

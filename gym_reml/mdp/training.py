@@ -36,8 +36,13 @@ class TrainingMDP:
     It consists of the tasks' data, the networks under training, their observation, and the history for a pool learner.
 
     Attributes:
-        count: n.
-        family, pool, objective, slots, initial_layers, step_range: as given.
+        count: number of rows, n.
+        family: distribution of the tasks.
+        pool: layers that networks are built from.
+        objective: rewards of an episode.
+        slots: number of pool layers that fit into a network.
+        initial_layers: pool layers that are present at step 0.
+        step_range: smallest and largest step size.
         decision: the action space: a "layer" and a "step_size".
         data: the tasks and their support and query sets.
         training: the networks under training, their losses and their clock.
