@@ -91,4 +91,4 @@ class Observation:
         flat[:, progress + 1] = np.minimum(training.clock, self._horizon - 1) / self._horizon
         clipped = np.minimum(np.maximum(flat, -OBSERVATION_LIMIT), OBSERVATION_LIMIT)
         # After clipping, the sum is NaN only if an element is.
-        return np.nan_to_num(clipped, copy=False) if math.isnan(clipped.sum()) else clipped
+        return np.nan_to_num(clipped, copy=False) if math.isnan(np.add.reduce(clipped, axis=None)) else clipped

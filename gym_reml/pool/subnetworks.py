@@ -157,7 +157,7 @@ class SubNetworks:
             self._weights, trace, output_gradient=output_gradient, filled=self._filled, workspace=self._workspace
         )
         norms_before = norms = gradient_norms(gradient)
-        short = norms.cpu().numpy().sum() <= LONGEST
+        short = np.add.reduce(norms.cpu().numpy(), axis=None) <= LONGEST
         if not short:
             gradient, norms = without_overflow(gradient, norms)
         rates = None
@@ -167,7 +167,7 @@ class SubNetworks:
         new = descend(self._weights, gradient, norms=norms, step_sizes=steps, rates=rates, out=self._other)
         self._weights, self._other = new, self._weights
         self.broken = None
-        if not short or step_sizes.max() > LARGE_STEP:
+        if not short or np.maximum.reduce(step_sizes) > LARGE_STEP:
             sound = torch.stack([tensor.isfinite().flatten(1).all(dim=1) for tensor in new.tensors()]).all(dim=0)
             self.broken = ~sound.cpu().numpy()
         return norms_before
@@ -190,7 +190,7 @@ class SubNetworks:
         return self._weights.like([tensor[row : row + 1].clone() for tensor in self._weights.tensors()])
 
     def _refresh(self) -> None:
-        shallowest, deepest = int(self.depth.min()), int(self.depth.max())
+        shallowest, deepest = int(np.minimum.reduce(self.depth)), int(np.maximum.reduce(self.depth))
         if self.pool.architecture.skip:
             shallowest = deepest
         self._filled = [

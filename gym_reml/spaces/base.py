@@ -142,7 +142,7 @@ def read_numbers(actions: Any, shape: tuple[int, ...], *, part: str = "") -> NDA
         raise ActionError(actions, f"{part}must be numbers, found {array.dtype}")
     # These ufuncs keep NaN, as np.clip does, which costs several times as much on small arrays.
     values = np.minimum(np.maximum(array, -1.0), 1.0).astype(np.float32, copy=False)
-    if math.isnan(values.sum()):
+    if math.isnan(np.add.reduce(values, axis=None)):
         raise ActionError(actions, f"{part}NaN is no action; values lie in [-1, 1], others are clipped to it")
     return values
 

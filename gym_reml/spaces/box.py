@@ -43,7 +43,7 @@ class BoxEncoding(ActionEncoding):
         choices = np.empty((len(values), len(decision.choices)), dtype=np.int64)
         for index, part in enumerate(decision.parts):
             logits = np.where(allowed[index], values[:, part], -np.inf)
-            best = logits == logits.max(axis=1, keepdims=True)
+            best = logits == np.maximum.reduce(logits, axis=1, keepdims=True)
             best.argmax(axis=1, out=choices[:, index])
             if np.count_nonzero(best) > len(best):
                 for row in np.flatnonzero(best.sum(axis=1) > 1):

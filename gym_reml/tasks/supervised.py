@@ -20,7 +20,7 @@ class Regression(TaskFamily):
         residual = outputs - batch.targets
         if WEIGHTS in batch.extras:
             return (residual.square().mean(dim=2) * batch.extras[WEIGHTS]).sum(dim=1)
-        return residual.square().sum(dim=(1, 2)) * batch.shares[0]
+        return torch.linalg.vector_norm(residual, dim=(1, 2)).square() * batch.shares[0]
 
     def output_gradient(self, outputs: Tensor, batch: Batch) -> Tensor:
         if WEIGHTS in batch.extras:

@@ -137,7 +137,7 @@ def smoothing(inputs: Tensor, targets: Tensor, point_weights: Tensor | None = No
         weights /= inputs.shape[1]
     else:
         weights *= point_weights.numpy()[:, None]
-    density = weights.sum(axis=2)
+    density = np.add.reduce(weights, axis=2)
     with np.errstate(under="ignore"):  # weights of distant points become 0 in float32
         smoother = (weights / (density + PRIOR_DENSITY)[:, :, None]).astype(np.float32)
         static_signal = np.concatenate([(smoother @ y)[:, :, 0], density], axis=1, dtype=np.float32)
