@@ -87,8 +87,7 @@ class TaskData:
 
     def inputs(self) -> Tensor:
         """Inputs of both sets, (n, support and query points, in_features)."""
-        with torch.inference_mode(False), torch.no_grad():
-            return torch.cat([self.support.inputs, self.query.inputs], dim=1)
+        return torch.cat([self.support.inputs, self.query.inputs], dim=1)
 
     def read_task(self, given: Any, rows: Rows) -> Tasks:
         """Reads a user's tasks for these rows; see `TaskFamily.read_task`."""
