@@ -82,14 +82,13 @@ class PoolLearner:
             raise ValueError(
                 f"learn_kwargs: learning_rate={rate!r} must be at most 1, replacing the pool by the mean fast weights"
             )
-        constants = self.options.constants_learning_rate
         parameters = {name: tensor for name, tensor in pool.parameters.items() if name != "head.constants"}
         groups: list[dict[str, Any]] = [{"params": list(parameters.values()), "lr": self._rate}]
         if pool.rates:
             groups.append({"params": list(pool.rates.values()), "lr": self.options.rates_learning_rate})
         if pool.constant_outputs:
-            constants = self._rate if constants is None else constants
-            groups.append({"params": [pool.parameters["head.constants"]], "lr": constants})
+            given = self.options.constants_learning_rate
+            groups.append({"params": [pool.parameters["head.constants"]], "lr": self._rate if given is None else given})
         self._optimizer = torch.optim.Adam([group | {"initial_lr": group["lr"]} for group in groups])
 
     def _begin(self) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gym_reml.mdp.network_training import NetworkTraining
-from gym_reml.networks.dense import mean_over_points
+from gym_reml.networks.buffers import FEW_ROWS, constant
 from gym_reml.spaces.decision import Decided, Decision
 from gym_reml.tasks.base import WEIGHTS
 
@@ -92,3 +92,18 @@ class Observation:
         clipped = np.minimum(np.maximum(flat, -OBSERVATION_LIMIT), OBSERVATION_LIMIT)
         # After clipping, the sum is NaN only if an element is.
         return np.nan_to_num(clipped, copy=False) if math.isnan(np.add.reduce(clipped, axis=None)) else clipped
+
+
+def mean_over_points(values: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Means of `values` (n, points, width) over points, (n, 1, width).
+
+    Args:
+        values: (n, points, width).
+        weights: (n, points), summing to 1 in each row, or None for equal ones.
+    """
+    if weights is not None:
+        return torch.bmm(weights.unsqueeze(1), values)
+    count, points, _ = values.shape
+    if count <= FEW_ROWS:
+        return torch.bmm(constant(1.0 / points, values, (count, 1, points)), values)
+    return values.sum(dim=1, keepdim=True).mul_(constant(1.0 / points, values))

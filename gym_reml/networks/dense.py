@@ -200,7 +200,7 @@ class Dense(Architecture[DenseTrace]):
             varying = positions[-1]["matrix"].shape[2]
             gradients[last]["constants"] = output_gradient[:, :, varying:].sum(dim=1, keepdim=True)
             output_gradient = output_gradient[:, :, :varying]
-        gradients[last] = {"matrix": _head_gradient(trace, output_gradient), **gradients[last]}
+        gradients[last] = {"matrix": self.head_gradient(trace, output_gradient), **gradients[last]}
         shape = tuple(trace.features.shape)
         # Gradient with respect to the activations after the present position. For a single output the matrix product is
         # an elementwise product, which is faster.
@@ -236,7 +236,12 @@ class Dense(Architecture[DenseTrace]):
 
     def head_gradient(self, trace: DenseTrace, output_gradient: Tensor) -> Tensor:
         """Sum over points of activation x output gradient, including columns for the constant outputs."""
-        return _head_gradient(trace, output_gradient)
+        inputs = trace.inputs[-1].tensor
+        if len(inputs) <= FEW_ROWS:
+            return torch.bmm(trace.inputs[-1].transposed, output_gradient)
+        if output_gradient.shape[2] == 1:
+            return (inputs * output_gradient).sum(dim=1).unsqueeze(2)
+        return torch.bmm(output_gradient.transpose(1, 2), inputs).transpose(1, 2)
 
     def pre_activations(
         self,
@@ -251,10 +256,12 @@ class Dense(Architecture[DenseTrace]):
         return z if matrix is None else torch.bmm(z, matrix[rows])
 
 
-@lru_cache
+_dense = lru_cache(Dense)
+
+
 def dense(kind: str) -> Dense:
-    """The dense architecture with layers of `kind`, a key of `LAYER_KINDS`."""
-    return Dense(LAYER_KINDS[kind])
+    """The dense architecture with layers of `kind`, a key of `LAYER_KINDS`, which may get other rows at any time."""
+    return _dense(LAYER_KINDS[kind])
 
 
 def with_ones(x: Tensor) -> Tensor:
@@ -266,28 +273,3 @@ def _product(workspace: Workspace | None, index: int, left: Tensor, right: Tenso
     if workspace is None:
         return None
     return workspace.take("product", index, (left.shape[0], left.shape[1], right.shape[2]), left)
-
-
-def _head_gradient(trace: DenseTrace, output_gradient: Tensor) -> Tensor:
-    """Sum over points of activation x output gradient, (n, width + 1, out)."""
-    inputs = trace.inputs[-1].tensor
-    if len(inputs) <= FEW_ROWS:
-        return torch.bmm(trace.inputs[-1].transposed, output_gradient)
-    if output_gradient.shape[2] == 1:
-        return (inputs * output_gradient).sum(dim=1).unsqueeze(2)
-    return torch.bmm(output_gradient.transpose(1, 2), inputs).transpose(1, 2)
-
-
-def mean_over_points(values: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Means of `values` (n, points, width) over points, (n, 1, width).
-
-    Args:
-        values: (n, points, width).
-        weights: (n, points), summing to 1 in each row, or None for equal ones.
-    """
-    if weights is not None:
-        return torch.bmm(weights.unsqueeze(1), values)
-    count, points, _ = values.shape
-    if count <= FEW_ROWS:
-        return torch.bmm(constant(1.0 / points, values, (count, 1, points)), values)
-    return values.sum(dim=1, keepdim=True).mul_(constant(1.0 / points, values))

@@ -79,3 +79,13 @@ def test_without_its_row_it_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(LAYER_KINDS, "scaled_silu")
     with pytest.raises(ValueError, match=r"layer_kind='scaled_silu': must be one of 'relu', 'tanh'"):
         gym.make("NetBuild-v0", **SMALL, layer_kind="scaled_silu")
+
+
+def test_another_kind_in_its_row_takes_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a notebook's cell with the class is run again."""
+    pool = LayerPool.random(in_features=3, out_features=2, width=7, layers=4, kind="scaled_silu")
+    first, again = pool.architecture, ScaledSilu()
+    assert pool.architecture is first
+    monkeypatch.setitem(LAYER_KINDS, ScaledSilu.name, again)
+    assert isinstance(pool.architecture, Dense)
+    assert pool.architecture.kind is again
