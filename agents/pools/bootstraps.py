@@ -84,6 +84,7 @@ def _compete(problem: Problem, progress: Log) -> Specialists:
         depth=problem.recipe.depth,
         iterations=problem.recipe.bootstrap_iterations,
         tasks=COMPETITION_TASKS,
+        clip=problem.recipe.clip,
         learning_rate=problem.recipe.bootstrap_learning_rate,
         seed=problem.seed * TASKS_OF_A_PROBLEM,
         progress=progress,
@@ -104,6 +105,7 @@ def recipe_process(problem: Problem, pool: LayerPool, skipped: int = 0) -> Train
         Objective(recipe.horizon),
         slots=recipe.depth,
         initial_layers=recipe.initial_layers,
+        clip=recipe.clip,
     )
     seed = problem.seed * TASKS_OF_A_PROBLEM + skipped
     mdp.seed(range(META_BATCH), many_streams(seed, META_BATCH, family.split))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from tqdm import tqdm
 
-from gym_reml.learning import Episodes, LearningOptions, PoolLearner
+from gym_reml.learning import LearningOptions, PoolLearner
 from gym_reml.meta_training.outer_loop import cosine
 from gym_reml.networks.torch_state import own_state
 from gym_reml.pool import LayerPool
@@ -27,5 +27,5 @@ def weights(problem: Problem) -> LayerPool:
     for iteration in tqdm(range(iterations), desc="pretrained", unit="update", disable=None):
         cosine(learner, iteration / iterations)
         mdp.reset()
-        learner.update(Episodes([mdp.support], [mdp.query], layers, stay, mdp.initial_layers, mdp.slots))
+        learner.update(mdp.episodes(layers, stay))
     return pool

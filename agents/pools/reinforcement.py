@@ -79,7 +79,7 @@ def adapt_policies(
     sizes = np.full(mdp.count, rate, dtype=np.float32)
     mdp.train(layers, sizes)
     shown = [torch.from_numpy(numbers).unsqueeze(0).to(mdp.pool.device) for numbers in (layers, sizes)]
-    return Episodes([support], [mdp.query], shown[0], shown[1], mdp.initial_layers, mdp.slots)
+    return replace(mdp.episodes(*shown), support=[support])
 
 
 def with_inner_rates(pool: LayerPool) -> LayerPool:

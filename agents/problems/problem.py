@@ -10,6 +10,7 @@ import numpy as np
 from gym_reml.evaluation import Ensemble, MetaLearner
 from gym_reml.evaluation.plans import plan_learner
 from gym_reml.mdp import Objective, TrainingMDP
+from gym_reml.networks.weights import CLIP
 from gym_reml.pool import LayerPool
 from gym_reml.pool.sources import random_pool
 from gym_reml.streams import many_streams
@@ -65,11 +66,13 @@ class NetworkShape:
         width: units of every hidden layer.
         depth: layers behind the stem.
         kind: of the layers.
+        clip: norm at which gradients of the inner loop are clipped, None for none.
     """
 
     width: int
     depth: int
     kind: str
+    clip: float | None = CLIP
 
     def fresh(self, family: TaskFamily, seed: int, adapt_stem: bool | None = None) -> LayerPool:
         """Random weights of this shape."""
@@ -94,6 +97,7 @@ class NetworkShape:
             slots=self.depth,
             initial_layers=self.layers,
             step_range=None if step is None else (step, step),
+            clip=self.clip,
         )
         mdp.seed(range(batch), many_streams(problem.seed * TASKS_OF_A_PROBLEM, batch, problem.training_family.split))
         return mdp
@@ -101,7 +105,8 @@ class NetworkShape:
     def arguments(self, horizon: int, step: float | None = None) -> dict[str, Any]:
         """The environment's arguments for such networks; with a `step`, that is the only step size there is."""
         limits = {} if step is None else {"min_step": step, "max_step": step}
-        return {"action": "box", "depth": self.depth, "horizon": horizon, "initial_layers": self.layers} | limits
+        own = {"depth": self.depth, "initial_layers": self.layers, "clip": self.clip}
+        return {"action": "box", "horizon": horizon} | own | limits
 
     def learner(self, name: str, pool: LayerPool, horizon: int, step: float | None = None) -> MetaLearner:
         """The learner that takes neutral steps throughout (MAML, and what descends from it)."""
@@ -114,7 +119,7 @@ CLASSIC = NetworkShape(width=40, depth=1, kind="relu")
 
 def own_shape(recipe: Recipe) -> NetworkShape:
     """Networks as large as those that REML builds."""
-    return NetworkShape(recipe.width, recipe.depth, recipe.layer_kind)
+    return NetworkShape(recipe.width, recipe.depth, recipe.layer_kind, recipe.clip)
 
 
 def usual_shape(problem: Problem) -> NetworkShape:

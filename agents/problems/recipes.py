@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from torch import Tensor
 
 from gym_reml.networks.layer_kinds import LAYER_KINDS
+from gym_reml.networks.weights import CLIP
 from gym_reml.pool.rates import RATES
 from gym_reml.streams import row_streams
 from gym_reml.tasks.base import TaskFamily
@@ -95,6 +96,8 @@ class Recipe:
     """Adam's learning rate of the pool beside the agent, for weights and step sizes; annealed to 0"""
     agent_learning_rate: float
     """the agent's learning rate; annealed to 0"""
+    clip: float | None = CLIP
+    """norm at which the networks' gradients are clipped, None for none"""
     constants_learning_rate: float | None = None
     """Adam's learning rate beside the agent for outputs that depend on no input; None for that of the weights"""
     n_envs: int = 128
@@ -141,6 +144,7 @@ class Recipe:
             "depth": self.depth,
             "horizon": self.horizon,
             "initial_layers": list(self.initial_layers),
+            "clip": self.clip,
         }
 
 

@@ -152,7 +152,7 @@ def train(problem: Problem) -> MetaLearner:
             temperature=FIRST_TEMPERATURE * share,
         )
         layers[: policy.free] = torch.from_numpy(found)
-        learner.update(Episodes([mdp.support], [mdp.query], layers, sizes, initial, recipe.depth))
+        learner.update(mdp.episodes(layers, sizes))
     return MetaLearner("bouncegrad", policy, pool, recipe.arguments("box"))
 
 

@@ -7,7 +7,7 @@ reinforcement learning is needed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise, product
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from gym_reml.evaluation import MetaLearner
-from gym_reml.learning import Episodes, PoolLearner, replay
+from gym_reml.learning import PoolLearner, replay
 from gym_reml.mdp import TrainingMDP
 from gym_reml.meta_training.outer_loop import cosine_schedule
 from gym_reml.networks.torch_state import own_state
@@ -103,7 +103,7 @@ def train(problem: Problem) -> MetaLearner:
         mdp.reset()
         layers = torch.zeros((steps, META_BATCH), dtype=torch.int64)
         layers[:free] = torch.from_numpy(router.choose(mdp.observe()))
-        learner.update(Episodes([mdp.support], [mdp.query], layers, sizes, initial, recipe.depth))
+        learner.update(mdp.episodes(layers, sizes))
     fit_router(router, mdp, labelled, problem.seed)
     return MetaLearner("router", router, pool, recipe.arguments("box"))
 
@@ -148,7 +148,7 @@ def label(compositions: NDArray[np.int64], mdp: TrainingMDP, tasks: int) -> tupl
                 for batch in (mdp.support, mdp.query)
             )
             sizes = torch.ones(layers.shape, dtype=torch.float32)
-            trial = Episodes([support], [query], layers, sizes, mdp.initial_layers, mdp.slots)
+            trial = replace(mdp.episodes(layers, sizes), support=[support], query=[query])
             losses = replay(mdp.pool, mdp.family, trial)[0].nan_to_num(nan=mdp.family.cap).clamp_max(mdp.family.cap)
             scores.append(mdp.family.score(losses).mean(dim=0).reshape(len(index), count))
     return torch.cat(observations), torch.cat(scores)

@@ -43,9 +43,9 @@ class NetBuildEnv(TrainingEnv):
     | `"hybrid"` (`NetBuildHybrid-v0`) | `Dict(layer=Discrete(L + 1), step_size=Box(-1, 1, (1,)))` | side by side |
 
     The layer is inserted before the head; in a full network it is ignored (and masked, see `action_masks`). Then one
-    gradient step of the support loss is taken, its norm clipped at 10. Box values outside [-1, 1] are clipped and ties
-    between logits are broken by the environment's own generator; NaN, a wrong shape or a choice out of range is a
-    `ValueError`.
+    gradient step of the support loss is taken; gradients longer than `clip` are scaled down to that norm. Box values
+    outside [-1, 1] are clipped and ties between logits are broken by the environment's own generator; NaN, a wrong
+    shape or a choice out of range is a `ValueError`.
 
     ## Observation space
 
@@ -149,6 +149,7 @@ class NetBuildEnv(TrainingEnv):
     | `step_bins` | `13` | number of step sizes in finite encodings |
     | `min_step` | `None` | smallest step size; `None`: the pool's, 1e-3, or 1/4 where it has learned rates |
     | `max_step` | `None` | largest step size; `None`: the pool's, 0.3, or 4 where it has learned rates |
+    | `clip` | `10.0` | norm at which gradients are clipped; `None`: they are not |
     | `observation` | `"flat"` | or `"dict"` |
     | `device` | `"cpu"` | any torch device |
     | `render_mode` | `None` | `"rgb_array"` or `"ansi"` (and `"human"` through Gymnasium's wrapper) |
@@ -191,6 +192,7 @@ class NetBuildEnv(TrainingEnv):
         step_bins: int = 13,
         min_step: float | None = None,
         max_step: float | None = None,
+        clip: float | None = 10.0,
         observation: str = "flat",
         device: str | torch.device = "cpu",
     ) -> None:
@@ -232,6 +234,7 @@ class NetBuildVectorEnv(TrainingVectorEnv):
         step_bins: int = 13,
         min_step: float | None = None,
         max_step: float | None = None,
+        clip: float | None = 10.0,
         observation: str = "flat",
         device: str | torch.device = "cpu",
         render_mode: str | None = None,

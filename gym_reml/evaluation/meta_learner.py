@@ -31,6 +31,7 @@ from gym_reml.evaluation.saved_policy import (
 )
 from gym_reml.evaluation.saved_policy import find_algorithm as find_algorithm
 from gym_reml.files import as_path, load_safely, save_atomically
+from gym_reml.networks.weights import CLIP
 from gym_reml.pool.layer_pool import LayerPool
 from gym_reml.spaces import layer_and_step, make_encoding
 
@@ -440,9 +441,9 @@ def _check_training(learner: MetaLearner) -> None:
         return
     trained, (low, high) = arguments[0], learner.pool.step_range
     defaults = {"depth": 2, "horizon": 5, "action": "box", "step_bins": 13, "observation": "flat"}
-    for name, default in {**defaults, "min_step": low, "max_step": high}.items():
-        value = learner.arguments.get(name)
-        value = default if value is None else value
+    for name, default in {**defaults, "min_step": low, "max_step": high, "clip": CLIP}.items():
+        value = learner.arguments.get(name, default)
+        value = default if value is None and name != "clip" else value
         if not _same(value, trained[name]) and (name, trained["action"]) != ("step_bins", "box"):
             raise ValueError(
                 f"arguments: {name}={value!r}, but the policy was trained with {name}={trained[name]!r}; {REMEDY}"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from gym_reml.networks.weights import CLIP
 from gym_reml.tasks.base import Batch
 
 
@@ -22,6 +23,7 @@ class Episodes:
         step_sizes: (T, B) float32; 0 for a refused step.
         initial_layers: numbers of the pool layers present before the first step.
         slots: number of slots, the largest depth.
+        clip: norm at which the inner gradients were clipped, None for none.
     """
 
     support: list[Batch]
@@ -30,6 +32,7 @@ class Episodes:
     step_sizes: Tensor
     initial_layers: tuple[int, ...]
     slots: int
+    clip: float | None = CLIP
 
     def __len__(self) -> int:
         """Number of episodes, B."""
@@ -38,26 +41,24 @@ class Episodes:
     def map(self, function: Callable[[Tensor], Tensor]) -> Episodes:
         """Episodes with `function` applied to every tensor: data, layers and step sizes."""
         support, query = ([batch.map(function) for batch in batches] for batches in (self.support, self.query))
-        return Episodes(
-            support, query, function(self.layers), function(self.step_sizes), self.initial_layers, self.slots
-        )
+        layers, step_sizes = function(self.layers), function(self.step_sizes)
+        return replace(self, support=support, query=query, layers=layers, step_sizes=step_sizes)
 
     def take(self, index: Tensor) -> Episodes:
         """The episodes at `index` (k,) int64."""
         support, query = ([batch.rows(index) for batch in batches] for batches in (self.support, self.query))
-        return Episodes(
-            support, query, self.layers[:, index], self.step_sizes[:, index], self.initial_layers, self.slots
-        )
+        layers, step_sizes = self.layers[:, index], self.step_sizes[:, index]
+        return replace(self, support=support, query=query, layers=layers, step_sizes=step_sizes)
 
     @staticmethod
     def concatenate(parts: Sequence[Episodes]) -> Episodes:
-        """All episodes of `parts`, in order; all must have the same T, initial layers and slots."""
+        """All episodes of `parts`, in order; all must have the same T, initial layers, slots and clip."""
         first = parts[0]
         support = [Batch.concatenate(batches) for batches in zip(*(part.support for part in parts), strict=True)]
         query = [Batch.concatenate(batches) for batches in zip(*(part.query for part in parts), strict=True)]
         layers = torch.cat([part.layers for part in parts], dim=1)
         step_sizes = torch.cat([part.step_sizes for part in parts], dim=1)
-        return Episodes(support, query, layers, step_sizes, first.initial_layers, first.slots)
+        return replace(first, support=support, query=query, layers=layers, step_sizes=step_sizes)
 
     def slot_contents(self) -> tuple[Tensor, Tensor]:
         """Pool layers in the slots at the end, (slots, B), and depths before and after each step, (T + 1, B), int64."""

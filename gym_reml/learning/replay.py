@@ -91,8 +91,11 @@ def replay(
             gradient = gradient.like([tensor.detach() for tensor in gradient.tensors()])
         rates = assembly.rates(clock)
         pool_tensors += [] if rates is None else rates.tensors()
-        gradient, lengths = without_overflow(gradient, gradient_norms(gradient))
-        weights = descend(weights, gradient, norms=lengths, step_sizes=episodes.step_sizes[step], rates=rates)
+        lengths = gradient_norms(gradient)
+        if episodes.clip is not None:
+            gradient, lengths = without_overflow(gradient, lengths)
+        sizes = episodes.step_sizes[step]
+        weights = descend(weights, gradient, norms=lengths, step_sizes=sizes, clip=episodes.clip, rates=rates)
         if judged is None or judged[step]:
             outputs = architecture.forward(weights, inputs(query), filled=filled, norms=norms).outputs
             losses.append((judge or family.loss)(outputs, query))

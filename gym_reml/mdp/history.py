@@ -83,5 +83,14 @@ class History:
             )
         layers = torch.tensor([[step.layer for step in steps] for steps in finished], dtype=torch.int64).T
         step_sizes = torch.tensor([[step.step_size for step in steps] for steps in finished], dtype=torch.float32).T
-        slots, initial_layers = training.networks.slots, tuple(training.initial_layers)
-        self._learner.add(Episodes(support, query, layers.to(device), step_sizes.to(device), initial_layers, slots))
+        networks, initial_layers = training.networks, tuple(training.initial_layers)
+        episodes = Episodes(
+            support,
+            query,
+            layers.to(device),
+            step_sizes.to(device),
+            initial_layers=initial_layers,
+            slots=networks.slots,
+            clip=networks.clip,
+        )
+        self._learner.add(episodes)

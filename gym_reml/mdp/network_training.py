@@ -48,12 +48,14 @@ class NetworkTraining:
         metrics: the family's metrics on the query sets by name, (n,) float64.
     """
 
-    def __init__(self, data: TaskData, pool: LayerPool, *, slots: int, initial_layers: Sequence[int]) -> None:
+    def __init__(
+        self, data: TaskData, pool: LayerPool, *, slots: int, initial_layers: Sequence[int], clip: float | None
+    ) -> None:
         """Allocates the networks; `restart` initialises them."""
         count = data.count
         self.data, self.family, self.pool = data, data.family, pool
         self.initial_layers = initial_layers
-        self.networks = SubNetworks(count, pool, slots=slots)
+        self.networks = SubNetworks(count, pool, slots=slots, clip=clip)
         self.clock = np.zeros(count, dtype=np.int64)
         self.support_loss, self.query_loss = self.scores = np.zeros((2, count))
         self.query_diverged = np.zeros(count, dtype=np.bool_)

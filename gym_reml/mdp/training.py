@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gym_reml.learning.episodes import Episodes
 from gym_reml.learning.pool_learner import PoolLearner
 from gym_reml.mdp.history import History
 from gym_reml.mdp.network_training import NetworkTraining, Trained
@@ -19,6 +20,7 @@ from gym_reml.mdp.observation import Observation
 from gym_reml.mdp.process import Outcome
 from gym_reml.mdp.task_data import TaskData
 from gym_reml.networks.torch_state import own_state
+from gym_reml.networks.weights import CLIP
 from gym_reml.pool.layer_pool import LayerPool
 from gym_reml.pool.subnetworks import SubNetworks
 from gym_reml.spaces import Decided, layer_and_step
@@ -43,6 +45,7 @@ class TrainingMDP:
         slots: number of pool layers that fit into a network.
         initial_layers: pool layers that are present at step 0.
         step_range: smallest and largest step size.
+        clip: norm at which gradients are clipped, None for none.
         decision: the action space: a "layer" and a "step_size".
         data: the tasks and their support and query sets.
         training: the networks under training, their losses and their clock.
@@ -61,6 +64,7 @@ class TrainingMDP:
         slots: int,
         initial_layers: Sequence[int] = (),
         step_range: tuple[float, float] | None = None,
+        clip: float | None = CLIP,
         learner: PoolLearner | None = None,
     ) -> None:
         """Creates the process; call `seed` and `reset` before the first step.
@@ -73,6 +77,7 @@ class TrainingMDP:
             slots: number of slots, the largest depth.
             initial_layers: numbers of the pool layers that networks start with.
             step_range: (low, high) step sizes; None for the pool's default.
+            clip: largest norm of a network's support gradient, longer ones being scaled down; None for no limit.
             learner: updates the pool from finished episodes; None for a fixed pool.
 
         Raises:
@@ -86,11 +91,11 @@ class TrainingMDP:
                 "tasks must have the same number of points; give one number of shots, or another layer_kind"
             )
         self.count, self.family, self.pool, self.objective = count, family, pool, objective
-        self.slots, self.initial_layers = slots, tuple(initial_layers)
+        self.slots, self.initial_layers, self.clip = slots, tuple(initial_layers), clip
         self.decision = layer_and_step(pool.layers)
         self.step_range = step_range or pool.step_range
         self.data = TaskData(family, count, device=pool.device, dtype=pool.dtype)
-        self.training = NetworkTraining(self.data, pool, slots=slots, initial_layers=self.initial_layers)
+        self.training = NetworkTraining(self.data, pool, slots=slots, initial_layers=self.initial_layers, clip=clip)
         self._observation = Observation(self.training, self.decision, horizon=objective.horizon)
         self.learner = learner
         self.learning = learner is not None
@@ -229,6 +234,18 @@ class TrainingMDP:
     def train(self, layers: NDArray[np.int64], step_sizes: NDArray[np.float32]) -> Trained:
         """Only updates the networks: appends layers (n,) and takes a gradient step of these sizes (n,)."""
         return self._train(layers, step_sizes)
+
+    def episodes(self, layers: Tensor, step_sizes: Tensor) -> Episodes:
+        """Episodes on the present tasks with these layers (T, n) int64 and step sizes (T, n) float32, for a replay."""
+        return Episodes(
+            [self.support],
+            [self.query],
+            layers,
+            step_sizes,
+            initial_layers=self.initial_layers,
+            slots=self.slots,
+            clip=self.clip,
+        )
 
     def _train(self, layers: NDArray[np.int64], step_sizes: NDArray[np.float32]) -> Trained:
         support = self.support

@@ -11,6 +11,7 @@ from gym_reml.learning.episodes import Episodes
 from gym_reml.learning.options import LearningOptions
 from gym_reml.learning.pool_learner import PoolLearner
 from gym_reml.networks.torch_state import own_state
+from gym_reml.networks.weights import CLIP
 from gym_reml.pool.layer_pool import LayerPool
 from gym_reml.streams import many_streams
 from gym_reml.tasks.base import Batch, TaskFamily
@@ -29,6 +30,7 @@ def greedy_competition(
     tasks: int = 12,
     steps: int = 3,
     step_size: float = 0.007,
+    clip: float | None = CLIP,
     learning_rate: float = 2e-3,
     seed: int = 0,
     progress: Callable[[int, float], None] | None = None,
@@ -46,6 +48,7 @@ def greedy_competition(
         tasks: number of tasks per batch.
         steps: number of gradient steps of each episode; the layer of position p is appended before step p.
         step_size: size of these steps, or a factor on the pool's rates if it has any.
+        clip: norm at which the networks' gradients are clipped, None for none.
         learning_rate: Adam's learning rate.
         seed: seed of the tasks.
         progress: called as progress(iteration, mean query loss of the best layers).
@@ -70,9 +73,8 @@ def greedy_competition(
         for position in range(depth):
             plan[position] = candidates
             competition = _Competition(tasks, layers)
-            learner.minimise(
-                Episodes([support], [query], plan.clone(), step_sizes, (), depth), weights, row_weights=competition
-            )
+            episodes = Episodes([support], [query], plan.clone(), step_sizes, (), depth, clip)
+            learner.minimise(episodes, weights, row_weights=competition)
             winners = competition.losses.argmin(dim=1)
             plan[position] = (winners + 1).repeat_interleave(layers)
             loss = float(competition.losses.amin(dim=1).mean())

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gym_reml.learning.episodes import Episodes
 from gym_reml.learning.pool_learner import PoolLearner
 from gym_reml.mdp.training import TrainingMDP
 from gym_reml.networks.torch_state import own_state
@@ -71,7 +70,7 @@ def meta_train(
         mdp.reset()
         layers = torch.zeros((horizon, mdp.count), dtype=torch.int64, device=device)
         layers[0] = torch.from_numpy(choose(mdp.observe())).to(device)
-        loss = learner.update(Episodes([mdp.support], [mdp.query], layers, step_sizes, mdp.initial_layers, mdp.slots))
+        loss = learner.update(mdp.episodes(layers, step_sizes))
         if progress is not None:
             progress(iteration, loss)
     learner.scale_rates(1.0)

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 from torch.linalg import vector_norm
 
-CLIP_NORM = 10.0
+CLIP = 10.0
+"""Default norm at which gradients of the inner loop are clipped."""
+
 LONGEST = 1e18
 """Largest norm whose square cannot overflow float32 (about 3e38)."""
 
@@ -88,31 +90,35 @@ def descend(
     *,
     norms: Tensor,
     step_sizes: Tensor,
+    clip: float | None = CLIP,
     rates: Weights | None = None,
     out: Weights | None = None,
 ) -> Weights:
-    """One gradient step of each network: w - step_size * rate * g, with g clipped to norm CLIP_NORM per network.
+    """One gradient step of each network: w - step_size * rate * g, with g clipped to norm `clip` per network.
 
     Args:
         weights, gradient: weights and gradients of n networks.
         norms: `gradient_norms(gradient)`.
         step_sizes: (n,).
+        clip: largest norm of a network's whole gradient; None for no limit.
         rates: learned step sizes, broadcastable to the weights, or None for 1.
         out: written with the new weights (stepping), or None for new differentiable tensors.
 
     Returns:
         The new weights.
     """
-    # Where nothing is clipped, the clamp makes the factor exactly 1, with derivative 0.
-    length = vector_norm(norms, dim=0).clamp_min(CLIP_NORM)
-    scaled_sizes = step_sizes / length
+    if clip is None:
+        scaled_sizes, clip = step_sizes, 1.0
+    else:
+        # Where nothing is clipped, the clamp makes the factor exactly 1, with derivative 0.
+        scaled_sizes = step_sizes / vector_norm(norms, dim=0).clamp_min(clip)
     old_tensors, gradients = weights.tensors(), gradient.tensors()
     matrices = scaled_sizes.reshape(-1, 1, 1)
     scales = [matrices if old.ndim == 3 else _by_row(scaled_sizes, old) for old in old_tensors]
     factors = scales if rates is None else [scale * rate for scale, rate in zip(scales, rates.tensors(), strict=True)]
     targets = [None] * len(old_tensors) if out is None else out.tensors()
     rows = zip(old_tensors, gradients, factors, targets, strict=True)
-    new_tensors = [torch.addcmul(old, tensor, factor, value=-CLIP_NORM, out=new) for old, tensor, factor, new in rows]
+    new_tensors = [torch.addcmul(old, tensor, factor, value=-clip, out=new) for old, tensor, factor, new in rows]
     return weights.like(new_tensors) if out is None else out
 
 

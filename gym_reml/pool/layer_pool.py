@@ -17,7 +17,7 @@ from gym_reml.networks.dense import dense
 from gym_reml.networks.layer_kinds import LAYER_KINDS, find_kind
 from gym_reml.networks.torch_state import own_state
 from gym_reml.networks.weights import Weights
-from gym_reml.pool.rates import RATES, gather_rates, places, rate_shapes
+from gym_reml.pool.rates import PER_STEP, RATES, gather_rates, places, rate_shapes
 from gym_reml.pool.step_norms import gather_norms, statistics_shapes
 from gym_reml.pool.storage import FORMAT, OLD_FORMAT, find_problem, from_format_1
 
@@ -43,8 +43,8 @@ class LayerPool:
             names of the adapted parameters: "tensor", one number per tensor, (), or (L,) for layers; "step", one per
             tensor and step, (T,), or (T, L) for layers, the last reused beyond T (LSLR of MAML++, Antoniou et al. 2019,
             arXiv:1810.09502); "weight", one per weight, shaped like the parameter (Meta-SGD, Li et al. 2017,
-            arXiv:1707.09835).
-        granularity: of the rates: "scalar", "tensor", "step" or "weight"; None without rates.
+            arXiv:1707.09835); "weight_step", one per weight and step, the steps before the parameter's dimensions.
+        granularity: of the rates, one of `gym_reml.pool.rates.RATES`; None without rates.
         adapt_stem: whether episodes adapt the stem's matrix.
         statistics: running mean and variance for each step, "stem" (T, 2, width) and "layers" (T, L, 2, width), {} for
             none. A pool learner updates them in its replays; outside of replays they are used for normalisation.
@@ -174,16 +174,17 @@ class LayerPool:
         """A copy with learnable step sizes.
 
         Args:
-            granularity: "scalar", "tensor", "step" or "weight"; see `LayerPool`.
+            granularity: "scalar", "tensor", "step", "weight" or "weight_step"; see `LayerPool`.
             initial: initial value of all step sizes.
-            steps: number of steps with their own step sizes; for granularity "step" only.
+            steps: number of steps with their own step sizes; for granularities "step" and "weight_step" only.
 
         Raises:
-            ValueError: an unknown granularity, a step size that is not positive, or no number of steps for "step".
+            ValueError: an unknown granularity, a step size that is not positive, or no number of steps for "step" and
+                "weight_step".
         """
         if granularity not in RATES:
             raise ValueError(f"granularity={granularity!r}: must be one of {', '.join(map(repr, RATES))}")
-        if granularity == "step" and (steps is None or steps < 1):
+        if granularity in PER_STEP and (steps is None or steps < 1):
             raise ValueError(f"steps={steps!r}: rates per step need the number of steps, at least 1")
         if not 0 < initial < float("inf"):
             raise ValueError(f"initial={initial!r}: must be a positive number")

@@ -8,9 +8,12 @@ from torch import Tensor
 
 from gym_reml.networks.weights import Weights
 
-RATES = ("scalar", "tensor", "step", "weight")
+PER_STEP = ("step", "weight_step")
+"""Granularities with rates of their own for each step."""
+
+RATES = ("scalar", "tensor", "step", "weight", "weight_step")
 """Granularities: a single number; one per tensor; one per tensor and step (LSLR of MAML++, Antoniou et al. 2019,
-arXiv:1810.09502); one per weight (Meta-SGD, Li et al. 2017, arXiv:1707.09835)."""
+arXiv:1810.09502); one per weight (Meta-SGD, Li et al. 2017, arXiv:1707.09835); one per weight and step."""
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -22,13 +25,13 @@ def rate_shapes(granularity: str, adapted: Mapping[str, tuple[int, ...]], *, lay
         granularity: one of RATES.
         adapted: shapes of the adapted parameters by name.
         layers: number of layers of the pool.
-        steps: number of steps with their own rates, for granularity "step".
+        steps: number of steps with their own rates, for granularities of PER_STEP.
     """
     if granularity == "scalar":
         return {"all": ()}
-    if granularity == "weight":
-        return dict(adapted)
-    prefix = (steps,) if granularity == "step" else ()
+    prefix = (steps,) if granularity in PER_STEP else ()
+    if granularity.startswith("weight"):
+        return {name: (*prefix, *shape) for name, shape in adapted.items()}
     return {name: (*prefix, layers) if name.startswith("layers.") else prefix for name in adapted}
 
 
@@ -64,18 +67,21 @@ def gather_rates(
         clock: (n,) int64, number of steps taken; after the last step with its own rates, these are reused.
     """
     count = len(clock)
+    first = int(clock[0]) if count else 0
+    together = bool((clock == first).all())
     gathered = Weights([{} for _ in range(len(index) + 2)])
     for name in adapted:
         for position, key, row_layers in places(name, index):
-            if granularity == "scalar":
-                chosen = rates["all"].expand(count)
-            elif granularity == "step":
-                rate = rates[name]
+            rate = rates["all" if granularity == "scalar" else name]
+            if granularity in PER_STEP and not together:
                 step = clock.clamp_max(len(rate) - 1)
                 chosen = rate[step] if row_layers is None else rate[step, row_layers]
             else:
-                rate = rates[name]
-                chosen = rate.expand(count, *rate.shape) if row_layers is None else rate[row_layers]
+                if granularity in PER_STEP:
+                    # Rows at the same step share its rates, which need not be copied for each.
+                    rate = rate[min(first, len(rate) - 1)]
+                unshared = row_layers is not None and granularity != "scalar"
+                chosen = rate[row_layers] if unshared else rate.expand(count, *rate.shape)
             # A single number per tensor is broadcast over the tensor.
             gathered.positions[position][key] = chosen if chosen.ndim > 1 else chosen.reshape(-1, 1, 1)
     return gathered

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from gym_reml.networks.architecture import Filled, Trace
 from gym_reml.networks.buffers import BiasedInputs, Workspace
-from gym_reml.networks.weights import LONGEST, Weights, descend, gradient_norms, without_overflow
+from gym_reml.networks.weights import CLIP, LONGEST, Weights, descend, gradient_norms, without_overflow
 from gym_reml.pool.layer_pool import LayerPool
 
-LARGE_STEP = 1e4
-"""Largest step size for which a clipped gradient step keeps finite weights finite; see `storage.LARGEST`."""
+LARGE_STEP = 1e5
+"""Longest gradient step, before learned rates, that keeps finite weights finite; see `storage.LARGEST`."""
 
 
 class SubNetworks:
@@ -24,15 +24,17 @@ class SubNetworks:
     Attributes:
         pool: the pool that weights are copied from.
         slots: number of slots, the largest depth.
+        clip: norm at which gradients are clipped, None for none.
         depth: (n,) int64, number of layers.
         layers: (slots, n) int64, numbers of the pool layers in the slots, 0 for an empty slot.
         broken: (n,) bool, networks with infinite or NaN weights after the last step; None if there cannot be any.
     """
 
-    def __init__(self, count: int, pool: LayerPool, *, slots: int) -> None:
+    def __init__(self, count: int, pool: LayerPool, *, slots: int, clip: float | None = CLIP) -> None:
         """Allocates n = `count` networks; `restart` initialises them."""
         self.pool = pool
         self.slots = slots
+        self.clip = clip
         self.depth = np.zeros(count, dtype=np.int64)
         self.layers = np.zeros((slots, count), dtype=np.int64)
         self.broken: NDArray[np.bool_] | None = None
@@ -141,7 +143,7 @@ class SubNetworks:
     def descend(
         self, trace: Trace, output_gradient: Tensor, *, step_sizes: NDArray[np.float32], clock: NDArray[np.int64]
     ) -> Tensor:
-        """One clipped gradient step of every network.
+        """One gradient step of every network, clipped if there is a `clip`.
 
         Args:
             trace: forward pass over the support sets.
@@ -157,17 +159,21 @@ class SubNetworks:
             self._weights, trace, output_gradient=output_gradient, filled=self._filled, workspace=self._workspace
         )
         norms_before = norms = gradient_norms(gradient)
-        short = np.add.reduce(norms.cpu().numpy(), axis=None) <= LONGEST
-        if not short:
+        together = np.add.reduce(norms.cpu().numpy(), axis=None)
+        short = together <= LONGEST
+        if not short and self.clip is not None:
             gradient, norms = without_overflow(gradient, norms)
         rates = None
         if self.pool.rates:
             rates = self._assembly.rates(torch.from_numpy(clock).to(device))
         steps = torch.from_numpy(step_sizes).to(device)
-        new = descend(self._weights, gradient, norms=norms, step_sizes=steps, rates=rates, out=self._other)
+        new = descend(
+            self._weights, gradient, norms=norms, step_sizes=steps, clip=self.clip, rates=rates, out=self._other
+        )
         self._weights, self._other = new, self._weights
         self.broken = None
-        if not short or np.maximum.reduce(step_sizes) > LARGE_STEP:
+        longest = together if self.clip is None else self.clip
+        if not short or float(np.maximum.reduce(step_sizes)) * float(longest) > LARGE_STEP:
             sound = torch.stack([tensor.isfinite().flatten(1).all(dim=1) for tensor in new.tensors()]).all(dim=0)
             self.broken = ~sound.cpu().numpy()
         return norms_before

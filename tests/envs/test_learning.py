@@ -14,6 +14,7 @@ from gymnasium.vector import AsyncVectorEnv
 
 from gym_reml.learning import RULES
 from gym_reml.pool import LayerPool
+from gym_reml.pool.rates import RATES
 from gym_reml.sb3 import make_vec_env
 from tests.support.env_helpers import (
     SMALL,
@@ -113,7 +114,7 @@ def test_other_families_are_learned_too(rule: str, family: Any) -> None:
     assert all(tensor.isfinite().all() for tensor in pool.trainable().values())
 
 
-@pytest.mark.parametrize("granularity", ["scalar", "tensor", "step", "weight"])
+@pytest.mark.parametrize("granularity", RATES)
 def test_rates_are_learned_too(granularity: str) -> None:
     pool = tiny_pool().with_rates(granularity, 0.01, steps=HORIZON)
     before = snapshot(pool)

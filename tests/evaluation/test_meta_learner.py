@@ -552,6 +552,7 @@ UNUSUAL: dict[str, Any] = {
     "min_step": 0.01,
     "max_step": 0.5,
     "step_bins": 7,
+    "clip": None,
 }
 
 

@@ -12,7 +12,7 @@ from gym_reml.mdp import Objective, TrainingMDP
 from gym_reml.meta_training import Clusters, find_clusters, meta_train
 from gym_reml.meta_training.clusters import copy_layer
 from gym_reml.pool import LayerPool
-from gym_reml.pool.rates import RATES
+from gym_reml.pool.rates import PER_STEP, RATES
 from gym_reml.streams import many_streams
 from gym_reml.tasks import make_family
 from gym_reml.tasks.base import TaskFamily
@@ -74,7 +74,7 @@ def test_copies_take_the_layer_with_its_rates(granularity: str | None) -> None:
         if "layers" not in name:
             assert tensor.equal(old)
             continue
-        axis = 1 if name.startswith("rate.") and granularity == "step" else 0
+        axis = 1 if name.startswith("rate.") and granularity in PER_STEP else 0
         assert tensor.select(axis, 2).equal(old.select(axis, 0))
         for untouched in (0, 1):
             assert tensor.select(axis, untouched).equal(old.select(axis, untouched))

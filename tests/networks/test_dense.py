@@ -91,10 +91,11 @@ def linear(matrix: Tensor) -> nn.Linear:
 @KINDS
 @STEMS
 @OUTPUTS
-def test_steps_are_those_of_a_plain_loop(kind: str, adapt_stem: bool, outputs: int) -> None:
+@pytest.mark.parametrize("clip", [10.0, 0.5, None])
+def test_steps_are_those_of_a_plain_loop(kind: str, adapt_stem: bool, outputs: int, clip: float | None) -> None:
     pool = make_pool(kind, adapt_stem, outputs)
     x, y = make_points(outputs)
-    networks, workspace = SubNetworks(ROWS, pool, slots=SLOTS), Workspace()
+    networks, workspace = SubNetworks(ROWS, pool, slots=SLOTS, clip=clip), Workspace()
     networks.restart(np.arange(ROWS), ())
     prepared = networks.prepare(x)
     found = []
@@ -118,8 +119,8 @@ def test_steps_are_those_of_a_plain_loop(kind: str, adapt_stem: bool, outputs: i
             optimizer = torch.optim.SGD(network.parameters(), lr=float(SIZES[row]))
             optimizer.zero_grad()
             functional.mse_loss(network(x[row]), y[row]).backward()
-            total = nn.utils.clip_grad_norm_(network.parameters(), 10.0)
-            clipped |= bool(total > 10.0)
+            total = nn.utils.clip_grad_norm_(network.parameters(), np.inf if clip is None else clip)
+            clipped |= bool(total > (clip or 10.0))
             optimizer.step()
             after, norms = found[step]
             torch.testing.assert_close(after[row], network(x[row]).detach(), rtol=1e-5, atol=1e-5)

@@ -13,7 +13,7 @@ from gym_reml.networks.dense import dense
 from gym_reml.networks.layer_kinds import LAYER_KINDS, find_kind
 from gym_reml.networks.weights import Weights, descend, gradient_norms
 from gym_reml.pool import LayerPool
-from gym_reml.pool.rates import RATES
+from gym_reml.pool.rates import PER_STEP, RATES
 
 KINDS = pytest.mark.parametrize("kind", LAYER_KINDS)
 GRANULARITIES = pytest.mark.parametrize("granularity", RATES)
@@ -144,8 +144,9 @@ def test_shapes_of_rates(kind: str, granularity: str, adapt_stem: bool) -> None:
         assert (rate == 0.25).all(), name
     if granularity == "scalar":
         expected: dict[str, tuple[int, ...]] = {"all": ()}
-    elif granularity == "weight":
-        expected = {name: tuple(pool.parameters[name].shape) for name in pool.adapted}
+    elif granularity in ("weight", "weight_step"):
+        steps = (STEPS,) if granularity == "weight_step" else ()
+        expected = {name: (*steps, *pool.parameters[name].shape) for name in pool.adapted}
     else:
         steps = (STEPS,) if granularity == "step" else ()
         expected = {name: (*steps, 4) if name.startswith("layers") else steps for name in pool.adapted}
@@ -159,9 +160,12 @@ def test_shapes_of_rates(kind: str, granularity: str, adapt_stem: bool) -> None:
 @KINDS
 @GRANULARITIES
 @pytest.mark.parametrize("adapt_stem", [True, False])
-def test_gathered_rates_belong_to_the_weights(kind: str, granularity: str, adapt_stem: bool) -> None:
+@pytest.mark.parametrize("times", [(0, 2, 7), (1, 1, 1), (7, 7, 7)])  # 7 is beyond the last step that has its own
+def test_gathered_rates_belong_to_the_weights(
+    kind: str, granularity: str, adapt_stem: bool, times: tuple[int, ...]
+) -> None:
     pool = with_rates(make(kind, adapt_stem=adapt_stem), granularity)
-    clock = torch.tensor([0, 2, 7])  # 7 is beyond the last step that has its own
+    clock = torch.tensor(times)
     rates = pool.assemble(SLOTS).rates(clock)
     assert rates is not None
     weights = pool.assemble(SLOTS).weights
@@ -171,7 +175,7 @@ def test_gathered_rates_belong_to_the_weights(kind: str, granularity: str, adapt
         if granularity == "scalar":
             return pool.rates["all"]
         rate = pool.rates[name]
-        if granularity == "step":
+        if granularity in PER_STEP:
             rate = rate[min(step, STEPS - 1)]
         return rate if index is None else rate[index]
 
@@ -219,7 +223,9 @@ def test_rates_are_positive_at_first(initial: float) -> None:
 
 
 def test_unknown_granularity_and_missing_steps() -> None:
-    with pytest.raises(ValueError, match=r"granularity='layer': must be one of 'scalar', 'tensor', 'step', 'weight'"):
+    with pytest.raises(
+        ValueError, match=r"granularity='layer': must be one of 'scalar', 'tensor', 'step', 'weight', 'weight_step'"
+    ):
         make().with_rates("layer", 0.1)
     for steps in (None, 0):
         with pytest.raises(ValueError, match=f"steps={steps}.*at least 1"):

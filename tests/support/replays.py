@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from gym_reml.learning import Episodes, PoolLearner, replay
 from gym_reml.pool import LayerPool
+from gym_reml.pool.rates import PER_STEP
 from gym_reml.streams import many_streams
 from gym_reml.tasks import Batch, TaskFamily, make_family
 
@@ -173,7 +174,7 @@ def live(
         if pool.granularity == "scalar":
             return pool.rates["all"]
         own = pool.rates[name]
-        own = own[min(step, len(own) - 1)] if pool.granularity == "step" else own
+        own = own[min(step, len(own) - 1)] if pool.granularity in PER_STEP else own
         return own[contents[slot] - 1] if name.startswith("layers") else own
 
     def at(batches: list[Batch], step: int) -> Batch:

@@ -16,13 +16,14 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
-from gym_reml.checks import check_integer
+from gym_reml.checks import check_integer, is_number
 from gym_reml.envs.common.arguments import argument_names
 from gym_reml.learning.options import RULES, LearningOptions
 from gym_reml.learning.pool_learner import PoolLearner
 from gym_reml.mdp.objective import Objective
 from gym_reml.mdp.observation import OBSERVATION_LIMIT
 from gym_reml.mdp.training import TrainingMDP
+from gym_reml.networks.weights import CLIP
 from gym_reml.pool.layer_pool import LayerPool
 from gym_reml.pool.sources import pool_for
 from gym_reml.spaces import ActionEncoding, make_encoding
@@ -75,6 +76,7 @@ def make_setup(
     step_bins: int = 13,
     min_step: float | None = None,
     max_step: float | None = None,
+    clip: float | None = CLIP,
     observation: str = "flat",
     device: str | torch.device = "cpu",
 ) -> Setup:
@@ -106,6 +108,7 @@ def make_setup(
         slots=depth,
         initial_layers=_initial_layers(initial_layers, depth, layer_pool),
         step_range=_step_range(layer_pool, min_step, max_step),
+        clip=_clip(clip),
         learner=_make_learner(layer_pool, task_family, learn, learn_kwargs, count),
     )
     space = _observation_space(mdp, observation)
@@ -120,6 +123,7 @@ def make_setup(
         "step_bins": step_bins,
         "min_step": mdp.step_range[0],
         "max_step": mdp.step_range[1],
+        "clip": mdp.clip,
         "observation": observation,
     }
     return Setup(mdp, make_encoding(action, mdp.decision, step_bins=step_bins), space, source, arguments)
@@ -184,6 +188,12 @@ def _step_range(pool: LayerPool, min_step: float | None, max_step: float | None)
     if low > high:
         raise ValueError(f"min_step={low!r}: must not be above max_step={high!r}")
     return float(low), float(high)
+
+
+def _clip(clip: float | None) -> float | None:
+    if clip is not None and not (is_number(clip) and 0 < clip <= LARGEST_STEP):
+        raise ValueError(f"clip={clip!r}: must be None or a positive number, at most {LARGEST_STEP:g}")
+    return None if clip is None else float(clip)
 
 
 def _make_learner(
