@@ -65,8 +65,8 @@ def _maml(steps: int, *, own: bool) -> Callable[[Problem, Path], MetaLearner]:
     return run
 
 
-def _maml_rl(surrogate: str, outer: str) -> Callable[[Problem, Path], MetaLearner]:
-    return lambda problem, folder: maml_rl.train(problem, surrogate, outer)
+def _maml_rl(surrogate: str = "lvc", outer: str = "adam", updates: int = 1) -> Callable[[Problem, Path], MetaLearner]:
+    return lambda problem, folder: maml_rl.train(problem, surrogate, outer, updates)
 
 
 def _reml(change: Callable[[Recipe], Recipe] | None = None) -> Callable[[Problem, Path], MetaLearner]:
@@ -139,23 +139,28 @@ SUPERVISED: dict[str, FewShot] = {
 
 POLICIES: dict[str, FewShot] = {
     "random": Entrant(lambda problem, folder: scratch.train(problem), draws_tasks=scratch.Config.draws_tasks),
-    "pretrained": Entrant(lambda problem, folder: pretrained.train(problem), colour=6),
-    "maml_rl": Entrant(_maml_rl("lvc", "adam"), colour=0),
-    "maml_rl/trpo": Entrant(_maml_rl("lvc", "trpo"), colour=2),
-    "maml_rl/dice": Entrant(_maml_rl("dice", "adam"), colour=3),
-    "maml_rl/first_order": Entrant(_maml_rl("first_order", "adam"), colour=5),
-    "maml_rl/trpo_first_order": Entrant(_maml_rl("first_order", "trpo")),
+    "pretrained": Entrant(lambda problem, folder: pretrained.train(problem), controlled=True, colour=6),
+    "maml_rl": Entrant(_maml_rl(), controlled=True, colour=0),
+    "maml_rl/two_updates": Entrant(_maml_rl(updates=2), controlled=True, colour=3),
+    "maml_rl/trpo": Entrant(_maml_rl(outer="trpo"), controlled=True, colour=2),
+    "maml_rl/dice": Entrant(_maml_rl("dice"), controlled=True),
+    "maml_rl/first_order": Entrant(_maml_rl("first_order"), controlled=True, colour=5),
+    "maml_rl/trpo_first_order": Entrant(_maml_rl("first_order", "trpo"), controlled=True),
     "reml": Entrant(
         _reml(),
         controlled=True,
-        compared_with=("maml_rl", "reml/neutral_steps", "reml/hand_rule", "reml/regression", "reml/maml_rl_pool"),
+        compared_with=(
+            *("maml_rl", "maml_rl/hand_rule", "maml_rl/regression"),
+            *("maml_rl/two_updates", "maml_rl/two_updates/hand_rule", "maml_rl/two_updates/regression"),
+            *("reml/neutral_steps", "reml/hand_rule", "reml/regression", "reml/maml_rl_pool"),
+        ),
         colour=1,
     ),
     "reml/maml_rl_pool": Entrant(
         _reml(still_pool),
         controlled=True,
         compared_with=(
-            "maml_rl",
+            *("maml_rl", "maml_rl/two_updates"),
             *(f"reml/maml_rl_pool/{control}" for control in ("neutral_steps", "hand_rule", "regression")),
         ),
         colour=4,

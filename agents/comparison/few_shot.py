@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from gym_reml.evaluation import Ensemble, MetaLearner, Result, controls, evaluate
+from gym_reml.evaluation.plans import Plan, plan_learner
 from gym_reml.tasks.base import TaskFamily
 from gym_reml.tasks.policies.base import PolicyFamily
 
+from ..pools.reinforcement import with_inner_rates
 from ..problems.problem import TABLE_STEPS, Problem, count_parameters
 from ..problems.recipes import recipe_for
 from .base import Benchmark, Findings
@@ -116,10 +118,18 @@ class FewShotBenchmark(Benchmark):
 
 
 def _other_steps(learner: MetaLearner, family: PolicyFamily, problem: Problem) -> list[MetaLearner]:
-    """The learner's pool under other choices of the steps: neutral ones, a rule by hand, and a regression."""
-    known = family.replace(shots=problem.family.shots)
+    """The learner's pool under other choices of the steps: a rule by hand, a regression, and neutral ones.
+
+    The last only if an agent chose. A pool without rates takes those of MAML-RL, and their range.
+    """
+    pool, arguments, known = learner.pool, dict(learner.arguments), family.replace(shots=problem.family.shots)
+    if not pool.rates:
+        pool = with_inner_rates(pool)
+        arguments = {name: value for name, value in arguments.items() if name not in ("min_step", "max_step")}
+    base = replace(learner, pool=pool, arguments=arguments)
+    neutral = plan_learner(f"{learner.name}/neutral_steps", pool, arguments, (), 0.0)
     return [
-        controls.plan_learner(f"{learner.name}/neutral_steps", learner.pool, learner.arguments, (), 0.0),
-        rule_learner(f"{learner.name}/hand_rule", learner, HandRule(learner, family)),
-        rule_learner(f"{learner.name}/regression", learner, RegressionRule(learner, known, problem.seed)),
+        *([] if isinstance(learner.policy, Plan) else [neutral]),
+        rule_learner(f"{learner.name}/hand_rule", base, HandRule(base, family)),
+        rule_learner(f"{learner.name}/regression", base, RegressionRule(base, known, problem.seed)),
     ]

@@ -45,17 +45,20 @@ class Rule:
 
 
 class HandRule(Rule):
-    """rate = .5 x (-return / 38): the first rate where nothing is known, and less in proportion to what is missing."""
+    """rate = first rate x (-return / 38): the first where nothing is known, and less in proportion to what is missing.
+
+    The first rate is the pool's own, of its head in the first step: .5 for MAML-RL and what builds on it.
+    """
 
     def __init__(self, learner: MetaLearner, family: PolicyFamily) -> None:
         super().__init__(learner, family)
         self.scale = family.return_scale
-        self.rates = next(rate for name, rate in learner.pool.rates.items() if name == "head.matrix").tolist()
+        self.rates = learner.pool.rates["head.matrix"].tolist()
 
     def place(self, observation: NDArray[np.float32], moment: int) -> NDArray[np.float64]:
         mdp = self.setup.mdp
         missing = -observation[:, mdp.parts["task"].start].astype(np.float64) * self.scale
-        wanted = 0.5 * np.maximum(missing, 1e-3) / BEST_WITHOUT_KNOWLEDGE
+        wanted = self.rates[0] * np.maximum(missing, 1e-3) / BEST_WITHOUT_KNOWLEDGE
         low, high = map(math.log, mdp.step_range)
         factor = np.log(wanted / self.rates[min(moment, len(self.rates) - 1)])
         return 2.0 * (factor - low) / (high - low) - 1.0

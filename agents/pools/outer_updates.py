@@ -62,9 +62,9 @@ class _Outer:
         used, dropped: episodes that were learned from, and that were left out because their gradient was not finite.
     """
 
-    def __init__(self, pool: LayerPool, family: PolicyFamily, learning_rate: float) -> None:
+    def __init__(self, pool: LayerPool, family: PolicyFamily) -> None:
         pool.become_leaves()
-        self.pool, self.family, self.learning_rate = pool, family, learning_rate
+        self.pool, self.family = pool, family
         self.leaves = list(pool.parameters.values())
         self.used = self.dropped = 0
 
@@ -116,15 +116,34 @@ class Ascent(_Outer):
 
     epochs = 1
 
-    def __init__(self, pool: LayerPool, family: PolicyFamily, learning_rate: float) -> None:
-        super().__init__(pool, family, learning_rate)
-        self.optimizer = torch.optim.Adam(self.leaves, learning_rate)
+    def __init__(
+        self,
+        pool: LayerPool,
+        family: PolicyFamily,
+        learning_rate: float,
+        constants_learning_rate: float | None = None,
+    ) -> None:
+        """Prepares the steps.
+
+        Args:
+            pool: whose parameters learn.
+            family: of the tasks.
+            learning_rate: Adam's, at the beginning of the run.
+            constants_learning_rate: that for outputs which depend on no input, such as log deviations; None for the
+                same.
+        """
+        super().__init__(pool, family)
+        given = {"head.constants": constants_learning_rate}
+        rates = {name: given.get(name) or learning_rate for name in pool.parameters}
+        self.optimizer = torch.optim.Adam(
+            [{"params": [leaf], "initial_lr": rates[name]} for name, leaf in pool.parameters.items()]
+        )
 
     def __call__(self, episodes: Episodes, done: float) -> None:
-        """Steps of Adam on the same trajectories, its rate following a cosine over the run."""
+        """Steps of Adam on the same trajectories, its rates following a cosine over the run."""
         old: Tensor | None = None
         for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate * cosine_schedule(done)
+            group["lr"] = group["initial_lr"] * cosine_schedule(done)
         with requires_grad(self.leaves):
             for _ in range(self.epochs):
                 found = self.gradient(episodes, old)
@@ -265,9 +284,10 @@ def conjugate_gradients(product: Callable[[Tensor], Tensor], right: Tensor, step
     return solution
 
 
-OUTER_UPDATES: dict[str, Callable[[LayerPool, PolicyFamily, float], OuterUpdate]] = {
+OUTER_UPDATES: dict[str, Callable[[LayerPool, PolicyFamily, float, float | None], OuterUpdate]] = {
     "adam": Ascent,
     "ppo": Proximal,
-    "trpo": TrustRegion,
+    # How far its steps go is said by the radius, for weights and log deviations alike.
+    "trpo": lambda pool, family, *rates: TrustRegion(pool, family),
 }
-"""The updates by the name that `agents.rivals.maml_rl` takes; the number is Adam's learning rate (unused by TRPO)."""
+"""The updates by the name that `agents.rivals.maml_rl` takes, with the learning rates of `Ascent`."""

@@ -16,7 +16,7 @@ from gym_reml.streams import many_streams
 from ..problems.problem import TASKS_OF_A_PROBLEM, Problem
 from ..problems.recipes import POLICY_BATCH, POLICY_CLUSTERING_TASKS
 from .outer_updates import Ascent
-from .reinforcement import INNER_RATES, adapt_policies, meta_learn_policies, policy_family
+from .reinforcement import adapt_policies, inner_rates, meta_learn_policies, policy_family
 
 SMALL = 0.1
 """Scale of fresh residual layers: nearly the identity, so that what MAML-RL has learned is what they start from."""
@@ -27,7 +27,7 @@ def specialise_policies(problem: Problem, progress: Callable[[int, float], None]
 
     Args:
         problem: a family of policies, and a recipe of residual layers with one place more than initial ones.
-        progress: called as progress(iteration, mean loss after the inner step).
+        progress: called as progress(iteration, mean loss after the last inner step).
     """
     recipe, family = problem.recipe, policy_family(problem)
     present = len(recipe.initial_layers)
@@ -35,23 +35,23 @@ def specialise_policies(problem: Problem, progress: Callable[[int, float], None]
     whole = replace(problem, recipe=replace(recipe, depth=present))
     start = meta_learn_policies(whole, recipe.bootstrap_iterations - clustered, progress)
     pool = with_fresh_layers(start, recipe.layers, problem.seed)
-    rate = INNER_RATES[0]
+    rates = inner_rates(recipe.bootstrap_updates)
     mdp = TrainingMDP(
         POLICY_BATCH,
         family,
         pool,
-        Objective(1),
+        Objective(len(rates)),
         slots=recipe.depth,
         initial_layers=recipe.initial_layers,
-        step_range=(rate, rate),
+        clip=recipe.clip,
     )
     # Behind the tasks that the policy has met.
     seed = problem.seed * TASKS_OF_A_PROBLEM + POLICY_BATCH
     mdp.seed(range(POLICY_BATCH), many_streams(seed, POLICY_BATCH, family.split))
     clusters = find_clusters(mdp, recipe.layers - present, tasks=POLICY_CLUSTERING_TASKS, seed=problem.seed)
-    update = Ascent(pool, family, recipe.bootstrap_learning_rate)
+    update = Ascent(pool, family, recipe.bootstrap_learning_rate, recipe.bootstrap_constants_learning_rate)
     for iteration in range(clustered):
-        update(adapt_policies(mdp, rate, lambda seen: clusters.assign(seen) + present + 1), iteration / clustered)
+        update(adapt_policies(mdp, rates, lambda seen: clusters.assign(seen) + present + 1), iteration / clustered)
         progress(iteration, float(mdp.query_loss.mean()))
     return pool, clusters
 

@@ -1,8 +1,8 @@
-"""Initial weights of policies by the meta-gradient of the return after one policy-gradient step."""
+"""Initial weights of policies by the meta-gradient of the return after one policy-gradient step or several."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -20,7 +20,7 @@ from ..problems.recipes import POLICY_BATCH
 from .outer_updates import OUTER_UPDATES
 
 INNER_RATES = (0.5, 0.25)
-"""Of the first update, which is the one that is trained for, and of all that follow: those of MAML's authors."""
+"""Of the first update and of all that follow: those of MAML's authors."""
 
 
 @own_state
@@ -34,19 +34,23 @@ def meta_learn_policies(
     """The pool of MAML-RL, without rates.
 
     Args:
-        problem: a family of policies, and a recipe of networks that are whole from the start.
+        problem: a family of policies, and a recipe of networks that are whole from the start; it says how many updates
+            are trained through, and how fast weights and log deviations learn.
         iterations: meta-updates, each on POLICY_BATCH tasks.
-        progress: called as progress(iteration, mean loss after the inner step).
+        progress: called as progress(iteration, mean loss after the last inner step).
         surrogate: the inner loss, of `gym_reml.tasks.policies.surrogates.SURROGATES`.
         outer: of `agents.pools.outer_updates.OUTER_UPDATES`.
     """
     family, shape = policy_family(problem).replace(surrogate=surrogate), own_shape(problem.recipe)
     problem = replace(problem, family=family)
-    pool = shape.fresh(family, problem.seed)
-    mdp = shape.process(problem, pool, POLICY_BATCH, horizon=1, step=INNER_RATES[0])
-    update = OUTER_UPDATES[outer](pool, family, problem.recipe.bootstrap_learning_rate)
+    recipe, pool = problem.recipe, shape.fresh(family, problem.seed)
+    rates = inner_rates(recipe.bootstrap_updates)
+    mdp = shape.process(problem, pool, POLICY_BATCH, horizon=len(rates))
+    update = OUTER_UPDATES[outer](
+        pool, family, recipe.bootstrap_learning_rate, recipe.bootstrap_constants_learning_rate
+    )
     for iteration in range(iterations):
-        update(adapt_policies(mdp, INNER_RATES[0]), iteration / iterations)
+        update(adapt_policies(mdp, rates), iteration / iterations)
         progress(iteration, float(mdp.query_loss.mean()))
     return pool
 
@@ -63,30 +67,43 @@ def policy_family(problem: Problem) -> PolicyFamily:
     return family
 
 
+def inner_rates(updates: int) -> tuple[float, ...]:
+    """The authors' rates of so many updates."""
+    return tuple(INNER_RATES[min(step, len(INNER_RATES) - 1)] for step in range(updates))
+
+
 def adapt_policies(
-    mdp: TrainingMDP, rate: float, choose: Callable[[NDArray[np.float32]], NDArray[np.int64]] | None = None
+    mdp: TrainingMDP, rates: Sequence[float], choose: Callable[[NDArray[np.float32]], NDArray[np.int64]] | None = None
 ) -> Episodes:
-    """Updates every network on its own trajectories, and draws trajectories of the updated ones.
+    """Updates every network on its own trajectories, anew before each update, and then draws others to judge it by.
 
     Args:
         mdp: draws the tasks.
-        rate: of the update.
-        choose: the layers (n,) to append before it, by the first observations (n, size); none are by default.
+        rates: of the updates, T of them.
+        choose: the layers (n,) to append before the first, by the first observations (n, size); none are by default.
+
+    Returns:
+        Episodes of T steps, with the trajectories that each update was made from, and as the only query set those of
+        the policies after the last.
     """
     mdp.reset()
-    support = mdp.support
-    layers = np.zeros(mdp.count, dtype=np.int64) if choose is None else choose(mdp.observe())
-    sizes = np.full(mdp.count, rate, dtype=np.float32)
-    mdp.train(layers, sizes)
-    shown = [torch.from_numpy(numbers).unsqueeze(0).to(mdp.pool.device) for numbers in (layers, sizes)]
-    return replace(mdp.episodes(*shown), support=[support])
+    layers = np.zeros((len(rates), mdp.count), dtype=np.int64)
+    if choose is not None:
+        layers[0] = choose(mdp.observe())
+    sizes = np.tile(np.array(rates, dtype=np.float32)[:, None], mdp.count)
+    support = []
+    for step in range(len(rates)):
+        support.append(mdp.support)
+        # Updates that were refused did not happen.
+        sizes[step, mdp.train(layers[step], sizes[step]).diverged] = 0.0
+    shown = [torch.from_numpy(numbers).to(mdp.pool.device) for numbers in (layers, sizes)]
+    return replace(mdp.episodes(*shown), support=support)
 
 
 def with_inner_rates(pool: LayerPool) -> LayerPool:
     """A copy whose neutral steps are the authors' rates."""
-    first, *later = INNER_RATES
-    rated = pool.with_rates("step", first, steps=len(INNER_RATES))
+    rated = pool.with_rates("step", INNER_RATES[0], steps=len(INNER_RATES))
     for rate in rated.rates.values():
-        for step, size in enumerate(later, start=1):
+        for step, size in enumerate(INNER_RATES):
             rate[step] = size
     return rated

@@ -100,6 +100,10 @@ class Recipe:
     """norm at which the networks' gradients are clipped, None for none"""
     constants_learning_rate: float | None = None
     """Adam's learning rate beside the agent for outputs that depend on no input; None for that of the weights"""
+    bootstrap_constants_learning_rate: float | None = None
+    """the same in the bootstrap of policies"""
+    bootstrap_updates: int = 1
+    """updates of a policy that its bootstrap trains through; the return after the last counts"""
     n_envs: int = 128
     """environments side by side"""
     design: str = "layers"

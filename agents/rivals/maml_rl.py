@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from tqdm import tqdm
@@ -15,7 +15,7 @@ from ..pools.reinforcement import meta_learn_policies, with_inner_rates
 from ..problems.families import family_option
 from ..problems.problem import Problem, own_shape
 from ..problems.recipes import POLICY_BATCH
-from ..runs.command_line import run_command
+from ..runs.command_line import check_options, run_command
 from .rival import RivalConfig
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ else:
 
 @dataclass(frozen=True)
 class Config(RivalConfig):
-    """A policy from which one policy-gradient step on a task's own trajectories reaches far."""
+    """A policy from which a policy-gradient step, or a few, on a task's own trajectories reach far."""
 
     family: PolicyName = "navigation"
     """family of policies; MODULE:FAMILY is your own: a TaskFamily in a module here or installed, or what makes one"""
@@ -34,6 +34,8 @@ class Config(RivalConfig):
     """the inner loss: which terms of the meta-gradient are kept"""
     outer: Literal["adam", "ppo", "trpo"] = "adam"
     """how the initial weights follow the meta-gradient"""
+    updates: int = 1
+    """updates that are trained through; the return after the last counts"""
     evaluation_tasks: int = 200
     """held-out tasks of the table"""
 
@@ -41,13 +43,15 @@ class Config(RivalConfig):
         """What this command trains."""
         if not isinstance(problem.family, PolicyFamily):
             raise ValueError(f"--family {self.family}: must be a family of policies (a PolicyFamily)")
-        return train(problem, self.surrogate, self.outer)
+        check_options(self, updates=1)
+        return train(problem, self.surrogate, self.outer, self.updates)
 
 
-def train(problem: Problem, surrogate: str = "lvc", outer: str = "adam") -> MetaLearner:
-    """Initial weights for one step at the authors' rate; further updates take theirs."""
+def train(problem: Problem, surrogate: str = "lvc", outer: str = "adam", updates: int = 1) -> MetaLearner:
+    """Initial weights for so many updates at the authors' rates, which further updates take too."""
+    problem = replace(problem, recipe=replace(problem.recipe, bootstrap_updates=updates))
     iterations = max(1, problem.tasks // POLICY_BATCH)
-    with tqdm(total=iterations, desc=f"maml_rl: {surrogate}, {outer}", unit="update", disable=None) as bar:
+    with tqdm(total=iterations, desc=f"maml_rl: {surrogate}, {outer}, {updates}", unit="update", disable=None) as bar:
 
         def progress(_: int, loss: float) -> None:
             bar.update()

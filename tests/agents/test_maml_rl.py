@@ -23,7 +23,13 @@ from agents.comparison.step_rules import HandRule, RegressionRule, rule_learner
 from agents.comparison.summarise import rows_of
 from agents.pools import policy_specialists
 from agents.pools.outer_updates import adapted_outputs
-from agents.pools.reinforcement import adapt_policies, meta_learn_policies, policy_family, with_inner_rates
+from agents.pools.reinforcement import (
+    adapt_policies,
+    inner_rates,
+    meta_learn_policies,
+    policy_family,
+    with_inner_rates,
+)
 from agents.problems.problem import Problem, own_shape
 from agents.problems.recipes import POLICIES, POLICY_BATCH, policy_layers, still_pool
 from agents.reml.algorithms import SETTINGS, encoding_of, make_agent, settings_of
@@ -93,6 +99,22 @@ def test_the_pool_of_policies_learns_along_with_the_agent_unless_it_is_to_stay(t
         assert not any(same) if moves else all(same), name
 
 
+def test_maml_rl_trains_through_as_many_updates_as_it_is_told() -> None:
+    """By the recipe's learning rates."""
+    recipe = replace(RECIPE, bootstrap_updates=2, bootstrap_constants_learning_rate=0.1)
+    pools = {
+        updates: meta_learn_policies(problem(recipe=replace(recipe, bootstrap_updates=updates)), 3, ignore)
+        for updates in (1, 2)
+    }
+    for updates, expected in pools.items():
+        learner = maml_rl.train(problem(recipe=recipe), updates=updates)
+        for name, tensor in expected.parameters.items():
+            assert torch.equal(tensor, learner.pool.parameters[name]), (updates, name)
+    assert not torch.equal(*(pool.parameters["head.matrix"] for pool in pools.values()))
+    with pytest.raises(ValueError, match="--updates 0: must be at least 1"):
+        maml_rl.main(maml_rl.Config(updates=0))
+
+
 def test_reml_starts_from_the_policies_of_maml_rl(tmp_path: Path) -> None:
     """Its neutral steps on that pool are MAML-RL with as many meta-updates."""
     learner = ENTRANTS["reml"].train(problem(), tmp_path)
@@ -120,12 +142,19 @@ def test_the_command_trains_on_what_it_names(capsys: pytest.CaptureFixture[str])
 # -- updates of policies --------------------------------------------------------------------------------------------
 
 
-def test_updates_live_what_the_present_policies_do() -> None:
-    """The query trajectories are those of networks one gradient step from the pool, on the support trajectories."""
+@pytest.mark.parametrize("updates", [1, 2, 3])
+def test_updates_are_replayed_as_they_happened(updates: int) -> None:
+    """The query trajectories are those of networks so many gradient steps from the pool, each on its own trajectories.
+
+    Steps to a lower return are refused here, and then are not replayed either.
+    """
     shape = own_shape(RECIPE)
     pool = shape.fresh(family(), 0)
-    mdp = shape.process(problem(), pool, 3, horizon=1, step=0.5)
-    episodes = adapt_policies(mdp, 0.5)
+    mdp = shape.process(problem(), pool, 12, horizon=1)
+    object.__setattr__(mdp.family, "cap", 0.0)
+    episodes = adapt_policies(mdp, inner_rates(updates))
+    assert len(episodes.support) == updates
+    assert [set(sizes) for sizes in episodes.step_sizes.tolist()] == [{0.0, 0.5}, {0.0, 0.25}, {0.0, 0.25}][:updates]
     (batch,) = episodes.query
     with torch.no_grad():
         lived = mdp.outputs(batch.inputs)
@@ -138,7 +167,7 @@ def test_updates_live_what_the_present_policies_do() -> None:
 def test_layers_are_chosen_by_what_is_seen_first() -> None:
     shape = replace(own_shape(RECIPE), kind="residual", depth=2)
     pool = shape.fresh(family(), 0)
-    mdp = shape.process(problem(), pool, 3, horizon=1, step=0.5)
+    mdp = shape.process(problem(), pool, 3, horizon=1)
     mdp.initial_layers = ()
     seen: list[Any] = []
 
@@ -146,9 +175,9 @@ def test_layers_are_chosen_by_what_is_seen_first() -> None:
         seen.append(observations)
         return np.array([2, 1, 0])
 
-    episodes = adapt_policies(mdp, 0.5, choose)
+    episodes = adapt_policies(mdp, (0.5, 0.25), choose)
     assert seen[0].shape == (3, mdp.observation_size)
-    assert episodes.layers.tolist() == [[2, 1, 0]]
+    assert episodes.layers.tolist() == [[2, 1, 0], [0, 0, 0]]
 
 
 # -- layers for kinds of tasks --------------------------------------------------------------------------------------
@@ -190,8 +219,13 @@ def base() -> MetaLearner:
     return plan_learner("base", pool, arguments, (), 0.0)
 
 
-def test_the_hand_rule_is_its_formula() -> None:
-    rule = HandRule(base(), family())
+@pytest.mark.parametrize("scale", [1.0, 2.0])
+def test_the_hand_rule_is_its_formula(scale: float) -> None:
+    """The pool's first rate, in proportion to what is missing."""
+    learner = base()
+    for sizes in learner.pool.rates.values():
+        sizes *= scale
+    rule = HandRule(learner, family())
     task = rule.setup.mdp.parts["task"].start
     observation = np.zeros((4, rule.setup.mdp.observation_size), dtype=np.float32)
     returns = np.array([-38.0, -19.0, -9.5, -1e-9])
@@ -238,7 +272,18 @@ def test_the_regression_learns_from_training_tasks_alone(monkeypatch: pytest.Mon
 
 
 @pytest.mark.usefixtures("small_validation")
-def test_a_job_evaluates_reml_among_those_who_choose_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("learner", "controls"),
+    [
+        ("reml", {"neutral_steps", "hand_rule", "regression"}),
+        # Its own steps are the neutral ones.
+        ("maml_rl/two_updates", {"hand_rule", "regression"}),
+        ("pretrained", {"hand_rule", "regression"}),
+    ],
+)
+def test_a_job_evaluates_others_who_choose_steps_on_the_same_pool(
+    learner: str, controls: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     benchmark = BENCHMARKS["navigation"]
     assert isinstance(benchmark, few_shot.FewShotBenchmark)
     small = replace(
@@ -249,14 +294,16 @@ def test_a_job_evaluates_reml_among_those_who_choose_otherwise(tmp_path: Path, m
     monkeypatch.setitem(BENCHMARKS, "navigation", small)
     monkeypatch.setattr(few_shot, "recipe_for", lambda family: RECIPE)
     monkeypatch.setattr(step_rules, "REGRESSION_TASKS", 3)
-    job = Job(tmp_path, "navigation", 4, "reml", 0, 3 * POLICY_BATCH, 3)
+    job = Job(tmp_path, "navigation", 4, learner, 0, 3 * POLICY_BATCH, 3)
     job.run()
-    assert set(job.summary["names"]) == {"reml", "reml/neutral_steps", "reml/hand_rule", "reml/regression"}
+    assert set(job.summary["names"]) == {learner} | {f"{learner}/{control}" for control in controls}
     rows = rows_of([job])
     assert {row["step"] for row in rows} == {0, 1, 2, 3, 4}
     assert {row["metric"] for row in rows} == {"return"}
     before = {row["learner"]: row["mean"] for row in rows if row["step"] == 0}
     assert len(set(before.values())) == 1, "the same policies on the same trajectories, before any step"
+    after = {row["learner"]: row["mean"] for row in rows if row["step"] == 4}
+    assert len(set(after.values())) == len(after), "not on the same ones after steps of other sizes"
 
 
 # -- the agent that chooses steps -----------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +14,6 @@ from agents.pools.outer_updates import (
     OUTER_UPDATES,
     Ascent,
     Proximal,
-    TrustRegion,
     adapted_outputs,
     conjugate_gradients,
 )
@@ -22,19 +21,25 @@ from agents.pools.reinforcement import adapt_policies
 from agents.problems.problem import Problem, own_shape
 from gym_reml.learning import LearningOptions, PoolLearner
 from gym_reml.pool import LayerPool
-from gym_reml.tasks.policies.base import PolicyFamily
+from gym_reml.tasks.base import Batch
 from tests.support.small_policies import RECIPE, family
 
+RATE = 5e-3
+"""Adam's learning rate of the weights."""
 
-def prepared(update: Callable[[LayerPool, PolicyFamily, float], Any], seed: int = 0) -> tuple[LayerPool, Any, Any]:
-    shape, many = own_shape(RECIPE), family(shots=10, queries=10)
-    pool = shape.fresh(many, seed)
-    mdp = shape.process(Problem(many, RECIPE, 40, seed), pool, 20, horizon=1, step=0.5)
-    return pool, adapt_policies(mdp, 0.5), update(pool, many, RECIPE.bootstrap_learning_rate)
+
+def prepared(
+    outer: str, *, constants: float | None = None, rates: tuple[float, ...] = (0.5,), **changes: Any
+) -> tuple[LayerPool, Any, Any]:
+    """A pool, episodes under it, and what updates it by them; `changes` are of the networks' shape."""
+    shape, many = replace(own_shape(RECIPE), **changes), family(shots=10, queries=10)
+    pool = shape.fresh(many, 0)
+    mdp = shape.process(Problem(many, RECIPE, 40, 0), pool, 20, horizon=1)
+    return pool, adapt_policies(mdp, rates), OUTER_UPDATES[outer](pool, many, RATE, constants)
 
 
 def test_a_step_of_adam_goes_against_the_policy_gradient() -> None:
-    pool, episodes, update = prepared(Ascent)
+    pool, episodes, update = prepared("adam")
     before = {name: tensor.clone() for name, tensor in pool.parameters.items()}
     leaves = [tensor.requires_grad_(True) for tensor in pool.parameters.values()]
     outputs = adapted_outputs(pool, update.family, episodes)
@@ -49,13 +54,66 @@ def test_a_step_of_adam_goes_against_the_policy_gradient() -> None:
         clear = gradient.abs() > 1e-4 * gradient.abs().max()
         assert torch.equal(moved[clear].sign(), -gradient[clear].sign()), name
         # Adam's first step has the size of its rate wherever there is a gradient.
-        assert moved[clear].abs().max() == pytest.approx(RECIPE.bootstrap_learning_rate, rel=0.05)
+        assert moved[clear].abs().max() == pytest.approx(RATE, rel=0.05)
+
+
+@pytest.mark.parametrize("clip", [None, 0.5])
+def test_the_meta_gradient_goes_through_every_update(clip: float | None) -> None:
+    """Against networks, updates and losses written out for each task, and differentiated through both updates."""
+    rates = (0.5, 0.25)
+    pool, episodes, update = prepared("adam", rates=rates, clip=clip)
+    with outer_updates.requires_grad(update.leaves):
+        _, _, found = update.gradient(episodes)
+
+    def loss(weights: list[Tensor], batch: Batch, row: int) -> Tensor:
+        stem, layer, head, constants = weights
+        hidden = batch.inputs[row]
+        for matrix in (stem, layer):
+            hidden = (hidden @ matrix[:-1] + matrix[-1]).relu()
+        mean = hidden @ head[:-1] + head[-1]
+        deviation = constants[0]
+        unit = (batch.targets[row] - mean) / deviation.exp()
+        log = -(0.5 * unit.square() + deviation).sum(dim=1)
+        return -((log - log.detach()).exp() * batch.extras["weighted_advantage"][row].flatten()).sum()
+
+    names = ("stem.matrix", "layers.matrix", "head.matrix", "head.constants")
+    leaves = [pool.parameters[name].detach().clone().requires_grad_() for name in names]
+    total = torch.zeros(())
+    for row in range(len(episodes)):
+        weights = [leaf[0] if name == "layers.matrix" else leaf for name, leaf in zip(names, leaves, strict=True)]
+        for step, rate in enumerate(rates):
+            gradients = torch.autograd.grad(loss(weights, episodes.support[step], row), weights, create_graph=True)
+            length = torch.cat([gradient.flatten() for gradient in gradients]).norm()
+            shrunk = 1.0 if clip is None else clip / length.clamp_min(clip)
+            weights = [old - rate * shrunk * each for old, each in zip(weights, gradients, strict=True)]
+        total = total + loss(weights, episodes.query[-1], row) / len(episodes)
+    for name, expected in zip(names, torch.autograd.grad(total, leaves), strict=True):
+        gradient = found[list(pool.parameters).index(name)]
+        torch.testing.assert_close(gradient, expected, rtol=1e-3, atol=1e-5 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("outer", OUTER_UPDATES)
+def test_log_deviations_learn_at_their_own_rate_where_there_are_rates(outer: str) -> None:
+    """Adam's first step is as long as its rate; the rest learns as before, and a trust region has no rates."""
+    start, fast = RATE, 4 * RATE
+    pools = {}
+    for constants in (None, fast):
+        pools[constants], episodes, update = prepared(outer, constants=constants)
+        before = pools[constants].parameters["head.constants"].clone()
+        update.epochs = 1
+        update(episodes, 0.0)
+        moved = (pools[constants].parameters["head.constants"] - before).abs()
+        if outer != "trpo":
+            torch.testing.assert_close(moved, torch.full_like(moved, constants or start), rtol=1e-3, atol=0.0)
+    for name, tensor in pools[None].parameters.items():
+        same = torch.equal(tensor, pools[fast].parameters[name])
+        assert same == (outer == "trpo" or name != "head.constants"), name
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.25])
 def test_deviations_may_learn_at_a_rate_of_their_own(scale: float) -> None:
     """As if all learned at it, while everything else learns as before."""
-    pool, episodes, update = prepared(Ascent)
+    pool, episodes, update = prepared("adam")
     pools = {rates: pool.clone() for rates in ((1e-3, 2e-2), (1e-3, None), (2e-2, None))}
     for (rate, constants), copy in pools.items():
         options = LearningOptions(learning_rate=rate, constants_learning_rate=constants)
@@ -78,7 +136,7 @@ def test_ppo_goes_on_until_the_ratio_leaves_the_clip_range() -> None:
     new = torch.randn((2, 3, 4), generator=generator, dtype=torch.float64).requires_grad_()
     old = torch.zeros_like(new)
     advantage = torch.randn((2, 3, 4), generator=generator, dtype=torch.float64)
-    _, episodes, _ = prepared(Proximal)
+    _, episodes, _ = prepared("ppo")
     batch = episodes.query[-1]
     batch.extras["weighted_advantage"] = advantage
     (clipped,) = torch.autograd.grad(Proximal._loss(new, old, batch), new)
@@ -90,11 +148,11 @@ def test_ppo_goes_on_until_the_ratio_leaves_the_clip_range() -> None:
 
 
 def test_ppo_takes_several_steps_on_the_same_trajectories() -> None:
-    pool, episodes, update = prepared(Proximal)
-    once_pool, once_episodes, once = prepared(Ascent)
+    pool, episodes, update = prepared("ppo")
+    once_pool, once_episodes, once = prepared("adam")
     update(episodes, 0.0)
     once(once_episodes, 0.0)
-    start, _, _ = prepared(Ascent)
+    start, _, _ = prepared("adam")
 
     def distance(other: LayerPool) -> float:
         return float((other.parameters["layers.matrix"] - start.parameters["layers.matrix"]).norm())
@@ -103,7 +161,7 @@ def test_ppo_takes_several_steps_on_the_same_trajectories() -> None:
 
 
 def test_the_trust_region_is_kept_and_the_objective_falls() -> None:
-    pool, episodes, update = prepared(TrustRegion)
+    pool, episodes, update = prepared("trpo")
     with torch.no_grad():
         old = adapted_outputs(pool, update.family, episodes)
     before = float(update._loss(old, old, episodes.query[-1]))
@@ -117,7 +175,7 @@ def test_the_trust_region_is_kept_and_the_objective_falls() -> None:
 
 def test_the_curvature_is_the_hessian_of_the_divergence() -> None:
     """Against differentiating the divergence twice, through the inner step and all."""
-    pool, episodes, update = prepared(TrustRegion)
+    pool, episodes, update = prepared("trpo")
     leaves = list(pool.parameters.values())
     generator = torch.Generator().manual_seed(1)
     vector = torch.randn(sum(leaf.numel() for leaf in leaves), generator=generator)

@@ -186,10 +186,10 @@ def test_updates_of_policies_leave_them_out_too(outer: str, damage: float) -> No
     shape = own_shape(RECIPE)
     pool = shape.fresh(many, 0)
     mdp = shape.process(Problem(many, RECIPE, 40, 0), pool, 10, horizon=1, step=0.5)
-    whole = adapt_policies(mdp, 0.5)
+    whole = adapt_policies(mdp, (0.5,))
     good = torch.tensor([0, 1, 2, 4, 5, 6, 8, 9])
     expected = pool.clone()
-    own, other = (OUTER_UPDATES[outer](each, many, 1e-2) for each in (pool, expected))
+    own, other = (OUTER_UPDATES[outer](each, many, 1e-2, None) for each in (pool, expected))
     broken = copy.deepcopy(whole)
     broken.query[-1].extras["weighted_advantage"][[3, 7]] = damage
     own(broken, 0.0)
@@ -199,7 +199,7 @@ def test_updates_of_policies_leave_them_out_too(outer: str, damage: float) -> No
     assert not torch.equal(pool.parameters["head.matrix"], shape.fresh(many, 0).parameters["head.matrix"])
     all_broken = copy.deepcopy(whole)
     all_broken.query[-1].extras["weighted_advantage"][:] = damage
-    fresh = OUTER_UPDATES[outer](pool, many, 1e-2)
+    fresh = OUTER_UPDATES[outer](pool, many, 1e-2, None)
     with pytest.warns(UserWarning, match="all 10 episodes so far were dropped"):
         fresh(all_broken, 0.0)
     torch.testing.assert_close(pool.parameters, expected.parameters)
