@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -69,7 +70,7 @@ class RegressionRule(Rule):
 
     def __init__(self, learner: MetaLearner, family: PolicyFamily, seed: int, tasks: int = REGRESSION_TASKS) -> None:
         super().__init__(learner, family)
-        moments = [self._best_steps(learner, family, moment, seed, tasks) for moment in range(horizon_of(learner))]
+        moments = self._best_steps(learner, family, seed, tasks)
         seen = np.concatenate(
             [self._features(observations, moment) for moment, (observations, _) in enumerate(moments)]
         )
@@ -94,22 +95,27 @@ class RegressionRule(Rule):
         return np.concatenate([shown, missing, first], axis=1).astype(np.float64)
 
     def _best_steps(
-        self, learner: MetaLearner, family: PolicyFamily, moment: int, seed: int, tasks: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-        """Observations of training tasks after so many neutral steps (tasks, size), and the best next ones (tasks,)."""
-        returns, observations = [], None
-        for place in GRID:
-            mdp = setup_of(learner, family, tasks).mdp
-            streams = [row_streams((seed + 1) * TASKS_OF_A_PROBLEM - tasks + row, "train") for row in range(tasks)]
-            mdp.seed(range(tasks), streams)
-            mdp.reset()
-            for _ in range(moment):
-                mdp.step(mdp.decision.decide(tasks))
-            observations = mdp.observe()
-            mdp.step(mdp.decision.decide(tasks, step_size=place))
-            returns.append(-mdp.query_loss)
-        assert observations is not None
-        return observations, np.array(GRID)[np.argmax(returns, axis=0)]
+        self, learner: MetaLearner, family: PolicyFamily, seed: int, tasks: int
+    ) -> list[tuple[NDArray[np.float32], NDArray[np.float64]]]:
+        """For training tasks before each of the horizon's steps, the steps before it being neutral.
+
+        Returns:
+            What agents see there (tasks, size), and the places of the steps with the best next returns (tasks,).
+        """
+        mdp = setup_of(learner, family, tasks).mdp
+        streams = [row_streams((seed + 1) * TASKS_OF_A_PROBLEM - tasks + row, "train") for row in range(tasks)]
+        mdp.seed(range(tasks), streams)
+        mdp.reset()
+        moments = []
+        for _ in range(horizon_of(learner)):
+            observations, returns = mdp.observe(), []
+            for place in GRID:
+                tried = deepcopy(mdp)
+                tried.step(mdp.decision.decide(tasks, step_size=place))
+                returns.append(-tried.query_loss)
+            moments.append((observations, np.array(GRID)[np.argmax(returns, axis=0)]))
+            mdp.step(mdp.decision.decide(tasks))
+        return moments
 
 
 def setup_of(learner: MetaLearner, family: PolicyFamily, count: int) -> Setup:

@@ -30,7 +30,7 @@ from agents.pools.reinforcement import (
     policy_family,
     with_inner_rates,
 )
-from agents.problems.problem import Problem, own_shape
+from agents.problems.problem import TASKS_OF_A_PROBLEM, Problem, own_shape
 from agents.problems.recipes import POLICIES, POLICY_BATCH, policy_layers, still_pool
 from agents.reml.algorithms import SETTINGS, encoding_of, make_agent, settings_of
 from agents.reml.designs import CAREFUL, DESIGNS
@@ -41,6 +41,7 @@ from gym_reml.evaluation.plans import plan_learner
 from gym_reml.learning import replay
 from gym_reml.pool import LayerPool
 from gym_reml.sb3 import make_vec_env
+from gym_reml.streams import many_streams
 from gym_reml.tasks import make_family
 from gym_reml.tasks.policies.navigation import Navigation
 from tests.support.small_policies import RECIPE, family, ignore, problem
@@ -242,17 +243,40 @@ def test_the_hand_rule_is_its_formula(scale: float) -> None:
 def test_the_regression_finds_steps_that_follow_from_what_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the best step is a linear function of the features, that function is found."""
 
-    def best_steps(self: RegressionRule, learner: Any, family: Any, moment: int, seed: int, tasks: int) -> Any:
-        generator = np.random.default_rng(moment)
-        observations = generator.normal(size=(60, self.setup.mdp.observation_size)).astype(np.float32)
-        observations[:, self.setup.mdp.parts["task"].start] = -generator.random(60) - 0.1
-        return observations, 0.3 * self._features(observations, moment)[:, 1] - 0.1
+    def best_steps(self: RegressionRule, learner: Any, family: Any, seed: int, tasks: int) -> Any:
+        moments = []
+        for moment in range(4):
+            generator = np.random.default_rng(seed + moment)
+            observations = generator.normal(size=(60, self.setup.mdp.observation_size)).astype(np.float32)
+            observations[:, self.setup.mdp.parts["task"].start] = -generator.random(60) - 0.1
+            moments.append((observations, 0.3 * self._features(observations, moment)[:, 1] - 0.1))
+        return moments
 
     monkeypatch.setattr(RegressionRule, "_best_steps", best_steps)
     monkeypatch.setattr(step_rules, "RIDGE", 1e-6)
     rule = RegressionRule(base(), family(), seed=0)
-    observations, best = best_steps(rule, None, None, 9, 0, 0)
+    _, (observations, best), *_ = best_steps(rule, None, None, 9, 0)
     assert rule.place(observations, 1) == pytest.approx(best, abs=1e-3)
+
+
+def test_the_regression_is_shown_the_best_of_the_steps_that_it_tries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each tried anew from the same beginning, on the same random streams."""
+    monkeypatch.setattr(step_rules, "GRID", (-1.0, 0.0, 0.75))
+    learner, tasks = base(), 3
+    found = RegressionRule(learner, family(), seed=0, tasks=tasks)._best_steps(learner, family(), 0, tasks)
+    assert len(found) == 4
+    for moment, (observations, best) in enumerate(found):
+        returns = []
+        for place in step_rules.GRID:
+            mdp = step_rules.setup_of(learner, family(), tasks).mdp
+            mdp.seed(range(tasks), many_streams(TASKS_OF_A_PROBLEM - tasks, tasks, "train"))
+            mdp.reset()
+            for _ in range(moment):
+                mdp.step(mdp.decision.decide(tasks))
+            assert np.array_equal(observations, mdp.observe())
+            mdp.step(mdp.decision.decide(tasks, step_size=place))
+            returns.append(-mdp.query_loss)
+        assert best.tolist() == [step_rules.GRID[column] for column in np.argmax(returns, axis=0)]
 
 
 def test_the_regression_learns_from_training_tasks_alone(monkeypatch: pytest.MonkeyPatch) -> None:
