@@ -18,6 +18,9 @@ from gym_reml.pool import LayerPool
 from gym_reml.tasks.base import Batch, TaskFamily
 from gym_reml.tasks.policies.base import PolicyFamily
 
+AT_ONCE = 10
+"""Episodes differentiated together: with 40, their activations leave the cache, and it takes twice as long."""
+
 EPOCHS, CLIP = 5, 0.2
 LARGEST_NORM = 10.0
 LONGEST_GRADIENT = 1e6
@@ -79,18 +82,21 @@ class _Outer:
             The episodes, their `old` and the parameters' gradients; None if no episode is left.
         """
         while len(episodes):
-            drawn: list[Tensor] = []
-            batch = episodes.query[-1]
-            now = self._now(adapted_outputs(self.pool, self.family, episodes, drawn), batch)
-            old = now.detach() if old is None else old
-            loss = self._loss(now, old, batch)
-            gradients = torch.autograd.grad(loss, self.leaves, retain_graph=True)
-            length = total_norm(gradients)
+            present: list[Tensor] = []
+            gradients = [torch.zeros_like(leaf) for leaf in self.leaves]
+            for index in torch.arange(len(episodes)).split(AT_ONCE):
+                loss, before, _ = self._part(episodes, old, index)
+                present.append(before)
+                for total, gradient in zip(gradients, torch.autograd.grad(loss, self.leaves), strict=True):
+                    total += gradient * (len(index) / len(episodes))
+            old, length = torch.cat(present), total_norm(gradients)
             if math.isfinite(length):
                 self.used += len(episodes)
                 shortened = min(1.0, LONGEST_GRADIENT / max(length, 1e-12))
                 return episodes, old, [gradient * shortened for gradient in gradients]
-            fit = finite_rows(loss, drawn)
+            fit = torch.cat(
+                [self._finite(episodes, old, index) for index in torch.arange(len(episodes)).split(AT_ONCE)]
+            )
             # None of them alone, all together: too large to be added up.
             kept = torch.arange(0) if fit.all() else fit.nonzero().squeeze(1)
             self.dropped += len(episodes) - len(kept)
@@ -102,6 +108,19 @@ class _Outer:
                 stacklevel=2,
             )
         return None
+
+    def _part(self, episodes: Episodes, old: Tensor | None, index: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """The loss of the episodes at `index` (k,), their part of `old`, and what `replay` gathered from the pool."""
+        part, drawn = episodes.take(index), list[Tensor]()
+        batch = part.query[-1]
+        now = self._now(adapted_outputs(self.pool, self.family, part, drawn), batch)
+        before = now.detach() if old is None else old[index]
+        return self._loss(now, before, batch), before, drawn
+
+    def _finite(self, episodes: Episodes, old: Tensor, index: Tensor) -> Tensor:
+        """Which of the episodes at `index` (k,) have finite gradients, (k,) bool."""
+        loss, _, drawn = self._part(episodes, old, index)
+        return finite_rows(loss, drawn)
 
     def _now(self, outputs: Tensor, batch: Batch) -> Tensor:
         """What `_loss` compares the adapted policies by."""
