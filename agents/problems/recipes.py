@@ -239,18 +239,21 @@ POLICIES = Recipe(
     rates="step",
     initial_rate=0.5,
     bootstrap="policy_gradient",
-    bootstrap_iterations=150,
+    bootstrap_iterations=50,
     clustered_share=0.0,
     bootstrap_learning_rate=5e-3,
     clustered_learning_rate=None,
-    total_steps=16_000,
+    total_steps=8_000,
     routing_share=0.3,
     settled_share=0.1,
     step_weights=(1.0, 1.0, 0.5),
     reward="performance",
     pool_learning_rate=3e-3,
     agent_learning_rate=3e-3,
+    clip=None,
     constants_learning_rate=3e-2,
+    bootstrap_constants_learning_rate=4e-2,
+    bootstrap_updates=2,
     n_envs=40,
     design="steps",
 )
@@ -288,7 +291,7 @@ def _metric_of(family: TaskFamily, usual: str) -> str:
 
 def still_pool(recipe: Recipe) -> Recipe:
     """REML on policies where only the agent learns once the pool is there, which takes fewer of the tasks."""
-    return replace(recipe, bootstrap_iterations=200, total_steps=8_000, routing_share=1.0, settled_share=0.0)
+    return replace(recipe, bootstrap_iterations=60, total_steps=6_400, routing_share=1.0, settled_share=0.0)
 
 
 def untrained_pool(recipe: Recipe) -> Recipe:

@@ -84,10 +84,10 @@ def test_the_same_seed_gives_the_same_pool_and_another_surrogate_another() -> No
 
 
 def test_everyone_draws_as_many_tasks_whether_or_not_the_pool_stays_still() -> None:
-    assert {POLICIES.tasks, still_pool(POLICIES).tasks} == {10_000}
+    assert {POLICIES.tasks, still_pool(POLICIES).tasks} == {4_000}
     assert still_pool(POLICIES).routing_share == 1.0
     # Clusters are found on some more.
-    assert policy_layers(POLICIES).tasks == 10_400
+    assert policy_layers(POLICIES).tasks == 4_400
 
 
 def test_the_pool_of_policies_learns_along_with_the_agent_unless_it_is_to_stay(tmp_path: Path) -> None:
