@@ -15,10 +15,10 @@ from agents.comparison.rows import (
     FIELDS,
     KEY,
     Row,
-    half_width_over_seeds,
     key_of,
     make_row,
     merge_rows,
+    one_way_half_width,
     paired,
     read_rows,
 )
@@ -76,8 +76,8 @@ def test_one_seed_has_no_interval_over_seeds() -> None:
     found = make_row(SEEDS[:1], 5, "mse", ABOUT)
     assert found["ci95"] is None
     assert found["ci95_tasks"] == pytest.approx(1.96 * np.std([1, 2, 6, 3], ddof=1) / 2)
-    assert half_width_over_seeds([1.0]) is None
-    assert half_width_over_seeds([1.0, 3.0]) == pytest.approx(12.7062047)
+    assert one_way_half_width([1.0]) is None
+    assert one_way_half_width([1.0, 3.0]) == pytest.approx(12.7062047)
     assert json.loads(json.dumps(found))["ci95"] is None
 
 
