@@ -21,6 +21,7 @@ MARKER = 6.0
 """Pixels that a point takes."""
 
 UPWARD = (0.0, *(sign * 4.5 * line for line in range(1, 8) for sign in (1, -1)))
+
 OFFSETS = [(right, up, side) for up in UPWARD for right, side in ((5, "left"), (-5, "right"))]
 """Places of a name beside its point, in points right and up, and how it is aligned; the first that is free is taken."""
 

@@ -51,7 +51,9 @@ def test_committed_intervals_hold_those_over_seeds_and_tasks_together(path: Path
     rows = {key_of(each): each for each in read_list(path) if "learner" in each}
     for key, one in rows.items():
         several = [(one, one["seeds"])]
-        several += [(found, rows[(name, *key[1:])]["seeds"]) for name, found in one.get("paired", {}).items()]
+        for name, found in one.get("paired", {}).items():
+            other_key = (name, *key[1:])
+            several.append((found, rows[other_key]["seeds"]))
         for found, others in several:
             seeds = min(one["seeds"], others)
             if seeds == 1:
@@ -113,7 +115,7 @@ def test_names_in_figures_over_work_do_not_overlap() -> None:
     figure = Figure(figsize=(4.0, 3.2))
     axes = figure.subplots()
     rows = {f"learner_{number}": {"mean": 1.0 + number / 1000, "inner_gradients": 100} for number in range(9)}
-    axes.plot([10, 1000], [0.0, 2.0])
+    axes.loglog([10, 1000], [0.1, 2.0])
     figure.draw_without_rendering()
     work._label(axes, rows)
     places = [text.get_window_extent() for text in axes.texts]
@@ -352,7 +354,12 @@ def test_numbers_have_three_digits_where_they_matter(value: float, text: str) ->
 
 @pytest.mark.parametrize(
     ("low", "high", "labels"),
-    [(0.008, 3.0, ["0.01", "0.02", "0.05", "0.1", "0.2", "0.5", "1", "2"]), (2.6, 4.9, ["3", "4"])],
+    [
+        (0.008, 3.0, ["0.01", "0.02", "0.05", "0.1", "0.2", "0.5", "1", "2"]),
+        (2.6, 4.9, ["3", "4"]),
+        (14.0, 26.0, ["15", "20", "25"]),
+        (1.55, 1.85, ["1.6", "1.7", "1.8"]),
+    ],
 )
 def test_every_logarithmic_axis_has_marks(low: float, high: float, labels: list[str]) -> None:
     axes = Figure().subplots()
