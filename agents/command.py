@@ -16,6 +16,7 @@ COMMANDS = {
     "animate": ("animate", "draw a trained learner at work, as an animated GIF"),
     "average": ("average", "one table over runs that differ in their seed"),
     "compare": ("compare", "train every entrant of a benchmark and tabulate them: meta-learners, or RL² on trials"),
+    "tune": ("tune", "compare settings of the tuned methods on validation tasks"),
     "results": ("results", "make the pages of results from their JSON files"),
     "scratch": ("rivals.scratch", "train from scratch, the step size tuned"),
     "pretrained": ("rivals.pretrained", "one network for all tasks, then finetuned"),

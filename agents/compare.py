@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -15,11 +12,12 @@ from .comparison.base import Benchmark
 from .comparison.benchmarks import BENCHMARKS
 from .comparison.entrants import ENTRANTS
 from .comparison.few_shot import FewShotBenchmark
-from .comparison.jobs import Job, single_thread
+from .comparison.jobs import Job
 from .comparison.rows import merge_rows
 from .comparison.summarise import rows_of
 from .comparison.tables import table_of
 from .runs.command_line import check_options, default_is, run_command
+from .runs.workers import outcomes
 
 if TYPE_CHECKING:
     Name = str
@@ -116,7 +114,7 @@ def main(config: Config) -> None:
     left = [job for job in jobs if not job.finished]
     show(f"run directory: {config.run} ({len(left)} of {len(jobs)} runs left to do)")
     failed = []
-    for done, (job, outcome) in enumerate(_outcomes(left, config.workers), start=1):
+    for done, (job, outcome) in enumerate(outcomes(left, config.workers), start=1):
         if isinstance(outcome, Exception):
             failed.append(job)
         said = f"failed: {outcome!r}" if isinstance(outcome, Exception) else f"{outcome:.0f} s"
@@ -128,28 +126,6 @@ def main(config: Config) -> None:
         print(f"\n{name}, {BENCHMARKS[name].label(variant)}, into {path}:\n\n{table_of(rows)}")
     if failed:
         raise ValueError(f"{len(failed)} runs failed, see {', '.join(str(job.log) for job in failed)}")
-
-
-def _outcomes(jobs: list[Job], workers: int) -> Iterator[tuple[Job, float | Exception]]:
-    """Runs the jobs, a single worker in this process: each as it ends, with its seconds of training or its error."""
-    if workers == 1:
-        single_thread()
-        for job in jobs:
-            try:
-                yield job, job.run()
-            except Exception as failure:
-                yield job, failure
-        return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=single_thread) as pool:
-        running = {pool.submit(Job.run, job): job for job in jobs}
-        try:
-            for future in as_completed(running):
-                error = future.exception()
-                yield running[future], error if isinstance(error, Exception) else future.result()
-        except BaseException:
-            # Interrupted: without this, all that is queued would still be run.
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
 
 
 if __name__ == "__main__":

@@ -70,8 +70,8 @@ BENCHMARKS: dict[str, Benchmark] = {
         file="unrelated.json",
         kind="supervised",
         learners=(
-            *("scratch", "pretrained", "maml_5", "maml_5_own_shape", "meta_sgd", "router"),
-            *("reml", "reml_multipliers"),
+            *("scratch", "pretrained", "maml_5", "maml_5_own_shape", "maml_tuned", "meta_sgd", "meta_sgd_tuned"),
+            *("router", "router_rates", "reml_plain", "reml"),
         ),
         seeds=3,
         evaluation_tasks=1000,

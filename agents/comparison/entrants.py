@@ -10,13 +10,13 @@ from typing import Any, Generic, TypeVar
 from gym_reml.evaluation import Ensemble, MetaLearner, Policy
 
 from ..problems.problem import Problem, own_shape, usual_shape
-from ..problems.recipes import Recipe, multipliers, policy_layers, still_pool, untrained_pool
-from ..reml.training import Reml
+from ..problems.recipes import plain, policy_layers, still_pool, untrained_pool
 from ..rivals import bouncegrad, fomaml, maml, maml_plus_plus, maml_rl, meta_sgd, pretrained, reptile, router, scratch
 from ..runs.run import Run
 from ..trials.baselines import baselines
 from ..trials.rl2.recipes import TrialProblem, rl2_recipe_for
 from ..trials.rl2.training import TrainedAgent, train
+from .grids import GRIDS, reml
 
 P = TypeVar("P")
 L = TypeVar("L")
@@ -60,24 +60,17 @@ OnTrials = Entrant[TrialProblem, Policy | TrainedAgent]
 
 def _maml(steps: int, *, own: bool) -> Callable[[Problem, Path], MetaLearner]:
     def run(problem: Problem, folder: Path) -> MetaLearner:
-        return maml.train(problem, steps, own_shape(problem.recipe) if own else usual_shape(problem))
+        return maml.train(problem, steps, own_shape(problem.plain.recipe) if own else usual_shape(problem))
 
     return run
+
+
+def _meta_sgd(steps: int) -> Callable[[Problem, Path], MetaLearner]:
+    return lambda problem, folder: meta_sgd.train(problem, steps, own_shape(problem.recipe))
 
 
 def _maml_rl(surrogate: str, outer: str) -> Callable[[Problem, Path], MetaLearner]:
     return lambda problem, folder: maml_rl.train(problem, surrogate, outer)
-
-
-def _reml(change: Callable[[Recipe], Recipe] | None = None) -> Callable[[Problem, Path], MetaLearner]:
-    """REML by the problem's recipe, or by what `change` makes of it within the same budget of tasks."""
-
-    def run(problem: Problem, folder: Path) -> MetaLearner:
-        if change is not None:
-            problem = replace(problem, recipe=change(problem.recipe).scaled(problem.tasks))
-        return Reml(Run.begun(folder, problem.recipe, "reml"), problem).train()
-
-    return run
 
 
 def _rl2(problem: TrialProblem, folder: Path) -> TrainedAgent:
@@ -100,6 +93,14 @@ def _classical(name: str, *, seeded: bool = False, informed: bool = False) -> On
 # -- the tables, in the order in which pages show them ----------------------------------------------------------------
 
 MAML = ("maml_1", "maml_1_own_shape", "maml_5", "maml_5_own_shape")
+BASELINES = (
+    "scratch",
+    *(*MAML, "maml_matched", "maml_tuned"),
+    *("meta_sgd", "meta_sgd_1", "meta_sgd_tuned"),
+    *("maml_plus_plus", "maml_plus_plus_tuned"),
+    *("router", "router_rates"),
+)
+"""What REML's rows are compared with."""
 
 SUPERVISED: dict[str, FewShot] = {
     "scratch": Entrant(
@@ -108,34 +109,27 @@ SUPERVISED: dict[str, FewShot] = {
     "pretrained": Entrant(lambda problem, folder: pretrained.train(problem)),
     "maml_1": Entrant(_maml(1, own=False)),
     "maml_1_own_shape": Entrant(_maml(1, own=True)),
-    "maml_5": Entrant(_maml(5, own=False), colour=0),
+    "maml_tuned": Entrant(GRIDS["maml"].best, colour=0),
+    "maml_5": Entrant(_maml(5, own=False), colour=5),
     "maml_5_own_shape": Entrant(_maml(5, own=True), colour=5),
     "maml_matched": Entrant(lambda problem, folder: maml.train(problem, 5, maml.matched_shape(problem)), colour=5),
     "fomaml": Entrant(lambda problem, folder: fomaml.train(problem)),
     "reptile": Entrant(lambda problem, folder: reptile.train(problem)),
-    "meta_sgd": Entrant(
-        lambda problem, folder: meta_sgd.train(problem, 5, own_shape(multipliers(problem.recipe))), colour=2
-    ),
+    "meta_sgd_tuned": Entrant(GRIDS["meta_sgd"].best, colour=2),
+    "meta_sgd": Entrant(_meta_sgd(5), colour=2),
+    "meta_sgd_1": Entrant(_meta_sgd(1)),
+    "maml_plus_plus_tuned": Entrant(GRIDS["maml_plus_plus"].best, colour=3),
     "maml_plus_plus": Entrant(
         lambda problem, folder: maml_plus_plus.with_better_statistics(maml_plus_plus.train(problem), problem), colour=3
     ),
     "bouncegrad": Entrant(lambda problem, folder: bouncegrad.train(problem)),
-    "router": Entrant(lambda problem, folder: router.train(problem), colour=4),
-    "reml": Entrant(
-        _reml(),
-        controlled=True,
-        compared_with=("scratch", *MAML, "maml_matched", "meta_sgd", "maml_plus_plus", "router"),
-        colour=1,
-    ),
-    "reml_multipliers": Entrant(
-        _reml(multipliers),
-        controlled=True,
-        compared_with=("scratch", *MAML, "meta_sgd", "maml_plus_plus", "reml"),
-        colour=6,
-    ),
-    "reml/random_pool": Entrant(_reml(untrained_pool), control=True),
+    "router_rates": Entrant(lambda problem, folder: router.train(problem), colour=4),
+    "router": Entrant(lambda problem, folder: router.train(problem.plain), colour=4),
+    "reml": Entrant(reml(), controlled=True, compared_with=(*BASELINES, "reml_plain"), colour=1),
+    "reml_plain": Entrant(reml(plain), controlled=True, compared_with=BASELINES, colour=6),
+    "reml_plain/random_pool": Entrant(reml(lambda recipe: untrained_pool(plain(recipe))), control=True),
 }
-"""On functions and images."""
+"""On functions and images. "_tuned" are the settings that `agents.comparison.grids` chose on validation tasks."""
 
 POLICIES: dict[str, FewShot] = {
     "random": Entrant(lambda problem, folder: scratch.train(problem), draws_tasks=scratch.Config.draws_tasks),
@@ -146,13 +140,13 @@ POLICIES: dict[str, FewShot] = {
     "maml_rl/first_order": Entrant(_maml_rl("first_order", "adam"), colour=5),
     "maml_rl/trpo_first_order": Entrant(_maml_rl("first_order", "trpo")),
     "reml": Entrant(
-        _reml(),
+        reml(),
         controlled=True,
         compared_with=("maml_rl", "reml/neutral_steps", "reml/hand_rule", "reml/regression", "reml/maml_rl_pool"),
         colour=1,
     ),
     "reml/maml_rl_pool": Entrant(
-        _reml(still_pool),
+        reml(still_pool),
         controlled=True,
         compared_with=(
             "maml_rl",
@@ -161,12 +155,12 @@ POLICIES: dict[str, FewShot] = {
         colour=4,
     ),
     "reml/pretrained_pool": Entrant(
-        _reml(lambda recipe: replace(still_pool(recipe), bootstrap="pretraining")),
+        reml(lambda recipe: replace(still_pool(recipe), bootstrap="pretraining")),
         controlled=True,
         compared_with=("maml_rl", "reml/maml_rl_pool"),
         colour=7,
     ),
-    "reml/layers": Entrant(_reml(policy_layers), controlled=True, compared_with=("maml_rl", "reml")),
+    "reml/layers": Entrant(reml(policy_layers), controlled=True, compared_with=("maml_rl", "reml")),
 }
 """Where networks are policies."""
 

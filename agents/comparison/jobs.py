@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from gym_reml.evaluation import Result
 from gym_reml.files import file_name, write_text
 
@@ -149,8 +147,3 @@ class Job:
         }
         write_text(self.summary_path, json.dumps(summary))
         return found.seconds
-
-
-def single_thread() -> None:
-    """Initialises a process that runs jobs: with small matrices a single thread is fastest."""
-    torch.set_num_threads(1)

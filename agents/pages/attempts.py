@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from gym_reml.evaluation.results import markdown_table
+from gym_reml.files import write_text
 
 from ..comparison.rows import read_list
 from .tables import number
@@ -41,6 +44,13 @@ def read_attempts(path: Path) -> list[dict[str, Any]]:
             raise ValueError(f"{where}: title={attempt['title']!r}: another attempt has it too")
         titles.add(attempt["title"])
     return attempts
+
+
+def merge_attempts(path: Path, attempts: Sequence[dict[str, Any]]) -> None:
+    """Writes these into the file, over those of the same title."""
+    new = {attempt["title"]: attempt for attempt in attempts}
+    merged = [new.pop(old["title"], old) for old in read_attempts(path)]
+    write_text(path, json.dumps([*merged, *new.values()], indent=1, ensure_ascii=False) + "\n")
 
 
 def _check_attempt(attempt: Any, where: str) -> None:

@@ -177,7 +177,7 @@ def verdict(difference: float, ci95: float | None, *, lower_is_better: bool) -> 
 def summary(groups: list[Group], step: int) -> list[str]:
     """A row a family: the means of all learners, and how REML compares with the best of the simplest baselines."""
     learners = dict.fromkeys(name for group in groups for name in group.learners)
-    compared = [name for name in ("reml", "reml_multipliers") if name in learners]
+    compared = [name for name in ("reml_plain", "reml") if name in learners]
     rows = []
     for group in groups:
         best = group.best(step, learners)

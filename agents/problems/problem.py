@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from gym_reml.streams import many_streams
 from gym_reml.tasks.base import TaskFamily
 from gym_reml.tasks.policies.base import PolicyFamily
 
-from .recipes import Recipe
+from .recipes import Recipe, plain
 
 TASKS_OF_A_PROBLEM = 1_000_003
 """Seeds of training tasks that one seed of a problem may use without meeting those of another."""
@@ -56,6 +56,11 @@ class Problem:
         known = {option.name for option in fields(self.family)}
         changes = {name: value for name, value in self.recipe.augmentation.items() if name in known}
         return self.family.replace(**changes)
+
+    @property
+    def plain(self) -> Problem:
+        """The same problem with REML's recipe without learned rates, where there is one."""
+        return replace(self, recipe=plain(self.recipe).scaled(self.tasks))
 
 
 @dataclass(frozen=True)
@@ -124,7 +129,7 @@ def own_shape(recipe: Recipe) -> NetworkShape:
 
 def usual_shape(problem: Problem) -> NetworkShape:
     """What the literature takes: MAML's network for functions; for images REML's own shape, as wide as theirs."""
-    return CLASSIC if problem.functions else own_shape(problem.recipe)
+    return replace(CLASSIC, clip=problem.recipe.clip) if problem.functions else own_shape(problem.recipe)
 
 
 def count_parameters(learner: MetaLearner | Ensemble) -> int:

@@ -25,6 +25,9 @@ else:
     RATES_OR_NONE = ("none", *RATES)
     LayerKind, Rates = Literal[tuple(LAYER_KINDS)], Literal[RATES_OR_NONE]
 
+Clip = float | Literal["none"]
+"""A norm at which gradients are clipped, on the command line."""
+
 COMPETITION_TASKS, META_BATCH = 12, 32
 """Tasks of a round of the competition, and of a meta-update."""
 
@@ -100,6 +103,8 @@ class Recipe:
     """norm at which the networks' gradients are clipped, None for none"""
     constants_learning_rate: float | None = None
     """Adam's learning rate beside the agent for outputs that depend on no input; None for that of the weights"""
+    without_rates: Mapping[str, Any] | None = None
+    """other settings that go with a pool without learned rates; None where there must be some"""
     n_envs: int = 128
     """environments side by side"""
     design: str = "layers"
@@ -154,24 +159,40 @@ FUNCTIONS = Recipe(
     augmentation={},
     depth=2,
     horizon=5,
-    layers=8,
+    layers=17,
     width=40,
-    layer_kind="residual",
-    initial_layers=(),
-    rates=None,
-    initial_rate=1.0,
-    bootstrap="competition",
-    bootstrap_iterations=2000,
-    clustered_share=0.0,
-    bootstrap_learning_rate=2e-3,
-    clustered_learning_rate=2e-3,
-    total_steps=800_000,
-    routing_share=0.225,
+    layer_kind="relu",
+    initial_layers=(1,),
+    rates="weight_step",
+    initial_rate=0.01,
+    bootstrap="clusters",
+    bootstrap_iterations=2900,
+    clustered_share=0.35,
+    bootstrap_learning_rate=3e-3,
+    clustered_learning_rate=3e-3,
+    total_steps=450_000,
+    routing_share=0.0,
     settled_share=0.1,
-    step_weights=(0.3, 0.1, 0.1, 0.1, 0.4),
+    step_weights=(0.1, 0.0, 0.0, 0.0, 0.9),
     reward="performance",
-    pool_learning_rate=3e-3,
-    agent_learning_rate=1e-3,
+    pool_learning_rate=1e-3,
+    agent_learning_rate=5e-4,
+    without_rates={
+        "layers": 8,
+        "layer_kind": "residual",
+        "initial_layers": (),
+        "initial_rate": 1.0,
+        "bootstrap": "competition",
+        "bootstrap_iterations": 2000,
+        "clustered_share": 0.0,
+        "bootstrap_learning_rate": 2e-3,
+        "clustered_learning_rate": None,
+        "total_steps": 800_000,
+        "routing_share": 0.225,
+        "step_weights": (0.3, 0.1, 0.1, 0.1, 0.4),
+        "pool_learning_rate": 3e-3,
+        "agent_learning_rate": 1e-3,
+    },
 )
 
 IMAGES = Recipe(
@@ -283,29 +304,11 @@ def policy_layers(recipe: Recipe) -> Recipe:
     )
 
 
-def multipliers(recipe: Recipe) -> Recipe:
-    """REML on learned rates: Meta-SGD's weights and rates to begin with, and the agent's steps multiply the rates."""
-    if recipe.rates is not None:
+def plain(recipe: Recipe) -> Recipe:
+    """The recipe without learned rates, or the recipe itself where there is none: specialists by competition."""
+    if recipe.without_rates is None or recipe.rates is None:
         return recipe
-    return replace(
-        recipe,
-        layers=9,
-        layer_kind="relu",
-        initial_layers=(1,),
-        rates="weight",
-        initial_rate=0.01,
-        bootstrap="clusters",
-        bootstrap_iterations=2900,
-        clustered_share=0.35,
-        bootstrap_learning_rate=3e-3,
-        clustered_learning_rate=3e-3,
-        total_steps=450_000,
-        routing_share=0.0,
-        settled_share=0.1,
-        step_weights=(0.0, 0.0, 0.0, 0.0, 1.0),
-        pool_learning_rate=1e-3,
-        agent_learning_rate=5e-4,
-    )
+    return replace(recipe, rates=None, **recipe.without_rates)
 
 
 @dataclass(frozen=True)
@@ -323,7 +326,7 @@ class RecipeOptions:
     horizon: int | None = None
     """gradient steps of an episode"""
     rates: Rates | None = None
-    """learned step sizes of the pool, which the agent multiplies; on functions other defaults change with them"""
+    """learned step sizes of the pool, which the agent multiplies; on functions other defaults change with "none" """
     initial_rate: float | None = None
     """what learned step sizes start from"""
     bootstrap_iterations: int | None = None
@@ -334,6 +337,8 @@ class RecipeOptions:
     """environment steps of the agent"""
     n_envs: int | None = None
     """environments side by side"""
+    clip: Clip | None = None
+    """norm at which the networks' gradients are clipped"""
     agent_learning_rate: float | None = None
     """the agent's initial learning rate; annealed to 0"""
     pool_learning_rate: float | None = None
@@ -348,6 +353,7 @@ class RecipeOptions:
         """The options that make any recipe of the kind this one, by name; None where it has no use for one."""
         found = {field.name: getattr(recipe, field.name) for field in fields(RecipeOptions)}
         found["rates"] = recipe.rates or "none"
+        found["clip"] = recipe.clip or "none"
         if recipe.rates is None:
             found["initial_rate"] = None
         if recipe.whole:
@@ -375,6 +381,8 @@ class RecipeOptions:
             given["step_weights"] = _spread(recipe, given["horizon"])
         if whole and "depth" in given:
             given |= {"layers": given["depth"], "initial_layers": tuple(range(1, given["depth"] + 1))}
+        if "clip" in given:
+            given["clip"] = clip_of(given["clip"])
         changed = replace(recipe, **given)
         kept = len(changed.initial_layers)
         for name, value in (("depth", changed.depth), ("layers", changed.layers)):
@@ -384,6 +392,17 @@ class RecipeOptions:
         if routing + settled > 1.0:
             raise ValueError(f"--routing-share {routing}, --settled-share {settled}: together more than 1")
         return changed
+
+
+def clip_of(given: Clip) -> float | None:
+    """The norm that an option names; None for none.
+
+    Raises:
+        ValueError: neither "none" nor a positive number.
+    """
+    if given != "none" and not 0.0 < float(given) < float("inf"):
+        raise ValueError(f"--clip {given}: must be none or a positive number")
+    return None if given == "none" else float(given)
 
 
 def _check(option: str, name: str, value: Any) -> None:
@@ -400,12 +419,13 @@ def _check(option: str, name: str, value: Any) -> None:
 
 def _with_rates(recipe: Recipe, rates: str) -> Recipe:
     """The recipe on such learned step sizes."""
-    granularity = None if rates == "none" else rates
-    if granularity == recipe.rates:
+    if rates == recipe.rates:
         return recipe
-    if recipe.bootstrap not in ("competition", "clusters") or granularity is None:
+    if rates == "none" and recipe.without_rates is not None:
+        return plain(recipe)
+    if rates == "none" or recipe.whole:
         raise ValueError(f"--rates {rates}: the bootstrap of such families needs {recipe.rates!r}")
-    return replace(multipliers(recipe), rates=granularity)
+    return replace(recipe, rates=rates)
 
 
 def _spread(recipe: Recipe, horizon: int) -> tuple[float, ...]:

@@ -58,6 +58,7 @@ class Annealing:
             support=mdp.support,
             initial_layers=mdp.initial_layers,
             step_size=size,
+            clip=mdp.clip,
             proposals=TEST_PROPOSALS,
             generator=generator,
         )
@@ -79,6 +80,7 @@ class Annealing:
         support: Batch,
         initial_layers: tuple[int, ...],
         step_size: float,
+        clip: float | None,
         proposals: int,
         generator: np.random.Generator,
         temperature: float = FIRST_TEMPERATURE,
@@ -90,6 +92,7 @@ class Annealing:
             support: the support sets of n tasks.
             initial_layers: pool numbers of the layers present at step 0.
             step_size: of all gradient steps.
+            clip: norm at which gradients are clipped, None for none.
             proposals: number of changes that are tried.
             generator: the only source of randomness.
             temperature: at the start, where structures are random; it decreases linearly to zero.
@@ -100,7 +103,7 @@ class Annealing:
 
         def losses(structures: NDArray[np.int64]) -> NDArray[np.float64]:
             slots = self.free + len(initial_layers)
-            trial = Episodes([support], [support], torch.from_numpy(structures), sizes, initial_layers, slots)
+            trial = Episodes([support], [support], torch.from_numpy(structures), sizes, initial_layers, slots, clip)
             found: Tensor = replay(pool, family, trial, judged=judged)[0][-1]
             return np.nan_to_num(found.numpy().astype(np.float64), nan=np.inf)
 
@@ -125,6 +128,7 @@ class Annealing:
 @own_state
 def train(problem: Problem) -> MetaLearner:
     """The pool learns by the meta-gradient through structures found with few proposals, from hot to cold."""
+    problem = problem.plain
     recipe, family = problem.recipe, problem.training_family
     steps, initial = recipe.horizon, recipe.initial_layers
     pool = fresh_pool(problem).with_rates("scalar", 0.01 if problem.functions else 0.4)
@@ -147,6 +151,7 @@ def train(problem: Problem) -> MetaLearner:
             support=mdp.support,
             initial_layers=initial,
             step_size=1.0,
+            clip=mdp.clip,
             proposals=TRAINING_PROPOSALS,
             generator=generator,
             temperature=FIRST_TEMPERATURE * share,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from gymnasium import spaces
@@ -15,36 +15,38 @@ from gym_reml.spaces import make_encoding
 
 from ..pools.bootstraps import fresh_pool
 from ..problems.problem import NetworkShape, Problem, own_shape, usual_shape
+from ..problems.recipes import Rates
 from ..reml.algorithms import WIDE
-from ..runs.command_line import run_command
-from .meta_gradient import Settings, meta_learn
-from .rival import RivalConfig
+from ..runs.command_line import default_is, run_command
+from .meta_gradient import MetaGradientConfig, Settings, learner_of
 
 STEP_BINS = 13
 
 
 @dataclass(frozen=True)
-class Config(RivalConfig):
+class Config(MetaGradientConfig):
     """MAML: initial weights from which a few gradient steps reach far.
 
     Trained for one step the inner rate is fixed at .01, as published; for more, one learned number.
     """
 
-    steps: int = 5
-    """inner steps trained for"""
+    rates: Annotated[Rates | None, default_is("as the family needs")] = None
+    """granularity of the learned step sizes"""
     shape: Literal["usual", "own"] = "usual"
-    """the literature's network (1-40-40-1 for functions), or one as large as REML's"""
+    """the literature's network (1-40-40-1 for functions), or one as large as REML's without learned rates"""
 
     def learner(self, problem: Problem) -> MetaLearner:
         """What this command trains."""
-        return train(problem, self.steps, usual_shape(problem) if self.shape == "usual" else own_shape(problem.recipe))
+        settings = self.changed(settings_for(problem, self.steps))
+        if self.rates is not None:
+            settings = replace(settings, rates=None if self.rates == "none" else self.rates)
+        shape = usual_shape(problem) if self.shape == "usual" else own_shape(problem.plain.recipe)
+        return learner_of(problem, shape, settings, f"maml_{self.steps}")
 
 
 def train(problem: Problem, steps: int, shape: NetworkShape) -> MetaLearner:
     """Initial weights by equation 1 of the paper, the loss after the last step alone counting."""
-    name, settings = f"maml_{steps}", settings_for(problem, steps)
-    pool = meta_learn(problem, shape, settings, name=name)
-    return shape.learner(name, pool, problem.recipe.horizon, settings.fixed_rate)
+    return learner_of(problem, shape, settings_for(problem, steps), f"maml_{steps}")
 
 
 def settings_for(problem: Problem, steps: int) -> Settings:
@@ -57,7 +59,11 @@ def settings_for(problem: Problem, steps: int) -> Settings:
 
 
 def matched_shape(problem: Problem) -> NetworkShape:
-    """Networks as deep as REML's and so wide that they have as many parameters as its pool and policy together."""
+    """Networks as deep as REML's and so wide that they have as many parameters as its pool and policy together.
+
+    REML's without learned rates, where there is such a one.
+    """
+    problem = problem.plain
     recipe, family = problem.recipe, problem.family
     pool = fresh_pool(problem)
     if recipe.rates is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 from gym_reml.evaluation import Ensemble, MetaLearner, evaluate
 from gym_reml.evaluation.protocol import at_most
@@ -11,9 +12,9 @@ from gym_reml.meta_training.outer_loop import cosine_schedule
 from gym_reml.pool import LayerPool
 
 from ..problems.problem import NetworkShape, Problem, own_shape
-from ..runs.command_line import run_command
+from ..runs.command_line import default_is, run_command
 from .maml import settings_for
-from .meta_gradient import meta_learn
+from .meta_gradient import checked_weights, meta_learn
 from .rival import VALIDATION_TASKS, RivalConfig
 
 STEPS = 5
@@ -31,6 +32,8 @@ class Config(RivalConfig):
 
     multi_step_loss: bool = True
     """MSL: the loss after every step counts at first, then more and more the last alone"""
+    step_weights: Annotated[tuple[float, ...], default_is("the last step's loss alone")] = ()
+    """weight of the query loss after each step where MSL is off"""
     derivative_order_annealing: bool = False
     """DA: first-order meta-gradients for the first half (off in every configuration the authors released)"""
     per_step_rates: bool = True
@@ -49,11 +52,23 @@ class Config(RivalConfig):
         return train(problem, self)
 
 
-def train(problem: Problem, parts: Config = Config()) -> MetaLearner | Ensemble:
-    """Initial weights and step sizes, by the parts of the method that are switched on."""
-    shape = own_shape(problem.recipe)
+def train(problem: Problem, parts: Config = Config(), shape: NetworkShape | None = None) -> MetaLearner | Ensemble:
+    """Initial weights and step sizes, by the parts of the method that are switched on.
+
+    Args:
+        problem: what to learn.
+        parts: which of the method's parts are switched on.
+        shape: of the networks; None for networks as large as REML's without learned rates.
+
+    Raises:
+        ValueError: weights of the steps beside MSL's, or such as make no sense.
+    """
+    if parts.step_weights and parts.multi_step_loss:
+        raise ValueError(f"--step-weights {parts.step_weights}: MSL sets them; use --no-multi-step-loss")
+    shape = shape or own_shape(problem.plain.recipe)
     normalised = not problem.functions
-    settings = settings_for(problem, STEPS)
+    weights = checked_weights(parts.step_weights, STEPS)
+    settings = replace(settings_for(problem, STEPS), step_weights=weights)
     settings = replace(settings, rates="step" if parts.per_step_rates else "scalar")
     if normalised:
         shape = replace(shape, kind="batch_norm")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Annotated
 
 from tqdm import tqdm
 
+from gym_reml.evaluation import MetaLearner
 from gym_reml.learning import LearningOptions, PoolLearner
 from gym_reml.meta_training import meta_train
 from gym_reml.meta_training.outer_loop import Schedule, cosine, no_layer
 from gym_reml.pool import LayerPool
 
 from ..problems.problem import NetworkShape, Problem
+from ..runs.command_line import default_is
+from .rival import RivalConfig
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,35 @@ class Settings:
     def fixed_rate(self) -> float | None:
         """The only step size there is, where none are learned."""
         return self.rate if self.rates is None else None
+
+
+@dataclass(frozen=True)
+class MetaGradientConfig(RivalConfig):
+    """The options of methods that learn initial weights, and perhaps step sizes, by the meta-gradient."""
+
+    steps: int = 5
+    """inner steps trained for"""
+    step_weights: Annotated[tuple[float, ...], default_is("the last step's loss alone")] = ()
+    """weight of the query loss after each step"""
+
+    def changed(self, settings: Settings) -> Settings:
+        """The settings with these options.
+
+        Raises:
+            ValueError: weights that are negative, all 0, or not as many as there are steps.
+        """
+        return replace(settings, step_weights=checked_weights(self.step_weights, self.steps))
+
+
+def checked_weights(weights: tuple[float, ...], steps: int) -> tuple[float, ...] | None:
+    """The weights of the losses after so many steps; None, for the last alone, if none are given.
+
+    Raises:
+        ValueError: weights that are negative, all 0, or not as many as there are steps.
+    """
+    if weights and (len(weights) != steps or min(weights) < 0 or not max(weights) > 0):
+        raise ValueError(f"--step-weights {weights}: must be {steps} numbers from 0, not all of them 0")
+    return weights or None
 
 
 def meta_learn(
@@ -81,3 +114,9 @@ def meta_learn(
         learner = PoolLearner(pool, problem.training_family, settings.rule, options)
         meta_train(mdp, learner, no_layer, iterations=iterations, schedule=schedule, progress=progress)
     return pool
+
+
+def learner_of(problem: Problem, shape: NetworkShape, settings: Settings, name: str) -> MetaLearner:
+    """The learner that takes neutral steps from the meta-learned weights."""
+    pool = meta_learn(problem, shape, settings, name=name)
+    return shape.learner(name, pool, problem.recipe.horizon, settings.fixed_rate)

@@ -8,33 +8,35 @@ from typing import Literal
 from gym_reml.evaluation import MetaLearner
 
 from ..problems.problem import NetworkShape, Problem, own_shape, usual_shape
-from ..problems.recipes import multipliers
 from ..runs.command_line import run_command
-from .maml import settings_for
-from .meta_gradient import meta_learn
-from .rival import RivalConfig
+from . import maml
+from .meta_gradient import MetaGradientConfig, Settings, learner_of
 
 
 @dataclass(frozen=True)
-class Config(RivalConfig):
+class Config(MetaGradientConfig):
     """A learning rate for every weight, meta-learned together with the initial weights."""
 
-    steps: int = 5
-    """inner steps trained for"""
+    per_step: bool = False
+    """rates of their own for every step trained for"""
     shape: Literal["usual", "own"] = "own"
-    """the literature's network (1-40-40-1 for functions), or one as large as those of REML's multipliers"""
+    """the literature's network (1-40-40-1 for functions), or one as large as REML's"""
 
     def learner(self, problem: Problem) -> MetaLearner:
         """What this command trains."""
-        shape = usual_shape(problem) if self.shape == "usual" else own_shape(multipliers(problem.recipe))
-        return train(problem, self.steps, shape)
+        shape = usual_shape(problem) if self.shape == "usual" else own_shape(problem.recipe)
+        settings = self.changed(settings_for(problem, self.steps, "weight_step" if self.per_step else "weight"))
+        return learner_of(problem, shape, settings, "meta_sgd")
 
 
 def train(problem: Problem, steps: int, shape: NetworkShape) -> MetaLearner:
     """Weights and their rates by the meta-gradient of the loss after the last step."""
-    settings = replace(settings_for(problem, steps), rates="weight")
-    pool = meta_learn(problem, shape, settings, name="meta_sgd")
-    return shape.learner("meta_sgd", pool, problem.recipe.horizon)
+    return learner_of(problem, shape, settings_for(problem, steps), "meta_sgd")
+
+
+def settings_for(problem: Problem, steps: int, rates: str = "weight") -> Settings:
+    """MAML's, with a rate for each weight."""
+    return replace(maml.settings_for(problem, steps), rates=rates)
 
 
 def main(config: Config) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -14,11 +14,12 @@ from gym_reml.evaluation import Ensemble, MetaLearner, evaluate
 from gym_reml.evaluation.controls import tune_step
 from gym_reml.evaluation.protocol import at_most
 from gym_reml.evaluation.results import table
+from gym_reml.networks.weights import CLIP
 from gym_reml.pool import LayerPool
 
 from ..problems.families import FamilyChoice, family_of, implied_by_family
 from ..problems.problem import POLICY_STEPS, TABLE_STEPS, NetworkShape, Problem, count_parameters
-from ..problems.recipes import recipe_for
+from ..problems.recipes import Clip, clip_of, recipe_for
 from ..runs.command_line import check_options
 
 VALIDATION_TASKS, POLICY_VALIDATION_TASKS = 200, 40
@@ -38,6 +39,8 @@ class RivalConfig(FamilyChoice):
     """training tasks drawn in all"""
     seed: int = 0
     """of weights and tasks"""
+    clip: Clip = CLIP
+    """norm at which the networks' gradients are clipped"""
     evaluation_tasks: int = 600
     """held-out tasks of the table"""
 
@@ -52,7 +55,7 @@ class RivalConfig(FamilyChoice):
     def problem(self) -> Problem:
         """The problem that the configuration names."""
         family = family_of(self)
-        recipe = recipe_for(family)
+        recipe = replace(recipe_for(family), clip=clip_of(self.clip))
         tasks = recipe.tasks if self.tasks is None else self.tasks
         return Problem(family, recipe.scaled(tasks), tasks, self.seed)
 

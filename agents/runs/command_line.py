@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields, make_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from gym_reml.rendering.plain_text import SPELL_OUT
 
@@ -96,7 +96,7 @@ def _without_none(hint: Any) -> tuple[Any, Any]:
     kinds = [kind for kind in get_args(hint) if kind is not type(None)]
     if get_origin(hint) is Literal or not kinds:
         return hint, hint
-    return kinds[0], _without_none(kinds[0])[1]
+    return Union[tuple(kinds)], _without_none(kinds[0])[1]  # noqa: UP007
 
 
 def default_is(text: str) -> Any:

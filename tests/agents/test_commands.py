@@ -20,7 +20,7 @@ from stable_baselines3 import PPO
 from agents import animate, benchmark, command, evaluate, train
 from agents.command import COMMANDS
 from agents.problems.families import FamilyChoice, family_of, named_family
-from agents.problems.recipes import FUNCTIONS, IMAGES, POLICIES, Recipe, RecipeOptions, multipliers, recipe_for
+from agents.problems.recipes import FUNCTIONS, IMAGES, POLICIES, Recipe, RecipeOptions, plain, recipe_for
 from agents.reml.training import Reml
 from agents.rivals import maml, maml_plus_plus
 from agents.runs.command_line import program, run_command, spelled
@@ -147,7 +147,7 @@ def test_help_prints_what_the_family_implies(
 @pytest.mark.parametrize(
     ("name", "arguments", "said"),
     [
-        ("train", ["--rates", "weight"], f"(default: {multipliers(FUNCTIONS).total_steps}, by"),
+        ("train", ["--rates", "none"], f"(default: {plain(FUNCTIONS).total_steps}, by"),
         ("maml", ["--family", "navigation"], f"(default: {POLICIES.tasks}, as many as REML draws"),
         ("compare", ["--family", "omniglot"], "(default: 1 and 5, by the benchmark omniglot)"),
         ("compare", ["--family", "all"], "(default: each benchmark's own)"),
@@ -432,16 +432,18 @@ def test_a_recipes_own_options_change_nothing(recipe: Recipe) -> None:
     assert RecipeOptions(**RecipeOptions.of(recipe)).applied(recipe) == recipe
 
 
-def test_options_with_rates_are_those_of_the_multipliers() -> None:
-    changed = RecipeOptions(rates="weight").applied(FUNCTIONS)
-    assert changed == multipliers(FUNCTIONS)
+def test_options_without_rates_are_those_of_the_plain_recipe() -> None:
+    changed = RecipeOptions(rates="none").applied(FUNCTIONS)
+    assert changed == plain(FUNCTIONS)
+    assert changed.bootstrap == "competition"
     assert RecipeOptions(**RecipeOptions.of(changed)).applied(FUNCTIONS) == changed
+    assert RecipeOptions(rates="weight").applied(FUNCTIONS) == replace(FUNCTIONS, rates="weight")
     assert RecipeOptions(rates="tensor", initial_rate=0.1).applied(IMAGES).initial_rate == 0.1
 
 
 @pytest.mark.parametrize(("horizon", "weights"), [(1, (0.4,)), (3, (0.3, 0.1, 0.4)), (7, (0.3, *(0.1,) * 5, 0.4))])
 def test_another_horizon_keeps_the_weights_of_first_and_last_steps(horizon: int, weights: tuple[float, ...]) -> None:
-    assert RecipeOptions(horizon=horizon).applied(FUNCTIONS).step_weights == weights
+    assert RecipeOptions(horizon=horizon).applied(plain(FUNCTIONS)).step_weights == weights
     for recipe in (IMAGES, POLICIES):
         assert any(RecipeOptions(horizon=horizon).applied(recipe).step_weights)
 
@@ -457,9 +459,9 @@ def test_another_horizon_keeps_the_weights_of_first_and_last_steps(horizon: int,
         (FUNCTIONS, {"pool_learning_rate": float("nan")}, "--pool-learning-rate nan"),
         (FUNCTIONS, {"bootstrap_learning_rate": -1.0}, "--bootstrap-learning-rate -1.0"),
         (IMAGES, {"initial_rate": float("inf")}, "--initial-rate inf"),
-        (FUNCTIONS, {"initial_rate": 0.1}, "--initial-rate 0.1: there are no learned step sizes; use --rates"),
+        (plain(FUNCTIONS), {"initial_rate": 0.1}, "--initial-rate 0.1: there are no learned step sizes; use --rates"),
         (FUNCTIONS, {"routing_share": 1.5}, "--routing-share 1.5: must be from 0 to 1"),
-        (FUNCTIONS, {"settled_share": 0.9}, "--settled-share 0.9: together more than 1"),
+        (plain(FUNCTIONS), {"settled_share": 0.9}, "--settled-share 0.9: together more than 1"),
         (IMAGES, {"depth": 1}, "--depth 1: must be at least 2"),
         (IMAGES, {"layers": 1}, "--layers 1: must be at least 2"),
         (IMAGES, {"rates": "none"}, "--rates none: the bootstrap of such families needs 'step'"),
@@ -520,7 +522,7 @@ def test_config_json_records_what_was_used(tmp_path: Path, monkeypatch: pytest.M
     budget: dict[str, Any] = {"bootstrap_iterations": 1, "total_steps": 160, "n_envs": 8, "width": 24}
     train.main(train.Config(**budget, evaluation_tasks=2, run=folder))
     content: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    assert (content["width"], content["depth"], content["shots"], content["rates"]) == (24, 2, 5, "none")
+    assert (content["width"], content["depth"], content["shots"], content["rates"]) == (24, 2, 5, "weight_step")
     assert set(content["versions"]) == {
         *("python", "gym_reml", "torch", "numpy", "gymnasium", "stable_baselines3", "sb3_contrib")
     }

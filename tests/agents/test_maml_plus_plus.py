@@ -26,7 +26,7 @@ from tests.support.replays import doubled, live
 
 FUNCTION, CLASSES = make_family("sinusoid"), make_classes()
 SHARED = {option.name for option in fields(RivalConfig)}
-SWITCHES = [option.name for option in fields(Config) if option.name not in SHARED]
+SWITCHES = [option.name for option in fields(Config) if option.name not in (*SHARED, "step_weights")]
 ALONE = Config(ensemble=False)
 
 
@@ -36,7 +36,7 @@ def problem_of(family: TaskFamily, tasks: int = 64, seed: int = 0) -> Problem:
 
 
 def shape_of(problem: Problem) -> NetworkShape:
-    return own_shape(problem.recipe)
+    return own_shape(problem.plain.recipe)
 
 
 def set_up(parts: Config, done: float, learning_rate: float = 3e-3) -> PoolLearner:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from agents.comparison.entrants import SUPERVISED
 from agents.problems.problem import CLASSIC, TASKS_OF_A_PROBLEM, NetworkShape, Problem, count_parameters
-from agents.problems.recipes import FUNCTIONS, IMAGES, Recipe, multipliers, recipe_for
+from agents.problems.recipes import FUNCTIONS, IMAGES, Recipe, plain, recipe_for
 from agents.reml.training import Reml
 from agents.rivals import fomaml, maml, meta_sgd, pretrained, reptile
 from agents.rivals.meta_gradient import Settings, meta_learn
@@ -36,7 +36,7 @@ from tests.support.replays import live
 
 AGENTS = Path(__file__).resolve().parents[2] / "agents"
 RIVALS = sorted(
-    path.stem for path in (AGENTS / "rivals").glob("*.py") if "(RivalConfig)" in path.read_text(encoding="utf-8")
+    path.stem for path in (AGENTS / "rivals").glob("*.py") if "run_command(main" in path.read_text(encoding="utf-8")
 )
 
 
@@ -263,7 +263,7 @@ def test_reptile_moves_half_the_way_to_the_mean_of_fast_weights() -> None:
 
 @pytest.mark.parametrize("family", [make_family("sinusoid"), make_classes()], ids=["function", "images"])
 def test_the_matched_shape_has_just_as_many_parameters_as_reml(family: TaskFamily, tmp_path: Path) -> None:
-    problem = tiny(128, family)
+    problem = tiny(128, family).plain
     reml = Reml(Run.create(tmp_path / "run", problem.recipe, "x"), problem).train()
     shape = maml.matched_shape(problem)
     wanted = count_parameters(reml)
@@ -277,7 +277,7 @@ def test_the_matched_shape_has_just_as_many_parameters_as_reml(family: TaskFamil
     assert size(replace(shape, width=shape.width - 1)) < wanted <= size(shape)
 
 
-@pytest.mark.parametrize("recipe", [FUNCTIONS, IMAGES, multipliers(FUNCTIONS)], ids=["functions", "images", "rates"])
+@pytest.mark.parametrize("recipe", [FUNCTIONS, IMAGES, plain(FUNCTIONS)], ids=["functions", "images", "plain"])
 @pytest.mark.parametrize("tasks", [10_000, 61_000, 184_000])
 def test_scaled_budgets_draw_as_many_tasks_as_wanted(recipe: Recipe, tasks: int) -> None:
     assert recipe.scaled(recipe.tasks) == recipe
@@ -305,7 +305,7 @@ def test_nobody_draws_more_training_tasks_than_there_are(
     name: str, drawn: set[tuple[float, float]], tmp_path: Path
 ) -> None:
     # Its bootstrap finds clusters, on a thousand tasks however few there are in all.
-    tasks = 3200 if name == "reml_multipliers" else 640
+    tasks = 3200 if name in ("reml", "router_rates") else 640
     SUPERVISED[name].train(tiny(tasks), tmp_path / "training")
     # SB3's on-policy algorithms finish the rollout they are in: here 20 steps of 128 rows, episodes having 5.
     rollout_tasks = 128 * (20 // 5 + 1) if name.startswith("reml") else 0

@@ -67,6 +67,7 @@ def find(mdp: TrainingMDP, proposals: int, seed: int = 0, **more: Any) -> Struct
         support=support,
         initial_layers=initial,
         step_size=1.0,
+        clip=mdp.clip,
         proposals=proposals,
         generator=generator,
         **more,
