@@ -34,8 +34,8 @@ ROOT = Path(__file__).resolve().parents[2]
 CONTROLS = ("random_layer", "constant_step", "shuffled_observation", "zeroed_observation", "best_composition")
 CONTROLLED = {name for name, entrant in SUPERVISED.items() if entrant.controlled}
 COMPARED = {name: entrant.compared_with for name, entrant in SUPERVISED.items() if entrant.compared_with}
-BY_REPLAYS = {"maml_matched", "fomaml", "meta_sgd", "bouncegrad", "router"}
-BY_REPLAYS |= {"maml_1", "maml_1_own_shape", "maml_5", "maml_5_own_shape"}
+TUNED = {"scratch", "pretrained", "reptile", "maml_plus_plus", "maml_plus_plus_tuned"}
+BY_REPLAYS = {name for name in SUPERVISED if name not in TUNED and not name.startswith("reml")}
 """Those that train by replays alone, and choose nothing on validation tasks."""
 
 QUICK = ("--quick", "--family", "sinusoid", "--shots", "5")
@@ -82,7 +82,7 @@ def test_everyone_has_a_row_after_every_step(rows: dict[tuple[str, int], Row]) -
     shown = set(SUPERVISED)
     shown |= {f"{learner}/{control}" for learner in CONTROLLED for control in CONTROLS}
     assert rows.keys() == {(learner, step) for learner in shown for step in (0, 1, 5, 10)}
-    assert {"maml_5", "maml_5_own_shape", "maml_1", "maml_1_own_shape", "reml/random_pool"} <= shown
+    assert {"maml_5", "maml_5_own_shape", "maml_1", "maml_1_own_shape", "reml_plain/random_pool"} <= shown
 
 
 def test_rows_say_what_was_done(rows: dict[tuple[str, int], Row]) -> None:

@@ -15,7 +15,7 @@ from agents.comparison.benchmarks import BENCHMARKS
 from agents.comparison.jobs import Job
 from agents.comparison.summarise import rows_of
 from agents.problems.problem import Problem
-from agents.problems.recipes import COMPETITION_TASKS, FUNCTIONS, recipe_for
+from agents.problems.recipes import COMPETITION_TASKS, FUNCTIONS, META_BATCH, recipe_for
 from agents.reml.training import Reml
 from agents.rivals import bouncegrad, maml, pretrained, reptile, scratch
 from agents.rivals.meta_gradient import Settings, meta_learn
@@ -124,19 +124,31 @@ def test_structures_are_searched_by_replays() -> None:
     assert work == Work(TASKS * ((1 + bouncegrad.TRAINING_PROPOSALS) * FUNCTIONS.depth + FUNCTIONS.horizon), 0)
 
 
-def test_reml_bootstraps_acts_and_replays(tmp_path: Path) -> None:
-    """Two rollouts of PPO, all of them in the joint phase."""
-    problem = tiny()
+def work_of_reml(problem: Problem, folder: Path) -> tuple[Work, int]:
+    """The work of three rounds of the bootstrap, and two rollouts of PPO in which the pool learns too.
+
+    Returns:
+        All of it, and the steps of the rollouts, which PPO finishes: 20 steps each.
+    """
     recipe = replace(problem.recipe, bootstrap_iterations=3, total_steps=5000, routing_share=0.0, settled_share=0.0)
     with counting_work() as work:
-        Reml(Run.create(tmp_path / "run", recipe, "x"), replace(problem, recipe=recipe)).train()
-    # At both positions all layers, for every task, are tried in replays of three steps.
-    bootstrap = 3 * 2 * 3 * COMPETITION_TASKS * recipe.layers
-    # PPO finishes the rollout it is in: 2 * 20 steps of 128 rows.
-    acted = 2 * 20 * recipe.n_envs
-    # One pass over all episodes, whose length divides that of rollouts.
-    replayed = acted
-    assert work == Work(bootstrap + acted + replayed, acted)
+        Reml(Run.create(folder, recipe, "x"), replace(problem, recipe=recipe)).train()
+    return work, 2 * 20 * recipe.n_envs
+
+
+def test_reml_bootstraps_imitates_acts_and_replays(tmp_path: Path) -> None:
+    work, acted = work_of_reml(tiny(), tmp_path / "run")
+    bootstrap = 3 * META_BATCH * FUNCTIONS.horizon
+    # Of three batches of examples one is followed to the end of its episodes.
+    shown = META_BATCH * FUNCTIONS.horizon
+    # The pool learns once from every episode; their length divides that of rollouts.
+    assert work == Work(bootstrap + shown + acted + acted, shown + acted)
+
+
+def test_plain_reml_lets_all_layers_compete(tmp_path: Path) -> None:
+    work, acted = work_of_reml(tiny().plain, tmp_path / "run")
+    # At both positions all eight layers are tried for every task, in replays of three steps.
+    assert work == Work(3 * 2 * COMPETITION_TASKS * 8 * 3 + acted + acted, acted)
 
 
 # -- records ----------------------------------------------------------------------------------------------------------
@@ -156,9 +168,9 @@ def test_work_goes_into_the_summary_and_the_rows(tmp_path: Path) -> None:
 
 
 def test_what_was_done_before_an_interruption_is_unknown(tmp_path: Path) -> None:
-    first = found("reml/random_pool", tmp_path / "training")
+    first = found("reml_plain/random_pool", tmp_path / "training")
     assert first.environment_steps
-    again = found("reml/random_pool", tmp_path / "training")
+    again = found("reml_plain/random_pool", tmp_path / "training")
     assert (again.inner_gradients, again.environment_steps) == (None, None)
 
 
