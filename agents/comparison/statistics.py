@@ -26,9 +26,9 @@ def two_way_half_width(seed_means: Means, task_means: Means) -> float | None:
 
     Seeds and tasks are crossed random effects: with variances s of seeds, t of tasks and e of what is left, the mean
     has the variance s/S + t/T + e/(ST). The sum of both one-way estimates, var(seed means)/S + var(task means)/T,
-    expects s/S + t/T + 2e/(ST): it is never too small, and needs no more than the two kinds of means (compare the
-    pigeonhole bootstrap, Owen 2007, doi:10.1214/07-AOAS122). Its degrees of freedom are Satterthwaite's (1946), and the
-    quantile is Student's.
+    expects s/S + t/T + 2e/(ST): it is never too small, and needs no more than the two kinds of means (compare Owen's
+    pigeonhole bootstrap, Annals of Applied Statistics 2007, which resamples both). Its degrees of freedom are
+    Satterthwaite's (1946), and the quantile is Student's.
 
     Few seeds give these degrees poorly: alone, they would sometimes make the interval narrower than that over seeds,
     and cover 92 % with three seeds where both parts are equal. So it is at least as wide as either one-way interval,
