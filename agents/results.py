@@ -12,6 +12,7 @@ from .pages.groups import Group, read_groups
 from .pages.plots import alt_text, plot_groups
 from .pages.sections import SECTIONS, Section
 from .pages.tables import about, controls_table, differences, references, results_table, summary
+from .pages.work import over_work, plot_work, work_alt_text
 from .runs.command_line import run_command
 
 MADE = "<!-- Made by `python -m agents.results` from the JSON files beside it: edits are lost. -->"
@@ -23,16 +24,20 @@ describes the learners and how they were trained, [Protocol](../protocol.md) wha
 [what did not work](what-did-not-work.md), and [figures of the environment](environment.md), with its speed and the
 results of its default settings.
 
-- Cells hold the mean over tasks and seeds, ± the half-width of its 95 % interval over seeds (Student's t), and in
-  brackets the mean of the medians over tasks. Without ± there was one seed.
+- Cells hold the mean over tasks and seeds, ± half of its 95 % interval, and in brackets the mean of the medians over
+  tasks. The interval is for other training seeds and other test tasks at once ([how](../baselines.md#comparing)).
+  Without ± there was one seed.
 - The best mean of each step is **bold**. Whether its difference from others is significant is in the tables of paired
   differences, where there are some.
 - *Diverged* is the share of tasks in which a gradient step was refused up to the last column's step. They are included
   in all means.
 - `maml_1` and `maml_5` have the literature's network, 1-40-40-1 on functions, and `maml_1_own_shape` and
   `maml_5_own_shape` one as large as REML's plain pool builds. Each row is made by `--learners` and its name.
-- The JSON files hold each row's mean of every seed, the commit of the code and the versions of the libraries; null
-  where the runs did not record them.
+- The JSON files hold each row's mean of every seed, the intervals over seeds alone and over tasks alone, the commit of
+  the code and the versions of the libraries; null where the runs did not record them. Means over seeds of every task
+  stand in an `.npz` file beside them, where there are some.
+- *Inner gradients* and *environment steps* are the work of one run, where it was counted: gradients of single networks,
+  including those replayed for meta-gradients and searches, and steps of single environments.
 - *Seconds* are those of one run, on one core of a slow machine with other load: they vary by half."""
 
 
@@ -54,6 +59,10 @@ def main(config: Config) -> None:
         if groups:
             plot_groups(groups, config.folder / section.plot, section)
             print(config.folder / section.plot)
+        shown = over_work(groups)
+        if shown:
+            plot_work(shown, config.folder / section.work_plot, section)
+            print(config.folder / section.work_plot)
 
 
 def pages(folder: Path) -> dict[str, str]:
@@ -80,6 +89,8 @@ def _section(section: Section, groups: list[Group]) -> str:
     if not groups:
         return "\n\n".join([*parts, "This comparison was not run yet."])
     parts.append(f"![{alt_text(groups, section)}]({section.plot})")
+    if shown := over_work(groups):
+        parts.append(f"![{work_alt_text(shown, section)}]({section.work_plot})")
     if section.summary_step is not None:
         parts += summary(groups, section.summary_step)
     for group in groups:

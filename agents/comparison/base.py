@@ -26,12 +26,16 @@ class Findings:
         seconds: duration of training, or of the trials if the entrant is not trained.
         parameters: number of learned parameters.
         meta_training_tasks: number of training tasks drawn.
+        inner_gradients, environment_steps: work of training, see `gym_reml.networks.work.Work`; None where it is not
+            known, because training was interrupted and continued.
     """
 
     results: dict[str, list[Result]]
     seconds: float
     parameters: int
     meta_training_tasks: int
+    inner_gradients: int | None
+    environment_steps: int | None
 
 
 @dataclass(frozen=True, kw_only=True)

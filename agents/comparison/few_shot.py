@@ -10,6 +10,7 @@ from typing import Any
 
 from gym_reml.evaluation import Ensemble, MetaLearner, Result, controls, evaluate
 from gym_reml.evaluation.plans import Plan, plan_learner
+from gym_reml.networks.work import counting_work
 from gym_reml.tasks.base import TaskFamily
 from gym_reml.tasks.policies.base import PolicyFamily
 
@@ -81,8 +82,10 @@ class FewShotBenchmark(Benchmark):
         recipe = recipe_for(family)
         tasks = recipe.tasks if tasks is None else tasks
         problem = Problem(family, recipe.scaled(tasks), tasks, seed)
+        begun = folder.exists()
         start = time.monotonic()
-        learner = replace(entrant.train(problem, folder), name=name)
+        with counting_work() as work:
+            learner = replace(entrant.train(problem, folder), name=name)
         seconds = time.monotonic() - start
         results: dict[str, list[Result]] = {}
         for test_name, test in self.tested(variant).items():
@@ -93,7 +96,15 @@ class FewShotBenchmark(Benchmark):
             results[test_name] = [evaluate(learner, test.family, **protocol)]
             if entrant.controlled:
                 results[test_name] += self._controls(learner, problem, test.family, protocol)
-        return Findings(results, seconds, count_parameters(learner), tasks if entrant.draws_tasks else 0)
+        return Findings(
+            results,
+            seconds,
+            count_parameters(learner),
+            tasks if entrant.draws_tasks else 0,
+            # What was done before an interruption was not counted.
+            None if begun else work.inner_gradients,
+            None if begun else work.environment_steps,
+        )
 
     def _controls(
         self, learner: MetaLearner | Ensemble, problem: Problem, family: TaskFamily, protocol: dict[str, Any]

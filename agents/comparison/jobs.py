@@ -73,8 +73,8 @@ class Job:
     def summary(self) -> dict[str, Any]:
         """What is known of a finished job.
 
-        These are seconds, parameters, meta_training_tasks, the names of the entrant and its controls, and commit and
-        versions where it recorded them.
+        These are seconds, parameters, meta_training_tasks, the names of the entrant and its controls, and where it
+        recorded them inner_gradients, environment_steps, commit and versions.
         """
         found: dict[str, Any] = json.loads(self.summary_path.read_text(encoding="utf-8"))
         return found
@@ -139,6 +139,8 @@ class Job:
             "seconds": found.seconds,
             "parameters": found.parameters,
             "meta_training_tasks": found.meta_training_tasks,
+            "inner_gradients": found.inner_gradients,
+            "environment_steps": found.environment_steps,
             "names": sorted(names),
             "commit": commit(),
             "versions": versions(),

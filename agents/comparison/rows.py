@@ -1,20 +1,22 @@
-"""Rows of the result tables: statistics of one learner over seeds, in JSON files that are merged by key."""
+"""Rows of the result tables: statistics of one learner over seeds and tasks, in files that are merged by key."""
 
 from __future__ import annotations
 
 import json
-import math
+import zipfile
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student
 
 from gym_reml.evaluation import Result
 from gym_reml.evaluation.results import half_width
-from gym_reml.files import write_text
+from gym_reml.files import write_file, write_text
+
+from .statistics import one_way_half_width, two_way_half_width
 
 Row = dict[str, Any]
 
@@ -31,31 +33,30 @@ FIELDS = (
     "mean",
     "median",
     "ci95",
+    "ci95_seeds",
     "ci95_tasks",
     "diverged",
     "seeds",
     "tasks",
     "meta_training_tasks",
+    "inner_gradients",
+    "environment_steps",
     "parameters",
     "seconds",
     "command",
-    "seed_means",
+    "per_seed",
     "commit",
     "versions",
 )
 """What every row holds. Rows of some tables also have "split", and rows of REML "paired".
 
-The last three are None where the runs did not record them: "seed_means" are the means over tasks, in the order of the
-seeds, "commit" is that of the code, and "versions" those of Python and the libraries.
+Some are None where the runs did not record them: "inner_gradients" and "environment_steps" are the work of a training
+run (`gym_reml.networks.work.Work`), the mean over the seeds that counted it; "per_seed" are the means over tasks, in
+the order of the seeds; "commit" is that of the code, and "versions" those of Python and the libraries.
 """
 
-
-def half_width_over_seeds(values: Sequence[float] | NDArray[np.float64]) -> float | None:
-    """Half-width of the 95 % interval of the mean over seeds, by Student's t; None for a single seed."""
-    count = len(values)
-    if count < 2:
-        return None
-    return float(student.ppf(0.975, count - 1) * np.std(values, ddof=1) / math.sqrt(count))
+PER_TASK = "per_task"
+"""What new rows hold besides, (tasks,) float32: the mean over seeds of each task. Files have it beside their JSON."""
 
 
 def make_row(results: Sequence[Result], step: int, metric: str, about: Mapping[str, Any]) -> Row:
@@ -65,34 +66,44 @@ def make_row(results: Sequence[Result], step: int, metric: str, about: Mapping[s
         results: one a seed, on the same tasks.
         step: which.
         metric: "mse" or "accuracy".
-        about: the fields that are not in results: learner, family, meta_training_tasks, parameters, seconds, command,
-            commit, versions, and others that are to stand beside them.
+        about: the fields that are not in results: learner, family, meta_training_tasks, inner_gradients,
+            environment_steps, parameters, seconds, command, commit, versions, and others that are to stand beside them.
 
     Returns:
-        Means over seeds of the mean and of the median over tasks; "ci95" is the half-width over seeds (None for one
-        seed), "ci95_tasks" that over tasks of their means over seeds.
+        Means over seeds of the mean and of the median over tasks, half-widths of the mean's 95 % interval, and
+        `PER_TASK`. "ci95" is for seeds and tasks together, "ci95_seeds" for seeds alone (both None for one seed), and
+        "ci95_tasks" for tasks alone.
     """
     values = np.stack([result.values(step, metric) for result in results])
-    summaries = [result.summary(step, metric) for result in results]
     row = {
         "shots": results[0].shots,
         "step": step,
         "metric": metric,
         "mean": float(values.mean()),
-        "median": float(np.mean([summary.median for summary in summaries])),
-        "ci95": half_width_over_seeds(values.mean(axis=1)),
-        "ci95_tasks": half_width(values.mean(axis=0)),
-        "diverged": _mean([summary.diverged for summary in summaries]),
+        **_spread(values),
+        "diverged": mean_of_known([result.summary(step, metric).diverged for result in results]),
         "seeds": len(results),
         "tasks": values.shape[1],
-        "seed_means": values.mean(axis=1).tolist(),
     } | dict(about)
-    return {name: row[name] for name in FIELDS} | {name: row[name] for name in row if name not in FIELDS}
+    ordered = {name: row[name] for name in FIELDS} | {name: row[name] for name in row if name not in FIELDS}
+    return ordered | {PER_TASK: values.mean(axis=0).astype(np.float32)}
 
 
-def _mean(shares: Sequence[float | None]) -> float | None:
+def _spread(values: NDArray[np.float64]) -> Row:
+    """What rows and paired differences say of values (seeds, tasks) besides their mean."""
+    by_seed, by_task = values.mean(axis=1), values.mean(axis=0)
+    return {
+        "median": float(np.median(values, axis=1).mean()),
+        "ci95": two_way_half_width(by_seed, by_task),
+        "ci95_seeds": one_way_half_width(by_seed),
+        "ci95_tasks": half_width(by_task),
+        "per_seed": by_seed.tolist(),
+    }
+
+
+def mean_of_known(values: Sequence[float | None]) -> float | None:
     """The mean of those that are not None; None if there are none."""
-    known = [share for share in shares if share is not None]
+    known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else None
 
 
@@ -112,12 +123,13 @@ def _all_of(values: Sequence[str | None]) -> str | None:
     return different[0] if len(different) == 1 else ", ".join(value or "unknown" for value in different)
 
 
-def paired(own: Sequence[Result], others: Sequence[Result], step: int, metric: str) -> dict[str, float | None]:
+def paired(own: Sequence[Result], others: Sequence[Result], step: int, metric: str) -> Row:
     """The difference to another learner, seed by seed on the same tasks.
 
     Returns:
-        Its mean, half-widths as in a row, and "lower", the share of pairs in which the own value is the lower one: a
-        mean may rest on a few tasks.
+        "difference", the mean; "median", the mean over seeds of the median over tasks of the differences; half-widths
+        and "per_seed" as in a row; and "lower", the share of pairs in which the own value is the lower one: a mean may
+        rest on a few tasks.
 
     Raises:
         ValueError: as many seeds, but not the same tasks.
@@ -129,8 +141,7 @@ def paired(own: Sequence[Result], others: Sequence[Result], step: int, metric: s
     )
     return {
         "difference": float(differences.mean()),
-        "ci95": half_width_over_seeds(differences.mean(axis=1)),
-        "ci95_tasks": half_width(differences.mean(axis=0)),
+        **_spread(differences),
         "lower": float((differences < 0).mean()),
     }
 
@@ -138,6 +149,11 @@ def paired(own: Sequence[Result], others: Sequence[Result], step: int, metric: s
 def key_of(row: Row) -> tuple[Any, ...]:
     """The key of a row."""
     return tuple(row.get(name) for name in KEY)
+
+
+def name_of(row: Row) -> str:
+    """The key of a row as a text, by which files hold its array."""
+    return " ".join(f"{name}={row[name]}" for name in KEY if row.get(name) is not None)
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -169,21 +185,53 @@ def read_list(path: Path) -> list[Any]:
     return found
 
 
+def read_per_task(path: Path) -> dict[str, NDArray[np.float32]]:
+    """The means over seeds of each task, (tasks,) by `name_of` the row, that stand beside a file of rows.
+
+    Args:
+        path: of the rows, which need not have any.
+
+    Raises:
+        ValueError: a damaged file.
+    """
+    path = path.with_suffix(".npz")
+    if not path.is_file():
+        return {}
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path}: damaged ({error})") from error
+
+
 def merge_rows(path: Path, rows: Iterable[Row]) -> list[Row]:
     """Writes rows into a file, over those of the same key, and returns all that it holds then.
 
-    Rows that stay lose their differences to rows that do not: those were of other runs.
+    Their means of each task go into a compressed file of arrays beside it. Rows that stay lose their differences to
+    rows that do not: those were of other runs.
 
     Raises:
         ValueError: a number that is not finite, which JSON cannot hold.
     """
-    new = {key_of(row): row for row in rows}
+    arrays = read_per_task(path)
+    new = {}
+    for row in rows:
+        new[key_of(row)] = {name: value for name, value in row.items() if name != PER_TASK}
+        arrays.pop(name_of(row), None)
+        if PER_TASK in row:
+            arrays[name_of(row)] = row[PER_TASK]
     merged = {key_of(row): without_pairs(row, new) for row in read_rows(path)} | new
     everything = sorted(merged.values(), key=lambda row: tuple(map(str, (row["family"], row["shots"]))))
     try:
         lines = ",\n".join(json.dumps(row, allow_nan=False) for row in everything)
     except ValueError as error:
         raise ValueError(f"{path}: a row holds a number that is not finite ({error})") from error
+    beside = path.with_suffix(".npz")
+    if arrays:
+        ordered = {name: arrays[name] for row in everything if (name := name_of(row)) in arrays}
+        write_file(beside, lambda file: np.savez_compressed(file, **ordered))  # type: ignore[arg-type]
+    else:
+        beside.unlink(missing_ok=True)
     write_text(path, f"[\n{lines}\n]\n")
     return everything
 

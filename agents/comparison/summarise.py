@@ -11,7 +11,7 @@ from gym_reml.evaluation import Result
 
 from .benchmarks import BENCHMARKS
 from .jobs import Job
-from .rows import Row, made_by, make_row, paired
+from .rows import Row, made_by, make_row, mean_of_known, paired
 
 
 def rows_of(jobs: Sequence[Job]) -> list[Row]:
@@ -51,10 +51,16 @@ def rows_of(jobs: Sequence[Job]) -> list[Row]:
 
 
 def _means(summaries: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What rows say of the runs: mean seconds, and the numbers that all seeds share."""
+    """What rows say of the runs: mean seconds and work, and the numbers that all seeds share."""
     first = summaries[0]
+    # Earlier versions did not count it.
+    work = {
+        name: mean_of_known([summary.get(name) for summary in summaries])
+        for name in ("inner_gradients", "environment_steps")
+    }
     return {
         "seconds": round(float(np.mean([summary["seconds"] for summary in summaries])), 1),
+        **{name: None if mean is None else round(mean) for name, mean in work.items()},
         "parameters": first["parameters"],
         "meta_training_tasks": first["meta_training_tasks"],
         **made_by(summaries),

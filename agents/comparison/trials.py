@@ -74,6 +74,21 @@ class TrialBenchmark(Benchmark):
         )
         results = {variant.family: [result]}
         if trained is None:
-            return Findings(results, time.monotonic() - start, parameters=0, meta_training_tasks=0)
+            return Findings(
+                results,
+                time.monotonic() - start,
+                parameters=0,
+                meta_training_tasks=0,
+                inner_gradients=0,
+                environment_steps=0,
+            )
         # Trials of navigation may be shorter than the longest, so that there the number is a lower bound.
-        return Findings(results, trained.seconds, trained.parameters, trained.steps // variant.length)
+        drawn = trained.steps // variant.length
+        return Findings(
+            results,
+            trained.seconds,
+            trained.parameters,
+            drawn,
+            inner_gradients=0,
+            environment_steps=trained.steps,
+        )

@@ -18,10 +18,16 @@ SPLITS: dict[str | None, str] = {None: "", "heldout": "never trained on", "train
 
 TEXTS = ("learner", "family", "metric", "command")
 COUNTS = ("shots", "step", "seeds", "tasks", "meta_training_tasks", "parameters")
+WORK = ("inner_gradients", "environment_steps")
+"""Counts that are None where the runs did not record them."""
+
 NUMBERS = ("mean", "median", "seconds")
-HALF_WIDTHS = ("ci95", "ci95_tasks")
+HALF_WIDTHS = ("ci95", "ci95_seeds", "ci95_tasks")
 OPTIONAL = (*HALF_WIDTHS, "diverged")
 """Numbers that are None where there are none: half-widths of a single seed or task, and what no gradient step does."""
+
+PAIRED = ("difference", "median", *HALF_WIDTHS, "lower", "per_seed")
+"""What every paired difference holds; all but difference and lower may be None."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,11 @@ class Group:
                 found.setdefault(owner, []).append(name)
         return found
 
+    @property
+    def split(self) -> str | None:
+        """Whether its tasks are of families that were trained on, where that is told: "heldout", "train" or None."""
+        return next(iter(next(iter(self.rows.values())).values())).get("split")
+
     def mean(self, learner: str, step: int) -> float | None:
         """The learner's mean after that step, if there is a row of it."""
         row = self.rows.get(learner, {}).get(step)
@@ -81,11 +92,13 @@ class Group:
         return min(means) if self.lower_is_better else max(means)
 
     def half_width(self, row: Row) -> float | None:
-        """That of the mean's 95 % interval: over seeds, in trials the wider one of that and the one over tasks."""
-        if not self.section.trials:
-            return None if row["ci95"] is None else float(row["ci95"])
-        known = [float(row[name]) for name in HALF_WIDTHS if row[name] is not None]
-        return max(known) if known else None
+        """That of the mean's 95 % interval over seeds and tasks; in trials of one seed, of that over trials alone."""
+        name = "ci95_tasks" if self.section.trials and row["ci95"] is None else "ci95"
+        return None if row[name] is None else float(row[name])
+
+    def recorded(self, field: str) -> bool:
+        """Whether any row has this field's number."""
+        return any(row[field] is not None for by_step in self.rows.values() for row in by_step.values())
 
 
 def owner_of(name: str) -> str | None:
@@ -161,9 +174,9 @@ def _check(row: Row, where: str) -> None:
     for name in TEXTS:
         if not isinstance(row[name], str) or not row[name]:
             raise ValueError(f"{where}: {name}={row[name]!r}: must be a text")
-    for name in COUNTS:
-        if name == "shots" and row[name] is None:
-            continue  # a trial has none
+    for name in (*COUNTS, *WORK):
+        if name in ("shots", *WORK) and row[name] is None:
+            continue  # a trial has no shots
         if not isinstance(row[name], int) or isinstance(row[name], bool) or row[name] < 0:
             raise ValueError(f"{where}: {name}={row[name]!r}: must be a whole number")
     for name in NUMBERS:
@@ -181,28 +194,38 @@ def _check(row: Row, where: str) -> None:
     versus = row.get("paired", {})
     if not isinstance(versus, dict):
         raise ValueError(f"{where}: paired={versus!r}: must be an object, a learner to a difference")
-    for other, difference in versus.items():
-        if not isinstance(difference, dict) or not {"difference", "ci95", "lower"} <= set(difference):
-            raise ValueError(f"{where}: paired: {other}: {difference!r}: must hold difference, ci95 and lower")
-        _check_number(difference["difference"], f"paired: {other}: difference", where)
-        if difference["ci95"] is not None:
-            _check_number(difference["ci95"], f"paired: {other}: ci95", where)
+    for other, found in versus.items():
+        about = f"{where}: paired: {other}: "
+        if not isinstance(found, dict) or not set(PAIRED) <= set(found):
+            raise ValueError(f"{about}{found!r}: must hold {', '.join(PAIRED)}")
+        for name in ("difference", "median", *HALF_WIDTHS, "lower"):
+            if found[name] is not None or name in ("difference", "lower"):
+                _check_number(found[name], f"paired: {other}: {name}", where)
+        _check_per_seed(found["per_seed"], found["difference"], about)
 
 
 def _check_origin(row: Row, where: str) -> None:
     """Raises on what rows of single seeds and of the code should not be; None is always right."""
-    means, commit, versions = (row[name] for name in ("seed_means", "commit", "versions"))
-    if means is not None:
-        if not isinstance(means, list) or len(means) != row["seeds"]:
-            raise ValueError(f"{where}: seed_means={means!r}: must be a list of {row['seeds']} numbers, or null")
-        for mean in means:
-            _check_number(mean, "seed_means", where)
-        if not math.isclose(sum(means) / len(means), row["mean"], rel_tol=1e-6, abs_tol=1e-9):
-            raise ValueError(f"{where}: seed_means={means!r}: their mean is not mean={row['mean']!r}")
+    means, commit, versions = (row[name] for name in ("per_seed", "commit", "versions"))
+    _check_per_seed(means, row["mean"], f"{where}: ")
+    if means is not None and len(means) != row["seeds"]:
+        raise ValueError(f"{where}: per_seed={means!r}: must be as many as the seeds, {row['seeds']}")
     if commit is not None and (not isinstance(commit, str) or not commit):
         raise ValueError(f"{where}: commit={commit!r}: must be a text, or null")
     if versions is not None and not isinstance(versions, dict):
         raise ValueError(f"{where}: versions={versions!r}: must be an object, or null")
+
+
+def _check_per_seed(means: Any, mean: float, where: str) -> None:
+    """Raises on what are not the numbers of seeds with that mean; None is always right."""
+    if means is None:
+        return
+    if not isinstance(means, list) or not means:
+        raise ValueError(f"{where}per_seed={means!r}: must be a list of numbers, or null")
+    for number in means:
+        _check_number(number, "per_seed", where.removesuffix(": "))
+    if not math.isclose(sum(means) / len(means), mean, rel_tol=1e-6, abs_tol=1e-9):
+        raise ValueError(f"{where}per_seed={means!r}: their mean is not {mean!r}")
 
 
 def _check_number(value: Any, name: str, where: str) -> None:

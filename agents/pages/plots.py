@@ -9,12 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
 from gym_reml.files import write_file
 
+from ..comparison.rows import Row
 from .groups import Group
 from .report import COLOURS, MARKERS, log_scale
 from .sections import Section
@@ -34,8 +34,8 @@ def alt_text(groups: Sequence[Group], section: Section) -> str:
             f"number of {section.axis}"
         )
     return (
-        f"Adaptation curves of {names}: {metrics} over {section.axis}, with 95 % bands over "
-        "seeds. A panel for each of the section's tables of results, in their order"
+        f"Adaptation curves of {names}: {metrics} over {section.axis}, with 95 % bands. "
+        "A panel for each of the section's tables of results, in their order"
     )
 
 
@@ -61,8 +61,8 @@ def plot_groups(groups: Sequence[Group], path: Path, section: Section) -> None:
 
 
 def _plot_curves(groups: Sequence[Group], path: Path, section: Section) -> None:
-    """Means with their 95 % intervals over seeds, on logarithmic axes where less is better."""
-    figure, panels = _panels(len(groups), lowest=6.0, below=0.6)
+    """Means with their 95 % intervals, on logarithmic axes where less is better."""
+    figure, panels = panels_of(len(groups), lowest=6.0, below=0.6)
     handles: dict[str, Any] = {}
     names = drawn(groups, section)
     colours = section.colours(names)
@@ -78,33 +78,41 @@ def _plot_curves(groups: Sequence[Group], path: Path, section: Section) -> None:
         if group.lower_is_better:
             log_scale(axes)
     figure.legend([handles[name] for name in names], names, loc="outside lower center", fontsize=8, ncols=4)
-    _save(figure, path)
+    save(figure, path)
 
 
-def _panels(count: int, *, lowest: float, below: float) -> tuple[Figure, list[Any]]:
-    """A figure with so many panels, at least `lowest` wide, with a place of that height `below` them."""
+def panels_of(
+    count: int, *, lowest: float, below: float, width: float = 3.0, height: float = 2.7
+) -> tuple[Figure, list[Any]]:
+    """A figure with so many panels of that size, at least `lowest` wide, with a place of that height `below` them."""
     columns = min(count, PANELS_IN_A_ROW)
     lines = math.ceil(count / columns)
-    figure = Figure(figsize=(max(3.0 * columns, lowest), 2.7 * lines + below), layout="constrained")
+    figure = Figure(figsize=(max(width * columns, lowest), height * lines + below), layout="constrained")
     panels = list(figure.subplots(lines, columns, squeeze=False).flat)
     for axes in panels[count:]:
         axes.axis("off")
     return figure, panels
 
 
+def interval(group: Group, row: Row) -> tuple[float, float]:
+    """The ends of a mean's interval as they are drawn, the mean itself where there is none."""
+    mean, width = row["mean"], group.half_width(row) or 0.0
+    # A logarithmic axis has no place for the part of an interval that reaches below zero.
+    low, high = (max(mean - width, mean * 0.1) if group.lower_is_better else mean - width), mean + width
+    if group.metric == "accuracy":
+        # The interval over a few seeds can reach beyond what shares can be.
+        low, high = max(low, 0.0), min(high, 1.0)
+    return low, high
+
+
 def _curve(axes: Any, group: Group, name: str, place: int) -> Any:
     rows = sorted(group.rows[name].items())
     steps = [step for step, _ in rows]
-    mean = np.array([row["mean"] for _, row in rows])
-    width = np.array([group.half_width(row) or 0.0 for _, row in rows])
     style = {"color": COLOURS[place], "marker": MARKERS[place], "markersize": 3.5}
-    (line,) = axes.plot(steps, mean, linewidth=2.2 if name.startswith("reml") else 1.2, **style)
-    # a logarithmic axis has no place for the part of a band that reaches below zero
-    floor = np.maximum(mean - width, mean * 0.1) if group.lower_is_better else mean - width
-    ceiling = mean + width
-    if group.metric == "accuracy":
-        # the interval over a few seeds can reach beyond what shares can be
-        floor, ceiling = np.clip(floor, 0.0, 1.0), np.clip(ceiling, 0.0, 1.0)
+    (line,) = axes.plot(
+        steps, [row["mean"] for _, row in rows], linewidth=2.2 if name.startswith("reml") else 1.2, **style
+    )
+    floor, ceiling = zip(*(interval(group, row) for _, row in rows), strict=True)
     axes.fill_between(steps, floor, ceiling, color=COLOURS[place], alpha=0.2, linewidth=0)
     return line
 
@@ -113,7 +121,7 @@ def _plot_points(groups: Sequence[Group], path: Path, section: Section) -> None:
     """A panel for each length of trials of each family, a line for each policy, the same ones in all panels."""
     shown = [(step, group) for step in sorted({step for group in groups for step in group.steps}) for group in groups]
     shown = [(step, group) for step, group in shown if step in group.steps]
-    figure, panels = _panels(len(shown), lowest=6.0, below=0.0)
+    figure, panels = panels_of(len(shown), lowest=6.0, below=0.0)
     names = drawn(groups, section)
     for (step, group), axes in zip(shown, panels, strict=False):
         for place, name in enumerate(names):
@@ -138,10 +146,11 @@ def _plot_points(groups: Sequence[Group], path: Path, section: Section) -> None:
         axes.set_ylim(len(names) - 0.5, -0.5)
         axes.tick_params(labelsize=7)
         axes.grid(alpha=0.3)
-    _save(figure, path)
+    save(figure, path)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Writes a figure as a PNG of few colours."""
     full = io.BytesIO()
     figure.savefig(full, dpi=DPI)
     with Image.open(full) as image:

@@ -90,12 +90,12 @@ def plot_curves(results: Sequence[Result], metric: str, path: Path, title: str) 
 
 
 def log_scale(axes: Any) -> None:
-    """Makes the vertical axis logarithmic, marked at 1, 2 and 5 times powers of ten, in a short range at all digits."""
+    """Makes the vertical axis logarithmic, marked at 1, 2 and 5 times powers of ten, in a short range more finely."""
     axes.set_yscale("log")
     axes.yaxis.set_minor_formatter(NullFormatter())
     low, high = axes.get_ylim()
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for digits in ((1, 2, 5), range(1, 10)):
+    for digits in ((1, 2, 5), range(1, 10), np.arange(2, 20) / 2, np.arange(10, 100) / 10):
         ticks = [float(f"{digit}e{power}") for power in powers for digit in digits]
         ticks = [tick for tick in ticks if low <= tick <= high]
         if len(ticks) > 1:

@@ -23,6 +23,7 @@ class Section:
         unit: of what the rows' steps are numbers.
         measured: what the metric is of.
         trials: whether steps are lengths of trials: every column is an experiment of its own, and there are no curves.
+        work_steps: the steps of the figure over work, where rows have recorded it; () for no such figure.
     """
 
     file: str
@@ -34,11 +35,17 @@ class Section:
     unit: str = "step"
     measured: str = "on the query set"
     trials: bool = False
+    work_steps: tuple[int, ...] = ()
 
     @property
     def plot(self) -> str:
         """Its plot's name."""
         return f"{Path(self.file).stem}.png"
+
+    @property
+    def work_plot(self) -> str:
+        """The name of its figure over work."""
+        return f"{Path(self.file).stem}_work.png"
 
     @property
     def order(self) -> tuple[str, ...]:
@@ -67,10 +74,11 @@ class Section:
         return f"{step} {self.unit}{'s' if step != 1 else ''}"
 
 
+WORK_STEPS = (1, 5, 10)
+
 OF_TRIALS = (
-    "Here ± is the larger of two half-widths of 95 % intervals of the mean, that over seeds and that over held-out "
-    "trials; deterministic policies have one seed. *Seconds* of `rl2` are those of one run, of the others those of "
-    "evaluating all trials, including planning."
+    "Deterministic policies have one seed: there, ± is half of the 95 % interval over held-out trials alone. *Seconds* "
+    "of `rl2` are those of one run, of the others those of evaluating all trials, including planning."
 )
 
 SECTIONS = (
@@ -79,6 +87,7 @@ SECTIONS = (
         "Sinusoids",
         "MAML's sinusoids {cite:p}`finn2017maml`: amplitude, phase and 5 or 10 points are drawn anew for each task. "
         "Trained and tested on the same family.",
+        work_steps=WORK_STEPS,
     ),
     Section(
         "unrelated.json",
@@ -87,6 +96,7 @@ SECTIONS = (
         "each of the seven. `scratch` has an advantage here: its step size is tuned on validation tasks of the family "
         "that it is tested on.",
         summary_step=5,
+        work_steps=WORK_STEPS,
     ),
     Section(
         "omniglot.json",
@@ -95,6 +105,7 @@ SECTIONS = (
         "characters to train on, 62 to test on. Papers train on 1,200. `omniglot`: characters never seen; "
         "`omniglot-alphabets`: alphabets never seen; "
         "`omniglot-domains`: characters as they are, inverted, or with permuted pixels.",
+        work_steps=WORK_STEPS,
     ),
     Section(
         "navigation.json",

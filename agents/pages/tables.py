@@ -9,7 +9,7 @@ from typing import Any
 from gym_reml.evaluation.results import markdown_table
 
 from ..comparison.rows import Row
-from .groups import Group
+from .groups import WORK, Group
 from .published import REFERENCES
 
 WIDTH = 88
@@ -19,6 +19,7 @@ WIDTH = 88
 def results_table(group: Group, learners: Sequence[str], *, bold: bool) -> str:
     """A row a learner, a column a step; with `bold`, the best mean of each step stands out."""
     best = {step: group.best(step, learners) if bold else None for step in group.steps}
+    fields = {field: said for field, said in ABOUT.items() if field not in WORK or group.recorded(field)}
     rows = []
     for name in learners:
         cells = []
@@ -28,18 +29,21 @@ def results_table(group: Group, learners: Sequence[str], *, bold: bool) -> str:
             cells.append("–" if row is None else _cell(group, row, bold=outstanding))
         if not group.section.trials:
             cells.append(f"{_last(group, name)['diverged']:.1%}")
-        about = (_by_column(group, name, field, said) for field, said in ABOUT.items())
+        about = (_by_column(group, name, field, said) for field, said in fields.items())
         rows.append([f"`{name}`", *cells, *about])
-    last = list(ABOUT) if group.section.trials else ["diverged", *ABOUT]
+    last = [field.replace("_", " ") for field in fields]
+    if not group.section.trials:
+        last.insert(0, "diverged")
     return markdown_table(["learner", *map(group.section.column, group.steps), *last], rows)
 
 
 ABOUT: dict[str, Callable[[Any], str]] = {
     "seeds": str,
     "parameters": lambda count: f"{count:,}",
+    **dict.fromkeys(WORK, lambda count: "–" if count is None else millions(count)),
     "seconds": lambda seconds: f"{seconds:,.0f}" if seconds >= 10 else f"{seconds:.1f}",
 }
-"""The fields that end every row of a table, and how they are written."""
+"""The fields that end every row of a table, and how they are written; work only where some row has it."""
 
 
 def _by_column(group: Group, name: str, field: str, said: Callable[[Any], str]) -> str:
@@ -136,9 +140,10 @@ def differences(group: Group) -> list[str]:
         else "where a mean rises and that share is large"
     )
     text = (
-        f"**Paired differences** of {group.metric} on the same tasks and seeds, ± 95 % over seeds. *Better* and "
-        "*worse* mean that the interval excludes 0, *n.s.* (not significantly different) that it includes 0. The share "
-        f"is that of pairs in which the first is lower: {where}, a few tasks make the difference."
+        f"**Paired differences** of {group.metric} on the same tasks and seeds, ± half of the 95 % interval over seeds "
+        "and tasks together. *Better* and *worse* mean that the interval excludes 0, *n.s.* (not significantly "
+        "different) that it includes 0. In brackets the median of the differences over tasks, where it was recorded, "
+        f"and the share of pairs in which the first is lower: {where}, a few tasks make the difference."
     )
     return [text, markdown_table(["difference", *map(group.section.column, group.steps)], rows)]
 
@@ -146,14 +151,19 @@ def differences(group: Group) -> list[str]:
 def _difference(found: dict[str, Any] | None, group: Group) -> str:
     if found is None:
         return "–"
+    mean, median = (
+        "" if found[name] is None else number(found[name], "+", metric=group.metric)
+        for name in ("difference", "median")
+    )
     return (
-        f"{number(found['difference'], '+', metric=group.metric)}{_plus_minus(found['ci95'], group)}, "
-        f"{verdict(found['difference'], found['ci95'], lower_is_better=group.lower_is_better)} ({found['lower']:.0%})"
+        f"{mean}{_plus_minus(found['ci95'], group)}, "
+        f"{verdict(found['difference'], found['ci95'], lower_is_better=group.lower_is_better)} "
+        f"({f'median {median}, ' if median else ''}{found['lower']:.0%})"
     )
 
 
 def verdict(difference: float, ci95: float | None, *, lower_is_better: bool) -> str:
-    """Whether a difference is significant (its 95 % interval excludes 0), and in whose favour.
+    """Whether a difference is significant (its 95 % interval over seeds and tasks excludes 0), and in whose favour.
 
     One seed has no interval, so that its differences are neither.
     """
@@ -196,6 +206,11 @@ def number(value: float, sign: str = "", *, metric: str = "mse") -> str:
             f"{value:{sign}.1g}" if 0 < size < 0.005 else f"{value:{sign}.2f}" if size < 100 else f"{value:{sign}.1f}"
         )
     return f"{value:{sign}.3g}" if size >= 1000 or 0 < size < 0.1 else f"{value:{sign}.3f}"
+
+
+def millions(count: int) -> str:
+    """A count of work, in millions from a thousand on."""
+    return f"{count / 1e6:.3g} M" if count >= 1000 else str(count)
 
 
 def _plus_minus(half_width: float | None, group: Group) -> str:

@@ -13,6 +13,7 @@ from gym_reml.learning.episodes import Episodes
 from gym_reml.networks.architecture import Filled, Trace
 from gym_reml.networks.torch_state import own_state
 from gym_reml.networks.weights import Weights, descend, gradient_norms, without_overflow
+from gym_reml.networks.work import count_work
 from gym_reml.pool.layer_pool import LayerPool
 from gym_reml.tasks.base import Batch, TaskFamily
 
@@ -86,6 +87,7 @@ def replay(
         if watch is not None:
             watch(step, weights, trace, contents * (depth[step + 1] > positions))
         output_gradient = family.output_gradient(trace.outputs, support).to(trace.outputs.dtype)
+        count_work(inner_gradients=len(episodes))
         gradient = architecture.gradient(weights, trace, output_gradient=output_gradient, filled=filled)
         if first_order:
             gradient = gradient.like([tensor.detach() for tensor in gradient.tensors()])

@@ -21,6 +21,7 @@ from gym_reml.mdp.process import Outcome
 from gym_reml.mdp.task_data import TaskData
 from gym_reml.networks.torch_state import own_state
 from gym_reml.networks.weights import CLIP
+from gym_reml.networks.work import count_work
 from gym_reml.pool.layer_pool import LayerPool
 from gym_reml.pool.subnetworks import SubNetworks
 from gym_reml.spaces import Decided, layer_and_step
@@ -214,6 +215,7 @@ class TrainingMDP:
         Args:
             decided: a layer and a place on the step range for each row.
         """
+        count_work(environment_steps=self.count)
         training, objective = self.training, self.objective
         step_sizes, scores = self.step_sizes(decided.numbers[:, 0]), training.scores
         trained = self._train(decided.choices[:, 0], step_sizes)

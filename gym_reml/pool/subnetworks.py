@@ -12,6 +12,7 @@ from torch import Tensor
 from gym_reml.networks.architecture import Filled, Trace
 from gym_reml.networks.buffers import BiasedInputs, Workspace
 from gym_reml.networks.weights import CLIP, LONGEST, Weights, descend, gradient_norms, without_overflow
+from gym_reml.networks.work import count_work
 from gym_reml.pool.layer_pool import LayerPool
 
 LARGE_STEP = 1e5
@@ -154,6 +155,7 @@ class SubNetworks:
         Returns:
             Norms of the gradients by position, before clipping, (slots + 2, n); 0 for empty slots.
         """
+        count_work(inner_gradients=len(step_sizes))
         device = self.pool.device
         gradient = self.pool.architecture.gradient(
             self._weights, trace, output_gradient=output_gradient, filled=self._filled, workspace=self._workspace

@@ -34,6 +34,10 @@ ROOT = Path(__file__).resolve().parents[2]
 CONTROLS = ("random_layer", "constant_step", "shuffled_observation", "zeroed_observation", "best_composition")
 CONTROLLED = {name for name, entrant in SUPERVISED.items() if entrant.controlled}
 COMPARED = {name: entrant.compared_with for name, entrant in SUPERVISED.items() if entrant.compared_with}
+TUNED = {"scratch", "pretrained", "reptile", "maml_plus_plus", "maml_plus_plus_tuned"}
+BY_REPLAYS = {name for name in SUPERVISED if name not in TUNED and not name.startswith("reml")}
+"""Those that train by replays alone, and choose nothing on validation tasks."""
+
 QUICK = ("--quick", "--family", "sinusoid", "--shots", "5")
 
 
@@ -78,7 +82,7 @@ def test_everyone_has_a_row_after_every_step(rows: dict[tuple[str, int], Row]) -
     shown = set(SUPERVISED)
     shown |= {f"{learner}/{control}" for learner in CONTROLLED for control in CONTROLS}
     assert rows.keys() == {(learner, step) for learner in shown for step in (0, 1, 5, 10)}
-    assert {"maml_5", "maml_5_own_shape", "maml_1", "maml_1_own_shape", "reml/random_pool"} <= shown
+    assert {"maml_5", "maml_5_own_shape", "maml_1", "maml_1_own_shape", "reml_plain/random_pool"} <= shown
 
 
 def test_rows_say_what_was_done(rows: dict[tuple[str, int], Row]) -> None:
@@ -94,17 +98,21 @@ def test_rows_say_what_was_done(rows: dict[tuple[str, int], Row]) -> None:
         )
         owner = learner if learner in SUPERVISED else learner.rpartition("/")[0]
         assert f" --learners {owner} " in row["command"], "each name is made by itself"
-        assert np.mean(row["seed_means"]) == pytest.approx(row["mean"])
-        assert len(row["seed_means"]) == QUICK_SEEDS
+        assert np.mean(row["per_seed"]) == pytest.approx(row["mean"])
+        assert len(row["per_seed"]) == QUICK_SEEDS
         assert row["versions"] == versions()
         assert row["commit"] == commit()
-        assert np.isfinite([row["mean"], row["median"], row["ci95"], row["ci95_tasks"], row["seconds"]]).all()
+        numbers = ("mean", "median", "ci95", "ci95_seeds", "ci95_tasks", "seconds")
+        assert np.isfinite([row[name] for name in numbers]).all()
+        # What is tuned on validation tasks takes steps too.
+        assert row["inner_gradients"] >= QUICK_TASKS or learner == "scratch"
+        assert (row["environment_steps"] > 0) == (learner not in BY_REPLAYS)
         assert 0.0 <= row["diverged"] <= 1.0
     sizes = {learner: row["parameters"] for (learner, _), row in rows.items()}
     assert sizes["scratch"] == 40 * 2 + 41 * 40 + 41
     assert sizes["maml_1"] == sizes["scratch"]
     assert sizes["maml_1_own_shape"] == sizes["scratch"] + 41 * 40
-    assert sizes["maml_matched"] >= sizes["reml"] == sizes["reml/random_layer"] > sizes["router"]
+    assert sizes["maml_matched"] >= sizes["reml_plain"] == sizes["reml_plain/random_layer"] > sizes["router"]
 
 
 def test_rows_of_the_same_networks_and_tasks_agree(rows: dict[tuple[str, int], Row]) -> None:
@@ -123,8 +131,8 @@ def test_paired_differences_are_those_of_the_rows(rows: dict[tuple[str, int], Ro
         for other, versus in row.get("paired", {}).items():
             expected = row["mean"] - rows[other, step]["mean"]
             assert versus["difference"] == pytest.approx(expected, rel=1e-6, abs=1e-9)
-            assert versus["ci95"] > 0
-            assert versus["ci95_tasks"] > 0
+            assert versus["ci95"] >= versus["ci95_seeds"] > 0
+            assert versus["ci95"] > versus["ci95_tasks"] > 0
         assert set(row.get("paired", {})) == set(COMPARED.get(learner, ())) & {name for name, _ in rows}
 
 
@@ -330,18 +338,19 @@ def test_a_job_records_its_code(tmp_path: Path) -> None:
     found = commit()
     assert found is None or re.fullmatch(r"[0-9a-f]{40}(-dirty)?", found)
     (row, *_) = rows_of([job])
-    assert row["seed_means"] == [row["mean"]]
+    assert row["per_seed"] == [row["mean"]]
 
 
 def test_jobs_of_an_earlier_version_have_rows_all_the_same(tmp_path: Path) -> None:
     job = write_finished(Job(tmp_path, "sinusoid", 5, "reml", 0, 9, 2), "sinusoid", "mse", 0.5)
     (row, *_) = rows_of([job])
-    assert (row["commit"], row["versions"]) == (None, None)
+    assert (row["commit"], row["versions"], row["inner_gradients"], row["environment_steps"]) == (None,) * 4
     other = write_finished(Job(tmp_path, "sinusoid", 5, "reml", 1, 9, 2), "sinusoid", "mse", 0.5)
-    told = other.summary | {"commit": "abc", "versions": {"torch": "2.9"}}
+    told = other.summary | {"commit": "abc", "versions": {"torch": "2.9"}, "inner_gradients": 7}
     other.summary_path.write_text(json.dumps(told), encoding="utf-8")
     (row, *_) = rows_of([job, other])
     assert (row["commit"], row["versions"]) == ("unknown, abc", {"torch": "unknown, 2.9"})
+    assert (row["inner_gradients"], row["environment_steps"]) == (7, None), "the mean of those that counted it"
 
 
 def test_differences_are_over_the_seeds_that_both_have(tmp_path: Path) -> None:
@@ -353,8 +362,11 @@ def test_differences_are_over_the_seeds_that_both_have(tmp_path: Path) -> None:
     (row,) = (row for row in rows_of(jobs) if (row["learner"], row["step"]) == ("reml", 5))
     assert row["paired"]["meta_sgd"] == {
         "difference": pytest.approx(0.7),
+        "median": pytest.approx(0.7),
         "ci95": None,
+        "ci95_seeds": None,
         "ci95_tasks": pytest.approx(0.0, abs=1e-12),
+        "per_seed": [pytest.approx(0.7)],
         "lower": 0.0,
     }
 

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
+from scipy import stats
 
-from agents.comparison.rows import key_of, read_list
+from agents.comparison.rows import key_of, read_list, read_per_task
 from agents.pages import plots as result_plots
+from agents.pages import work
 from agents.pages.groups import read_groups
 from agents.pages.report import log_scale
 from agents.pages.sections import SECTIONS
 from agents.pages.tables import number, results_table, verdict
+from agents.pages.work import over_work
 from agents.results import Config, main, pages
-from tests.support.result_rows import group_of, line_of, row, write
+from tests.support.result_rows import check_numbers, group_of, line_of, row, two_way, versus, write, write_comparison
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "results"
 SMALL = 150_000  # bytes of a plot
@@ -34,11 +39,90 @@ def test_committed_differences_are_those_of_committed_rows(path: Path) -> None:
     """Where both have all seeds, the mean difference is the difference of the means: none is of older trainings."""
     rows = {key_of(each): each for each in read_list(path) if "learner" in each}
     for key, one in rows.items():
-        for name, versus in one.get("paired", {}).items():
+        for name, found in one.get("paired", {}).items():
             other_key = (name, *key[1:])
             other = rows[other_key]
             if one["seeds"] == other["seeds"]:
-                assert versus["difference"] == pytest.approx(one["mean"] - other["mean"], abs=1e-5), (key, name)
+                assert found["difference"] == pytest.approx(one["mean"] - other["mean"], abs=1e-5), (key, name)
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.json")), ids=lambda path: path.stem)
+def test_committed_intervals_hold_those_over_seeds_and_tasks_together(path: Path) -> None:
+    rows = {key_of(each): each for each in read_list(path) if "learner" in each}
+    for key, one in rows.items():
+        several = [(one, one["seeds"])]
+        for name, found in one.get("paired", {}).items():
+            other_key = (name, *key[1:])
+            several.append((found, rows[other_key]["seeds"]))
+        for found, others in several:
+            seeds = min(one["seeds"], others)
+            if seeds == 1:
+                assert found["ci95"] is found["ci95_seeds"] is None
+                continue
+            errors = found["ci95_seeds"] / stats.t.ppf(0.975, seeds - 1), found["ci95_tasks"] / 1.96
+            expected = two_way(errors, (seeds, one["tasks"]))
+            assert found["ci95"] == pytest.approx(expected, rel=1e-9), key
+
+
+def test_committed_numbers_are_those_of_seeds_and_tasks() -> None:
+    """Means, intervals and the words of all differences, wherever the values of seeds and tasks are there."""
+    check_numbers(FOLDER)
+
+
+def test_numbers_of_a_page_are_those_of_seeds_and_tasks(tmp_path: Path) -> None:
+    """As for the committed ones, and what is wrong is found."""
+    write_comparison(tmp_path)
+    assert check_numbers(tmp_path) == 4
+    page, rows = (tmp_path / name for name in ("index.md", "sinusoid.json"))
+    for path, right, wrong in (
+        (page, ", better (", ", n.s. ("),
+        (rows, '"ci95": ', '"ci95": 1'),
+        (rows, '"mean": ', '"mean": 1'),
+    ):
+        text = path.read_text(encoding="utf-8")
+        assert right in text
+        path.write_text(text.replace(right, wrong), encoding="utf-8")
+        with pytest.raises((AssertionError, ValueError)):
+            check_numbers(tmp_path)
+        path.write_text(text, encoding="utf-8")
+    arrays = read_per_task(rows)
+    moved: dict[str, Any] = {name: values + 0.1 for name, values in arrays.items()}
+    np.savez_compressed(rows.with_suffix(".npz"), **moved)
+    with pytest.raises(AssertionError):
+        check_numbers(tmp_path)
+
+
+def test_figures_over_work(tmp_path: Path) -> None:
+    write_comparison(tmp_path)
+    assert (tmp_path / "sinusoid_work.png").stat().st_size <= SMALL
+    page = (tmp_path / "index.md").read_text(encoding="utf-8")
+    (alt,) = re.findall(r"!\[(.+)\]\(sinusoid_work\.png\)", page)
+    assert alt.startswith("Mse of maml_5, reml as points, with 95 % intervals, over the inner gradients of training.")
+    head = "| diverged | seeds | parameters | inner gradients | environment steps | seconds |"
+    assert head in page
+    line = line_of(page.split("**Paired")[0], "| `reml`")
+    assert line.endswith("| 0.0% | 3 | 110 | 1.5 M | 0.8 M | 1.5 |")
+    assert line_of(page, "| `scratch`").endswith("| 0.0% | 3 | 110 | 0 | 0 | 1.5 |")
+    group = group_of(tmp_path, [row("scratch", 5, 4.0), row("reml", 5, 1.0, inner_gradients=0)])
+    assert over_work([group]) == [], "nobody counted any"
+    group = group_of(tmp_path, [row("reml", 5, 1.0, inner_gradients=7, split="train")])
+    assert over_work([group]) == []
+    group = group_of(tmp_path, [row("reml", 5, 1.0, inner_gradients=7, split="heldout")])
+    assert over_work([group]) == [(group, 5)]
+
+
+def test_names_in_figures_over_work_do_not_overlap() -> None:
+    figure = Figure(figsize=(4.0, 3.2))
+    axes = figure.subplots()
+    rows = {f"learner_{number}": {"mean": 1.0 + number / 1000, "inner_gradients": 100} for number in range(9)}
+    axes.loglog([10, 1000], [0.1, 2.0])
+    figure.draw_without_rendering()
+    work._label(axes, rows)
+    places = [text.get_window_extent() for text in axes.texts]
+    assert [text.get_text() for text in axes.texts] == list(rows)[::-1]
+    assert not any(one.overlaps(other) for one, other in combinations(places, 2))
+    frame = axes.get_window_extent()
+    assert all(frame.x0 <= place.x0 and place.x1 <= frame.x1 for place in places)
 
 
 def test_the_committed_plots_are_those_that_the_page_shows() -> None:
@@ -113,13 +197,11 @@ def test_words_of_paired_differences(difference: float, ci95: float | None, lowe
 
 
 def test_paired_differences(tmp_path: Path) -> None:
-    def versus(difference: float, ci95: float | None) -> dict[str, Any]:
-        return {"scratch": {"difference": difference, "ci95": ci95, "ci95_tasks": 0.1, "lower": 0.25}}
-
-    rows = [row("reml", 0, 5.0, paired=versus(0.5, None)), row("reml", 5, 1.0, paired=versus(-3.0, 0.02))]
+    first, later = versus(0.5, None, 0.25), versus(-3.0, 0.02, 0.25, median=-2.5)
+    rows = [row("reml", 0, 5.0, paired={"scratch": first}), row("reml", 5, 1.0, paired={"scratch": later})]
     write(tmp_path, [row("scratch", 0, 4.5), row("scratch", 5, 4.0), *rows])
     line = line_of(pages(tmp_path)["index.md"], "| `reml` minus `scratch`")
-    assert line == "| `reml` minus `scratch` | +0.500, one seed (25%) | -3.000 ± 0.02, better (25%) |"
+    assert line == "| `reml` minus `scratch` | +0.500, one seed (25%) | -3.000 ± 0.02, better (median -2.500, 25%) |"
 
 
 def test_what_is_told_under_a_table(tmp_path: Path) -> None:
@@ -192,7 +274,12 @@ def test_main_writes_pages_and_small_plots(tmp_path: Path) -> None:
         ([row("reml", 0, 1.0, shots="5")], "row 1: shots='5': must be a whole number"),
         ([row("reml", 0, 1.0, family="")], "row 1: family='': must be a text"),
         ([row("reml", 0, 1.0, paired=[1])], "row 1: paired=[1]: must be an object"),
-        ([row("reml", 0, 1.0, paired={"scratch": {}})], "must hold difference, ci95 and lower"),
+        ([row("reml", 0, 1.0, paired={"scratch": {}})], "must hold difference, median, ci95"),
+        ([row("reml", 0, 1.0, paired={"x": versus(1.0, "wide", 0.5)})], "paired: x: ci95='wide': must be a finite"),
+        ([row("reml", 0, 1.0, paired={"x": versus(1.0, None, 0.5, per_seed=[2.0])})], "their mean is not 1.0"),
+        ([row("reml", 0, 1.0, per_seed=[1.0, 1.0])], "must be as many as the seeds, 3"),
+        ([row("reml", 0, 1.0, per_seed=[1.0, 1.0, 2.0])], "row 1: per_seed=[1.0, 1.0, 2.0]: their mean is not 1.0"),
+        ([row("reml", 0, 1.0, inner_gradients=0.5)], "row 1: inner_gradients=0.5: must be a whole number"),
     ],
 )
 def test_bad_rows_are_refused(tmp_path: Path, rows: Any, message: str) -> None:
@@ -267,7 +354,12 @@ def test_numbers_have_three_digits_where_they_matter(value: float, text: str) ->
 
 @pytest.mark.parametrize(
     ("low", "high", "labels"),
-    [(0.008, 3.0, ["0.01", "0.02", "0.05", "0.1", "0.2", "0.5", "1", "2"]), (2.6, 4.9, ["3", "4"])],
+    [
+        (0.008, 3.0, ["0.01", "0.02", "0.05", "0.1", "0.2", "0.5", "1", "2"]),
+        (2.6, 4.9, ["3", "4"]),
+        (14.0, 26.0, ["15", "20", "25"]),
+        (1.55, 1.85, ["1.6", "1.7", "1.8"]),
+    ],
 )
 def test_every_logarithmic_axis_has_marks(low: float, high: float, labels: list[str]) -> None:
     axes = Figure().subplots()

@@ -20,7 +20,7 @@ from agents.pages.sections import SECTIONS, Section
 from agents.pages.tables import number
 from agents.results import Config, main, pages
 from agents.trials.baselines import baselines
-from tests.support.result_rows import line_of, row, write
+from tests.support.result_rows import line_of, row, versus, write
 
 SMALL = 150_000  # bytes of a plot
 
@@ -125,12 +125,12 @@ def test_columns_of_policies_are_updates_and_the_highest_return_is_bold(tmp_path
 
 
 def test_paired_differences_of_returns(tmp_path: Path) -> None:
-    versus = {"maml_rl": {"difference": 3.5, "ci95": 0.5, "ci95_tasks": 0.1, "lower": 0.2}}
-    worse = {"maml_rl": {"difference": -3.5, "ci95": 0.5, "ci95_tasks": 0.1, "lower": 0.8}}
-    rows = [navigation("reml", 1, -7.0, paired=versus), navigation("reml", 2, -9.0, paired=worse)]
+    better = {"maml_rl": versus(3.5, 0.5, 0.2)}
+    worse = {"maml_rl": versus(-3.5, 0.5, 0.8, median=-1.25)}
+    rows = [navigation("reml", 1, -7.0, paired=better), navigation("reml", 2, -9.0, paired=worse)]
     section = page_of(tmp_path, [*rows, navigation("maml_rl", 1, -10.5)], "navigation.json")
     line = line_of(section, "| `reml` minus `maml_rl`")
-    assert line == "| `reml` minus `maml_rl` | +3.50 ± 0.50, better (20%) | -3.50 ± 0.50, worse (80%) |"
+    assert line == "| `reml` minus `maml_rl` | +3.50 ± 0.50, better (20%) | -3.50 ± 0.50, worse (median -1.25, 80%) |"
     assert "where a mean rises and that share is large, a few tasks make the difference" in section
     assert "| difference | 1 update | 2 updates |" in section
 
@@ -150,8 +150,8 @@ def test_columns_of_trials_are_lengths(tmp_path: Path) -> None:
     lines = [line_of(table, f"| `{name}`") for name in ("gittins", "rl2")]
     assert lines == [
         "| `gittins` | **6.50** ± 0.12 (3.25) | 78.00 ± 0.25 (39.00) | **406.8** ± 0.25 (203.4) | 1 | 0 | 0.5 |",
-        # The wider one of the intervals over seeds and over trials; seconds are those of two trainings.
-        "| `rl2` | 6.25 ± 0.50 (3.12) | **78.50** ± 0.25 (39.25) | – | 3 | 27,398 | 60 / 900 / – |",
+        # The interval over both, over trials alone where there is one seed; seconds are those of two trainings.
+        "| `rl2` | 6.25 ± 0.50 (3.12) | **78.50** ± 0.12 (39.25) | – | 3 | 27,398 | 60 / 900 / – |",
     ]
     assert "Meta-training tasks: none (100,000 / 30,000 / – for `rl2`)." in section
     assert "diverged" not in section

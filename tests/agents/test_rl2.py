@@ -336,7 +336,12 @@ def test_rows_hold_the_seeds_that_are_there(tmp_path: Path, tiny_tables: None) -
     values = np.array([job.result("psrl", "tabular").values(2, "return").mean() for job in jobs])
     (found,) = [row for row in rows_of(jobs[0].finished_like_it()) if row["learner"] == "psrl"]
     assert found["mean"] == pytest.approx(values.mean())
-    assert found["ci95"] == pytest.approx(4.302653 * values.std(ddof=1) / 3**0.5, rel=1e-6)
+    assert found["ci95_seeds"] == pytest.approx(4.302653 * values.std(ddof=1) / 3**0.5, rel=1e-6)
+    work = {row["learner"]: (row["inner_gradients"], row["environment_steps"]) for row in rows}
+    trained = work.pop("rl2")
+    assert trained[0] == 0
+    assert trained[1] > 0
+    assert set(work.values()) == {(0, 0)}, "nothing was trained"
 
 
 def test_trials_have_no_shots(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,20 +14,24 @@ from scipy import stats
 from agents.comparison.rows import (
     FIELDS,
     KEY,
+    PER_TASK,
     Row,
-    half_width_over_seeds,
     key_of,
     make_row,
     merge_rows,
     paired,
+    read_per_task,
     read_rows,
 )
+from agents.comparison.statistics import two_way_half_width
 from gym_reml.evaluation import Result
 
 ABOUT: dict[str, Any] = {
     "learner": "maml_5",
     "family": "sinusoid",
     "meta_training_tasks": 640,
+    "inner_gradients": 3200,
+    "environment_steps": 0,
     "parameters": 1762,
     "seconds": 1.5,
     "command": "python -m agents.compare",
@@ -49,8 +53,13 @@ SEEDS = [result([1.0, 2.0, 6.0, 3.0], 1), result([2.0, 4.0, 6.0, 8.0]), result([
 """Means 3, 5 and 1; medians 2.5, 5 and 0.5; means over seeds of each task 1, 2, 5 and 4."""
 
 
+def whole(learner: str = "maml_5", step: int = 5) -> Row:
+    return make_row(SEEDS, step, "mse", ABOUT | {"learner": learner})
+
+
 def row(learner: str = "maml_5", step: int = 5, **changes: Any) -> Row:
-    return make_row(SEEDS, step, "mse", ABOUT | {"learner": learner}) | changes
+    """As it stands in the JSON."""
+    return {name: value for name, value in whole(learner, step).items() if name != PER_TASK} | changes
 
 
 # -- numbers --------------------------------------------------------------------------------------------------------
@@ -59,12 +68,14 @@ def row(learner: str = "maml_5", step: int = 5, **changes: Any) -> Row:
 def test_a_row_holds_what_was_computed_by_hand() -> None:
     found = row()
     assert (found["mean"], found["seeds"], found["tasks"]) == (3.0, 3, 4)
-    assert found["seed_means"] == [3.0, 5.0, 1.0]
+    assert found["per_seed"] == [3.0, 5.0, 1.0]
     assert found["median"] == pytest.approx(8 / 3)
     # The means differ by 2: their standard deviation is 2, and t(0.975; 2) is 4.3027.
-    assert found["ci95"] == pytest.approx(4.302653 * 2 / 3**0.5, rel=1e-6)
-    low, high = stats.t.interval(0.95, 2, loc=3.0, scale=stats.sem([3.0, 5.0, 1.0]))
-    assert found["ci95"] == pytest.approx((high - low) / 2)
+    assert found["ci95_seeds"] == pytest.approx(4.302653 * 2 / 3**0.5, rel=1e-6)
+    # Squared standard errors: 4 / 3 over seeds, 10 / 3 / 4 over tasks; their sum has 3.83 degrees of freedom, at which
+    # the interval is narrower than at 2 for the seeds alone.
+    assert stats.t.ppf(0.975, 3.8235) * (13 / 6) ** 0.5 < found["ci95_seeds"]
+    assert found["ci95"] == found["ci95_seeds"]
     assert found["ci95_tasks"] == pytest.approx(1.96 * np.std([1, 2, 5, 4], ddof=1) / 2)
     assert found["diverged"] == pytest.approx((1 / 4 + 0 + 2 / 4) / 3)
     assert (found["shots"], found["step"], found["metric"]) == (10, 5, "mse")
@@ -74,11 +85,8 @@ def test_a_row_holds_what_was_computed_by_hand() -> None:
 
 def test_one_seed_has_no_interval_over_seeds() -> None:
     found = make_row(SEEDS[:1], 5, "mse", ABOUT)
-    assert found["ci95"] is None
+    assert (found["ci95"], found["ci95_seeds"]) == (None, None)
     assert found["ci95_tasks"] == pytest.approx(1.96 * np.std([1, 2, 6, 3], ddof=1) / 2)
-    assert half_width_over_seeds([1.0]) is None
-    assert half_width_over_seeds([1.0, 3.0]) == pytest.approx(12.7062047)
-    assert json.loads(json.dumps(found))["ci95"] is None
 
 
 def test_rows_are_of_the_metric_that_was_asked_for() -> None:
@@ -91,7 +99,7 @@ def test_rows_are_of_the_metric_that_was_asked_for() -> None:
 
 def test_every_row_has_all_fields_in_their_order_and_further_ones_behind() -> None:
     found = make_row(SEEDS, 5, "mse", {"split": "heldout", **ABOUT})
-    assert tuple(found) == (*FIELDS, "split")
+    assert tuple(found) == (*FIELDS, "split", PER_TASK)
     with pytest.raises(KeyError):
         make_row(SEEDS, 5, "mse", {"learner": "x"})
 
@@ -101,11 +109,16 @@ def test_paired_differences_are_taken_task_by_task() -> None:
     # Differences: (1, 0, 1, 2), (0, 0, 0, 0), (-4, -4, 0, -4); of seeds 1, 0, -3; of tasks -1, -4/3, 1/3, -2/3.
     found = paired(SEEDS, others, 5, "mse")
     assert found["difference"] == pytest.approx(-2 / 3)
-    assert found["ci95"] == pytest.approx(4.302653 * np.std([1, 0, -3], ddof=1) / 3**0.5, rel=1e-6)
+    assert found["median"] == pytest.approx((1 + 0 - 4) / 3)
+    assert found["per_seed"] == [1.0, 0.0, -3.0]
+    assert found["ci95_seeds"] == pytest.approx(4.302653 * np.std([1, 0, -3], ddof=1) / 3**0.5, rel=1e-6)
+    assert found["ci95"] == two_way_half_width([1.0, 0.0, -3.0], [-1.0, -4 / 3, 1 / 3, -2 / 3])
     assert found["ci95_tasks"] == pytest.approx(1.96 * np.std([-1, -4 / 3, 1 / 3, -2 / 3], ddof=1) / 2)
     assert found["lower"] == pytest.approx(3 / 12)
     assert paired(SEEDS[:1], others[:1], 5, "mse")["ci95"] is None
-    assert paired(SEEDS, SEEDS, 5, "mse") == {"difference": 0.0, "ci95": 0.0, "ci95_tasks": 0.0, "lower": 0.0}
+    widths = dict.fromkeys(("ci95", "ci95_seeds", "ci95_tasks"), 0.0)
+    none = {"difference": 0.0, "median": 0.0, **widths, "per_seed": [0.0] * 3, "lower": 0.0}
+    assert paired(SEEDS, SEEDS, 5, "mse") == none
     with pytest.raises(ValueError, match="zip"):
         paired(SEEDS, others[:2], 5, "mse")
 
@@ -193,6 +206,40 @@ def test_an_interrupted_merge_leaves_the_old_file(tmp_path: Path, monkeypatch: p
     merge_rows(path, [row("b")])
     assert [each["learner"] for each in read_rows(path)] == ["a", "b"]
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_values_of_tasks_stand_beside_the_rows(tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    np.testing.assert_array_equal(whole()[PER_TASK], np.array([1.0, 2.0, 5.0, 4.0], dtype=np.float32))
+    assert read_per_task(path) == {}
+    assert merge_rows(path, [whole("a"), whole("b"), whole("b", step=0)]) == [row("a"), row("b"), row("b", step=0)]
+    name = "learner={} family=sinusoid shots=10 step={} metric=mse"
+    found = read_per_task(path)
+    assert list(found) == [name.format("a", 5), name.format("b", 5), name.format("b", 0)]
+    assert {values.dtype for values in found.values()} == {np.dtype(np.float32)}
+    np.testing.assert_array_equal(found[name.format("b", 0)], [-1.0] * 4)
+    before = path.with_suffix(".npz").read_bytes()
+    merge_rows(path, [whole("b"), row("a") | {PER_TASK: whole("a")[PER_TASK]}])
+    assert path.with_suffix(".npz").read_bytes() == before, "the same rows change nothing"
+    # A row without values takes those of its predecessor away, a new one replaces them, all others stay.
+    merge_rows(path, [row("a"), whole("b") | {PER_TASK: np.zeros(3, dtype=np.float32)}])
+    found = read_per_task(path)
+    assert {each: len(values) for each, values in found.items()} == {name.format("b", 5): 3, name.format("b", 0): 4}
+    merge_rows(path, [row("b"), row("b", step=0)])
+    assert list(tmp_path.iterdir()) == [path], "no rows with values, no file"
+
+
+def test_values_of_tasks_are_small_and_hold_no_objects(tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    values = np.random.default_rng(0).exponential(size=1000).astype(np.float32)
+    merge_rows(path, [row(f"learner_{number}") | {PER_TASK: values} for number in range(10)])
+    assert path.with_suffix(".npz").stat().st_size < 10 * 4200, "four bytes a number, and its name"
+    np.savez(path.with_suffix(".npz"), learner=np.array([{}], dtype=object))
+    with pytest.raises(ValueError, match=r"rows\.npz: damaged"):
+        read_per_task(path)
+    path.with_suffix(".npz").write_bytes(b"no archive")
+    with pytest.raises(ValueError, match=r"rows\.npz: damaged"):
+        merge_rows(path, [row()])
 
 
 DAMAGE = {

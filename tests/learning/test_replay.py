@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -56,12 +58,27 @@ def test_replay_agrees_with_plain_pytorch(kind: str, granularity: str | None, in
 
 
 @KINDS
+@pytest.mark.parametrize("clip", [0.5, None])
+def test_replay_clips_as_the_episodes_were_clipped(kind: str, clip: float | None) -> None:
+    """Losses and the meta-gradient, which passes through the clip."""
+    pool, whole = small_pool(kind, "tensor"), episodes(clip=clip)
+    losses = replay(pool, FAMILY, whole)[0]
+    for row in range(len(whole)):
+        torch.testing.assert_close(losses[:, row], live(pool, FAMILY, whole, row)[0])
+    assert not torch.allclose(losses, replay(pool, FAMILY, replace(whole, clip=0.5 if clip is None else None))[0]), (
+        "it matters"
+    )
+    assert_meta_gradient(pool, episodes(step_size=0.02, clip=clip))
+
+
+@KINDS
+@pytest.mark.parametrize("clip", [10.0, 0.5, None])
 @pytest.mark.parametrize("adapt_stem", [True, False])
-def test_replay_is_what_the_process_lived(kind: str, adapt_stem: bool) -> None:
+def test_replay_is_what_the_process_lived(kind: str, adapt_stem: bool, clip: float | None) -> None:
     pool = LayerPool.random(in_features=1, out_features=1, width=6, layers=3, kind=kind, adapt_stem=adapt_stem)
     rated = pool.with_rates("weight", 0.02)
     kept = Recording(rated, FAMILY, "maml", LearningOptions(batch_size=5))
-    mdp = TrainingMDP(5, FAMILY, rated, Objective(horizon=STEPS), slots=SLOTS, learner=kept)
+    mdp = TrainingMDP(5, FAMILY, rated, Objective(horizon=STEPS), slots=SLOTS, clip=clip, learner=kept)
     mdp.seed(range(5), many_streams(0, 5, "train"))
     mdp.reset()
     rng = np.random.default_rng(0)

@@ -101,6 +101,7 @@ def episodes(
     initial_layers: tuple[int, ...] = (),
     slots: int = SLOTS,
     step_size: float = 0.05,
+    clip: float | None = 10.0,
     moments: int = 1,
     seed: int = 0,
 ) -> Episodes:
@@ -113,7 +114,7 @@ def episodes(
         return [doubled(getattr(family, part)(tasks, None, generators)) for _ in range(moments)]
 
     sizes = torch.from_numpy(np.random.default_rng(seed).uniform(0.5, 1.5, plan.shape)) * step_size
-    return Episodes(collect("support"), collect("query"), plan, sizes, initial_layers, slots)
+    return Episodes(collect("support"), collect("query"), plan, sizes, initial_layers, slots, clip)
 
 
 Moments = dict[tuple[int, int], list[Tensor]]
@@ -191,7 +192,8 @@ def live(
         leaves = list(adapted.values())
         slopes = torch.autograd.grad(loss, leaves, create_graph=not first_order)
         length = torch.stack([slope.square().sum() for slope in slopes]).sum().sqrt()
-        shrink = torch.where(length > 10.0, 10.0 / length, 1.0)
+        limit = torch.inf if whole.clip is None else whole.clip
+        shrink = torch.where(length > limit, limit / length, 1.0)
         for key, slope in zip(adapted, slopes, strict=True):
             fast[key] = fast[key] - whole.step_sizes[step, row] * shrink * rate(*key, step) * slope
         losses.append(functional.mse_loss(outputs(query.inputs[0], step), query.targets[0]))

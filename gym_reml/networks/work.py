@@ -1,0 +1,47 @@
+"""Counts the work of training: gradients of networks, and steps of their environment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+
+@dataclass
+class Work:
+    """Work that was done.
+
+    Attributes:
+        inner_gradients: gradients of a single network's support loss, each for one step: in environments, and in
+            replays for meta-gradients and searches, each time that an episode is replayed.
+        environment_steps: steps of single rows of `gym_reml.mdp.TrainingMDP`, whoever decided them.
+    """
+
+    inner_gradients: int = 0
+    environment_steps: int = 0
+
+
+_counted: ContextVar[Work | None] = ContextVar("counted", default=None)
+
+
+@contextmanager
+def counting_work() -> Iterator[Work]:
+    """Context in which work is counted, that of a context inside it too."""
+    work, around = Work(), _counted.get()
+    token = _counted.set(work)
+    try:
+        yield work
+    finally:
+        _counted.reset(token)
+        if around is not None:
+            around.inner_gradients += work.inner_gradients
+            around.environment_steps += work.environment_steps
+
+
+def count_work(*, inner_gradients: int = 0, environment_steps: int = 0) -> None:
+    """Adds to the work of the context around, if there is one."""
+    work = _counted.get()
+    if work is not None:
+        work.inner_gradients += inner_gradients
+        work.environment_steps += environment_steps
