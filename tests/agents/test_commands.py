@@ -432,6 +432,15 @@ def test_a_recipes_own_options_change_nothing(recipe: Recipe) -> None:
     assert RecipeOptions(**RecipeOptions.of(recipe)).applied(recipe) == recipe
 
 
+@pytest.mark.parametrize("recipe", [FUNCTIONS, plain(FUNCTIONS), IMAGES, POLICIES])
+def test_the_clip_is_an_option(recipe: Recipe) -> None:
+    without = RecipeOptions(clip="none").applied(recipe)
+    assert without == replace(recipe, clip=None)
+    assert RecipeOptions.of(without)["clip"] == "none"
+    assert without.arguments("box")["clip"] is None
+    assert RecipeOptions(clip=3.0).applied(recipe).clip == 3.0
+
+
 def test_options_without_rates_are_those_of_the_plain_recipe() -> None:
     changed = RecipeOptions(rates="none").applied(FUNCTIONS)
     assert changed == plain(FUNCTIONS)
@@ -459,6 +468,8 @@ def test_another_horizon_keeps_the_weights_of_first_and_last_steps(horizon: int,
         (FUNCTIONS, {"pool_learning_rate": float("nan")}, "--pool-learning-rate nan"),
         (FUNCTIONS, {"bootstrap_learning_rate": -1.0}, "--bootstrap-learning-rate -1.0"),
         (IMAGES, {"initial_rate": float("inf")}, "--initial-rate inf"),
+        (FUNCTIONS, {"clip": 0.0}, "--clip 0.0: must be none or a positive number"),
+        (POLICIES, {"clip": float("inf")}, "--clip inf: must be none or a positive number"),
         (plain(FUNCTIONS), {"initial_rate": 0.1}, "--initial-rate 0.1: there are no learned step sizes; use --rates"),
         (FUNCTIONS, {"routing_share": 1.5}, "--routing-share 1.5: must be from 0 to 1"),
         (plain(FUNCTIONS), {"settled_share": 0.9}, "--settled-share 0.9: together more than 1"),

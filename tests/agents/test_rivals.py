@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from agents.comparison.entrants import SUPERVISED
-from agents.problems.problem import CLASSIC, TASKS_OF_A_PROBLEM, NetworkShape, Problem, count_parameters
+from agents.problems.problem import CLASSIC, TASKS_OF_A_PROBLEM, NetworkShape, Problem, count_parameters, own_shape
 from agents.problems.recipes import FUNCTIONS, IMAGES, Recipe, plain, recipe_for
 from agents.reml.training import Reml
 from agents.rivals import fomaml, maml, meta_sgd, pretrained, reptile
@@ -97,6 +97,7 @@ def test_every_rival_trains_and_is_evaluated(module: str, capsys: pytest.Capture
         (["--tasks", "0"], "--tasks 0"),
         (["--evaluation-tasks", "1"], "evaluation-tasks 1"),
         (["--seed", "-1"], "--seed -1"),
+        (["--clip", "-2"], "--clip -2.0: must be none or a positive number"),
     ],
 )
 def test_bad_arguments_are_named(
@@ -106,6 +107,50 @@ def test_bad_arguments_are_named(
     monkeypatch.setattr(sys, "argv", [module, *arguments])
     with pytest.raises(SystemExit, match=f"^error: .*{message}"):
         run_command(command.main, command.Config)
+
+
+@pytest.mark.parametrize("module", RIVALS)
+def test_every_rival_trains_and_is_evaluated_without_a_clip(module: str) -> None:
+    """Networks are trained as they were meta-trained."""
+    command = importlib.import_module(f"agents.rivals.{module}")
+    trained: list[MetaLearner | Ensemble] = []
+
+    class Watched(command.Config):  # type: ignore[name-defined]
+        def show(self, train: Callable[[Problem], MetaLearner | Ensemble]) -> None:
+            trained.append(train(self.problem()))
+
+    command.main(Watched(tasks=64, clip="none"))
+    for member in members(trained[0]):
+        assert member.arguments["clip"] is None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--step-weights", "1", "2"], r"--step-weights \(1.0, 2.0\): must be 5 numbers from 0"),
+        (["--step-weights", *"00000"], "not all of them 0"),
+        (["--steps", "2", "--step-weights", "1", "-1"], "must be 2 numbers from 0"),
+    ],
+)
+@pytest.mark.parametrize("module", ["maml", "meta_sgd"])
+def test_bad_weights_of_steps_are_named(
+    module: str, options: list[str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = importlib.import_module(f"agents.rivals.{module}")
+    monkeypatch.setattr(sys, "argv", [module, *options])
+    with pytest.raises(SystemExit, match=f"^error: .*{message}"):
+        run_command(command.main, command.Config)
+
+
+def test_options_of_meta_gradients_are_settings() -> None:
+    """Weights, granularity and shape of the command are those that are trained with."""
+    problem = tiny()
+    config = maml.Config(rates="step", step_weights=(0.3, 0.1, 0.1, 0.1, 0.4), shape="own")
+    settings = Settings(5, rates="step", step_weights=(0.3, 0.1, 0.1, 0.1, 0.4))
+    expected = meta_learn(problem, own_shape(problem.plain.recipe), settings)
+    torch.testing.assert_close(config.learner(problem).pool.trainable(), expected.trainable(), rtol=0, atol=0)
+    found = meta_sgd.Config(per_step=True).learner(problem).pool
+    assert found.granularity == "weight_step"
 
 
 # -- updates, against plain PyTorch ---------------------------------------------------------------------------------
