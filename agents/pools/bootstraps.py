@@ -128,7 +128,9 @@ def _specialise(problem: Problem, progress: Log) -> Specialists:
     assert recipe.rates is not None
     # The same initial weights as those of MAML and Meta-SGD.
     start = own_shape(recipe).fresh(family, problem.seed)
-    pool = with_copies(start, recipe.layers).with_rates(recipe.rates, recipe.initial_rate, steps=recipe.horizon)
+    pool = with_copies(start, recipe.layers).with_rates(
+        recipe.rates, recipe.initial_rate, steps=recipe.horizon, slots=recipe.depth
+    )
     first = len(recipe.initial_layers) + 1
     mdp = recipe_process(problem, pool)
     clustered = round(recipe.clustered_share * recipe.bootstrap_iterations)

@@ -67,7 +67,7 @@ def matched_shape(problem: Problem) -> NetworkShape:
     recipe, family = problem.recipe, problem.family
     pool = fresh_pool(problem)
     if recipe.rates is not None:
-        pool = pool.with_rates(recipe.rates, recipe.initial_rate, steps=recipe.horizon)
+        pool = pool.with_rates(recipe.rates, recipe.initial_rate, steps=recipe.horizon, slots=recipe.depth)
     process = TrainingMDP(1, family, pool, Objective(recipe.horizon), slots=recipe.depth)
     # SB3 draws initial weights from the global generator.
     with torch.random.fork_rng(devices=[]):

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from gym_reml.mdp.training import TrainingMDP
 from gym_reml.pool.layer_pool import LayerPool
-from gym_reml.pool.rates import PER_STEP
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing since Python 3.11
@@ -119,7 +118,9 @@ def copy_layer(pool: LayerPool, source: int, targets: Iterable[int]) -> None:
     for name, tensor in pool.trainable().items():
         parameter = name.removeprefix("rate.")
         if parameter.startswith("layers."):
-            per_step = pool.granularity in PER_STEP if name != parameter else tensor.ndim > 3
+            if name != parameter and pool.granularity == "weight_step":
+                continue  # of the slot, whichever layer stands there
+            per_step = pool.granularity == "step" if name != parameter else tensor.ndim > 3
             for target in targets:
                 tensor.select(int(per_step), target - 1).copy_(tensor.select(int(per_step), source - 1))
     if pool.statistics:

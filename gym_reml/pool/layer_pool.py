@@ -43,7 +43,8 @@ class LayerPool:
             names of the adapted parameters: "tensor", one number per tensor, (), or (L,) for layers; "step", one per
             tensor and step, (T,), or (T, L) for layers, the last reused beyond T (LSLR of MAML++, Antoniou et al. 2019,
             arXiv:1810.09502); "weight", one per weight, shaped like the parameter (Meta-SGD, Li et al. 2017,
-            arXiv:1707.09835); "weight_step", one per weight and step, the steps before the parameter's dimensions.
+            arXiv:1707.09835); "weight_step", one per weight and step, (T, ...), for layers by the
+            slot they stand in, (T, S, ...), the last step and slot reused beyond T and S.
         granularity: of the rates, one of `gym_reml.pool.rates.RATES`; None without rates.
         adapt_stem: whether episodes adapt the stem's matrix.
         statistics: running mean and variance for each step, "stem" (T, 2, width) and "layers" (T, L, 2, width), {} for
@@ -170,27 +171,32 @@ class LayerPool:
         return None if norm is None or norm.ndim == 2 else len(norm)
 
     @own_state
-    def with_rates(self, granularity: str, initial: float, *, steps: int | None = None) -> LayerPool:
+    def with_rates(
+        self, granularity: str, initial: float, *, steps: int | None = None, slots: int | None = None
+    ) -> LayerPool:
         """A copy with learnable step sizes.
 
         Args:
             granularity: "scalar", "tensor", "step", "weight" or "weight_step"; see `LayerPool`.
             initial: initial value of all step sizes.
             steps: number of steps with their own step sizes; for granularities "step" and "weight_step" only.
+            slots: number of slots with their own step sizes; for granularity "weight_step" only.
 
         Raises:
-            ValueError: an unknown granularity, a step size that is not positive, or no number of steps for "step" and
-                "weight_step".
+            ValueError: an unknown granularity, a step size that is not positive, or no number of steps or slots where
+                it needs one.
         """
         if granularity not in RATES:
             raise ValueError(f"granularity={granularity!r}: must be one of {', '.join(map(repr, RATES))}")
         if granularity in PER_STEP and (steps is None or steps < 1):
             raise ValueError(f"steps={steps!r}: rates per step need the number of steps, at least 1")
+        if granularity == "weight_step" and (slots is None or slots < 1):
+            raise ValueError(f"slots={slots!r}: rates per weight and step need the number of slots, at least 1")
         if not 0 < initial < float("inf"):
             raise ValueError(f"initial={initial!r}: must be a positive number")
         copy = self.clone()
         adapted = {name: tuple(self.parameters[name].shape) for name in self.adapted}
-        shapes = rate_shapes(granularity, adapted, layers=self.layers, steps=steps or 0)
+        shapes = rate_shapes(granularity, adapted, layers=self.layers, steps=steps or 0, slots=slots or 0)
         copy.rates = {name: self.parameters["stem.matrix"].new_full(shape, initial) for name, shape in shapes.items()}
         copy.granularity = granularity
         return copy

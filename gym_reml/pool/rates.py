@@ -13,12 +13,15 @@ PER_STEP = ("step", "weight_step")
 
 RATES = ("scalar", "tensor", "step", "weight", "weight_step")
 """Granularities: a single number; one per tensor; one per tensor and step (LSLR of MAML++, Antoniou et al. 2019,
-arXiv:1810.09502); one per weight (Meta-SGD, Li et al. 2017, arXiv:1707.09835); one per weight and step."""
+arXiv:1810.09502); one per weight (Meta-SGD, Li et al. 2017, arXiv:1707.09835); one per weight and step for each slot of
+the network, which all layers in that slot share: a pool of many layers has no more of them than a single network."""
 
 Shapes = dict[str, tuple[int, ...]]
 
 
-def rate_shapes(granularity: str, adapted: Mapping[str, tuple[int, ...]], *, layers: int, steps: int) -> Shapes:
+def rate_shapes(
+    granularity: str, adapted: Mapping[str, tuple[int, ...]], *, layers: int, steps: int, slots: int
+) -> Shapes:
     """Shapes of the rates by name.
 
     Args:
@@ -26,12 +29,16 @@ def rate_shapes(granularity: str, adapted: Mapping[str, tuple[int, ...]], *, lay
         adapted: shapes of the adapted parameters by name.
         layers: number of layers of the pool.
         steps: number of steps with their own rates, for granularities of PER_STEP.
+        slots: number of slots with their own rates, for granularity "weight_step".
     """
     if granularity == "scalar":
         return {"all": ()}
     prefix = (steps,) if granularity in PER_STEP else ()
-    if granularity.startswith("weight"):
-        return {name: (*prefix, *shape) for name, shape in adapted.items()}
+    if granularity == "weight":
+        return dict(adapted)
+    if granularity == "weight_step":
+        own = {name: (slots, *shape[1:]) if name.startswith("layers.") else shape for name, shape in adapted.items()}
+        return {name: (steps, *shape) for name, shape in own.items()}
     return {name: (*prefix, layers) if name.startswith("layers.") else prefix for name in adapted}
 
 
@@ -64,7 +71,8 @@ def gather_rates(
         granularity: one of RATES.
         adapted: names of the adapted parameters.
         index: (slots, n) int64, the layer in each slot, counted from 0.
-        clock: (n,) int64, number of steps taken; after the last step with its own rates, these are reused.
+        clock: (n,) int64, number of steps taken; after the last step with its own rates, these are reused, as are those
+            of the last slot that has its own.
     """
     count = len(clock)
     first = int(clock[0]) if count else 0
@@ -73,15 +81,19 @@ def gather_rates(
     for name in adapted:
         for position, key, row_layers in places(name, index):
             rate = rates["all" if granularity == "scalar" else name]
-            if granularity in PER_STEP and not together:
+            if granularity == "weight_step" and row_layers is not None:
+                rate = rate[:, min(position - 1, rate.shape[1] - 1)]
+            if granularity in ("scalar", "weight_step"):
+                row_layers = None
+            if granularity not in PER_STEP:
+                chosen = rate.expand(count, *rate.shape) if row_layers is None else rate[row_layers]
+            elif together:
+                # Rows at the same step share its rates, which need not be copied for each.
+                now = rate[min(first, len(rate) - 1)]
+                chosen = now.expand(count, *now.shape) if row_layers is None else now[row_layers]
+            else:
                 step = clock.clamp_max(len(rate) - 1)
                 chosen = rate[step] if row_layers is None else rate[step, row_layers]
-            else:
-                if granularity in PER_STEP:
-                    # Rows at the same step share its rates, which need not be copied for each.
-                    rate = rate[min(first, len(rate) - 1)]
-                unshared = row_layers is not None and granularity != "scalar"
-                chosen = rate[row_layers] if unshared else rate.expand(count, *rate.shape)
             # A single number per tensor is broadcast over the tensor.
             gathered.positions[position][key] = chosen if chosen.ndim > 1 else chosen.reshape(-1, 1, 1)
     return gathered

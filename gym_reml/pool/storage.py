@@ -95,7 +95,14 @@ def find_problem(
         if granularity not in RATES:
             return f"granularity of rates is {granularity!r}"
         steps = max((shape[0] for name, shape in shapes.items() if name.startswith("rate.") and shape), default=1)
-        expected_rates = rate_shapes(granularity, {name: fitting[name] for name in adapted}, layers=layers, steps=steps)
+        slots = shapes.get("rate.layers.matrix", (0, 0))[1:2]
+        expected_rates = rate_shapes(
+            granularity,
+            {name: fitting[name] for name in adapted},
+            layers=layers,
+            steps=steps,
+            slots=slots[0] if slots else 0,
+        )
         fitting |= {f"rate.{name}": shape for name, shape in expected_rates.items()}
     if shapes != fitting or not min(inputs - 1, outputs, width, layers, norm_steps) > 0:
         return misfit

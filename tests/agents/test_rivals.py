@@ -219,7 +219,7 @@ def plain_maml(problem: Problem, shape: NetworkShape, steps: int, rates: str | N
     """MAML with double backward, task by task."""
     pool = shape.fresh(problem.family, problem.seed)
     if rates is not None:
-        pool = pool.with_rates(rates, 0.01, steps=steps)
+        pool = pool.with_rates(rates, 0.01, steps=steps, slots=shape.depth)
 
     def loss(whole: Episodes) -> Tensor:
         last = [live(pool, problem.family, whole, row, first_order)[0][-1] for row in range(len(whole))]

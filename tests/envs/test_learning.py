@@ -116,7 +116,7 @@ def test_other_families_are_learned_too(rule: str, family: Any) -> None:
 
 @pytest.mark.parametrize("granularity", RATES)
 def test_rates_are_learned_too(granularity: str) -> None:
-    pool = tiny_pool().with_rates(granularity, 0.01, steps=HORIZON)
+    pool = tiny_pool().with_rates(granularity, 0.01, steps=HORIZON, slots=2)
     before = snapshot(pool)
     env = gym.make("NetBuild-v0", pool=pool, learn="maml", learn_kwargs={"batch_size": 4}, **DATA).unwrapped
     run_episodes(env, 4, seed=0)

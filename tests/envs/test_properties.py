@@ -70,7 +70,7 @@ def configurations(draw: st.DrawFn) -> dict[str, Any]:
     )
     granularity = draw(st.sampled_from([None, *RATES]))
     if granularity is not None:
-        pool = pool.with_rates(granularity, draw(st.sampled_from([1e-9, 0.01, 10.0])), steps=2)
+        pool = pool.with_rates(granularity, draw(st.sampled_from([1e-9, 0.01, 10.0])), steps=2, slots=1)
     return arguments | {"pool": pool}
 
 

@@ -18,6 +18,7 @@ from gym_reml.pool.rates import PER_STEP, RATES
 KINDS = pytest.mark.parametrize("kind", LAYER_KINDS)
 GRANULARITIES = pytest.mark.parametrize("granularity", RATES)
 STEPS = 3
+RATED_SLOTS = 2
 SLOTS = torch.tensor([[2, 4, 1], [3, 0, 2]])
 
 
@@ -28,7 +29,7 @@ def make(kind: str = "residual", **changes: Any) -> LayerPool:
 
 def with_rates(pool: LayerPool, granularity: str, seed: int = 0) -> LayerPool:
     """A copy of the pool whose rates all differ."""
-    rated = pool.with_rates(granularity, 0.1, steps=STEPS)
+    rated = pool.with_rates(granularity, 0.1, steps=STEPS, slots=RATED_SLOTS)
     generator = torch.Generator().manual_seed(seed)
     for rate in rated.rates.values():
         rate.uniform_(0.01, 0.2, generator=generator)
@@ -139,14 +140,17 @@ def layout(pool: LayerPool, row: int) -> list[tuple[str, int | None]]:
 @pytest.mark.parametrize("adapt_stem", [True, False])
 def test_shapes_of_rates(kind: str, granularity: str, adapt_stem: bool) -> None:
     pool = make(kind, adapt_stem=adapt_stem)
-    rated = pool.with_rates(granularity, 0.25, steps=STEPS)
+    rated = pool.with_rates(granularity, 0.25, steps=STEPS, slots=RATED_SLOTS)
     for name, rate in rated.rates.items():
         assert (rate == 0.25).all(), name
     if granularity == "scalar":
         expected: dict[str, tuple[int, ...]] = {"all": ()}
-    elif granularity in ("weight", "weight_step"):
-        steps = (STEPS,) if granularity == "weight_step" else ()
-        expected = {name: (*steps, *pool.parameters[name].shape) for name in pool.adapted}
+    elif granularity == "weight":
+        expected = {name: tuple(pool.parameters[name].shape) for name in pool.adapted}
+    elif granularity == "weight_step":
+        own = {name: tuple(pool.parameters[name].shape) for name in pool.adapted}
+        own |= {name: (RATED_SLOTS, *shape[1:]) for name, shape in own.items() if name.startswith("layers")}
+        expected = {name: (STEPS, *shape) for name, shape in own.items()}
     else:
         steps = (STEPS,) if granularity == "step" else ()
         expected = {name: (*steps, 4) if name.startswith("layers") else steps for name in pool.adapted}
@@ -171,19 +175,21 @@ def test_gathered_rates_belong_to_the_weights(
     weights = pool.assemble(SLOTS).weights
     assert [set(position) for position in rates.positions] == [set(position) for position in weights.positions]
 
-    def expected(name: str, index: int | None, step: int) -> Tensor:
+    def expected(name: str, index: int | None, position: int, step: int) -> Tensor:
         if granularity == "scalar":
             return pool.rates["all"]
         rate = pool.rates[name]
         if granularity in PER_STEP:
             rate = rate[min(step, STEPS - 1)]
+        if granularity == "weight_step" and index is not None:
+            index = position - 1
         return rate if index is None else rate[index]
 
     for row in range(3):
         for position, (name, index) in enumerate(layout(pool, row)):
             for key, tensor in weights.positions[position].items():
                 rate = rates.positions[position][key]
-                wanted = expected(f"{name}.{key}", index, int(clock[row])).expand(tensor.shape[1:])
+                wanted = expected(f"{name}.{key}", index, position, int(clock[row])).expand(tensor.shape[1:])
                 assert torch.equal(rate.expand_as(tensor)[row], wanted), (row, position, key)
 
 
@@ -227,9 +233,12 @@ def test_unknown_granularity_and_missing_steps() -> None:
         ValueError, match=r"granularity='layer': must be one of 'scalar', 'tensor', 'step', 'weight', 'weight_step'"
     ):
         make().with_rates("layer", 0.1)
-    for steps in (None, 0):
-        with pytest.raises(ValueError, match=f"steps={steps}.*at least 1"):
-            make().with_rates("step", 0.1, steps=steps)
+    for number in (None, 0):
+        for granularity in PER_STEP:
+            with pytest.raises(ValueError, match=f"steps={number}.*at least 1"):
+                make().with_rates(granularity, 0.1, steps=number, slots=2)
+        with pytest.raises(ValueError, match=f"slots={number}.*at least 1"):
+            make().with_rates("weight_step", 0.1, steps=2, slots=number)
 
 
 def test_weights_are_one_tensor_a_position() -> None:

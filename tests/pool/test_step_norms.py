@@ -30,7 +30,7 @@ def test_with_step_norms(statistics: bool) -> None:
     assert stepped.rates.keys() == {"layers.matrix", "head.matrix"}
     assert stepped.trainable().keys() == pool.parameters.keys() | {"rate.layers.matrix", "rate.head.matrix"}
     for granularity in RATES:
-        rates = stepped.with_rates(granularity, 0.1, steps=2).rates
+        rates = stepped.with_rates(granularity, 0.1, steps=2, slots=2).rates
         assert rates.keys() == ({"all"} if granularity == "scalar" else {"layers.matrix", "head.matrix"})
     if not statistics:
         assert stepped.statistics == {}

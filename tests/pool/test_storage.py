@@ -53,7 +53,7 @@ def test_their_constant_outputs_are_read(granularity: str | None) -> None:
 @pytest.mark.parametrize("granularity", ["tensor", "step"])
 def test_constants_took_the_rates_of_the_head(granularity: str) -> None:
     pool = LayerPool.random(in_features=2, out_features=4, width=5, layers=2, constant_outputs=2)
-    pool = pool.with_rates(granularity, 0.1, steps=3)
+    pool = pool.with_rates(granularity, 0.1, steps=3, slots=2)
     pool.rates["head.matrix"].fill_(0.3)
     state = in_format_1(pool)
     assert torch.equal(LayerPool.from_state(state).rates["head.constants"], pool.rates["head.matrix"])

@@ -58,8 +58,8 @@ def small_pool(
     )
     generator = torch.Generator().manual_seed(seed)
     if granularity is not None:
-        # Fewer steps than are taken: the last is used again.
-        pool = pool.with_rates(granularity, 0.1, steps=STEPS - 1)
+        # Fewer steps than are taken, and slots than there are: the last are used again.
+        pool = pool.with_rates(granularity, 0.1, steps=STEPS - 1, slots=SLOTS - 1)
         for rate in pool.rates.values():
             rate.uniform_(0.5, 1.5, generator=generator)
     if norm_steps is not None:
@@ -176,7 +176,9 @@ def live(
             return pool.rates["all"]
         own = pool.rates[name]
         own = own[min(step, len(own) - 1)] if pool.granularity in PER_STEP else own
-        return own[contents[slot] - 1] if name.startswith("layers") else own
+        if not name.startswith("layers"):
+            return own
+        return own[min(slot, len(own) - 1)] if pool.granularity == "weight_step" else own[contents[slot] - 1]
 
     def at(batches: list[Batch], step: int) -> Batch:
         return batches[min(step, len(batches) - 1)].rows(torch.tensor([row]))
