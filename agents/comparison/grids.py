@@ -11,13 +11,12 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from gym_reml.evaluation import Ensemble, MetaLearner
 from gym_reml.networks.weights import CLIP
 
 from ..problems.problem import NetworkShape, Problem
-from ..problems.recipes import Recipe
+from ..problems.recipes import BOOTSTRAP_TASKS, FUNCTIONS, META_BATCH, Recipe
 from ..reml.training import Reml
 from ..rivals import maml_plus_plus
 from ..rivals.meta_gradient import Settings, learner_of
@@ -101,14 +100,24 @@ def _maml_plus_plus(kind: str, weights: str | None, clip: float | None) -> tuple
     return f"{kind} layers, {weights or 'MSL'}, {_without(clip)}", train
 
 
-def _reml(rates: str, layers: int, weights: str, clip: float | None, **more: Any) -> tuple[str, Train]:
-    """A setting of REML: specialists, their rates, what counts in the pool's loss, and what else is changed."""
+def _reml(specialists: int, tasks: int, rate: float, weights: str, clip: float | None) -> tuple[str, Train]:
+    """A setting of REML on learned rates: specialists, joint learning, what counts in the pool's loss, and the clip."""
     chosen = WEIGHTS[weights] or (*[0.0] * (STEPS - 1), 1.0)
-    words = "".join(f", {name.replace('_', ' ')} {value}" for name, value in more.items())
-    named = f"{layers - 1} specialists, rates per {rates.replace('_', ' and ')}, {weights}, {_without(clip)}{words}"
-    return named, reml(
-        lambda recipe: replace(recipe, rates=rates, layers=layers, step_weights=chosen, clip=clip, **more)
-    )
+
+    def change(recipe: Recipe) -> Recipe:
+        _, once = BOOTSTRAP_TASKS[recipe.bootstrap]
+        return replace(
+            recipe,
+            layers=specialists + 1,
+            # As many tasks in all as the recipe draws.
+            bootstrap_iterations=(FUNCTIONS.tasks - tasks - once) // META_BATCH,
+            total_steps=tasks * recipe.horizon,
+            pool_learning_rate=rate,
+            step_weights=chosen,
+            clip=clip,
+        )
+
+    return f"{specialists} specialists, {tasks:,} tasks together at {rate:g}, {weights}, {_without(clip)}", reml(change)
 
 
 def _maml_settings() -> dict[str, Train]:
@@ -151,12 +160,14 @@ def _maml_plus_plus_settings() -> dict[str, Train]:
 
 def _reml_settings() -> dict[str, Train]:
     rows = (
-        ("weight", 9, "last step", CLIP),
-        ("weight_step", 9, "first step .1", CLIP),
-        ("weight_step", 9, "first step .1", None),
-        ("weight_step", 17, "first step .1", CLIP),
-        ("weight_step", 17, "first step .1", None),
-        ("weight_step", 17, "first step .3", None),
+        (16, 111_000, 2e-3, "first step .1", CLIP),
+        (8, 111_000, 2e-3, "first step .1", CLIP),
+        (32, 111_000, 2e-3, "first step .1", CLIP),
+        (16, 111_000, 4e-3, "first step .1", CLIP),
+        (16, 131_000, 4e-3, "first step .1", CLIP),
+        (16, 111_000, 2e-3, "first step .1", None),
+        (16, 111_000, 2e-3, "first step .3", CLIP),
+        (16, 111_000, 2e-3, "last step", CLIP),
     )
     return dict(_reml(*row) for row in rows)
 
@@ -165,6 +176,6 @@ GRIDS: dict[str, Grid] = {
     "maml": Grid(_maml_settings(), "residual layers, rates per step, every step, no clip"),
     "meta_sgd": Grid(_meta_sgd_settings(), "relu layers, rates per weight and step, first step .1, no clip"),
     "maml_plus_plus": Grid(_maml_plus_plus_settings(), "residual layers, MSL, clip 10"),
-    "reml": Grid(_reml_settings(), "8 specialists, rates per weight and step, first step .1, clip 10"),
+    "reml": Grid(_reml_settings(), "16 specialists, 111,000 tasks together at 0.002, first step .1, clip 10"),
 }
 """The tuned methods by name. A method is a row here."""
