@@ -22,7 +22,7 @@ INTRODUCTION = """\
 All results are on tasks held out from training, the same for every learner and seed. [Baselines](../baselines.md)
 describes the learners and how they were trained, [Protocol](../protocol.md) what the controls rule out. Two more pages:
 [what did not work](what-did-not-work.md), and [figures of the environment](environment.md), with its speed and the
-results of its default settings.
+results of REML without learned rates.
 
 - Cells hold the mean over tasks and seeds, ± half of its 95 % interval, and in brackets the mean of the medians over
   tasks. The interval is for other training seeds and other test tasks at once ([how](../baselines.md#comparing)).
@@ -32,7 +32,9 @@ results of its default settings.
 - *Diverged* is the share of tasks in which a gradient step was refused up to the last column's step. They are included
   in all means.
 - `maml_1` and `maml_5` have the literature's network, 1-40-40-1 on functions, and `maml_1_own_shape` and
-  `maml_5_own_shape` one as large as REML's plain pool builds. Each row is made by `--learners` and its name.
+  `maml_5_own_shape` one as large as `reml_plain` builds. Rows that end in `_tuned` have the settings that did best on
+  validation tasks ([how](../baselines.md#tuned)), as `reml` has; all others are as published. Each row is made by
+  `--learners` and its name.
 - The JSON files hold each row's mean of every seed, the intervals over seeds alone and over tasks alone, the commit of
   the code and the versions of the libraries; null where the runs did not record them. Means over seeds of every task
   stand in an `.npz` file beside them, where there are some.

@@ -108,6 +108,7 @@ def prefer_neutral_steps(agent: Any, layers: int, step_bins: int, advantage: flo
 
     The other encodings start around the middle by themselves (box) or have no prior to set (discrete).
     """
-    head = getattr(agent.policy, "action_net", None)
-    if head is not None and head.bias.shape == (layers + 1 + step_bins,):
-        head.bias.data[layers + 1 + step_bins // 2] += advantage
+    # ARS has an action net too, but no bias.
+    head = getattr(getattr(agent.policy, "action_net", None), "bias", None)
+    if head is not None and head.shape == (layers + 1 + step_bins,):
+        head.data[layers + 1 + step_bins // 2] += advantage

@@ -150,7 +150,7 @@ def test_every_algorithm_meta_trains(algorithm: str, tmp_path: Path) -> None:
 def test_the_pool_changes_in_the_joint_phase_only(tmp_path: Path) -> None:
     pools = {}
     for total in (2560, 12_800):
-        config = Config(total_steps=total, bootstrap_iterations=2, n_envs=128)
+        config = Config(rates="none", total_steps=total, bootstrap_iterations=2, n_envs=128)
         run = Run.create(tmp_path / f"run{total}", config, "x")
         learner = Reml(run, problem_of(config), "PPO").train()
         boot = LayerPool.load(run.folder / "pool_bootstrapped.pt").parameters

@@ -171,11 +171,11 @@ def test_a_step_that_a_learner_lacks_is_a_dash(tmp_path: Path) -> None:
 
 
 def test_rivals_come_first_and_controls_have_their_own_table(tmp_path: Path) -> None:
-    names = ["reml/random_layer", "reml_multipliers", "reml", "unheard_of", "maml_5_own_shape", "maml_5", "scratch"]
+    names = ["reml/random_layer", "reml_plain", "reml", "unheard_of", "maml_5_own_shape", "maml_5", "scratch"]
     write(tmp_path, [row(name, 5, 1.0) for name in names])
     page = pages(tmp_path)["index.md"]
     first, controls = (re.findall(r"^\| `(.+?)`", part, re.MULTILINE) for part in page.split("**Controls**"))
-    assert first == ["scratch", "maml_5", "maml_5_own_shape", "unheard_of", "reml", "reml_multipliers"]
+    assert first == ["scratch", "maml_5", "maml_5_own_shape", "unheard_of", "reml", "reml_plain"]
     assert controls == ["reml", "reml/random_layer"]
 
 
