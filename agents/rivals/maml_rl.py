@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 else:
     PolicyName = family_option(name for name, family in FAMILIES.items() if issubclass(family, PolicyFamily))
 
+CONSTANTS_LEARNING_RATE = 2e-2
+"""Half of that of REML's bootstrap, which has half as many meta-updates: deviations go as far."""
+
 
 @dataclass(frozen=True)
 class Config(RivalConfig):
@@ -36,6 +39,8 @@ class Config(RivalConfig):
     """how the initial weights follow the meta-gradient"""
     updates: int = 1
     """updates that are trained through; the return after the last counts"""
+    constants_learning_rate: float = CONSTANTS_LEARNING_RATE
+    """Adam's learning rate for outputs that depend on no input, such as log deviations (not with --outer trpo)"""
     evaluation_tasks: int = 200
     """held-out tasks of the table"""
 
@@ -44,12 +49,27 @@ class Config(RivalConfig):
         if not isinstance(problem.family, PolicyFamily):
             raise ValueError(f"--family {self.family}: must be a family of policies (a PolicyFamily)")
         check_options(self, updates=1)
-        return train(problem, self.surrogate, self.outer, self.updates)
+        return train(problem, self.surrogate, self.outer, self.updates, self.constants_learning_rate)
 
 
-def train(problem: Problem, surrogate: str = "lvc", outer: str = "adam", updates: int = 1) -> MetaLearner:
-    """Initial weights for so many updates at the authors' rates, which further updates take too."""
-    problem = replace(problem, recipe=replace(problem.recipe, bootstrap_updates=updates))
+def train(
+    problem: Problem,
+    surrogate: str = "lvc",
+    outer: str = "adam",
+    updates: int = 1,
+    constants_learning_rate: float = CONSTANTS_LEARNING_RATE,
+) -> MetaLearner:
+    """Initial weights for so many updates at the authors' rates, which further updates take too.
+
+    Raises:
+        ValueError: a learning rate that is not a positive number.
+    """
+    if not 0.0 < constants_learning_rate < float("inf"):
+        raise ValueError(f"--constants-learning-rate {constants_learning_rate}: must be a positive number")
+    recipe = replace(
+        problem.recipe, bootstrap_updates=updates, bootstrap_constants_learning_rate=constants_learning_rate
+    )
+    problem = replace(problem, recipe=recipe)
     iterations = max(1, problem.tasks // POLICY_BATCH)
     with tqdm(total=iterations, desc=f"maml_rl: {surrogate}, {outer}, {updates}", unit="update", disable=None) as bar:
 
