@@ -84,10 +84,10 @@ def test_the_same_seed_gives_the_same_pool_and_another_surrogate_another() -> No
 
 
 def test_everyone_draws_as_many_tasks_whether_or_not_the_pool_stays_still() -> None:
-    assert {POLICIES.tasks, still_pool(POLICIES).tasks} == {4_000}
+    assert {POLICIES.tasks, still_pool(POLICIES).tasks} == {4_400}
     assert still_pool(POLICIES).routing_share == 1.0
     # Clusters are found on some more.
-    assert policy_layers(POLICIES).tasks == 4_400
+    assert policy_layers(POLICIES).tasks == 4_800
 
 
 def test_the_pool_of_policies_learns_along_with_the_agent_unless_it_is_to_stay(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_the_pool_of_policies_learns_along_with_the_agent_unless_it_is_to_stay(t
 
 
 def test_maml_rl_trains_through_as_many_updates_as_it_is_told() -> None:
-    """At a learning rate of its own for the deviations, whatever REML's bootstrap has."""
+    """At a learning rate of its own for the deviations if one is given."""
     recipe = replace(RECIPE, bootstrap_updates=3, bootstrap_constants_learning_rate=0.1)
     own = replace(RECIPE, bootstrap_constants_learning_rate=0.03)
     pools = {
