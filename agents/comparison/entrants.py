@@ -29,6 +29,7 @@ class Entrant(Generic[P, L]):
     Attributes:
         train: takes a problem and a folder for the files of training, and returns what is evaluated.
         draws_tasks: whether it learns from training tasks.
+        most_tasks: how many it draws by default if REML draws more; None for as many as REML.
         seeded: whether it draws random numbers. All seeds of one that does not are the same, and one of them is run.
         informed: whether it is given information that all others must infer; it is never marked as the best.
         controlled: whether controls of it are evaluated beside it.
@@ -40,6 +41,7 @@ class Entrant(Generic[P, L]):
 
     train: Callable[[P, Path], L]
     draws_tasks: bool = True
+    most_tasks: int | None = None
     seeded: bool = True
     informed: bool = False
     controlled: bool = False
@@ -65,12 +67,17 @@ def _maml(steps: int, *, own: bool) -> Callable[[Problem, Path], MetaLearner]:
     return run
 
 
-def _meta_sgd(steps: int) -> Callable[[Problem, Path], MetaLearner]:
-    return lambda problem, folder: meta_sgd.train(problem, steps, own_shape(problem.recipe))
+def _meta_sgd(steps: int, *, per_step: bool = False) -> Callable[[Problem, Path], MetaLearner]:
+    return lambda problem, folder: meta_sgd.train(problem, steps, own_shape(problem.recipe), per_step)
 
 
-def _maml_rl(surrogate: str = "lvc", outer: str = "adam", updates: int = 1) -> Callable[[Problem, Path], MetaLearner]:
-    return lambda problem, folder: maml_rl.train(problem, surrogate, outer, updates)
+def _maml_rl(surrogate: str = "lvc", outer: str = "adam", updates: int = 1, colour: int | None = None) -> FewShot:
+    return Entrant(
+        lambda problem, folder: maml_rl.train(problem, surrogate, outer, updates),
+        most_tasks=maml_rl.Config.most_tasks,
+        controlled=True,
+        colour=colour,
+    )
 
 
 def _rl2(problem: TrialProblem, folder: Path) -> TrainedAgent:
@@ -96,7 +103,7 @@ MAML = ("maml_1", "maml_1_own_shape", "maml_5", "maml_5_own_shape")
 BASELINES = (
     "scratch",
     *(*MAML, "maml_matched", "maml_tuned"),
-    *("meta_sgd", "meta_sgd_1", "meta_sgd_tuned"),
+    *("meta_sgd", "meta_sgd_1", "meta_sgd_per_step", "meta_sgd_tuned"),
     *("maml_plus_plus", "maml_plus_plus_tuned"),
     *("router", "router_rates"),
 )
@@ -118,6 +125,7 @@ SUPERVISED: dict[str, FewShot] = {
     "meta_sgd_tuned": Entrant(GRIDS["meta_sgd"].best, colour=2),
     "meta_sgd": Entrant(_meta_sgd(5), colour=2),
     "meta_sgd_1": Entrant(_meta_sgd(1)),
+    "meta_sgd_per_step": Entrant(_meta_sgd(5, per_step=True)),
     "maml_plus_plus_tuned": Entrant(GRIDS["maml_plus_plus"].best, colour=3),
     "maml_plus_plus": Entrant(
         lambda problem, folder: maml_plus_plus.with_better_statistics(maml_plus_plus.train(problem), problem), colour=3
@@ -134,12 +142,12 @@ SUPERVISED: dict[str, FewShot] = {
 POLICIES: dict[str, FewShot] = {
     "random": Entrant(lambda problem, folder: scratch.train(problem), draws_tasks=scratch.Config.draws_tasks),
     "pretrained": Entrant(lambda problem, folder: pretrained.train(problem), controlled=True, colour=6),
-    "maml_rl": Entrant(_maml_rl(), controlled=True, colour=0),
-    "maml_rl/two_updates": Entrant(_maml_rl(updates=2), controlled=True, colour=3),
-    "maml_rl/trpo": Entrant(_maml_rl(outer="trpo"), controlled=True, colour=2),
-    "maml_rl/dice": Entrant(_maml_rl("dice"), controlled=True),
-    "maml_rl/first_order": Entrant(_maml_rl("first_order"), controlled=True, colour=5),
-    "maml_rl/trpo_first_order": Entrant(_maml_rl("first_order", "trpo"), controlled=True),
+    "maml_rl": _maml_rl(colour=0),
+    "maml_rl/two_updates": _maml_rl(updates=2, colour=3),
+    "maml_rl/trpo": _maml_rl(outer="trpo", colour=2),
+    "maml_rl/dice": _maml_rl("dice"),
+    "maml_rl/first_order": _maml_rl("first_order", colour=5),
+    "maml_rl/trpo_first_order": _maml_rl("first_order", "trpo"),
     "reml": Entrant(
         reml(),
         controlled=True,

@@ -17,6 +17,7 @@ from gym_reml.tasks.policies.base import PolicyFamily
 from ..pools.reinforcement import with_inner_rates
 from ..problems.problem import TABLE_STEPS, Problem, count_parameters
 from ..problems.recipes import recipe_for
+from ..rivals.rival import at_most_tasks
 from .base import Benchmark, Findings
 from .step_rules import HandRule, RegressionRule, rule_learner
 
@@ -80,7 +81,7 @@ class FewShotBenchmark(Benchmark):
     ) -> Findings:
         entrant, family = self.choices[name], self.train(variant)
         recipe = recipe_for(family)
-        tasks = recipe.tasks if tasks is None else tasks
+        tasks = at_most_tasks(recipe.tasks, entrant.most_tasks) if tasks is None else tasks
         problem = Problem(family, recipe.scaled(tasks), tasks, seed)
         begun = folder.exists()
         start = time.monotonic()

@@ -240,7 +240,7 @@ POLICIES = Recipe(
     rates="step",
     initial_rate=0.5,
     bootstrap="policy_gradient",
-    bootstrap_iterations=50,
+    bootstrap_iterations=60,
     clustered_share=0.0,
     bootstrap_learning_rate=5e-3,
     clustered_learning_rate=None,
@@ -292,7 +292,7 @@ def _metric_of(family: TaskFamily, usual: str) -> str:
 
 def still_pool(recipe: Recipe) -> Recipe:
     """REML on policies where only the agent learns once the pool is there, which takes fewer of the tasks."""
-    return replace(recipe, bootstrap_iterations=60, total_steps=6_400, routing_share=1.0, settled_share=0.0)
+    return replace(recipe, bootstrap_iterations=70, total_steps=6_400, routing_share=1.0, settled_share=0.0)
 
 
 def untrained_pool(recipe: Recipe) -> Recipe:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from tqdm import tqdm
 
@@ -14,8 +14,8 @@ from gym_reml.tasks.policies.base import PolicyFamily
 from ..pools.reinforcement import meta_learn_policies, with_inner_rates
 from ..problems.families import family_option
 from ..problems.problem import Problem, own_shape
-from ..problems.recipes import POLICY_BATCH
-from ..runs.command_line import check_options, run_command
+from ..problems.recipes import POLICIES, POLICY_BATCH, Clip
+from ..runs.command_line import check_options, default_is, run_command
 from .rival import RivalConfig
 
 if TYPE_CHECKING:
@@ -28,6 +28,9 @@ else:
 class Config(RivalConfig):
     """A policy from which a policy-gradient step, or a few, on a task's own trajectories reach far."""
 
+    # With more, updates at fixed rates overshoot: deviations become smaller than suits them.
+    most_tasks: ClassVar[int | None] = 60 * POLICY_BATCH
+
     family: PolicyName = "navigation"
     """family of policies; MODULE:FAMILY is your own: a TaskFamily in a module here or installed, or what makes one"""
     surrogate: Literal["lvc", "dice", "first_order"] = "lvc"
@@ -36,6 +39,12 @@ class Config(RivalConfig):
     """how the initial weights follow the meta-gradient"""
     updates: int = 1
     """updates that are trained through; the return after the last counts"""
+    constants_learning_rate: Annotated[
+        float | None, default_is(f"{POLICIES.bootstrap_constants_learning_rate}, by the recipe of policies")
+    ] = None
+    """Adam's learning rate for outputs that depend on no input, such as log deviations (not with --outer trpo)"""
+    clip: Clip = "none"
+    """norm at which the networks' gradients are clipped"""
     evaluation_tasks: int = 200
     """held-out tasks of the table"""
 
@@ -44,12 +53,29 @@ class Config(RivalConfig):
         if not isinstance(problem.family, PolicyFamily):
             raise ValueError(f"--family {self.family}: must be a family of policies (a PolicyFamily)")
         check_options(self, updates=1)
-        return train(problem, self.surrogate, self.outer, self.updates)
+        return train(problem, self.surrogate, self.outer, self.updates, self.constants_learning_rate)
 
 
-def train(problem: Problem, surrogate: str = "lvc", outer: str = "adam", updates: int = 1) -> MetaLearner:
-    """Initial weights for so many updates at the authors' rates, which further updates take too."""
-    problem = replace(problem, recipe=replace(problem.recipe, bootstrap_updates=updates))
+def train(
+    problem: Problem,
+    surrogate: str = "lvc",
+    outer: str = "adam",
+    updates: int = 1,
+    constants_learning_rate: float | None = None,
+) -> MetaLearner:
+    """Initial weights for so many updates at the authors' rates, which further updates take too.
+
+    The learning rate of log deviations is the recipe's unless one is given.
+
+    Raises:
+        ValueError: a learning rate that is not a positive number.
+    """
+    recipe = replace(problem.recipe, bootstrap_updates=updates)
+    if constants_learning_rate is not None:
+        if not 0.0 < constants_learning_rate < float("inf"):
+            raise ValueError(f"--constants-learning-rate {constants_learning_rate}: must be a positive number")
+        recipe = replace(recipe, bootstrap_constants_learning_rate=constants_learning_rate)
+    problem = replace(problem, recipe=recipe)
     iterations = max(1, problem.tasks // POLICY_BATCH)
     with tqdm(total=iterations, desc=f"maml_rl: {surrogate}, {outer}, {updates}", unit="update", disable=None) as bar:
 

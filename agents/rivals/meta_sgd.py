@@ -25,18 +25,18 @@ class Config(MetaGradientConfig):
     def learner(self, problem: Problem) -> MetaLearner:
         """What this command trains."""
         shape = usual_shape(problem) if self.shape == "usual" else own_shape(problem.recipe)
-        settings = self.changed(settings_for(problem, self.steps, "weight_step" if self.per_step else "weight"))
+        settings = self.changed(settings_for(problem, self.steps, self.per_step))
         return learner_of(problem, shape, settings, "meta_sgd")
 
 
-def train(problem: Problem, steps: int, shape: NetworkShape) -> MetaLearner:
-    """Weights and their rates by the meta-gradient of the loss after the last step."""
-    return learner_of(problem, shape, settings_for(problem, steps), "meta_sgd")
+def train(problem: Problem, steps: int, shape: NetworkShape, per_step: bool = False) -> MetaLearner:
+    """Weights and their rates, the same for all steps or not, by the meta-gradient of the loss after the last step."""
+    return learner_of(problem, shape, settings_for(problem, steps, per_step), "meta_sgd")
 
 
-def settings_for(problem: Problem, steps: int, rates: str = "weight") -> Settings:
-    """MAML's, with a rate for each weight."""
-    return replace(maml.settings_for(problem, steps), rates=rates)
+def settings_for(problem: Problem, steps: int, per_step: bool = False) -> Settings:
+    """MAML's, with a rate for each weight, or for each weight and step."""
+    return replace(maml.settings_for(problem, steps), rates="weight_step" if per_step else "weight")
 
 
 def main(config: Config) -> None:

@@ -28,12 +28,19 @@ Method = Callable[[Problem], MetaLearner | Ensemble]
 """Trains a meta-learner: takes a problem, and returns a policy and a trained pool."""
 
 
+def at_most_tasks(tasks: int, most: int | None) -> int:
+    """The smaller of both; None is no limit."""
+    return tasks if most is None else min(tasks, most)
+
+
 @dataclass(frozen=True)
 class RivalConfig(FamilyChoice):
     """The options of every competing method's command."""
 
     draws_tasks: ClassVar[bool] = True
     """Whether the method learns from training tasks."""
+    most_tasks: ClassVar[int | None] = None
+    """How many it draws by default if REML draws more; None for as many as REML."""
 
     tasks: int | None = None
     """training tasks drawn in all"""
@@ -47,16 +54,18 @@ class RivalConfig(FamilyChoice):
     def implied(self) -> dict[str, str]:
         """What the family implies, for `--help`."""
         recipe, shots = implied_by_family(self)
+        tasks = at_most_tasks(recipe.tasks, self.most_tasks)
+        drawn = "as many as" if tasks == recipe.tasks else f"of the {recipe.tasks} that"
         return {
             "shots": f"{shots}, by the family {self.family}",
-            "tasks": f"{recipe.tasks}, as many as REML draws of the family {self.family}",
+            "tasks": f"{tasks}, {drawn} REML draws of the family {self.family}",
         }
 
     def problem(self) -> Problem:
         """The problem that the configuration names."""
         family = family_of(self)
         recipe = replace(recipe_for(family), clip=clip_of(self.clip))
-        tasks = recipe.tasks if self.tasks is None else self.tasks
+        tasks = at_most_tasks(recipe.tasks, self.most_tasks) if self.tasks is None else self.tasks
         return Problem(family, recipe.scaled(tasks), tasks, self.seed)
 
     def show(self, train: Method) -> None:

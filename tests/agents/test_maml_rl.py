@@ -84,10 +84,10 @@ def test_the_same_seed_gives_the_same_pool_and_another_surrogate_another() -> No
 
 
 def test_everyone_draws_as_many_tasks_whether_or_not_the_pool_stays_still() -> None:
-    assert {POLICIES.tasks, still_pool(POLICIES).tasks} == {4_000}
+    assert {POLICIES.tasks, still_pool(POLICIES).tasks} == {4_400}
     assert still_pool(POLICIES).routing_share == 1.0
     # Clusters are found on some more.
-    assert policy_layers(POLICIES).tasks == 4_400
+    assert policy_layers(POLICIES).tasks == 4_800
 
 
 def test_the_pool_of_policies_learns_along_with_the_agent_unless_it_is_to_stay(tmp_path: Path) -> None:
@@ -101,19 +101,22 @@ def test_the_pool_of_policies_learns_along_with_the_agent_unless_it_is_to_stay(t
 
 
 def test_maml_rl_trains_through_as_many_updates_as_it_is_told() -> None:
-    """By the recipe's learning rates."""
-    recipe = replace(RECIPE, bootstrap_updates=2, bootstrap_constants_learning_rate=0.1)
+    """At a learning rate of its own for the deviations if one is given."""
+    recipe = replace(RECIPE, bootstrap_updates=3, bootstrap_constants_learning_rate=0.1)
+    own = replace(RECIPE, bootstrap_constants_learning_rate=0.03)
     pools = {
-        updates: meta_learn_policies(problem(recipe=replace(recipe, bootstrap_updates=updates)), 3, ignore)
+        updates: meta_learn_policies(problem(recipe=replace(own, bootstrap_updates=updates)), 3, ignore)
         for updates in (1, 2)
     }
     for updates, expected in pools.items():
-        learner = maml_rl.train(problem(recipe=recipe), updates=updates)
+        learner = maml_rl.train(problem(recipe=recipe), updates=updates, constants_learning_rate=0.03)
         for name, tensor in expected.parameters.items():
             assert torch.equal(tensor, learner.pool.parameters[name]), (updates, name)
     assert not torch.equal(*(pool.parameters["head.matrix"] for pool in pools.values()))
     with pytest.raises(ValueError, match="--updates 0: must be at least 1"):
         maml_rl.main(maml_rl.Config(updates=0))
+    with pytest.raises(ValueError, match=r"--constants-learning-rate 0\.0: must be a positive number"):
+        maml_rl.main(maml_rl.Config(constants_learning_rate=0.0))
 
 
 def test_reml_starts_from_the_policies_of_maml_rl(tmp_path: Path) -> None:
