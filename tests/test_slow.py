@@ -33,10 +33,11 @@ def test_the_default_training_reaches_the_sinusoid_figures(tmp_path: Path) -> No
     learner = meta_train(Config(), tmp_path / "run")
     protocol: dict[str, Any] = {"steps": (1, 5, 10), "tasks": 1000}
     result = evaluate(learner, "sinusoid", **protocol)
-    assert result.summary(1).mean < 0.6
-    assert result.summary(5).mean < 0.18
+    assert result.summary(1).mean < 0.32
+    assert result.summary(5).mean < 0.03
+    assert result.summary(10).mean < 0.03
     for control in (controls.random_layer, controls.shuffled_observation, controls.zeroed_observation):
-        assert control(learner, "sinusoid", **protocol).summary(5).mean > 5 * result.summary(5).mean
+        assert control(learner, "sinusoid", **protocol).summary(1).mean > 2 * result.summary(1).mean
 
 
 def test_omniglot_characters_never_seen(tmp_path: Path) -> None:

@@ -89,19 +89,26 @@ def plot_curves(results: Sequence[Result], metric: str, path: Path, title: str) 
     write_file(path, partial(figure.savefig, format="png", dpi=130))
 
 
-def log_scale(axes: Any) -> None:
-    """Makes the vertical axis logarithmic, marked at 1, 2 and 5 times powers of ten, in a short range more finely."""
-    axes.set_yscale("log")
-    axes.yaxis.set_minor_formatter(NullFormatter())
-    low, high = axes.get_ylim()
+def log_scale(axes: Any, axis: str = "y", unit: float = 1.0) -> None:
+    """Makes an axis logarithmic, marked at 1, 2 and 5 times powers of ten, in a short range more finely.
+
+    Args:
+        axes: whose axis.
+        axis: "y" or "x".
+        unit: that its marks count in.
+    """
+    axes.set(**{f"{axis}scale": "log"})
+    scale: Any = getattr(axes, f"{axis}axis")
+    scale.set_minor_formatter(NullFormatter())
+    low, high = scale.get_view_interval()
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for digits in ((1, 2, 5), range(1, 10), np.arange(2, 20) / 2, np.arange(10, 100) / 10):
         ticks = [float(f"{digit}e{power}") for power in powers for digit in digits]
         ticks = [tick for tick in ticks if low <= tick <= high]
         if len(ticks) > 1:
             break
-    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
-    axes.set_ylim(low, high)
+    scale.set_ticks(ticks, [f"{tick / unit:g}" for tick in ticks])
+    axes.set(**{f"{axis}lim": (low, high)})
 
 
 def plot_examples(learner: MetaLearner, family: TaskFamily, path: Path, *, seed: int, tasks: int = 4) -> None:

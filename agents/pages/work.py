@@ -81,10 +81,11 @@ def plot_work(panels: Sequence[Panel], path: Path, section: Section) -> None:
                 linewidth=1.0,
             )
         axes.set_title(f"{group.title}, {section.column(step)}", fontsize=8)
-        axes.set_xlabel("inner gradients of a training run", fontsize=8)
+        axes.set_xlabel("million inner gradients of a training run", fontsize=8)
         axes.set_ylabel(group.metric, fontsize=8)
         axes.set_xscale("log")
         axes.margins(x=0.35)
+        log_scale(axes, "x", unit=1e6)
         axes.tick_params(labelsize=7)
         axes.grid(alpha=0.3)
         if group.lower_is_better:
