@@ -17,7 +17,7 @@ from .comparison.rows import merge_rows
 from .comparison.summarise import rows_of
 from .comparison.tables import table_of
 from .runs.command_line import check_options, default_is, run_command
-from .runs.workers import outcomes
+from .runs.workers import check_none_failed, run_all
 
 if TYPE_CHECKING:
     Name = str
@@ -113,19 +113,13 @@ def main(config: Config) -> None:
     jobs = jobs_of(config)
     left = [job for job in jobs if not job.finished]
     show(f"run directory: {config.run} ({len(left)} of {len(jobs)} runs left to do)")
-    failed = []
-    for done, (job, outcome) in enumerate(outcomes(left, config.workers), start=1):
-        if isinstance(outcome, Exception):
-            failed.append(job)
-        said = f"failed: {outcome!r}" if isinstance(outcome, Exception) else f"{outcome:.0f} s"
-        print(f"[{done}/{len(left)}] {job}: {said}", flush=True)
+    failed = run_all(left, config.workers)
     for (name, variant), example in {(job.benchmark, job.variant): job for job in jobs}.items():
         path = (config.results or config.run) / BENCHMARKS[name].file
         rows = rows_of(example.finished_like_it())
         merge_rows(path, rows)
         print(f"\n{name}, {BENCHMARKS[name].label(variant)}, into {path}:\n\n{table_of(rows)}")
-    if failed:
-        raise ValueError(f"{len(failed)} runs failed, see {', '.join(str(job.log) for job in failed)}")
+    check_none_failed(failed)
 
 
 if __name__ == "__main__":

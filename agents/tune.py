@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-import traceback
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -22,7 +20,7 @@ from .pages.attempts import merge_attempts
 from .problems.problem import Problem
 from .problems.recipes import recipe_for
 from .runs.command_line import check_options, default_is, program, run_command
-from .runs.workers import outcomes
+from .runs.workers import Piece, check_none_failed, run_all
 
 if TYPE_CHECKING:
     MethodName = str
@@ -63,7 +61,7 @@ class Config:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class Candidate(Piece):
     """A training run with one setting of a method, judged on validation tasks.
 
     Attributes:
@@ -91,21 +89,8 @@ class Candidate:
         path = self.folder / f"found-{self.config.validation_tasks}.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
-    def run(self) -> float:
-        """Trains and evaluates, with all that is printed going to a log; returns the seconds of training."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (
-            open(self.folder / "log.txt", "a", encoding="utf-8") as log,
-            redirect_stdout(log),
-            redirect_stderr(log),
-        ):
-            try:
-                return self._run()
-            except Exception:
-                traceback.print_exc()
-                raise
-
-    def _run(self) -> float:
+    def work(self) -> float:
+        """Trains and evaluates; returns the seconds of training."""
         config, family = self.config, make_family(FAMILY, shots=self.config.shots)
         recipe = recipe_for(family)
         tasks = recipe.tasks if config.tasks is None else config.tasks
@@ -131,18 +116,12 @@ def main(config: Config) -> None:
     candidates = [Candidate(config, method, setting) for method in methods for setting in GRIDS[method].settings]
     left = [candidate for candidate in candidates if candidate.found is None]
     print(f"run directory: {config.run} ({len(left)} of {len(candidates)} runs left to do)")
-    failed = []
-    for done, (candidate, outcome) in enumerate(outcomes(left, config.workers), start=1):
-        if isinstance(outcome, Exception):
-            failed.append(candidate)
-        said = f"failed: {outcome!r}" if isinstance(outcome, Exception) else f"{outcome:.0f} s"
-        print(f"[{done}/{len(left)}] {candidate}: {said}", flush=True)
+    failed = run_all(left, config.workers)
     sections = [section_of(method, [one for one in candidates if one.method == method]) for method in methods]
     for section in sections:
         rows = [[figure["what"], figure["value"]] for figure in section["figures"]]
         print(f"\n{section['title']}\n\n{markdown_table(['setting', 'errors'], rows)}")
-    if failed:
-        raise ValueError(f"{len(failed)} runs failed, see {', '.join(str(one.folder / 'log.txt') for one in failed)}")
+    check_none_failed(failed)
     if config.results is not None:
         merge_attempts(config.results / "attempts.json", sections)
 

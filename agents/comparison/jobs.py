@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import traceback
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,12 +12,13 @@ from gym_reml.files import file_name, write_text
 
 from ..runs.command_line import program
 from ..runs.run import commit, versions
+from ..runs.workers import Piece
 from .base import Benchmark, Variant
 from .benchmarks import BENCHMARKS
 
 
 @dataclass(frozen=True)
-class Job:
+class Job(Piece):
     """A training run, if the entrant is trained, and all evaluations of its result.
 
     Attributes:
@@ -53,11 +52,6 @@ class Job:
         budget = "default" if self.tasks is None else str(self.tasks)
         place = self.root / self.benchmark / self._about.folder(self.variant) / f"{budget}-tasks"
         return place / file_name(self.learner) / f"seed-{self.seed}"
-
-    @property
-    def log(self) -> Path:
-        """The file for all that it prints."""
-        return self.folder / "log.txt"
 
     @property
     def summary_path(self) -> Path:
@@ -111,17 +105,8 @@ class Job:
     def _result_path(self, name: str, test: str) -> Path:
         return self.folder / f"{file_name(name)}-{test}-{self.evaluation_tasks}.json"
 
-    def run(self) -> float:
-        """Trains and evaluates, with all that is printed going to the log; returns the seconds of training."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with open(self.log, "a", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
-            try:
-                return self._run()
-            except Exception:
-                traceback.print_exc()
-                raise
-
-    def _run(self) -> float:
+    def work(self) -> float:
+        """Trains and evaluates; returns the seconds of training."""
         found = self._about.measure(
             self.learner,
             self.variant,

@@ -1,42 +1,84 @@
-"""Work that is done side by side, each piece in a process of its own."""
+"""Pieces of work that are done side by side, each in a process of its own, and that leave a log."""
 
 from __future__ import annotations
 
+import traceback
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import redirect_stderr, redirect_stdout
 from multiprocessing import get_context
-from typing import Protocol, TypeVar
+from pathlib import Path
+from typing import TypeVar
 
 import torch
 
 
-class Work(Protocol):
-    """A piece of work, which can be pickled."""
+class Piece(ABC):
+    """A piece of work, which can be pickled, and prints as what progress calls it."""
+
+    @property
+    @abstractmethod
+    def folder(self) -> Path:
+        """Where it writes."""
+
+    @property
+    def log(self) -> Path:
+        """The file for all that it prints."""
+        return self.folder / "log.txt"
+
+    @abstractmethod
+    def work(self) -> float:
+        """Does it, and returns the seconds that count."""
 
     def run(self) -> float:
-        """Does it, and returns its duration in seconds."""
+        """Does it, with all that is printed going to the log; returns the seconds that count."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with open(self.log, "a", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
+            try:
+                return self.work()
+            except Exception:
+                traceback.print_exc()
+                raise
 
 
-W = TypeVar("W", bound=Work)
+P = TypeVar("P", bound=Piece)
 
 
-def single_thread() -> None:
+def run_all(pieces: Sequence[P], workers: int) -> list[P]:
+    """Runs the pieces, printing a line for each as it ends; returns those that failed."""
+    failed = []
+    for done, (piece, outcome) in enumerate(_outcomes(pieces, workers), start=1):
+        if isinstance(outcome, Exception):
+            failed.append(piece)
+        said = f"failed: {outcome!r}" if isinstance(outcome, Exception) else f"{outcome:.0f} s"
+        print(f"[{done}/{len(pieces)}] {piece}: {said}", flush=True)
+    return failed
+
+
+def check_none_failed(failed: Sequence[Piece]) -> None:
+    """Raises a ValueError that names the logs of pieces that failed, if there are any."""
+    if failed:
+        raise ValueError(f"{len(failed)} runs failed, see {', '.join(str(piece.log) for piece in failed)}")
+
+
+def _single_thread() -> None:
     """Initialises a process: with small matrices a single thread is fastest."""
     torch.set_num_threads(1)
 
 
-def outcomes(pieces: Sequence[W], workers: int) -> Iterator[tuple[W, float | Exception]]:
-    """Does the work, a single worker in this process: each piece as it ends, with its seconds or its error."""
+def _outcomes(pieces: Sequence[P], workers: int) -> Iterator[tuple[P, float | Exception]]:
+    """Runs the pieces, a single worker in this process: each as it ends, with its seconds or its error."""
     if workers == 1:
-        single_thread()
+        _single_thread()
         for piece in pieces:
             try:
                 yield piece, piece.run()
             except Exception as failure:
                 yield piece, failure
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=single_thread) as pool:
-        running = {pool.submit(_run, piece): piece for piece in pieces}
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_single_thread) as pool:
+        running = {pool.submit(piece.run): piece for piece in pieces}
         try:
             for future in as_completed(running):
                 error = future.exception()
@@ -45,7 +87,3 @@ def outcomes(pieces: Sequence[W], workers: int) -> Iterator[tuple[W, float | Exc
             # Interrupted: without this, all that is queued would still be run.
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-
-
-def _run(piece: Work) -> float:
-    return piece.run()
