@@ -73,7 +73,7 @@ def reml(change: Callable[[Recipe], Recipe] | None = None) -> Train:
     return run
 
 
-def _without(clip: float | None) -> str:
+def _clip_in_words(clip: float | None) -> str:
     return "no clip" if clip is None else f"clip {clip:g}"
 
 
@@ -84,7 +84,7 @@ def _by_meta_gradient(name: str, kind: str, rates: str, weights: str, clip: floa
         shape = NetworkShape(problem.recipe.width, problem.recipe.depth, kind, clip)
         return learner_of(problem, shape, Settings(STEPS, rates=rates, step_weights=WEIGHTS[weights]), name)
 
-    return f"{kind} layers, rates per {rates.replace('_', ' and ')}, {weights}, {_without(clip)}", train
+    return f"{kind} layers, rates per {rates.replace('_', ' and ')}, {weights}, {_clip_in_words(clip)}", train
 
 
 def _maml_plus_plus(kind: str, weights: str | None, clip: float | None) -> tuple[str, Train]:
@@ -97,7 +97,7 @@ def _maml_plus_plus(kind: str, weights: str | None, clip: float | None) -> tuple
         shape = NetworkShape(problem.recipe.width, problem.recipe.depth, kind, clip)
         return maml_plus_plus.train(problem, parts, shape)
 
-    return f"{kind} layers, {weights or 'MSL'}, {_without(clip)}", train
+    return f"{kind} layers, {weights or 'MSL'}, {_clip_in_words(clip)}", train
 
 
 def _reml(specialists: int, tasks: int, rate: float, weights: str, clip: float | None) -> tuple[str, Train]:
@@ -117,7 +117,9 @@ def _reml(specialists: int, tasks: int, rate: float, weights: str, clip: float |
             clip=clip,
         )
 
-    return f"{specialists} specialists, {tasks:,} tasks together at {rate:g}, {weights}, {_without(clip)}", reml(change)
+    return f"{specialists} specialists, {tasks:,} tasks together at {rate:g}, {weights}, {_clip_in_words(clip)}", reml(
+        change
+    )
 
 
 def _maml_settings() -> dict[str, Train]:

@@ -9,7 +9,7 @@ from gym_reml.evaluation import MetaLearner
 from ..problems.problem import Problem, usual_shape
 from ..runs.command_line import run_command
 from .maml import settings_for
-from .meta_gradient import meta_learn
+from .meta_gradient import learner_of
 from .rival import RivalConfig
 
 STEPS = 5
@@ -24,8 +24,7 @@ def train(problem: Problem) -> MetaLearner:
     """As MAML trained for five steps, with first-order meta-gradients (which still teach a learned rate)."""
     shape = usual_shape(problem)
     settings = replace(settings_for(problem, STEPS), rule="fomaml")
-    pool = meta_learn(problem, shape, settings, name="fomaml")
-    return shape.learner("fomaml", pool, problem.recipe.horizon, settings.fixed_rate)
+    return learner_of(problem, shape, settings, "fomaml")
 
 
 def main(config: Config) -> None:

@@ -74,9 +74,10 @@ def gather_rates(
         clock: (n,) int64, number of steps taken; after the last step with its own rates, these are reused, as are those
             of the last slot that has its own.
     """
-    count = len(clock)
-    first = int(clock[0]) if count else 0
-    together = bool((clock == first).all())
+    count, by_step = len(clock), granularity in PER_STEP
+    # Only asked where it matters: on other devices the answer has to be waited for.
+    first = int(clock[0]) if by_step and count else 0
+    together = by_step and bool((clock == first).all())
     gathered = Weights([{} for _ in range(len(index) + 2)])
     for name in adapted:
         for position, key, row_layers in places(name, index):
@@ -85,7 +86,7 @@ def gather_rates(
                 rate = rate[:, min(position - 1, rate.shape[1] - 1)]
             if granularity in ("scalar", "weight_step"):
                 row_layers = None
-            if granularity not in PER_STEP:
+            if not by_step:
                 chosen = rate.expand(count, *rate.shape) if row_layers is None else rate[row_layers]
             elif together:
                 # Rows at the same step share its rates, which need not be copied for each.
