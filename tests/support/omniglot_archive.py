@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,9 +10,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-REAL_DATA = Path(
-    os.environ.get("GYM_REML_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data" / "omniglot"
-)
+from gym_reml.tasks.images.downloads import data_folder
+from tests.support.collection_files import SHARED_DATA
+
+REAL_DATA = data_folder(SHARED_DATA, "omniglot")
 """Folder of the real archives."""
 ALPHABETS = {"Alpha": 7, "Beta_(old)": 5, "Gamma": 4}
 """Characters of each alphabet."""
@@ -36,6 +36,7 @@ def write_archives(folder: Path, alphabets: dict[str, int] = ALPHABETS) -> Path:
 
 def write_archive(path: Path, alphabets: dict[str, int], known: Iterable[str]) -> None:
     """Writes one archive; a character's drawings depend on its name alone, not on the archive."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     numbers = {alphabet: number for number, alphabet in enumerate(known)}
     with zipfile.ZipFile(path, "w") as archive:
         for alphabet, characters in alphabets.items():
