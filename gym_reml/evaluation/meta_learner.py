@@ -440,7 +440,7 @@ def _check_training(learner: MetaLearner) -> None:
     if not arguments:
         return
     trained, (low, high) = arguments[0], learner.pool.step_range
-    defaults = {"depth": 2, "horizon": 5, "action": "box", "step_bins": 13, "observation": "flat"}
+    defaults = {"depth": 2, "horizon": 5, "action": "box", "step_bins": 13, "observation": "flat", "optimizer": "sgd"}
     for name, default in {**defaults, "min_step": low, "max_step": high, "clip": CLIP}.items():
         value = learner.arguments.get(name, default)
         value = default if value is None and name != "clip" else value

@@ -24,6 +24,7 @@ class Episodes:
         initial_layers: numbers of the pool layers present before the first step.
         slots: number of slots, the largest depth.
         clip: norm at which the inner gradients were clipped, None for none.
+        optimizer: of the inner steps, a name of `gym_reml.networks.optimizers.OPTIMIZERS`.
     """
 
     support: list[Batch]
@@ -33,6 +34,7 @@ class Episodes:
     initial_layers: tuple[int, ...]
     slots: int
     clip: float | None = CLIP
+    optimizer: str = "sgd"
 
     def __len__(self) -> int:
         """Number of episodes, B."""
@@ -52,7 +54,7 @@ class Episodes:
 
     @staticmethod
     def concatenate(parts: Sequence[Episodes]) -> Episodes:
-        """All episodes of `parts`, in order; all must have the same T, initial layers, slots and clip."""
+        """All episodes of `parts`, in order; all must have the same T, initial layers, slots, clip and optimizer."""
         first = parts[0]
         support = [Batch.concatenate(batches) for batches in zip(*(part.support for part in parts), strict=True)]
         query = [Batch.concatenate(batches) for batches in zip(*(part.query for part in parts), strict=True)]

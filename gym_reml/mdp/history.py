@@ -92,5 +92,6 @@ class History:
             initial_layers=initial_layers,
             slots=networks.slots,
             clip=networks.clip,
+            optimizer=networks.optimizer.name,
         )
         self._learner.add(episodes)

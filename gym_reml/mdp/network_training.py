@@ -49,13 +49,20 @@ class NetworkTraining:
     """
 
     def __init__(
-        self, data: TaskData, pool: LayerPool, *, slots: int, initial_layers: Sequence[int], clip: float | None
+        self,
+        data: TaskData,
+        pool: LayerPool,
+        *,
+        slots: int,
+        initial_layers: Sequence[int],
+        clip: float | None,
+        optimizer: str,
     ) -> None:
         """Allocates the networks; `restart` initialises them."""
         count = data.count
         self.data, self.family, self.pool = data, data.family, pool
         self.initial_layers = initial_layers
-        self.networks = SubNetworks(count, pool, slots=slots, clip=clip)
+        self.networks = SubNetworks(count, pool, slots=slots, clip=clip, optimizer=optimizer)
         self.clock = np.zeros(count, dtype=np.int64)
         self.support_loss, self.query_loss = self.scores = np.zeros((2, count))
         self.query_diverged = np.zeros(count, dtype=np.bool_)

@@ -47,6 +47,7 @@ class TrainingMDP:
         initial_layers: pool layers that are present at step 0.
         step_range: smallest and largest step size.
         clip: norm at which gradients are clipped, None for none.
+        optimizer: name of the optimizer that takes the gradient steps.
         decision: the action space: a "layer" and a "step_size".
         data: the tasks and their support and query sets.
         training: the networks under training, their losses and their clock.
@@ -66,6 +67,7 @@ class TrainingMDP:
         initial_layers: Sequence[int] = (),
         step_range: tuple[float, float] | None = None,
         clip: float | None = CLIP,
+        optimizer: str = "sgd",
         learner: PoolLearner | None = None,
     ) -> None:
         """Creates the process; call `seed` and `reset` before the first step.
@@ -79,11 +81,13 @@ class TrainingMDP:
             initial_layers: numbers of the pool layers that networks start with.
             step_range: (low, high) step sizes; None for the pool's default.
             clip: largest norm of a network's support gradient, longer ones being scaled down; None for no limit.
+            optimizer: takes the gradient steps, a name of `gym_reml.networks.optimizers.OPTIMIZERS`; its state begins
+                with the episode.
             learner: updates the pool from finished episodes; None for a fixed pool.
 
         Raises:
-            ValueError: an inconsistent pool, or a layer kind with batch statistics for tasks with different numbers of
-                points.
+            ValueError: an inconsistent pool, an unknown optimizer, or a layer kind with batch statistics for tasks with
+                different numbers of points.
         """
         pool.check()
         if pool.architecture.across_points and not isinstance(family.shots, int):
@@ -92,11 +96,13 @@ class TrainingMDP:
                 "tasks must have the same number of points; give one number of shots, or another layer_kind"
             )
         self.count, self.family, self.pool, self.objective = count, family, pool, objective
-        self.slots, self.initial_layers, self.clip = slots, tuple(initial_layers), clip
+        self.slots, self.initial_layers, self.clip, self.optimizer = slots, tuple(initial_layers), clip, optimizer
         self.decision = layer_and_step(pool.layers)
         self.step_range = step_range or pool.step_range
         self.data = TaskData(family, count, device=pool.device, dtype=pool.dtype)
-        self.training = NetworkTraining(self.data, pool, slots=slots, initial_layers=self.initial_layers, clip=clip)
+        self.training = NetworkTraining(
+            self.data, pool, slots=slots, initial_layers=self.initial_layers, clip=clip, optimizer=optimizer
+        )
         self._observation = Observation(self.training, self.decision, horizon=objective.horizon)
         self.learner = learner
         self.learning = learner is not None
@@ -247,6 +253,7 @@ class TrainingMDP:
             initial_layers=self.initial_layers,
             slots=self.slots,
             clip=self.clip,
+            optimizer=self.optimizer,
         )
 
     def _train(self, layers: NDArray[np.int64], step_sizes: NDArray[np.float32]) -> Trained:

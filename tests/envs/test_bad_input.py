@@ -71,6 +71,8 @@ CASES: list[tuple[str, Any, tuple[str, ...]]] = [
     ("max_step", -1, ("-1", "positive number")),
     ("clip", 0.0, ("0.0", "None or a positive number")),
     ("clip", "none", ("'none'", "None or a positive number")),
+    ("optimizer", "adamw", ("'adamw'", "'sgd'", "'momentum'", "'adam'", "'rmsprop'")),
+    ("optimizer", None, ("None", "'sgd'", "'adam'")),
     ("max_step", 1e-4, ("min_step=0.001", "max_step=0.0001")),
     ("max_step", 1e39, ("1e+39", "at most 3.4")),
     ("observation", "image", ("'image'", "'flat'", "'dict'")),
