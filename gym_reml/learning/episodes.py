@@ -17,7 +17,8 @@ class Episodes:
     """B finished episodes of T steps: data and actions, as needed to replay them.
 
     Attributes:
-        support: support sets, one batch of B rows per step; a single batch if the data is the same at every step.
+        support: what the gradient steps are taken on, support sets or minibatches of them, one batch of B rows per
+            step; a single batch if the data is the same at every step.
         query: query sets, likewise.
         layers: (T, B) int64, number (from 1) of the pool layer appended at each step, 0 for none.
         step_sizes: (T, B) float32; 0 for a refused step.

@@ -87,6 +87,11 @@ def test_replay_of_optimizers_is_what_the_process_lived(optimizer: str) -> None:
     assert_replayed("relu", optimizer=optimizer)
 
 
+@KINDS
+def test_replay_of_minibatches_is_what_the_process_lived(kind: str) -> None:
+    assert_replayed(kind, batch_size=3, optimizer="momentum")
+
+
 def assert_replayed(kind: str, *, adapt_stem: bool = True, **arguments: Any) -> None:
     """Losses of an episode of the process, and of its replay."""
     pool = LayerPool.random(in_features=1, out_features=1, width=6, layers=3, kind=kind, adapt_stem=adapt_stem)
@@ -100,6 +105,8 @@ def assert_replayed(kind: str, *, adapt_stem: bool = True, **arguments: Any) -> 
         take_step(mdp, layers.numpy(), rng.uniform(-1, 1, 5).astype(np.float32)).info["query_loss"] for layers in PLAN
     ]
     (whole,) = kept.seen[:1]
+    points = [batch.inputs.shape[1] for batch in whole.support]
+    assert points == [FAMILY.shots] if mdp.batch_size is None else [mdp.batch_size] * STEPS
     losses = replay(rated, FAMILY, whole)[0]
     np.testing.assert_allclose(sorted(losses[-1].tolist()), sorted(recorded[-1]), rtol=1e-3)
     np.testing.assert_allclose(losses.mean(dim=1), np.mean(recorded, axis=1), rtol=1e-3)

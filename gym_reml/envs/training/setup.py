@@ -78,6 +78,7 @@ def make_setup(
     max_step: float | None = None,
     clip: float | None = CLIP,
     optimizer: str = "sgd",
+    batch_size: int | None = None,
     observation: str = "flat",
     device: str | torch.device = "cpu",
 ) -> Setup:
@@ -111,6 +112,7 @@ def make_setup(
         step_range=_step_range(layer_pool, min_step, max_step),
         clip=_clip(clip),
         optimizer=optimizer,
+        batch_size=batch_size,
         learner=_make_learner(layer_pool, task_family, learn, learn_kwargs, count),
     )
     space = _observation_space(mdp, observation)
@@ -127,6 +129,7 @@ def make_setup(
         "max_step": mdp.step_range[1],
         "clip": mdp.clip,
         "optimizer": optimizer,
+        "batch_size": batch_size,
         "observation": observation,
     }
     return Setup(mdp, make_encoding(action, mdp.decision, step_bins=step_bins), space, source, arguments)
