@@ -120,13 +120,13 @@ class Adam(Optimizer):
     def _one(
         self, gradient: Tensor, state: tuple[Tensor, ...], step: Tensor, momentum: Tensor | float
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        mean = state[0] * momentum + gradient * (1.0 - momentum)
-        square = state[1] * self.beta + gradient.square() * (1.0 - self.beta)
+        mean = state[0].lerp(gradient, 1.0 - momentum)
+        square = torch.addcmul(state[1] * self.beta, gradient, gradient, value=1.0 - self.beta)
         # 1 - beta^step by expm1, which float32 does not round away.
         decay = momentum.log() if isinstance(momentum, Tensor) else math.log(momentum)
-        unbiased = mean / -torch.expm1(step * decay)
-        scale = torch.expm1(step * math.log(self.beta)).neg().sqrt()
-        return unbiased / (_root(square) / scale + EPSILON), (mean, square)
+        correction = torch.expm1(step * decay).neg()
+        scale = correction / torch.expm1(step * math.log(self.beta)).neg().sqrt()
+        return mean / torch.addcmul(correction * EPSILON, _root(square), scale), (mean, square)
 
 
 class RmsProp(Optimizer):
@@ -139,7 +139,7 @@ class RmsProp(Optimizer):
     def _one(
         self, gradient: Tensor, state: tuple[Tensor, ...], step: Tensor, momentum: Tensor | float
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        square = state[0] * self.alpha + gradient.square() * (1.0 - self.alpha)
+        square = torch.addcmul(state[0] * self.alpha, gradient, gradient, value=1.0 - self.alpha)
         return gradient / (_root(square) + EPSILON), (square,)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -199,7 +200,11 @@ class SubNetworks:
         changed = new.tensors()
         if self._state is not None:
             changed = changed + self._state.flat()
-        if self._state or not short or float(np.maximum.reduce(step_sizes)) * float(longest) > LARGE_STEP:
+            # Other optimizers' steps have other lengths; a finite sum has finite terms, and is found faster.
+            check = not math.isfinite(float(torch.stack([tensor.sum() for tensor in changed]).sum()))
+        else:
+            check = not short or float(np.maximum.reduce(step_sizes)) * float(longest) > LARGE_STEP
+        if check:
             sound = torch.stack([tensor.isfinite().flatten(1).all(dim=1) for tensor in changed]).all(dim=0)
             self.broken = ~sound.cpu().numpy()
         return norms_before
