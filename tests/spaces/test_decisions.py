@@ -231,7 +231,9 @@ def test_step_sizes_of_every_position() -> None:
             decision.decide(2, **{unknown: 0.0})
     assert make_encoding("multidiscrete", decision, step_bins=5).space == spaces.MultiDiscrete([4, 5, 5, 5, 5])
     assert make_encoding("discrete", decision, step_bins=5).space == spaces.Discrete(4 * 5**4)
-    assert set(make_encoding("hybrid", decision).space) == set(decision.names)
+    hybrid = make_encoding("hybrid", decision).space
+    assert isinstance(hybrid, spaces.Dict)
+    assert set(hybrid) == set(decision.names)
     assert make_encoding("box", decision).space.shape == (8,)
     with pytest.raises(ValueError, match=r"^action='discrete': 334084 combinations are too many.*step_bins=17"):
         make_encoding("discrete", decision, step_bins=17)
