@@ -69,7 +69,7 @@ class NetworkShape:
 
     Attributes:
         width: units of every hidden layer.
-        depth: layers behind the stem.
+        depth: layers behind the stem; 0 where the stem is a whole network, as that of convolutions is.
         kind: of the layers.
         clip: norm at which gradients of the inner loop are clipped, None for none.
         optimizer: takes the gradient steps.
@@ -84,8 +84,13 @@ class NetworkShape:
     def fresh(self, family: TaskFamily, seed: int, adapt_stem: bool | None = None) -> LayerPool:
         """Random weights of this shape."""
         return random_pool(
-            family, width=self.width, layers=self.depth, kind=self.kind, adapt_stem=adapt_stem, seed=seed
+            family, width=self.width, layers=self.slots, kind=self.kind, adapt_stem=adapt_stem, seed=seed
         )
+
+    @property
+    def slots(self) -> int:
+        """Slots of the networks, at least one."""
+        return max(1, self.depth)
 
     @property
     def layers(self) -> list[int]:
@@ -101,7 +106,7 @@ class NetworkShape:
             problem.training_family,
             pool,
             Objective(horizon),
-            slots=self.depth,
+            slots=self.slots,
             initial_layers=self.layers,
             step_range=None if step is None else (step, step),
             clip=self.clip,
@@ -113,7 +118,7 @@ class NetworkShape:
     def arguments(self, horizon: int, step: float | None = None) -> dict[str, Any]:
         """The environment's arguments for such networks; with a `step`, that is the only step size there is."""
         limits = {} if step is None else {"min_step": step, "max_step": step}
-        own = {"depth": self.depth, "initial_layers": self.layers, "clip": self.clip, "optimizer": self.optimizer}
+        own = {"depth": self.slots, "initial_layers": self.layers, "clip": self.clip, "optimizer": self.optimizer}
         return {"action": "box", "horizon": horizon} | own | limits
 
     def learner(self, name: str, pool: LayerPool, horizon: int, step: float | None = None) -> MetaLearner:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
 
+from gym_reml.networks.blocks import BLOCKS
 from gym_reml.networks.layer_kinds import LAYER_KINDS
 from gym_reml.networks.optimizers import OPTIMIZERS
 from gym_reml.networks.weights import CLIP
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     Rates = str
 else:
     # The command line lists the choices, whatever they are by now.
-    RATES_OR_NONE = ("none", *RATES)
-    LayerKind, Rates = Literal[tuple(LAYER_KINDS)], Literal[RATES_OR_NONE]
+    RATES_OR_NONE, KINDS = ("none", *RATES), (*LAYER_KINDS, *BLOCKS)
+    LayerKind, Rates = Literal[KINDS], Literal[RATES_OR_NONE]
     OptimizerName = Literal[tuple(OPTIMIZERS)]
 
 Clip = float | Literal["none"]
@@ -71,7 +72,7 @@ class Recipe:
     width: int
     """units of every layer"""
     layer_kind: str
-    """what the pool's layers are, a name of `gym_reml.networks.layer_kinds.LAYER_KINDS`"""
+    """what the pool's layers are, a name of LAYER_KINDS or BLOCKS in `gym_reml.networks`"""
     initial_layers: tuple[int, ...]
     """layers of the pool that are in every network from the start"""
     rates: str | None

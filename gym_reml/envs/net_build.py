@@ -148,7 +148,7 @@ class NetBuildEnv(TrainingEnv):
     | `depth` | `2` | number of pool layers that fit into the network (slots) |
     | `width` | `None` | units of a hidden layer; `None`: the pool's, 40 in the packaged one |
     | `layers` | `None` | size of the pool, L; `None`: the pool's, 8 in the packaged one |
-    | `layer_kind` | `None` | `"relu"`, `"tanh"`, `"residual"`, `"layer_norm"` or `"batch_norm"`; `None`: the pool's |
+    | `layer_kind` | `None` | a dense or convolutional kind, see below; `None`: the pool's |
     | `initial_layers` | `()` | pool layers present at step 0 |
     | `horizon` | `5` | steps of an episode |
     | `burn_in` | `0` | number of first steps without reward |
@@ -171,7 +171,10 @@ class NetBuildEnv(TrainingEnv):
 
     `pool=None` uses the packaged specialists if the family has any, and random layers otherwise; also, with a warning,
     where `width`, `layers` or `layer_kind` differ from the packaged pool. `"packaged"`, a `LayerPool` or a path to one
-    uses that pool, and raises an error where it does not fit; `"random"` uses randomly initialised layers. The pool in
+    uses that pool, and raises an error where it does not fit; `"random"` uses randomly initialised layers. Layers are
+    dense, of kind `"relu"`, `"tanh"`, `"residual"`, `"layer_norm"` or `"batch_norm"`, or convolutions for families of
+    images, of kind `"conv"`, `"conv_group_norm"` or `"conv_residual"`; pools of any other `torch.nn.Module` are made by
+    `LayerPool.from_modules`. The pool in
     use is `env.unwrapped.pool`: the same object, if one was given.
 
     With `learn`, the pool changes between episodes: the environment is then non-stationary, a seed resets the tasks

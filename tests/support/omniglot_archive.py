@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,9 +10,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-REAL_DATA = Path(
-    os.environ.get("GYM_REML_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data" / "omniglot"
-)
+from gym_reml.tasks.images.downloads import data_folder
+from tests.support.collection_files import SHARED_DATA
+
+REAL_DATA = data_folder(SHARED_DATA, "omniglot")
 """Folder of the real archives."""
 ALPHABETS = {"Alpha": 7, "Beta_(old)": 5, "Gamma": 4}
 """Characters of each alphabet."""
@@ -34,8 +34,20 @@ def write_archives(folder: Path, alphabets: dict[str, int] = ALPHABETS) -> Path:
     return folder
 
 
+def write_whole(folder: Path, background: dict[str, int], evaluation: dict[str, int]) -> dict[str, int]:
+    """Writes archives named as those of the whole data set into `folder`; their numbers of characters by name.
+
+    They are taken for the whole data set where `archives.WHOLE_SIZES` is what this returns.
+    """
+    contents = {"images_background.zip": background, "images_evaluation.zip": evaluation}
+    for name, alphabets in contents.items():
+        write_archive(folder / name, alphabets, list(alphabets))
+    return {name: sum(alphabets.values()) for name, alphabets in contents.items()}
+
+
 def write_archive(path: Path, alphabets: dict[str, int], known: Iterable[str]) -> None:
     """Writes one archive; a character's drawings depend on its name alone, not on the archive."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     numbers = {alphabet: number for number, alphabet in enumerate(known)}
     with zipfile.ZipFile(path, "w") as archive:
         for alphabet, characters in alphabets.items():

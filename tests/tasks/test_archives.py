@@ -5,14 +5,12 @@ from __future__ import annotations
 import copy
 import functools
 import hashlib
-import http.server
 import io
+import os
 import sys
-import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +22,8 @@ from PIL import Image
 from gym_reml.tasks.base import SPLITS
 from gym_reml.tasks.images import archives as omniglot_data
 from gym_reml.tasks.images.omniglot import Omniglot
-from tests.support.omniglot_archive import ALPHABETS, CONTENTS, write_archive, write_archives
+from tests.support.file_server import Handler, serving
+from tests.support.omniglot_archive import ALPHABETS, CONTENTS, write_archive, write_archives, write_whole
 
 Make = Callable[..., Omniglot]
 
@@ -178,41 +177,14 @@ def test_missing_pillow_names_the_extra(tmp_path: Path, monkeypatch: pytest.Monk
 # Downloading
 
 
-class Handler(http.server.SimpleHTTPRequestHandler):
-    """Serves a folder quietly; a file named in `short` stops halfway."""
-
-    requested: list[str]
-    short: set[str]
-
-    def do_GET(self) -> None:
-        self.requested.append(self.path)
-        if self.path in self.short:
-            self.send_response(200)
-            self.send_header("Content-Length", "1000")
-            self.end_headers()
-            self.wfile.write(b"abc")
-        else:
-            super().do_GET()
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-
 @pytest.fixture
 def server(archives: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Handler]]:
-    handler = type("TestHandler", (Handler,), {"requested": [], "short": set()})
-    with http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), functools.partial(handler, directory=str(archives))
-    ) as httpd:
-        thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with serving(archives) as (address, handler):
         monkeypatch.setenv("no_proxy", "127.0.0.1")
-        monkeypatch.setattr(omniglot_data, "BASE_URL", f"http://127.0.0.1:{httpd.server_port}/")
+        monkeypatch.setattr(omniglot_data, "BASE_URL", address)
         sums = {f"{name}.zip": hashlib.sha256((archives / f"{name}.zip").read_bytes()).hexdigest() for name in CONTENTS}
         monkeypatch.setattr(omniglot_data, "CHECKSUMS", sums)
         yield handler
-        httpd.shutdown()
-        thread.join()
 
 
 def test_download_fetches_what_is_missing_and_no_more(tmp_path: Path, server: type[Handler]) -> None:
@@ -233,9 +205,33 @@ def test_download_fetches_what_is_missing_and_no_more(tmp_path: Path, server: ty
     assert bad.read_bytes() == good
 
 
+def test_download_of_the_whole_data_set(
+    tmp_path: Path, server: type[Handler], archives: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Into a folder of its own: the splits of the small archives do not change."""
+    whole = write_whole(archives, {"Greek": 3}, {"Keble": 2})
+    sums = {name: hashlib.md5((archives / name).read_bytes()).hexdigest() for name in whole}
+    monkeypatch.setattr(omniglot_data, "WHOLE_CHECKSUMS", sums)
+    monkeypatch.setattr(omniglot_data, "WHOLE_SIZES", whole)
+    try:
+        for _ in range(2):
+            family = Omniglot(root=str(tmp_path), download=True, split_by="lake")
+            assert len(family.characters.members["lake"]["test"]) == 2
+            assert {path.name for path in (tmp_path / "omniglot_full").iterdir()} == set(whole)
+            assert server.requested == [f"/{name}" for name in whole]
+        with pytest.raises(FileNotFoundError):
+            Omniglot(root=str(tmp_path))
+        sums["images_evaluation.zip"] = "0" * 32
+        with pytest.raises(ValueError, match=r"images_evaluation\.zip has md5"):
+            Omniglot(root=str(tmp_path / "bad"), download=True, split_by="vinyals")
+    finally:
+        for name in whole:
+            (archives / name).unlink()
+
+
 def test_download_goes_to_the_cache_and_is_found_there(tmp_path: Path, server: type[Handler]) -> None:
     Omniglot(download=True)
-    assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == sorted(omniglot_data.CHECKSUMS)
+    assert sorted(path.name for path in (tmp_path / "cache" / "omniglot").iterdir()) == sorted(omniglot_data.CHECKSUMS)
     assert len(Omniglot().characters.names) == sum(ALPHABETS.values())
 
 
@@ -267,7 +263,7 @@ def test_failed_write_leaves_nothing(tmp_path: Path, server: type[Handler], monk
     def refuse(*args: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(omniglot_data.os, "replace", refuse)
+    monkeypatch.setattr(os, "replace", refuse)
     with pytest.raises(OSError, match="disk full"):
         Omniglot(root=str(tmp_path / "root"), download=True)
     assert not list((tmp_path / "root").iterdir())
@@ -275,5 +271,6 @@ def test_failed_write_leaves_nothing(tmp_path: Path, server: type[Handler], monk
 
 def test_official_checksums() -> None:
     assert set(omniglot_data.CHECKSUMS) == {"images_background_small1.zip", "images_background_small2.zip"}
+    assert set(omniglot_data.WHOLE_CHECKSUMS) == set(omniglot_data.WHOLE_SIZES)
     assert omniglot_data.BASE_URL.startswith("https://")
     assert omniglot_data.BASE_URL.endswith("/")
