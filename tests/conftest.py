@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gym_reml.tasks.images import archives as omniglot_data
+from gym_reml.tasks.images import downloads
 
 # Small matrices: a second thread costs more than it gives, and pytest already runs two workers.
 torch.set_num_threads(1)
@@ -23,4 +23,4 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def no_omniglot_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Neither the user's environment nor the user's cache decides a test."""
     monkeypatch.delenv("GYM_REML_DATA", raising=False)
-    monkeypatch.setattr(omniglot_data, "DEFAULT_ROOT", str(tmp_path / "cache"))
+    monkeypatch.setattr(downloads, "DEFAULT_ROOT", str(tmp_path / "cache"))

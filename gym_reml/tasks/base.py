@@ -52,7 +52,7 @@ class Batch:
     """The data of n tasks.
 
     Attributes:
-        inputs: (n, points, in_features) float32.
+        inputs: (n, points, in_features) float32, each input flattened from the family's `input_shape`.
         targets: (n, points, ...), targets of the loss.
         extras: further tensors (n, ...) by name that a family's loss or signal needs.
     """
@@ -183,6 +183,11 @@ class TaskFamily(Fingerprinted, ABC):
     @abstractmethod
     def in_features(self) -> int:
         """Number of inputs of the networks."""
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of an input, which batches hold flattened: (in_features,); (channels, height, width) for images."""
+        return (self.in_features,)
 
     @property
     @abstractmethod

@@ -40,7 +40,7 @@ class Mixture(TaskFamily):
         object.__setattr__(self, "members", tuple(member.replace(**common) for member in self.members))
         first = self.members[0]
         for member in self.members[1:]:
-            for trait in ("in_features", "out_features", "signal_size", "cap", "exchangeable_outputs", "fixed_data"):
+            for trait in ("input_shape", "out_features", "signal_size", "cap", "exchangeable_outputs", "fixed_data"):
                 if getattr(member, trait) != getattr(first, trait):
                     raise ValueError(
                         f"members: {first.name!r} and {member.name!r} differ in {trait} "
@@ -56,6 +56,10 @@ class Mixture(TaskFamily):
     @property
     def in_features(self) -> int:
         return self.members[0].in_features
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return self.members[0].input_shape
 
     @property
     def out_features(self) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,9 +10,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-REAL_DATA = Path(
-    os.environ.get("GYM_REML_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data" / "omniglot"
-)
+from gym_reml.tasks.images.downloads import data_folder
+from tests.support.collection_files import SHARED_DATA
+
+REAL_DATA = data_folder(SHARED_DATA, "omniglot")
 """Folder of the real archives."""
 ALPHABETS = {"Alpha": 7, "Beta_(old)": 5, "Gamma": 4}
 """Characters of each alphabet."""

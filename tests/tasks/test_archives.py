@@ -5,14 +5,12 @@ from __future__ import annotations
 import copy
 import functools
 import hashlib
-import http.server
 import io
+import os
 import sys
-import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +22,7 @@ from PIL import Image
 from gym_reml.tasks.base import SPLITS
 from gym_reml.tasks.images import archives as omniglot_data
 from gym_reml.tasks.images.omniglot import Omniglot
+from tests.support.file_server import Handler, serving
 from tests.support.omniglot_archive import ALPHABETS, CONTENTS, write_archive, write_archives
 
 Make = Callable[..., Omniglot]
@@ -178,41 +177,14 @@ def test_missing_pillow_names_the_extra(tmp_path: Path, monkeypatch: pytest.Monk
 # Downloading
 
 
-class Handler(http.server.SimpleHTTPRequestHandler):
-    """Serves a folder quietly; a file named in `short` stops halfway."""
-
-    requested: list[str]
-    short: set[str]
-
-    def do_GET(self) -> None:
-        self.requested.append(self.path)
-        if self.path in self.short:
-            self.send_response(200)
-            self.send_header("Content-Length", "1000")
-            self.end_headers()
-            self.wfile.write(b"abc")
-        else:
-            super().do_GET()
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-
 @pytest.fixture
 def server(archives: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Handler]]:
-    handler = type("TestHandler", (Handler,), {"requested": [], "short": set()})
-    with http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), functools.partial(handler, directory=str(archives))
-    ) as httpd:
-        thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with serving(archives) as (address, handler):
         monkeypatch.setenv("no_proxy", "127.0.0.1")
-        monkeypatch.setattr(omniglot_data, "BASE_URL", f"http://127.0.0.1:{httpd.server_port}/")
+        monkeypatch.setattr(omniglot_data, "BASE_URL", address)
         sums = {f"{name}.zip": hashlib.sha256((archives / f"{name}.zip").read_bytes()).hexdigest() for name in CONTENTS}
         monkeypatch.setattr(omniglot_data, "CHECKSUMS", sums)
         yield handler
-        httpd.shutdown()
-        thread.join()
 
 
 def test_download_fetches_what_is_missing_and_no_more(tmp_path: Path, server: type[Handler]) -> None:
@@ -235,7 +207,7 @@ def test_download_fetches_what_is_missing_and_no_more(tmp_path: Path, server: ty
 
 def test_download_goes_to_the_cache_and_is_found_there(tmp_path: Path, server: type[Handler]) -> None:
     Omniglot(download=True)
-    assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == sorted(omniglot_data.CHECKSUMS)
+    assert sorted(path.name for path in (tmp_path / "cache" / "omniglot").iterdir()) == sorted(omniglot_data.CHECKSUMS)
     assert len(Omniglot().characters.names) == sum(ALPHABETS.values())
 
 
@@ -267,7 +239,7 @@ def test_failed_write_leaves_nothing(tmp_path: Path, server: type[Handler], monk
     def refuse(*args: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(omniglot_data.os, "replace", refuse)
+    monkeypatch.setattr(os, "replace", refuse)
     with pytest.raises(OSError, match="disk full"):
         Omniglot(root=str(tmp_path / "root"), download=True)
     assert not list((tmp_path / "root").iterdir())

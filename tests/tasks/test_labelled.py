@@ -51,7 +51,10 @@ def test_every_task_has_as_many_of_each_class_and_no_example_twice(kind: str, sp
     for batch, each in ((support, 2), (query, 3)):
         assert batch.inputs.dtype == torch.float32
         assert torch.equal(batch.targets, torch.arange(3).repeat_interleave(each).repeat(60, 1))
-        seen.append(np.rint(batch.inputs[..., -2:].numpy() * scale).astype(int).reshape(60, 3, each, 2))
+        inputs = batch.inputs.numpy()
+        if kind == "colour":
+            inputs = inputs.reshape(60, -1, *family.input_shape).transpose(0, 1, 3, 4, 2).reshape(60, 3 * each, -1)
+        seen.append(np.rint(inputs[..., -2:] * scale).astype(int).reshape(60, 3, each, 2))
     for row in range(60):
         words = family.describe(tasks, row)
         assert words["family"] == "labelled-classes"
@@ -130,10 +133,10 @@ def test_the_signal_of_images_is_the_mean_image_and_its_roughness() -> None:
         _, support, _ = draw(family, 4)
         signal = family.support_signal(torch.zeros(4, 6, 3), support)
         assert signal.shape == (4, family.signal_size) == (4, 50)
-        shown = support.inputs.reshape(4, 6, 14, 21, 3).mean(dim=4)
+        pixels = support.inputs.reshape(4, 6, 3, 14, 21).movedim(2, 4)
+        shown = pixels.mean(dim=4)
         patches = torch.nn.functional.avg_pool2d(shown.mean(dim=1), (2, 3)).flatten(1)
         torch.testing.assert_close(signal[:, :49], patches)
-        pixels = support.inputs.reshape(4, 6, 14, 21, 3)
         down, across = pixels.diff(dim=2).abs(), pixels.diff(dim=3).abs()
         rough = (down.sum(dim=(1, 2, 3, 4)) + across.sum(dim=(1, 2, 3, 4))) / (down[0].numel() + across[0].numel())
         torch.testing.assert_close(signal[:, 49], rough, rtol=1e-4, atol=1e-5 * 255 / scale)
@@ -278,10 +281,24 @@ def test_a_folder_for_every_class(tmp_path: Path) -> None:
     assert from_classes(tmp_path, ways=2, size=(5, 2)).image_shape == (5, 2)
 
 
+def test_inputs_have_their_channels_first() -> None:
+    images = np.random.default_rng(0).integers(256, size=(20 * 3, 5, 4, 3), dtype=np.uint8)
+    labels = np.repeat(np.arange(20), 3)
+    for examples, scale in ((images, 255), (images.astype(np.float32), 1)):
+        family = from_classes(examples, labels, ways=2, shots=1, queries=2)
+        assert family.input_shape == (3, 5, 4)
+        tasks, support, _ = draw(family)
+        inputs = support.inputs.reshape(-1, *family.input_shape).numpy() * scale
+        labelled = family.pick(tasks, tasks["support"], []).reshape(-1, 5, 4, 3)
+        assert np.allclose(inputs.transpose(0, 2, 3, 1), labelled)
+    assert from_classes(images[..., 0], labels, ways=2).input_shape == (1, 5, 4)
+    assert from_classes(images[..., 0, 0], labels, ways=2).input_shape == (5,)
+
+
 def test_folders_in_colour_and_of_different_sizes(tmp_path: Path) -> None:
     coloured = from_classes(write_pictures(tmp_path, "RGB"), ways=2)
     assert coloured.example_shape == (4, 6, 3)
-    assert draw(coloured, 1)[1].inputs.reshape(-1, 3)[0, 1:].tolist() == [0, 1]
+    assert draw(coloured, 1)[1].inputs.reshape(-1, 3, 24)[0, 1:, 0].tolist() == [0, 1]
     image = pytest.importorskip("PIL.Image")
     image.new("L", (7, 7), 3).save(tmp_path / "kind3" / "9.png")
     with pytest.raises(ValueError, match=r"9\.png: has 7 x 7 pixels, .* has 4 x 6; size=\(height, width\) brings"):

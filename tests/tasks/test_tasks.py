@@ -102,6 +102,7 @@ def test_shapes_and_types(name: str, split: str, make: Make) -> None:
         assert all(len(tensor) == 6 and tensor.isfinite().all() for tensor in pieces(batch).values())
         assert all(tensor.device.type == "cpu" for tensor in pieces(batch).values())
     assert all(len(values) == 6 for values in tasks.values())
+    assert math.prod(family.input_shape) == family.in_features
     assert family.split == split
 
 

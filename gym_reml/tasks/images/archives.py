@@ -7,11 +7,7 @@ induction", Science 350 (2015); MIT licence.
 from __future__ import annotations
 
 import hashlib
-import http.client
 import io
-import os
-import tempfile
-import urllib.request
 import zipfile
 import zlib
 from collections.abc import Container, Sequence
@@ -19,17 +15,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from gym_reml.tasks.images.downloads import ROOT_VARIABLE, StampedFile, download, stamp
 
 SIDE = 28
 """Height and width of the images after shrinking, in pixels (105 in the archives)."""
 DRAWINGS = 20
 """Number of drawings of each character."""
-ROOT_VARIABLE = "GYM_REML_DATA"
-DEFAULT_ROOT = "~/.cache/gym_reml/omniglot"
 PATTERNS = ("images_background*.zip", "images_evaluation.zip")
 BASE_URL = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python/"
 CHECKSUMS = {
@@ -43,20 +38,6 @@ SHARES = {"train": 160, "validation": 20, "test": 62}
 
 Name = tuple[str, str]
 """A character: names of its alphabet and of its folder."""
-
-
-class Archive(NamedTuple):
-    """A zip file, with size and time to detect changes since it was decoded.
-
-    Attributes:
-        path: absolute.
-        size: in bytes.
-        modified: time of the last modification, in nanoseconds.
-    """
-
-    path: str
-    size: int
-    modified: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,12 +55,7 @@ class Characters:
     members: dict[str, dict[str, NDArray[np.int64]]]
 
 
-def data_root(root: str | None) -> Path:
-    """The folder of the archives: `root`, else the environment variable GYM_REML_DATA, else one in the user's cache."""
-    return Path(root or os.environ.get(ROOT_VARIABLE) or DEFAULT_ROOT).expanduser().resolve()
-
-
-def find_archives(folder: Path) -> tuple[Archive, ...]:
+def find_archives(folder: Path) -> tuple[StampedFile, ...]:
     """The archives in `folder`, sorted by name, without reading them.
 
     Raises:
@@ -91,41 +67,21 @@ def find_archives(folder: Path) -> tuple[Archive, ...]:
             f"no Omniglot archives in {folder} (looked for {' and '.join(PATTERNS)}): set root= or the environment "
             f"variable {ROOT_VARIABLE} to the folder that holds them, or download=True to fetch the two small ones"
         )
-    return tuple(map(_stamp, paths))
+    return tuple(map(stamp, paths))
 
 
-def download(folder: Path) -> None:
+def download_archives(folder: Path) -> None:
     """Downloads the two small archives into `folder`, unless they exist with the right checksums.
-
-    Files are verified before they appear in the folder.
 
     Raises:
         OSError: the network or the disk failed.
         ValueError: the checksum of a downloaded file is wrong.
     """
-    for name, checksum in CHECKSUMS.items():
-        target = folder / name
-        if target.is_file() and _checksum(_stamp(target)) == checksum:
-            continue
-        url = BASE_URL + name
-        try:
-            with urllib.request.urlopen(url, timeout=60) as response:
-                content: bytes = response.read()
-        except (OSError, http.client.HTTPException) as error:
-            raise OSError(f"could not fetch {url}: {error}; download it by hand and put it in {folder}") from error
-        received = hashlib.sha256(content).hexdigest()
-        if received != checksum:
-            raise ValueError(f"{url} has sha256 {received}, expected {checksum}: it was not kept")
-        folder.mkdir(parents=True, exist_ok=True)
-        # In a temporary folder on the same disk, as other processes may be downloading the same file.
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as temporary:
-            part = Path(temporary, name)
-            part.write_bytes(content)
-            os.replace(part, target)
+    download(folder, CHECKSUMS, BASE_URL)
 
 
 @lru_cache(maxsize=4)
-def read_characters(archives: tuple[Archive, ...]) -> Characters:
+def read_characters(archives: tuple[StampedFile, ...]) -> Characters:
     """Decodes `archives`; cached while the files do not change. A character in several archives is included once.
 
     Raises:
@@ -175,16 +131,6 @@ def split_by_alphabet(names: Sequence[Name]) -> dict[str, NDArray[np.int64]]:
 def _rank(name: str) -> bytes:
     """A pseudo-random rank: a hash, which is the same in all versions of all libraries."""
     return hashlib.sha256(f"gym_reml omniglot {name}".encode()).digest()
-
-
-def _stamp(path: Path) -> Archive:
-    status = path.stat()
-    return Archive(str(path), status.st_size, status.st_mtime_ns)
-
-
-@lru_cache(maxsize=16)
-def _checksum(archive: Archive) -> str:
-    return hashlib.sha256(Path(archive.path).read_bytes()).hexdigest()
 
 
 def _read_archive(path: str, decoded: Container[Name]) -> dict[Name, NDArray[np.uint8]]:

@@ -72,6 +72,14 @@ class ClassFamily(Classification):
         return math.prod(self.example_shape)
 
     @property
+    def input_shape(self) -> tuple[int, ...]:
+        """(features,), or for images (channels, height, width): inputs are flattened with the channels first."""
+        if len(self.example_shape) == 1:
+            return self.example_shape
+        height, width, *channels = self.example_shape
+        return math.prod(channels), height, width
+
+    @property
     def out_features(self) -> int:
         return self.ways
 
@@ -142,6 +150,8 @@ class ClassFamily(Classification):
 
     def _batch(self, examples: NDArray[Any], extras: dict[str, Tensor]) -> Batch:
         rows, points = examples.shape[:2]
+        if examples.ndim == 5:
+            examples = np.moveaxis(examples, -1, 2)
         inputs = examples.reshape(rows, points, -1)
         if inputs.dtype == np.uint8:
             inputs = np.divide(inputs, np.float32(255), dtype=np.float32)

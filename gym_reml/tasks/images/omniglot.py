@@ -16,14 +16,13 @@ from gym_reml.tasks.images.archives import (
     DRAWINGS,
     SIDE,
     SPLITS_BY,
-    Archive,
     Characters,
-    data_root,
-    download,
+    download_archives,
     find_archives,
     read_characters,
 )
 from gym_reml.tasks.images.classes import ClassFamily
+from gym_reml.tasks.images.downloads import StampedFile, data_folder
 
 Images = NDArray[np.uint8]
 
@@ -96,16 +95,16 @@ class Omniglot(ClassFamily):
                 f"shots={self.shots} and queries={self.queries} need {self.most_shots} + {self.queries // self.ways} "
                 f"different drawings of each character (ways={self.ways}): there are {DRAWINGS}"
             )
-        folder = data_root(self.root)
+        folder = data_folder(self.root, self.name)
         if self.download:
-            download(folder)
+            download_archives(folder)
         # Not a field: derived from the fields, and no part of a specification.
         object.__setattr__(self, "_archives", find_archives(folder))
 
     @property
     def characters(self) -> Characters:
         """All characters of the archives, of all splits; decoded on first use."""
-        archives: tuple[Archive, ...] = self.__dict__["_archives"]
+        archives: tuple[StampedFile, ...] = self.__dict__["_archives"]
         return read_characters(archives)
 
     def identity(self) -> dict[str, Any]:
