@@ -154,7 +154,7 @@ def test_no_file(tmp_path: Path) -> None:
         LayerPool.load(tmp_path / "nowhere.pt")
 
 
-@pytest.mark.parametrize("state", [{}, {"format": "gym_reml.LayerPool/3"}, {"weights": torch.ones(2)}, [1], None])
+@pytest.mark.parametrize("state", [{}, {"format": "gym_reml.LayerPool/4"}, {"weights": torch.ones(2)}, [1], None])
 def test_other_states_and_versions(state: Any, tmp_path: Path) -> None:
     save_atomically(state, tmp_path / "pool.pt")
     with pytest.raises(ValueError, match=r"pool\.pt: not a layer pool this version reads .*expected .*LayerPool/2"):

@@ -177,7 +177,7 @@ def _reml_settings() -> dict[str, Train]:
 GRIDS: dict[str, Grid] = {
     "maml": Grid(_maml_settings(), "residual layers, rates per step, every step, no clip"),
     "meta_sgd": Grid(_meta_sgd_settings(), "relu layers, rates per weight and step, first step .1, no clip"),
-    "maml_plus_plus": Grid(_maml_plus_plus_settings(), "residual layers, MSL, clip 10"),
+    "maml_plus_plus": Grid(_maml_plus_plus_settings(), "relu layers, every step, no clip"),
     "reml": Grid(_reml_settings(), "16 specialists, 111,000 tasks together at 0.002, first step .1, clip 10"),
 }
 """The tuned methods by name. A method is a row here."""

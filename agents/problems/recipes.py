@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
 
+from gym_reml.networks.blocks import BLOCKS
 from gym_reml.networks.layer_kinds import LAYER_KINDS
 from gym_reml.networks.weights import CLIP
 from gym_reml.pool.rates import RATES
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 else:
     # The command line lists the choices, whatever they are by now.
     RATES_OR_NONE = ("none", *RATES)
-    LayerKind, Rates = Literal[tuple(LAYER_KINDS)], Literal[RATES_OR_NONE]
+    LayerKind, Rates = Literal[(*LAYER_KINDS, *BLOCKS)], Literal[RATES_OR_NONE]
 
 Clip = float | Literal["none"]
 """A norm at which gradients are clipped, on the command line."""
@@ -68,7 +69,7 @@ class Recipe:
     width: int
     """units of every layer"""
     layer_kind: str
-    """what the pool's layers are, a name of `gym_reml.networks.layer_kinds.LAYER_KINDS`"""
+    """what the pool's layers are, a name of LAYER_KINDS or BLOCKS in `gym_reml.networks`"""
     initial_layers: tuple[int, ...]
     """layers of the pool that are in every network from the start"""
     rates: str | None

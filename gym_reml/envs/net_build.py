@@ -136,7 +136,7 @@ class NetBuildEnv(TrainingEnv):
     | `depth` | `2` | number of pool layers that fit into the network (slots) |
     | `width` | `None` | units of a hidden layer; `None`: the pool's, 40 in the packaged one |
     | `layers` | `None` | size of the pool, L; `None`: the pool's, 8 in the packaged one |
-    | `layer_kind` | `None` | `"relu"`, `"tanh"`, `"residual"`, `"layer_norm"` or `"batch_norm"`; `None`: the pool's |
+    | `layer_kind` | `None` | `"relu"`, `"tanh"`, `"residual"`, `"layer_norm"`, `"batch_norm"`, or for images `"conv"`, `"conv_group_norm"`, `"conv_residual"`; `None`: the pool's |
     | `initial_layers` | `()` | pool layers present at step 0 |
     | `horizon` | `5` | steps of an episode |
     | `burn_in` | `0` | number of first steps without reward |

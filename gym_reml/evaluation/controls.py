@@ -159,16 +159,7 @@ def from_scratch(
     **protocol: Any,
 ) -> Result:
     """Baseline: a network of the learner's shape with random weights, all trained; step size tuned on validation."""
-    fresh = LayerPool.random(
-        in_features=learner.pool.in_features,
-        out_features=learner.pool.out_features,
-        width=learner.pool.width,
-        layers=slots(learner),
-        kind=learner.pool.kind,
-        adapt_stem=True,
-        constant_outputs=learner.pool.constant_outputs,
-        seed=pool_seed,
-    )
+    fresh = learner.pool.renewed(layers=slots(learner), seed=pool_seed)
     low, high = SCRATCH_STEPS
     changes = {"initial_layers": list(range(1, slots(learner) + 1)), "min_step": low, "max_step": high}
     arguments = learner.arguments | changes

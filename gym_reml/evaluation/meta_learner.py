@@ -31,6 +31,7 @@ from gym_reml.evaluation.saved_policy import (
 )
 from gym_reml.evaluation.saved_policy import find_algorithm as find_algorithm
 from gym_reml.files import as_path, load_safely, save_atomically
+from gym_reml.networks.modules import Modules
 from gym_reml.networks.weights import CLIP
 from gym_reml.pool.layer_pool import LayerPool
 from gym_reml.spaces import layer_and_step, make_encoding
@@ -304,7 +305,13 @@ class MetaLearner:
         save_atomically(state, as_path(folder) / "learner.pt")
 
     @classmethod
-    def load(cls, folder: str | os.PathLike[str], classes: Mapping[str, type] | None = None) -> MetaLearner:
+    def load(
+        cls,
+        folder: str | os.PathLike[str],
+        classes: Mapping[str, type] | None = None,
+        *,
+        modules: Modules | None = None,
+    ) -> MetaLearner:
         """Reads a learner that `save` wrote, without executing any content of the file.
 
         The policy needs stable-baselines3, and sb3-contrib for algorithms of that library. It can predict, and has no
@@ -313,6 +320,7 @@ class MetaLearner:
         Args:
             folder: of the learner.
             classes: custom classes, by the names given to `save`.
+            modules: the user's own modules that the pool was made of, see `LayerPool.load`.
 
         Raises:
             FileNotFoundError: there is no learner in the folder.
@@ -330,7 +338,7 @@ class MetaLearner:
             )
         if file_format != FORMAT:
             raise ValueError(f"{path}: not a learner this version reads (found {file_format!r}, expected {FORMAT!r})")
-        pool = LayerPool.from_state(state.get("pool"), str(path))
+        pool = LayerPool.from_state(state.get("pool"), str(path), modules)
         try:
             description = json.loads(state["about"])
             name, arguments, saved = description["name"], description["arguments"], description["normaliser"]

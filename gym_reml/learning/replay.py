@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gym_reml.learning.episodes import Episodes
-from gym_reml.networks.architecture import Filled, Trace
+from gym_reml.networks.architecture import Trace
 from gym_reml.networks.torch_state import own_state
 from gym_reml.networks.weights import Weights, descend, gradient_norms, without_overflow
 from gym_reml.networks.work import count_work
@@ -68,6 +68,7 @@ def replay(
     pool_tensors += weights.tensors()
     losses = []
     positions = torch.arange(episodes.slots, device=contents.device).unsqueeze(1)
+    slot_layers = contents.cpu().numpy()
     prepared: dict[int, Tensor] = {}
 
     def inputs(batch: Batch) -> Tensor:
@@ -79,7 +80,7 @@ def replay(
     for step in range(steps):
         support = episodes.support[min(step, len(episodes.support) - 1)]
         query = episodes.query[min(step, len(episodes.query) - 1)]
-        filled = _filled(depth[step + 1], episodes.slots)
+        filled = architecture.filled(slot_layers, depth[step + 1].cpu().numpy(), contents.device)
         clock = torch.full_like(depth[step], step)
         norms = assembly.norms(clock, running=False)
         pool_tensors += norms or []
@@ -138,11 +139,3 @@ def finite_rows(losses: Tensor, pool_tensors: Sequence[Tensor]) -> Tensor:
     gradients = torch.autograd.grad(losses.sum(), reached, allow_unused=True)
     rows = [gradient.isfinite().flatten(1).all(dim=1) for gradient in gradients if gradient is not None]
     return torch.stack(rows).all(dim=0)
-
-
-def _filled(depth: Tensor, slots: int) -> Filled:
-    shallowest, deepest = int(depth.min()), int(depth.max())
-    return [
-        True if slot < shallowest else False if slot >= deepest else (depth > slot).reshape(-1, 1, 1)
-        for slot in range(slots)
-    ]

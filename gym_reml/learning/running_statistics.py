@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from gym_reml.networks.architecture import Trace
+from gym_reml.networks.dense import DenseTrace, dense
 from gym_reml.networks.weights import Weights
 from gym_reml.pool.layer_pool import LayerPool
 
@@ -17,7 +18,7 @@ class ReplayStatistics:
     """Means and variances of the pre-activations in the support passes of one replay, by step and layer."""
 
     def __init__(self, pool: LayerPool) -> None:
-        self._architecture, self._running = pool.architecture, pool.statistics
+        self._architecture, self._running = dense(pool.kind), pool.statistics
         self._sums = {name: torch.zeros_like(running) for name, running in pool.statistics.items()}
         # (T,) and (T, L): numbers of episodes, and of uses of the layer in any slot.
         self._counts = {name: running.new_zeros(running.shape[:-2]) for name, running in pool.statistics.items()}
@@ -30,6 +31,7 @@ class ReplayStatistics:
             used = layers[position - 1] > 0 if position else torch.ones_like(layers[0], dtype=torch.bool)
             if not used.any():
                 continue
+            assert isinstance(trace, DenseTrace)  # only dense kinds have statistics
             z = self._architecture.pre_activations(weights, trace, position=position, rows=used)
             variance, mean = torch.var_mean(z, dim=1, correction=0)
             moments = torch.stack([mean, variance], dim=1)

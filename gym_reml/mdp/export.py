@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from gym_reml.mdp.training import TrainingMDP
 from gym_reml.networks.dense import with_ones
 from gym_reml.networks.layer_kinds import LAYER_KINDS
+from gym_reml.networks.modules import ModulesNetwork
 
 
 class Layer(nn.Linear):
@@ -131,13 +132,15 @@ class ExportedNetwork(nn.Module):
 
 @torch.inference_mode(False)
 @torch.no_grad()
-def export_network(mdp: TrainingMDP, row: int) -> ExportedNetwork:
+def export_network(mdp: TrainingMDP, row: int) -> ExportedNetwork | ModulesNetwork:
     """A copy of the current network of one row, on the pool's device.
 
     Its outputs equal those of `mdp.outputs`, bitwise if single and batched matrix products round alike.
     """
     networks, pool = mdp.networks, mdp.pool
     weights, depth = networks.weights(row), int(networks.depth[row])
+    if pool.modules is not None:
+        return pool.modules.export(weights, networks.layers[:depth, row].tolist())
     # As in `mdp.outputs`, the norms of the last step.
     norms = networks.norms(mdp.clock - 1)
     stem, *slots, head = ({name: tensor[0] for name, tensor in position.items()} for position in weights.positions)

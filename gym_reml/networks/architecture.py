@@ -6,14 +6,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from gym_reml.networks.buffers import BiasedInputs, Workspace
 from gym_reml.networks.weights import Weights
 
-Filled = Sequence["Tensor | bool"]
-"""For each slot: True or False if it holds a layer in all rows or in none, else a bool tensor (n, 1, 1)."""
+Filled = Sequence["Tensor | int"]
+"""For each slot: True or False if it holds a layer in all rows or in none, else a tensor; see `Architecture.filled`."""
 
 
 class Trace(Protocol):
@@ -58,19 +60,26 @@ class Architecture(ABC, Generic[TraceType]):
     normalised: bool
     across_points: bool
 
-    @abstractmethod
-    def initial(
-        self,
-        in_features: int,
-        out_features: int,
-        *,
-        width: int,
-        layers: int,
-        constant_outputs: int,
-        scale: float,
-        generator: torch.Generator,
-    ) -> dict[str, Tensor]:
-        """Randomly initialised parameters of a pool, float32, named "stem.*", "layers.*" (layers, ...) and "head.*"."""
+    def filled(self, layers: NDArray[np.int64], depth: NDArray[np.int64], device: torch.device) -> Filled:
+        """What `forward` and `gradient` need to know of the slots.
+
+        Args:
+            layers: (slots, n), numbers of the pool layers in the slots; those from `depth` on do not count.
+            depth: (n,), number of slots that hold a layer.
+            device: of the tensors.
+
+        Returns:
+            For each slot: True or False if it holds a layer in all rows or in none, else a bool tensor (n, 1, 1).
+        """
+        shallowest, deepest = int(np.minimum.reduce(depth)), int(np.maximum.reduce(depth))
+        return [
+            True
+            if slot < shallowest
+            else False
+            if slot >= deepest
+            else torch.from_numpy(depth > slot).to(device).reshape(-1, 1, 1)
+            for slot in range(len(layers))
+        ]
 
     @abstractmethod
     def prepare(self, inputs: Tensor, fixed: Mapping[str, Tensor]) -> Tensor:
@@ -98,7 +107,7 @@ class Architecture(ABC, Generic[TraceType]):
         Args:
             weights: of n networks.
             inputs: as returned by `prepare`; unused if `start` > 0.
-            filled: which slots hold a layer; empty ones are the identity.
+            filled: as returned by `filled`; empty slots are the identity.
             norms: norms of stem and slots, if they are not among `weights`.
             workspace: buffers to use (stepping), or None for new differentiable tensors (replay).
             trace: an earlier pass over the same inputs, needed if `start` > 0.
@@ -128,7 +137,3 @@ class Architecture(ABC, Generic[TraceType]):
     @abstractmethod
     def head_gradient(self, trace: TraceType, output_gradient: Tensor) -> Tensor:
         """Gradients of the losses with respect to the head, (n, width + 1, out_features): observed by agents."""
-
-    @abstractmethod
-    def pre_activations(self, weights: Weights, trace: TraceType, *, position: int, rows: Tensor) -> Tensor:
-        """Pre-activations x W + b of the layer at `position`, (k, points, width), of the k rows in the mask (n,)."""

@@ -251,7 +251,7 @@ class Dense(Architecture[DenseTrace]):
         position: int,
         rows: Tensor,
     ) -> Tensor:
-        """Pre-activations x W + b of the selected rows; see `Architecture.pre_activations`."""
+        """Pre-activations x W + b of the layer at `position`, (k, points, width), of the k rows in the mask (n,)."""
         z, matrix = trace.inputs[position].tensor[rows], weights.positions[position].get("matrix")
         return z if matrix is None else torch.bmm(z, matrix[rows])
 

@@ -144,14 +144,3 @@ class BatchNorm(_Normalised):
 
 LAYER_KINDS: dict[str, LayerKind] = {kind.name: kind for kind in (Relu(), Tanh(), Residual(), LayerNorm(), BatchNorm())}
 """Layer kinds by name. To add one, write a class above and add it here."""
-
-
-def find_kind(name: str) -> LayerKind:
-    """The layer kind of this name.
-
-    Raises:
-        ValueError: an unknown name; the message lists the choices.
-    """
-    if not isinstance(name, str) or name not in LAYER_KINDS:
-        raise ValueError(f"layer_kind={name!r}: must be one of {', '.join(map(repr, LAYER_KINDS))}")
-    return LAYER_KINDS[name]

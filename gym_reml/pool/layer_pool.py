@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -13,18 +15,23 @@ from torch import Tensor
 from gym_reml.checks import check_integer, is_integer
 from gym_reml.files import load_safely, save_atomically
 from gym_reml.networks.architecture import Architecture
+from gym_reml.networks.blocks import BLOCKS, block_modules, check_kind
 from gym_reml.networks.dense import dense
-from gym_reml.networks.layer_kinds import LAYER_KINDS, find_kind
+from gym_reml.networks.layer_kinds import LAYER_KINDS
+from gym_reml.networks.modules import MakeModule, Modules
 from gym_reml.networks.torch_state import own_state
 from gym_reml.networks.weights import Weights
 from gym_reml.pool.rates import PER_STEP, RATES, gather_rates, places, rate_shapes
 from gym_reml.pool.step_norms import gather_norms, statistics_shapes
-from gym_reml.pool.storage import FORMAT, OLD_FORMAT, find_problem, from_format_1
+from gym_reml.pool.storage import FORMAT, MODULES, MODULES_FORMAT, OLD_FORMAT, find_problem, from_format_1
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing since Python 3.11
 
 NORMS = ("stem.norm", "layers.norm")
+LARGEST_SIZE = 1 << 16
+"""Largest size of modules that are read from a file."""
+
 PLAIN_STEP_RANGE = (1e-3, 0.3)
 RATED_STEP_RANGE = (0.25, 4.0)
 
@@ -34,11 +41,13 @@ class LayerPool:
     """Initial weights of the stem, of L layers and of the head, shared by all episodes.
 
     Attributes:
-        kind: name of the layer kind, a key of `gym_reml.networks.layer_kinds.LAYER_KINDS`.
-        parameters: "stem.matrix" (in + 1, width), "layers.matrix" (L, width + 1, width) and "head.matrix" (width + 1,
-            out), the last row of each being the bias; kinds with normalisation add "stem.norm" (2, width) and
-            "layers.norm" (L, 2, width), or (T, 2, width) and (T, L, 2, width) if each of T steps has its own norms;
-            Gaussian policies add "head.constants" (1, constant_outputs), their log standard deviations.
+        kind: name of the layer kind, a key of `gym_reml.networks.layer_kinds.LAYER_KINDS` or
+            `gym_reml.networks.blocks.BLOCKS`; "modules" for a user's own modules.
+        parameters: of modules, their own by name: "stem.*", "layers.*" (L, ...) and "head.*". Of dense kinds,
+            "stem.matrix" (in + 1, width), "layers.matrix" (L, width + 1, width) and "head.matrix" (width + 1, out), the
+            last row of each being the bias; kinds with normalisation add "stem.norm" (2, width) and "layers.norm" (L,
+            2, width), or (T, 2, width) and (T, L, 2, width) if each of T steps has its own norms; Gaussian policies add
+            "head.constants" (1, constant_outputs), their log standard deviations.
         rates: learned step sizes, {} for none. With granularity "scalar" a single number {"all": ()}; otherwise by the
             names of the adapted parameters: "tensor", one number per tensor, (), or (L,) for layers; "step", one per
             tensor and step, (T,), or (T, L) for layers, the last reused beyond T (LSLR of MAML++, Antoniou et al. 2019,
@@ -47,6 +56,7 @@ class LayerPool:
             slot they stand in, (T, S, ...), the last step and slot reused beyond T and S.
         granularity: of the rates, one of `gym_reml.pool.rates.RATES`; None without rates.
         adapt_stem: whether episodes adapt the stem's matrix.
+        modules: what kinds of BLOCKS and a user's own modules compute; None for dense kinds.
         statistics: running mean and variance for each step, "stem" (T, 2, width) and "layers" (T, L, 2, width), {} for
             none. A pool learner updates them in its replays; outside of replays they are used for normalisation.
     """
@@ -57,6 +67,7 @@ class LayerPool:
     granularity: str | None = None
     adapt_stem: bool = True
     statistics: dict[str, Tensor] = field(default_factory=dict)
+    modules: Modules | None = None
 
     @classmethod
     @own_state
@@ -65,6 +76,7 @@ class LayerPool:
         *,
         in_features: int,
         out_features: int,
+        input_shape: Sequence[int] | None = None,
         width: int = 40,
         layers: int = 8,
         kind: str = "residual",
@@ -78,24 +90,36 @@ class LayerPool:
         Args:
             in_features: number of inputs.
             out_features: number of outputs.
-            width: number of units of every hidden layer.
+            input_shape: (channels, height, width) of images, whose product is `in_features`; for kinds of BLOCKS.
+            width: number of units of every hidden layer, or channels.
             layers: number of layers to choose from (L).
             kind: name of the layer kind.
-            adapt_stem: whether episodes adapt the stem's matrix; None means True, or False for kinds with
-                normalisation, where adapting gain and shift suffices.
-            scale: factor on the layers' initial weights and biases.
+            adapt_stem: whether episodes adapt the stem's matrix; None means True, or False for dense kinds with
+                normalisation, where adapting gain and shift suffices. Kinds of BLOCKS always adapt it.
+            scale: factor on the layers' initial weights and biases; 1 for kinds of BLOCKS.
             constant_outputs: number of outputs, the last ones, that consist of a bias alone, initially 0.
             seed: seed of the weights.
 
         Raises:
-            ValueError: an unknown kind, a size below one, or more constant outputs than outputs.
+            ValueError: an unknown kind, a size below one, more constant outputs than outputs, or a kind of BLOCKS for
+                inputs that are no images.
         """
-        layer_kind = find_kind(kind)
+        check_kind(kind)
         sizes = {"in_features": in_features, "out_features": out_features, "width": width, "layers": layers}
         for argument, value in sizes.items():
             check_integer(argument, value)
         if not is_integer(constant_outputs) or not 0 <= constant_outputs <= out_features:
             raise ValueError(f"constant_outputs={constant_outputs!r}: must be from 0 to out_features={out_features}")
+        if kind in BLOCKS:
+            if adapt_stem is False or scale != 1.0:
+                raise ValueError(f"adapt_stem={adapt_stem!r}, scale={scale!r}: are for dense kinds, not for {kind!r}")
+            shape = (in_features,) if input_shape is None else input_shape
+            if math.prod(shape) != in_features:
+                raise ValueError(f"input_shape={tuple(shape)}: must have in_features={in_features} numbers")
+            modules = block_modules(
+                kind, input_shape=shape, out_features=out_features, width=width, constant_outputs=constant_outputs
+            )
+            return cls(kind, modules.initial(layers, seed), modules=modules)
         parameters = dense(kind).initial(
             in_features,
             out_features,
@@ -105,21 +129,69 @@ class LayerPool:
             scale=scale,
             generator=torch.Generator().manual_seed(seed),
         )
-        return cls(kind, parameters, adapt_stem=not layer_kind.normalised if adapt_stem is None else adapt_stem)
+        return cls(kind, parameters, adapt_stem=not dense(kind).normalised if adapt_stem is None else adapt_stem)
+
+    @classmethod
+    @own_state
+    def from_modules(
+        cls,
+        *,
+        stem: MakeModule,
+        layer: MakeModule | Sequence[MakeModule],
+        head: MakeModule,
+        input_shape: Sequence[int],
+        layers: int = 8,
+        constant_outputs: int = 0,
+        seed: int = 0,
+    ) -> Self:
+        """A pool of any `torch.nn.Module`, with the initial weights that the modules are made with.
+
+        Args:
+            stem, layer, head, input_shape, constant_outputs: see `gym_reml.networks.modules.Modules`.
+            layers: number of layers to choose from (L); several callables `layer` make them in turn.
+            seed: of torch's random number generator while modules are made; it is restored afterwards.
+
+        Raises:
+            ValueError: a module that networks side by side cannot be computed with (the message names the submodule and
+                the remedy), or one that does not fit between the others.
+        """
+        check_integer("layers", layers)
+        modules = Modules(stem=stem, layer=layer, head=head, input_shape=input_shape, constant_outputs=constant_outputs)
+        return cls(MODULES, modules.initial(layers, seed), modules=modules)
+
+    @own_state
+    def renewed(self, *, layers: int, seed: int) -> LayerPool:
+        """A pool of the same shape without rates, with so many layers and new random weights, all of them adapted."""
+        if self.modules is not None:
+            return LayerPool(self.kind, self.modules.initial(layers, seed), modules=self.modules)
+        return LayerPool.random(
+            in_features=self.in_features,
+            out_features=self.out_features,
+            width=self.width,
+            layers=layers,
+            kind=self.kind,
+            adapt_stem=True,
+            constant_outputs=self.constant_outputs,
+            seed=seed,
+        )
 
     @property
     def architecture(self) -> Architecture[Any]:
         """The architecture of the networks built from this pool."""
-        return dense(self.kind)
+        return dense(self.kind) if self.modules is None else self.modules
 
     @property
     def in_features(self) -> int:
-        """Number of inputs of the stem."""
+        """Number of inputs of the stem, the product of the input's shape."""
+        if self.modules is not None:
+            return math.prod(self.modules.input_shape)
         return self.parameters["stem.matrix"].shape[0] - 1
 
     @property
     def out_features(self) -> int:
         """Number of outputs of the head, constant ones included."""
+        if self.modules is not None:
+            return self.modules.out_features
         return self.parameters["head.matrix"].shape[1] + self.constant_outputs
 
     @property
@@ -130,23 +202,28 @@ class LayerPool:
 
     @property
     def width(self) -> int:
-        """Number of units of every hidden layer."""
-        return self.parameters["stem.matrix"].shape[1]
+        """Number of units of every hidden layer, or of features that agents observe of modules."""
+        return self.parameters["stem.matrix"].shape[1] if self.modules is None else self.modules.features
 
     @property
     def layers(self) -> int:
         """Number of layers to choose from (L)."""
-        return self.parameters["layers.matrix"].shape[0]
+        return next(len(tensor) for name, tensor in self.parameters.items() if name.startswith("layers."))
 
     @property
     def device(self) -> torch.device:
         """Device of the parameters."""
-        return self.parameters["stem.matrix"].device
+        return self._any.device
 
     @property
     def dtype(self) -> torch.dtype:
         """Dtype of the parameters."""
-        return self.parameters["stem.matrix"].dtype
+        return self._any.dtype
+
+    @property
+    def _any(self) -> Tensor:
+        """One of the parameters, which all have the same device and dtype."""
+        return next(iter(self.parameters.values()))
 
     @property
     def step_range(self) -> tuple[float, float]:
@@ -197,7 +274,7 @@ class LayerPool:
         copy = self.clone()
         adapted = {name: tuple(self.parameters[name].shape) for name in self.adapted}
         shapes = rate_shapes(granularity, adapted, layers=self.layers, steps=steps or 0, slots=slots or 0)
-        copy.rates = {name: self.parameters["stem.matrix"].new_full(shape, initial) for name, shape in shapes.items()}
+        copy.rates = {name: self._any.new_full(shape, initial) for name, shape in shapes.items()}
         copy.granularity = granularity
         return copy
 
@@ -253,7 +330,7 @@ class LayerPool:
             {name: tensor.detach().clone() for name, tensor in part.items()}
             for part in (self.parameters, self.rates, self.statistics)
         )
-        return LayerPool(self.kind, parameters, rates, self.granularity, self.adapt_stem, statistics)
+        return LayerPool(self.kind, parameters, rates, self.granularity, self.adapt_stem, statistics, self.modules)
 
     @own_state
     def to(self, device: torch.device | str) -> LayerPool:
@@ -324,10 +401,12 @@ class LayerPool:
         """One line of text: layers, kind, width, inputs, outputs, rates and norms."""
         rates = f", rates per {self.granularity}" if self.granularity else ""
         constant = f" ({self.constant_outputs} constant)" if self.constant_outputs else ""
+        own = ", ".join(str(type(part.module).__name__) for part in self.modules.kinds) if self.modules else ""
+        kind = self.kind if self.kind != MODULES else f"{own} (own modules)"
         kept = "norms and running statistics" if self.statistics else "norms"
         norms = f", {kept} for each of {self.norm_steps} steps" if self.norm_steps else ""
         return (
-            f"{self.layers} {self.kind} layers of width {self.width}, "
+            f"{self.layers} {kind} layers of width {self.width}, "
             f"{self.in_features} inputs, {self.out_features} outputs{constant}{rates}{norms}"
         )
 
@@ -336,30 +415,51 @@ class LayerPool:
         return f"LayerPool({self.describe()})"
 
     def state(self) -> dict[str, Any]:
-        """The pool as a dict of plain data that `torch.load(weights_only=True)` accepts; tensors are on the CPU."""
+        """The pool as a dict of plain data that `torch.load(weights_only=True)` accepts; tensors are on the CPU.
+
+        A user's own modules are no plain data: their description is kept, and `from_state` takes them.
+        """
         copy = self.to("cpu").clone()
-        return {"format": FORMAT, **{part.name: getattr(copy, part.name) for part in fields(copy)}}
+        state: dict[str, Any] = {"format": FORMAT, **{part.name: getattr(copy, part.name) for part in fields(copy)}}
+        modules: Modules | None = state.pop("modules")
+        if modules is not None:
+            state |= {"format": MODULES_FORMAT, "modules": modules.settings or modules.describe()}
+        return state
 
     @classmethod
     @own_state
-    def from_state(cls, state: Any, source: str = "state") -> Self:
+    def from_state(cls, state: Any, source: str = "state", modules: Modules | None = None) -> Self:
         """The pool described by `state`.
 
         Args:
             state: returned by `state()`.
             source: origin of the state, named in errors.
+            modules: the user's own modules that the pool was made of, if it was made of such.
 
         Raises:
-            ValueError: not a pool's state, an unknown version, or tensors that are inconsistent or not finite.
+            ValueError: not a pool's state, an unknown version, tensors that are inconsistent or not finite, modules
+                that are missing or not those that the pool was made of.
         """
         file_format = state.get("format") if isinstance(state, dict) else type(state).__name__
-        if file_format not in (FORMAT, OLD_FORMAT):
+        if file_format not in (FORMAT, MODULES_FORMAT, OLD_FORMAT):
             raise ValueError(
                 f"{source}: not a layer pool this version reads (found {file_format!r}, expected {FORMAT!r})"
             )
         parts: dict[str, Any] = {name: part for name, part in state.items() if name != "format"}
         if file_format == OLD_FORMAT:
             parts = from_format_1(parts)
+        described = parts.pop("modules", None)
+        if file_format == MODULES_FORMAT:
+            if isinstance(described, dict):
+                modules = _block_modules(parts.get("kind"), described, source)
+            elif modules is None:
+                raise ValueError(
+                    f"{source}: holds weights of modules that are not in the file; pass modules=Modules(stem=..., "
+                    f"layer=..., head=..., input_shape=...) of gym_reml.networks.modules. They were\n{described}"
+                )
+        else:
+            modules = None
+        parts["modules"] = modules
         if set(parts) != {part.name for part in fields(cls)}:
             raise ValueError(f"{source}: damaged layer pool, holds {', '.join(map(repr, state))}")
         problem = find_problem(**parts)
@@ -373,14 +473,28 @@ class LayerPool:
 
     @classmethod
     @own_state
-    def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Reads a pool from a file, without executing code from it.
+    def load(cls, path: str | os.PathLike[str], modules: Modules | None = None) -> Self:
+        """Reads a pool from a file, without executing code from it; `modules` as for `from_state`.
 
         Raises:
             FileNotFoundError: no such file.
-            ValueError: not a pool's file, an unknown version, or a damaged file.
+            ValueError: not a pool's file, an unknown version, a damaged file, or modules missing or not fitting.
         """
-        return cls.from_state(load_safely(path), str(path))
+        return cls.from_state(load_safely(path), str(path), modules)
+
+
+def _block_modules(kind: Any, settings: dict[str, Any], source: str) -> Modules:
+    """The modules of a file, whose kind and settings these are."""
+    try:
+        if kind not in BLOCKS:
+            raise ValueError(f"layer kind {kind!r} is none of {', '.join(map(repr, BLOCKS))}")
+        sizes = {name: settings[name] for name in ("out_features", "width", "constant_outputs")}
+        shape = settings["input_shape"]
+        if not all(is_integer(size) and 0 <= size <= LARGEST_SIZE for size in (*sizes.values(), *shape)):
+            raise ValueError(f"sizes {settings}")
+        return block_modules(kind, input_shape=shape, **sizes)
+    except (LookupError, TypeError, ValueError) as error:
+        raise ValueError(f"{source}: damaged layer pool, {error}") from error
 
 
 @dataclass(frozen=True)
@@ -414,7 +528,8 @@ class Assembly:
         pool = self.pool
         if not pool.rates:
             return None
-        return gather_rates(pool.rates, pool.granularity, adapted=pool.adapted, index=self.index, clock=clock)
+        adapted = {name: pool.parameters[name].ndim - name.startswith("layers.") for name in pool.adapted}
+        return gather_rates(pool.rates, pool.granularity, adapted=adapted, index=self.index, clock=clock)
 
     def norms(self, clock: Tensor, *, running: bool) -> list[Tensor] | None:
         """The norms of stem and slots at this step; None unless the pool has norms for each step.

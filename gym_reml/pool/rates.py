@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 from torch import Tensor
 
@@ -62,14 +62,14 @@ def places(name: str, index: Tensor) -> Iterator[tuple[int, str, Tensor | None]]
 
 
 def gather_rates(
-    rates: Mapping[str, Tensor], granularity: str | None, *, adapted: Sequence[str], index: Tensor, clock: Tensor
+    rates: Mapping[str, Tensor], granularity: str | None, *, adapted: Mapping[str, int], index: Tensor, clock: Tensor
 ) -> Weights:
     """The rates of n networks, each broadcastable to its weights.
 
     Args:
         rates: rates of the pool, by name.
         granularity: one of RATES.
-        adapted: names of the adapted parameters.
+        adapted: number of dimensions of a network's tensors, without that of the row, by name of the parameter.
         index: (slots, n) int64, the layer in each slot, counted from 0.
         clock: (n,) int64, number of steps taken; after the last step with its own rates, these are reused, as are those
             of the last slot that has its own.
@@ -79,7 +79,7 @@ def gather_rates(
     first = int(clock[0]) if by_step and count else 0
     together = by_step and bool((clock == first).all())
     gathered = Weights([{} for _ in range(len(index) + 2)])
-    for name in adapted:
+    for name, dimensions in adapted.items():
         for position, key, row_layers in places(name, index):
             rate = rates["all" if granularity == "scalar" else name]
             if granularity == "weight_step" and row_layers is not None:
@@ -96,5 +96,5 @@ def gather_rates(
                 step = clock.clamp_max(len(rate) - 1)
                 chosen = rate[step] if row_layers is None else rate[step, row_layers]
             # A single number per tensor is broadcast over the tensor.
-            gathered.positions[position][key] = chosen if chosen.ndim > 1 else chosen.reshape(-1, 1, 1)
+            gathered.positions[position][key] = chosen if chosen.ndim > 1 else chosen.reshape(-1, *[1] * dimensions)
     return gathered

@@ -10,7 +10,7 @@ from typing import Any
 
 from gym_reml.checks import check_integer
 from gym_reml.files import as_path
-from gym_reml.networks.layer_kinds import find_kind
+from gym_reml.networks.blocks import check_kind
 from gym_reml.pool.layer_pool import LayerPool
 from gym_reml.tasks.base import TaskFamily
 
@@ -40,7 +40,7 @@ def pool_for(
             choices.
     """
     if layer_kind is not None:
-        find_kind(layer_kind)
+        check_kind(layer_kind)
     for argument, value in (("width", width), ("layers", layers)):
         if value is not None:
             check_integer(argument, value)
@@ -126,6 +126,7 @@ def random_pool(
     return LayerPool.random(
         in_features=family.in_features,
         out_features=family.out_features,
+        input_shape=family.input_shape,
         width=width or (64 if images else 40),
         layers=layers or 8,
         kind=kind or ("layer_norm" if images else "residual"),

@@ -7,11 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gym_reml.networks.blocks import BLOCKS
 from gym_reml.networks.layer_kinds import LAYER_KINDS
+from gym_reml.networks.modules import Modules
 from gym_reml.pool.rates import RATES, Shapes, rate_shapes
 from gym_reml.pool.step_norms import statistics_shapes
 
-FORMAT, OLD_FORMAT = "gym_reml.LayerPool/2", "gym_reml.LayerPool/1"
+FORMAT, OLD_FORMAT, MODULES_FORMAT = (f"gym_reml.LayerPool/{version}" for version in (2, 1, 3))
+
+MODULES = "modules"
+"""The kind of pools that are made of a user's own modules."""
 
 LARGEST = 1e30
 """Largest magnitude of a pool's numbers: far enough below the maximum of float32 that fast weights stay finite."""
@@ -45,20 +50,26 @@ _format_1_names = {
 
 
 def find_problem(
-    *, kind: Any, parameters: Any, rates: Any, granularity: Any, adapt_stem: Any, statistics: Any
+    *,
+    kind: Any,
+    parameters: Any,
+    rates: Any,
+    granularity: Any,
+    adapt_stem: Any,
+    statistics: Any,
+    modules: Modules | None,
 ) -> str | None:
     """The first problem with a pool's content (types, names, shapes, devices or values), as text; None if valid."""
-    if not isinstance(kind, str) or kind not in LAYER_KINDS:
-        return f"layer kind {kind!r} is none of {', '.join(map(repr, LAYER_KINDS))}"
+    choices = LAYER_KINDS if modules is None else (*BLOCKS, MODULES)
+    if not isinstance(kind, str) or kind not in choices:
+        return f"layer kind {kind!r} is none of {', '.join(map(repr, choices))}"
     if not isinstance(adapt_stem, bool):
         return f"adapt_stem is {adapt_stem!r}"
     for part in (parameters, rates, statistics):
         if not isinstance(part, dict) or not all(isinstance(tensor, Tensor) for tensor in part.values()):
             return "parameters, rates and statistics must be tensors by name"
-    layer_kind = LAYER_KINDS[kind]
-    expected = {"stem.matrix", "layers.matrix", "head.matrix"}
-    expected |= {"stem.norm", "layers.norm"} if layer_kind.normalised else set()
-    if set(parameters) - {"head.constants"} != expected:
+    expected = _dense_names(kind, parameters) if modules is None else set(modules.shapes(1))
+    if set(parameters) != expected:
         return f"parameters are {', '.join(sorted(map(str, parameters)))} instead of {', '.join(sorted(expected))}"
     tensors = {
         **parameters,
@@ -67,8 +78,70 @@ def find_problem(
     }
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     misfit = f"shapes {shapes} do not fit together"
-    if [len(shapes[name]) for name in ("stem.matrix", "layers.matrix", "head.matrix")] != [2, 3, 2]:
+    if modules is not None:
+        stacked = [shapes[name] for name in parameters if name.startswith("layers.")]
+        layers = stacked[0][0] if stacked and stacked[0] else 0
+        fitting, adapted = modules.shapes(layers), list(parameters)
+        if statistics or not adapt_stem or not layers:
+            return "pools of modules have layers, adapt their stems and have no statistics"
+    else:
+        dense = _dense_shapes(kind, shapes, adapt_stem=adapt_stem, statistics=bool(statistics))
+        if dense is None:
+            return misfit
+        fitting, adapted, layers = dense
+    if granularity is not None or rates:
+        if granularity not in RATES:
+            return f"granularity of rates is {granularity!r}"
+        steps = max((shape[0] for name, shape in shapes.items() if name.startswith("rate.") and shape), default=1)
+        slots = next((shape[1:2] for name, shape in shapes.items() if name.startswith("rate.layers.")), ())
+        expected_rates = rate_shapes(
+            granularity,
+            {name: fitting[name] for name in adapted},
+            layers=layers,
+            steps=steps,
+            slots=slots[0] if slots else 0,
+        )
+        fitting |= {f"rate.{name}": shape for name, shape in expected_rates.items()}
+    if shapes != fitting:
         return misfit
+    if {tensor.dtype for tensor in tensors.values()} not in ({torch.float32}, {torch.float64}):
+        return "numbers are not of one floating type"
+    devices = sorted({str(tensor.device) for tensor in tensors.values()})
+    if len(devices) > 1 or "meta" in devices:
+        return f"numbers are on {', '.join(devices)}: must be on one device, which holds them"
+    broken = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
+    if broken:
+        return f"{', '.join(broken)}: not finite"
+    large = [name for name, tensor in tensors.items() if tensor.numel() and tensor.abs().max() > LARGEST]
+    if large:
+        return f"{', '.join(large)}: numbers above {LARGEST:g}"
+    negative = [name for name, tensor in statistics.items() if (tensor[..., 1, :] < 0).any()]
+    return f"statistics of {', '.join(negative)}: a variance below 0" if negative else None
+
+
+def _dense_names(kind: str, parameters: Any) -> set[str]:
+    """Names of the parameters of a dense pool; constants are there or not."""
+    norms = {"stem.norm", "layers.norm"} if LAYER_KINDS[kind].normalised else set()
+    return {"stem.matrix", "layers.matrix", "head.matrix"} | norms | ({"head.constants"} & set(parameters))
+
+
+def _dense_shapes(
+    kind: str, shapes: Shapes, *, adapt_stem: bool, statistics: bool
+) -> tuple[Shapes, list[str], int] | None:
+    """The shapes that parameters and statistics of a dense pool must have, which are adapted, and how many layers.
+
+    Args:
+        kind: of the layers.
+        shapes: those of the pool.
+        adapt_stem: whether episodes adapt the stem's matrix.
+        statistics: whether there are any.
+
+    Returns:
+        None where no shapes would fit.
+    """
+    layer_kind = LAYER_KINDS[kind]
+    if [len(shapes[name]) for name in ("stem.matrix", "layers.matrix", "head.matrix")] != [2, 3, 2]:
+        return None
     (inputs, width), layers, outputs = shapes["stem.matrix"], shapes["layers.matrix"][0], shapes["head.matrix"][1]
     constants = shapes.get("head.constants", (1, 0))[-1:]
     outputs += constants[0] if constants else 0
@@ -91,31 +164,6 @@ def find_problem(
         elif statistics:
             expected_statistics = statistics_shapes(width=width, layers=layers, steps=norm_steps)
             fitting |= {f"statistics.{name}": shape for name, shape in expected_statistics.items()}
-    if granularity is not None or rates:
-        if granularity not in RATES:
-            return f"granularity of rates is {granularity!r}"
-        steps = max((shape[0] for name, shape in shapes.items() if name.startswith("rate.") and shape), default=1)
-        slots = shapes.get("rate.layers.matrix", (0, 0))[1:2]
-        expected_rates = rate_shapes(
-            granularity,
-            {name: fitting[name] for name in adapted},
-            layers=layers,
-            steps=steps,
-            slots=slots[0] if slots else 0,
-        )
-        fitting |= {f"rate.{name}": shape for name, shape in expected_rates.items()}
-    if shapes != fitting or not min(inputs - 1, outputs, width, layers, norm_steps) > 0:
-        return misfit
-    if {tensor.dtype for tensor in tensors.values()} not in ({torch.float32}, {torch.float64}):
-        return "numbers are not of one floating type"
-    devices = sorted({str(tensor.device) for tensor in tensors.values()})
-    if len(devices) > 1 or "meta" in devices:
-        return f"numbers are on {', '.join(devices)}: must be on one device, which holds them"
-    broken = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
-    if broken:
-        return f"{', '.join(broken)}: not finite"
-    large = [name for name, tensor in tensors.items() if tensor.numel() and tensor.abs().max() > LARGEST]
-    if large:
-        return f"{', '.join(large)}: numbers above {LARGEST:g}"
-    negative = [name for name, tensor in statistics.items() if (tensor[..., 1, :] < 0).any()]
-    return f"statistics of {', '.join(negative)}: a variance below 0" if negative else None
+    if not min(inputs - 1, outputs, width, layers, norm_steps) > 0:
+        return None
+    return fitting, adapted, layers

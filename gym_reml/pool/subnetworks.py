@@ -198,18 +198,12 @@ class SubNetworks:
         return self._weights.like([tensor[row : row + 1].clone() for tensor in self._weights.tensors()])
 
     def _refresh(self) -> None:
-        shallowest, deepest = int(np.minimum.reduce(self.depth)), int(np.maximum.reduce(self.depth))
-        if self.pool.architecture.skip:
-            shallowest = deepest
-        self._filled = [
-            True if slot < shallowest else False if slot >= deepest else self._mask(self.depth > slot)
-            for slot in range(self.slots)
-        ]
+        architecture, depth = self.pool.architecture, self.depth
+        if architecture.skip:  # empty slots hold zeros
+            depth = np.full_like(depth, np.maximum.reduce(depth))
+        self._filled = architecture.filled(self.layers, depth, self.pool.device)
         if self.pool.rates or self.pool.norm_steps:
             self._assembly = self.pool.assemble(torch.from_numpy(self.layers).to(self.pool.device))
-
-    def _mask(self, present: NDArray[np.bool_]) -> Tensor:
-        return torch.from_numpy(present).to(self.pool.device).reshape(-1, 1, 1)
 
     def _index(self, rows: NDArray[np.int64]) -> Tensor:
         return torch.from_numpy(np.asarray(rows, dtype=np.int64)).to(self.pool.device)

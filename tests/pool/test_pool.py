@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from gym_reml.networks.dense import dense
-from gym_reml.networks.layer_kinds import LAYER_KINDS, find_kind
+from gym_reml.networks.blocks import check_kind
+from gym_reml.networks.layer_kinds import LAYER_KINDS
 from gym_reml.networks.weights import Weights, descend, gradient_norms
 from gym_reml.pool import LayerPool
 from gym_reml.pool.rates import PER_STEP, RATES
@@ -107,9 +108,9 @@ def test_sizes_below_one(argument: str, value: Any) -> None:
         make(**{argument: value})
 
 
-@pytest.mark.parametrize("kind", ["conv", None, ["relu"]])
+@pytest.mark.parametrize("kind", ["convolution", None, ["relu"]])
 def test_unknown_kind(kind: Any) -> None:
-    for function in (make, find_kind):
+    for function in (make, check_kind):
         with pytest.raises(ValueError, match=r"layer_kind=.*: must be one of 'relu', 'tanh', 'residual', 'layer_norm'"):
             function(kind)
 

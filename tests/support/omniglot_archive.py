@@ -36,6 +36,7 @@ def write_archives(folder: Path, alphabets: dict[str, int] = ALPHABETS) -> Path:
 
 def write_archive(path: Path, alphabets: dict[str, int], known: Iterable[str]) -> None:
     """Writes one archive; a character's drawings depend on its name alone, not on the archive."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     numbers = {alphabet: number for number, alphabet in enumerate(known)}
     with zipfile.ZipFile(path, "w") as archive:
         for alphabet, characters in alphabets.items():

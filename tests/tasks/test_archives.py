@@ -177,6 +177,13 @@ def test_missing_pillow_names_the_extra(tmp_path: Path, monkeypatch: pytest.Monk
 # Downloading
 
 
+def write_whole(folder: Path) -> dict[str, int]:
+    """Writes archives that are taken for the whole data set; their sizes."""
+    for name, alphabets in (("background", {"Greek": 3}), ("evaluation", {"Keble": 2})):
+        write_archive(folder / f"images_{name}.zip", alphabets, list(alphabets))
+    return {"images_background.zip": 3, "images_evaluation.zip": 2}
+
+
 @pytest.fixture
 def server(archives: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Handler]]:
     with serving(archives) as (address, handler):
@@ -203,6 +210,30 @@ def test_download_fetches_what_is_missing_and_no_more(tmp_path: Path, server: ty
     Omniglot(root=str(root), download=True)
     assert server.requested[2:] == ["/images_background_small2.zip"]
     assert bad.read_bytes() == good
+
+
+def test_download_of_the_whole_data_set(
+    tmp_path: Path, server: type[Handler], archives: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Into a folder of its own: the splits of the small archives do not change."""
+    whole = write_whole(archives)
+    sums = {name: hashlib.md5((archives / name).read_bytes()).hexdigest() for name in whole}
+    monkeypatch.setattr(omniglot_data, "WHOLE_CHECKSUMS", sums)
+    monkeypatch.setattr(omniglot_data, "WHOLE_SIZES", whole)
+    try:
+        for _ in range(2):
+            family = Omniglot(root=str(tmp_path), download=True, split_by="lake")
+            assert len(family.characters.members["lake"]["test"]) == 2
+            assert {path.name for path in (tmp_path / "omniglot_full").iterdir()} == set(whole)
+            assert server.requested == [f"/{name}" for name in whole]
+        with pytest.raises(FileNotFoundError):
+            Omniglot(root=str(tmp_path))
+        sums["images_evaluation.zip"] = "0" * 32
+        with pytest.raises(ValueError, match=r"images_evaluation\.zip has md5"):
+            Omniglot(root=str(tmp_path / "bad"), download=True, split_by="vinyals")
+    finally:
+        for name in whole:
+            (archives / name).unlink()
 
 
 def test_download_goes_to_the_cache_and_is_found_there(tmp_path: Path, server: type[Handler]) -> None:
@@ -247,5 +278,6 @@ def test_failed_write_leaves_nothing(tmp_path: Path, server: type[Handler], monk
 
 def test_official_checksums() -> None:
     assert set(omniglot_data.CHECKSUMS) == {"images_background_small1.zip", "images_background_small2.zip"}
+    assert set(omniglot_data.WHOLE_CHECKSUMS) == set(omniglot_data.WHOLE_SIZES)
     assert omniglot_data.BASE_URL.startswith("https://")
     assert omniglot_data.BASE_URL.endswith("/")

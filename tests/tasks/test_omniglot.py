@@ -20,7 +20,7 @@ pytest.importorskip("PIL", reason="reading Omniglot needs Pillow")
 from gym_reml.tasks.base import SPLITS, Batch, Tasks
 from gym_reml.tasks.images import archives as omniglot_data
 from gym_reml.tasks.images.omniglot import DOMAINS, PERMUTATION, Omniglot
-from tests.support.omniglot_archive import ALPHABETS
+from tests.support.omniglot_archive import ALPHABETS, write_archive
 
 Make = Callable[..., Omniglot]
 
@@ -81,6 +81,45 @@ def test_split_is_fixed() -> None:
         "validation": ["C"],
         "test": ["A", "H"],
     }
+
+
+@pytest.fixture
+def whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Archives that are taken for the whole data set."""
+    background = {"Armenian": 2, "Braille": 2, "Cyrillic": 2, "Futurama": 1, "Greek": 1, "Hebrew": 1, "Latin": 3}
+    evaluation = {"Gurmukhi": 43, "Keble": 1, "Tibetan": 1}
+    contents = {"images_background.zip": background, "images_evaluation.zip": evaluation}
+    for name, alphabets in contents.items():
+        write_archive(tmp_path / "omniglot_full" / name, alphabets, list(alphabets))
+    monkeypatch.setattr(omniglot_data, "WHOLE_SIZES", {name: sum(some.values()) for name, some in contents.items()})
+    return tmp_path
+
+
+def test_published_splits(whole: Path) -> None:
+    for root in (whole, whole / "omniglot_full"):
+        vinyals = {split: names_of(Omniglot(root=str(root), split_by="vinyals"), split) for split in SPLITS}
+        assert {alphabet for alphabet, _ in vinyals["validation"]} == {"Armenian", "Hebrew"}
+        assert {alphabet for alphabet, _ in vinyals["test"]} == {"Gurmukhi", "Keble", "Tibetan"}
+        assert {character for alphabet, character in vinyals["test"] if alphabet == "Gurmukhi"} == {
+            f"character{number}" for number in (42, 43)
+        }
+        lake = {split: names_of(Omniglot(root=str(root), split_by="lake"), split) for split in SPLITS}
+        assert {alphabet for alphabet, _ in lake["test"]} == {"Gurmukhi", "Keble", "Tibetan"}
+        assert len({alphabet for alphabet, _ in lake["validation"]}) == 5
+        assert not {alphabet for alphabet, _ in lake["validation"]} & {alphabet for alphabet, _ in lake["train"]}
+    sample(Omniglot(root=str(whole), split_by="vinyals", split="validation", shots=1, ways=2, queries=4), range(3))
+
+
+def test_published_splits_are_of_the_whole_data_set(whole: Path, archives: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"images_background\.zip and images_evaluation\.zip.*download=True"):
+        Omniglot(root=str(archives), split_by="vinyals")
+    (whole / "omniglot_full" / "images_evaluation.zip").unlink()
+    with pytest.raises(FileNotFoundError, match="download=True to fetch both"):
+        Omniglot(root=str(whole), split_by="lake")
+    write_archive(whole / "omniglot_full" / "images_evaluation.zip", {"Keble": 2}, ["Keble"])
+    family = Omniglot(root=str(whole), split_by="lake", ways=2, queries=4)
+    with pytest.raises(ValueError, match=r"split_by='lake': .* whole data set alone, .*evaluation\.zip 45 characters"):
+        family.draw(generators(range(2)))
 
 
 @pytest.mark.parametrize("rotations", [False, True])
@@ -310,7 +349,7 @@ def test_signal_tells_permuted_images(make: Make) -> None:
         ({"shifts": 15}, "shifts=15: must be an integer from 0 to 14"),
         ({"rotations": 4}, "rotations=4"),
         ({"download": "no"}, "download='no'"),
-        ({"split_by": "word"}, "split_by='word'.*'character', 'alphabet'"),
+        ({"split_by": "word"}, "split_by='word'.*'character', 'alphabet', 'vinyals', 'lake'"),
         ({"domains": ()}, "domains=\\(\\)"),
         ({"domains": ["identity", "blurred"]}, "blurred.*'inverted'"),
         ({"split": "dev"}, "split='dev'"),

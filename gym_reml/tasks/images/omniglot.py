@@ -16,13 +16,13 @@ from gym_reml.tasks.images.archives import (
     DRAWINGS,
     SIDE,
     SPLITS_BY,
+    WHOLE_SPLITS,
     Characters,
-    download_archives,
     find_archives,
     read_characters,
 )
 from gym_reml.tasks.images.classes import ClassFamily
-from gym_reml.tasks.images.downloads import StampedFile, data_folder
+from gym_reml.tasks.images.downloads import StampedFile
 
 Images = NDArray[np.uint8]
 
@@ -52,10 +52,14 @@ class Omniglot(ClassFamily):
         shots: number of support drawings of each character.
         queries: total number of query drawings of a task, a multiple of `ways`.
         ways: number of characters of a task.
-        root: folder of `images_background*.zip` and `images_evaluation.zip`, all of which are read; None for the
-            environment variable GYM_REML_DATA or, without it, `~/.cache/gym_reml/omniglot`.
-        download: download the two small archives into that folder if they are missing.
-        split_by: "character" holds out characters, "alphabet" whole alphabets.
+        root: folder of the archives, or one that holds it as "omniglot" ("omniglot_full" for the whole data set); None
+            for the environment variable GYM_REML_DATA or, without it, `~/.cache/gym_reml`.
+        download: download the archives if they are missing: the two small ones (242 characters), or for the splits
+            "vinyals" and "lake" the whole data set, `images_background.zip` and `images_evaluation.zip` (1,623).
+        split_by: "character" holds out characters, "alphabet" whole alphabets, of all the archives in the folder,
+            `images_background*.zip` and `images_evaluation.zip`. Published splits of the whole data set: "vinyals" is
+            the fixed one of Vinyals et al. 2016 (1,028 / 172 / 423 characters), "lake" has Lake et al.'s background set
+            for training and validation, the latter by whole alphabets, and their evaluation set for testing.
         rotations: rotations by 90, 180 and 270 degrees are further classes, in the same split (Santoro et al. 2016,
             arXiv:1605.06065).
         shifts: largest random shift of each drawing along either axis, in pixels.
@@ -95,11 +99,9 @@ class Omniglot(ClassFamily):
                 f"shots={self.shots} and queries={self.queries} need {self.most_shots} + {self.queries // self.ways} "
                 f"different drawings of each character (ways={self.ways}): there are {DRAWINGS}"
             )
-        folder = data_folder(self.root, self.name)
-        if self.download:
-            download_archives(folder)
+        archives = find_archives(self.root, whole=self.split_by in WHOLE_SPLITS, download=bool(self.download))
         # Not a field: derived from the fields, and no part of a specification.
-        object.__setattr__(self, "_archives", find_archives(folder))
+        object.__setattr__(self, "_archives", archives)
 
     @property
     def characters(self) -> Characters:
@@ -126,7 +128,7 @@ class Omniglot(ClassFamily):
     @property
     def _members(self) -> NDArray[np.int64]:
         """The split's characters, indices into `characters`."""
-        return self.characters.members[self.split_by][self.split]
+        return self.characters.of_split(self.split_by, self.split)
 
     @property
     def _orientations(self) -> int:

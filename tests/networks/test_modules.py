@@ -1,0 +1,487 @@
+"""Pools of any module: against one network after the other in plain PyTorch, and what cannot be vectorised."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from gym_reml import ENVIRONMENTS
+from gym_reml.learning import Episodes, LearningOptions, PoolLearner, replay
+from gym_reml.learning.options import RULES
+from gym_reml.learning.replay import requires_grad
+from gym_reml.mdp import Objective, TrainingMDP
+from gym_reml.mdp.export import export_network
+from gym_reml.networks.blocks import BLOCKS
+from gym_reml.networks.modules import FEW_NETWORKS, Modules
+from gym_reml.pool import LayerPool
+from gym_reml.pool.rates import RATES
+from gym_reml.spaces import Decided
+from gym_reml.streams import many_streams
+from gym_reml.tasks import from_arrays
+from gym_reml.tasks.base import Batch
+
+
+class Attention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+        self.norm = nn.LayerNorm(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        output: Tensor = self.norm(x + self.attention(x, x, x, need_weights=False)[0])
+        return output
+
+
+class Bins(nn.Module):
+    """An embedding of a coarsened input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(4, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        output: Tensor = self.embedding((x.squeeze(1) > 0).long() + 2 * (x.squeeze(1) > 1).long())
+        return output
+
+
+class Recurrent(nn.Module):
+    """A GRU cell that reads the features of a point one after the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.GRUCell(1, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        state = torch.zeros_like(x)
+        for feature in x.unbind(1):
+            state = self.cell(feature[:, None], state)
+        return state
+
+
+class Scaled(nn.Module):
+    """A single number as a weight, a buffer and a frozen parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(1.5))
+        self.shift: Tensor
+        self.register_buffer("shift", torch.linspace(-1, 1, 6))
+        self.frozen = nn.Parameter(torch.linspace(1, 2, 6), requires_grad=False)
+        self.linear = nn.Linear(6, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        output: Tensor = torch.tanh(self.linear(x * self.frozen + self.shift) * self.scale)
+        return output
+
+
+def dense(layer: Callable[[], nn.Module]) -> dict[str, Any]:
+    return {"stem": lambda: nn.Sequential(nn.Linear(2, 6), nn.Tanh()), "layer": layer, "head": lambda: nn.Linear(6, 3)}
+
+
+ZOO: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
+    "linear": ((2,), dense(lambda: nn.Sequential(nn.Linear(6, 6), nn.Tanh()))),
+    "layer_norm": ((2,), dense(lambda: nn.Sequential(nn.Linear(6, 6), nn.LayerNorm(6), nn.SiLU()))),
+    "scaled": ((2,), dense(Scaled)),
+    "gru": ((2,), dense(Recurrent)),
+    "embedding": ((1,), dense(lambda: nn.Linear(6, 6)) | {"stem": Bins}),
+    "batch_norm": ((2,), dense(lambda: nn.Sequential(nn.BatchNorm1d(6, track_running_stats=False), nn.Tanh()))),
+    "convolution": (
+        (1, 4, 4),
+        {
+            "stem": lambda: nn.Conv2d(1, 4, 3, 2, 1),
+            "layer": lambda: nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.GroupNorm(2, 4), nn.SiLU()),
+            "head": lambda: nn.Sequential(nn.Flatten(), nn.Linear(16, 3)),
+        },
+    ),
+    "attention": (
+        (3, 4),
+        {
+            "stem": lambda: nn.Linear(4, 4),
+            "layer": Attention,
+            "head": lambda: nn.Sequential(nn.Flatten(), nn.Linear(12, 3)),
+        },
+    ),
+    "mixed": (
+        (3, 4),
+        {
+            "stem": lambda: nn.Linear(4, 4),
+            "layer": [Attention, nn.Identity, lambda: nn.Sequential(nn.Linear(4, 4), nn.Tanh())],
+            "head": lambda: nn.Sequential(nn.Flatten(), nn.Linear(12, 3)),
+        },
+    ),
+}
+ZOO |= {kind: ((2, 5, 4), {"kind": kind}) for kind in BLOCKS}
+
+
+def pool_of(name: str, layers: int = 5) -> LayerPool:
+    shape, makers = ZOO[name]
+    if "kind" in makers:
+        return LayerPool.random(
+            in_features=int(np.prod(shape)), input_shape=shape, out_features=3, width=4, layers=layers, **makers
+        )
+    return LayerPool.from_modules(**makers, input_shape=shape, layers=layers)
+
+
+class ThreeOutputs:
+    """A loss of three outputs, with whose gradient the tests are done; other methods are not used."""
+
+    fixed_data = True
+    name = "three_outputs"
+
+    @staticmethod
+    def loss(outputs: Tensor, batch: Batch) -> Tensor:
+        return (outputs - batch.targets).square().mean((1, 2))
+
+    @staticmethod
+    def output_gradient(outputs: Tensor, batch: Batch) -> Tensor:
+        return 2 * (outputs - batch.targets) / outputs[0].numel()
+
+
+def episodes_of(pool: LayerPool, rows: int, clip: float | None = 10.0) -> Episodes:
+    generator = torch.Generator().manual_seed(3)
+    kinds = torch.tensor([[1, 2, 3, 0, 5, 4], [2, 0, 4, 0, 1, 3], [0, 3, 0, 2, 0, 0]])
+
+    def batch(points: int) -> Batch:
+        inputs = torch.randn(rows, points, pool.in_features, generator=generator, dtype=pool.dtype)
+        return Batch(inputs, torch.randn(rows, points, 3, generator=generator, dtype=pool.dtype))
+
+    return Episodes(
+        layers=kinds[:, :rows],
+        step_sizes=torch.rand(3, rows, generator=generator, dtype=pool.dtype) * 0.2,
+        support=[batch(5)],
+        query=[batch(4)],
+        slots=2,
+        initial_layers=(),
+        clip=clip,
+    )
+
+
+def in_double(pool: LayerPool) -> LayerPool:
+    copy = pool.clone()
+    for part in (copy.parameters, copy.rates):
+        part |= {name: tensor.double() for name, tensor in part.items()}
+    return copy
+
+
+def plainly(pool: LayerPool, episodes: Episodes) -> tuple[list[Tensor], dict[str, Tensor]]:
+    """Query losses after each step, row by row, each by its own modules, and the pool's meta-gradients."""
+    assert pool.modules is not None
+    modules, family = pool.modules, ThreeOutputs()
+    leaves = {name: tensor.clone().requires_grad_() for name, tensor in pool.parameters.items()}
+    losses = []
+    for row in range(len(episodes)):
+        slots: list[tuple[int, dict[str, Tensor]]] = []
+        stem = {name.split(".", 1)[1]: value for name, value in leaves.items() if name.startswith("stem.")}
+        head = {name.split(".", 1)[1]: value for name, value in leaves.items() if name.startswith("head.")}
+
+        def network(batch: Batch, parts: list[Any], row: int = row) -> Tensor:
+            x = batch.inputs[row].reshape(-1, *modules.input_shape)
+            for module, weights in parts:
+                named = {
+                    name: value.squeeze(0) if not dict(module.named_parameters())[name].ndim else value
+                    for name, value in weights.items()
+                }
+                x = torch.func.functional_call(module, named, (x,))
+            return x
+
+        for step in range(len(episodes.layers)):
+            number = int(episodes.layers[step, row])
+            if number and len(slots) < episodes.slots:
+                kind = (number - 1) % len(modules.kinds)
+                prefix = f"layers.{kind}." if len(modules.kinds) > 1 else "layers."
+                own = {
+                    name.removeprefix(prefix): value[number - 1]
+                    for name, value in leaves.items()
+                    if name.startswith(prefix)
+                }
+                slots.append((kind, own))
+            parts = [
+                (modules.stem.module.to(pool.dtype), stem),
+                *[(modules.kinds[kind].module.to(pool.dtype), own) for kind, own in slots],
+                (modules.head.module.to(pool.dtype), head),
+            ]
+            single = Batch(episodes.support[0].inputs, episodes.support[0].targets[row : row + 1])
+            loss = family.loss(network(single, parts)[None], single).sum()
+            tensors = [value for _, weights in parts for value in weights.values()]
+            gradients = torch.autograd.grad(loss, tensors, create_graph=True, materialize_grads=True)
+            norm = torch.stack([g.square().sum() for g in gradients]).sum().sqrt()
+            scale = 1.0 if episodes.clip is None else episodes.clip / norm.clamp_min(episodes.clip)
+            size = episodes.step_sizes[step, row] * scale
+            new = iter([t - size * g for t, g in zip(tensors, gradients, strict=True)])
+            updated = [(module, {name: next(new) for name in weights}) for module, weights in parts]
+            stem, head = updated[0][1], updated[-1][1]
+            slots = [(kind, weights) for (kind, _), (_, weights) in zip(slots, updated[1:-1], strict=True)]
+            target = Batch(episodes.query[0].inputs, episodes.query[0].targets[row : row + 1])
+            query = family.loss(network(target, [updated[0], *updated[1:-1], updated[-1]])[None], target).sum()
+        losses.append(query)
+    found = torch.autograd.grad(torch.stack(losses).sum(), list(leaves.values()), allow_unused=True)
+    return [loss.detach() for loss in losses], {
+        name: torch.zeros_like(value) if gradient is None else gradient
+        for (name, value), gradient in zip(leaves.items(), found, strict=True)
+    }
+
+
+@pytest.mark.parametrize("rows", [1, 6])
+@pytest.mark.parametrize("name", ZOO)
+def test_replay_equals_plain_pytorch(name: str, rows: int) -> None:
+    pool = in_double(pool_of(name))
+    episodes = episodes_of(pool, rows, clip=0.5)
+    with sdpa_kernel(SDPBackend.MATH):  # the only one with a second derivative
+        expected, expected_gradients = plainly(pool.clone(), episodes)
+    leaves = list(pool.parameters.values())
+    with requires_grad(leaves):
+        losses, _, _ = replay(pool, ThreeOutputs(), episodes)  # type: ignore[arg-type]
+        gradients = torch.autograd.grad(losses[-1].sum(), leaves, allow_unused=True)
+    torch.testing.assert_close(losses[-1].detach(), torch.stack(expected), rtol=1e-9, atol=1e-9)
+    for parameter, gradient in zip(pool.parameters, gradients, strict=True):
+        found = torch.zeros_like(pool.parameters[parameter]) if gradient is None else gradient
+        torch.testing.assert_close(found, expected_gradients[parameter], rtol=1e-8, atol=1e-8, msg=parameter)
+
+
+def family_of(pool: LayerPool) -> Any:
+    """Classification into three classes of random points, with as many inputs as the pool has."""
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(30, 12, pool.in_features)).astype(np.float32)
+    return from_arrays(x, np.arange(12)[None] % 3 + np.zeros((30, 1), dtype=np.int64), shots=6, queries=6)
+
+
+LAYERS = np.array([[1, 0, 3, 2, 5], [4, 2, 0, 0, 1], [2, 3, 1, 0, 0]])
+
+
+def process(name: str, pool: LayerPool | None = None, learn: str | None = None) -> TrainingMDP:
+    pool = pool or pool_of(name)
+    family = family_of(pool)
+    learner = None if learn is None else PoolLearner(pool, family, learn, LearningOptions(batch_size=5, passes=1))
+    mdp = TrainingMDP(5, family, pool, Objective(3), slots=2, learner=learner)
+    mdp.seed(range(5), many_streams(0, 5, family.split))
+    mdp.reset()
+    return mdp
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_steps_equal_their_replay(name: str) -> None:
+    mdp = process(name)
+    sizes = np.full((3, 5), 0.05, dtype=np.float32)
+    for layers, step_sizes in zip(LAYERS, sizes, strict=True):
+        mdp.train(layers, step_sizes)
+    losses, _, _ = replay(mdp.pool, mdp.family, mdp.episodes(torch.from_numpy(LAYERS), torch.from_numpy(sizes)))
+    np.testing.assert_allclose(mdp.query_loss, losses[-1].detach().numpy(), rtol=2e-5)
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_rows_do_not_depend_on_each_other(name: str) -> None:
+    """One network after the other, and side by side."""
+    mdp = process(name)
+    alone = TrainingMDP(1, mdp.family, mdp.pool, Objective(3), slots=2)
+    alone.seed([0], many_streams(0, 5, mdp.family.split)[3:4])
+    alone.reset()
+    for layers in LAYERS:
+        mdp.train(layers, np.full(5, 0.05, dtype=np.float32))
+        alone.train(layers[3:4], np.full(1, 0.05, dtype=np.float32))
+    assert FEW_NETWORKS < 5
+    np.testing.assert_allclose(alone.query_loss, mdp.query_loss[3:4], rtol=1e-5)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("name", ["conv", "mixed", "scaled"])
+def test_pools_of_modules_learn(name: str, rule: str) -> None:
+    mdp = process(name, learn=rule)
+    before = {key: value.clone() for key, value in mdp.pool.parameters.items()}
+    for step, layers in enumerate(LAYERS):
+        outcome = mdp.step(Decided(layers[:, None], np.zeros((5, 1), dtype=np.float32)))
+        assert outcome.terminated.all() == (step == 2)
+    assert mdp.learner is not None
+    assert mdp.learner.updates == 1
+    changed = [key for key, value in mdp.pool.parameters.items() if not torch.equal(before[key], value)]
+    assert any(key.startswith("layers.") for key in changed)
+    if rule != "in_place":
+        assert any(key.startswith("stem.") for key in changed)
+        assert any(key.startswith("head.") for key in changed)
+    mdp.pool.check()
+
+
+@pytest.mark.parametrize("granularity", RATES)
+@pytest.mark.parametrize("name", ["conv", "mixed", "scaled"])
+def test_rates_of_modules(name: str, granularity: str) -> None:
+    """Rates of one half do what half the step size does, and are reached by meta-gradients."""
+    pool = pool_of(name).with_rates(granularity, 0.5, steps=3, slots=2)
+    pool.check()
+    plain, rated = process(name), process(name, pool)
+    for layers in LAYERS:
+        plain.train(layers, np.full(5, 0.05, dtype=np.float32))
+        rated.train(layers, np.full(5, 0.1, dtype=np.float32))
+    np.testing.assert_allclose(rated.query_loss, plain.query_loss, rtol=1e-5)
+    leaves = list(pool.rates.values())
+    with requires_grad(leaves):
+        episodes = rated.episodes(torch.from_numpy(LAYERS), torch.full((3, 5), 0.1))
+        losses, _, _ = replay(pool, rated.family, episodes)
+        gradients = torch.autograd.grad(losses.sum(), leaves)
+    assert all(gradient.abs().sum() > 0 for gradient in gradients)
+
+
+@pytest.mark.parametrize("encoding", ENVIRONMENTS)
+def test_both_faces_of_every_encoding(encoding: str) -> None:
+    pool = pool_of("mixed")
+    arguments: dict[str, Any] = {"family": family_of(pool), "pool": pool}
+    envs = gym.make_vec(encoding, num_envs=3, vectorization_mode="vector_entry_point", **arguments)
+    observations, _ = envs.reset(seed=5)
+    single = gym.make(encoding, render_mode="ansi", **arguments)
+    observation, _ = single.reset(seed=6)
+    np.testing.assert_allclose(observation, observations[1], rtol=1e-4, atol=1e-5)
+    envs.action_space.seed(0)
+    for _ in range(5):
+        actions = envs.action_space.sample()
+        observations, rewards, *_ = envs.step(actions)
+        action = {k: v[1] for k, v in actions.items()} if isinstance(actions, dict) else actions[1]
+        observation, reward, *_ = single.step(action)
+        np.testing.assert_allclose(observation, observations[1], rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(float(reward), rewards[1], rtol=1e-4, atol=1e-5)
+    assert "layers of width" in str(single.render())
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_saved_and_loaded(name: str, tmp_path: Path) -> None:
+    pool = pool_of(name).with_rates("tensor", 0.1)
+    pool.save(tmp_path / "pool.pt")
+    shape, makers = ZOO[name]
+    if "kind" in makers:
+        loaded = LayerPool.load(tmp_path / "pool.pt")
+    else:
+        with pytest.raises(ValueError, match=r"modules=Modules\("):
+            LayerPool.load(tmp_path / "pool.pt")
+        loaded = LayerPool.load(tmp_path / "pool.pt", Modules(**makers, input_shape=shape))
+    for key, value in pool.trainable().items():
+        assert torch.equal(loaded.trainable()[key], value)
+    assert loaded.describe() == pool.describe()
+    other = Modules(**ZOO["linear"][1], input_shape=(2,))
+    if name == "convolution":
+        with pytest.raises(ValueError, match=r"instead of|do not fit"):
+            LayerPool.load(tmp_path / "pool.pt", other)
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_exported_networks_compute_the_same(name: str) -> None:
+    mdp = process(name)
+    for layers in LAYERS:
+        mdp.train(layers, np.full(5, 0.05, dtype=np.float32))
+    inputs = torch.randn(5, 7, mdp.pool.in_features, generator=torch.Generator().manual_seed(1))
+    outputs = mdp.outputs(inputs)
+    for row in range(5):
+        network = export_network(mdp, row)
+        torch.testing.assert_close(network(inputs[row]), outputs[row], rtol=1e-4, atol=1e-5)
+        assert len(list(network.layers)) == mdp.networks.depth[row]
+
+
+def test_points_that_depend_on_each_other_are_found() -> None:
+    across = {name for name in ZOO if pool_of(name).architecture.across_points}
+    assert across == {"batch_norm", "conv"}
+
+
+@pytest.mark.parametrize("name", ["conv", "mixed"])
+def test_making_a_pool_leaves_the_global_generator_alone(name: str) -> None:
+    torch.manual_seed(7)
+    state = torch.random.get_rng_state()
+    first, second = pool_of(name), pool_of(name)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert all(torch.equal(first.parameters[key], second.parameters[key]) for key in first.parameters)
+    assert not torch.equal(
+        first.renewed(layers=5, seed=1).parameters["stem.weight" if name == "mixed" else "stem.0.0.weight"],
+        first.parameters["stem.weight" if name == "mixed" else "stem.0.0.weight"],
+    )
+
+
+def test_maml_network_is_one_line() -> None:
+    """Four convolutions 3 x 3 of stride 2 with batch statistics, and a linear head on the mean over places."""
+    pool = LayerPool.random(in_features=784, input_shape=(1, 28, 28), out_features=5, width=64, kind="conv")
+    assert pool.modules is not None
+    plain = nn.Sequential(
+        *[
+            part
+            for inputs in (1, 64, 64, 64)
+            for part in (nn.Conv2d(inputs, 64, 3, 2, 1), nn.BatchNorm2d(64, track_running_stats=False), nn.ReLU())
+        ]
+    )
+    values = [value for key, value in pool.parameters.items() if key.startswith("stem.")]
+    for own, value in zip(plain.parameters(), values, strict=True):
+        own.data = value.clone()
+    x = torch.rand(6, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    expected = plain(x).mean((2, 3)) @ pool.parameters["head.1.weight"].T + pool.parameters["head.1.bias"]
+    weights = pool.assemble(torch.zeros(1, 4, dtype=torch.int64)).weights
+    trace = pool.modules.forward(weights, x.expand(4, *x.shape), filled=[0])
+    assert trace.activations[-1].shape[2:] == (64, 2, 2)
+    for row in range(4):
+        torch.testing.assert_close(trace.outputs[row], expected, rtol=1e-4, atol=1e-5)
+
+
+class Branching(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x if x.sum() > 0 else -x
+
+
+class Counting(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.passes: Tensor
+        self.register_buffer("passes", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.passes += 1
+        return x
+
+
+HOPELESS: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "running statistics": (
+        lambda: nn.Sequential(nn.Linear(6, 6), nn.BatchNorm1d(6)),
+        r"BatchNorm1d at '1'.*track_running",
+    ),
+    "dropout": (lambda: nn.Sequential(nn.Linear(6, 6), nn.Dropout(0.5)), r"Dropout at '1'.*eval\(\)"),
+    "attention dropout": (
+        lambda: nn.TransformerEncoderLayer(6, 2, 8, batch_first=True),
+        r"layer: \w+ at '.*'.*eval\(\)",
+    ),
+    "branches": (lambda: nn.Sequential(nn.Linear(6, 6), Branching()), r"Branching at '1' cannot.*no branches"),
+    "buffers": (lambda: nn.Sequential(nn.Linear(6, 6), Counting()), r"passes|Counting at '1'"),
+    "shape": (lambda: nn.Linear(6, 5), r"keep the shape.*\(5,\) of \(6,\)"),
+    "weights": (nn.Identity, "no weights"),
+    "lazy": (lambda: nn.LazyLinear(6), "parameters without a shape"),
+    "no module": (lambda: torch.tanh, r"must make a torch\.nn\.Module"),  # type: ignore[dict-item, return-value]
+}
+
+
+@pytest.mark.parametrize("name", HOPELESS)
+def test_what_cannot_be_vectorised_is_named(name: str) -> None:
+    layer, message = HOPELESS[name]
+    with pytest.raises(ValueError, match=message):
+        LayerPool.from_modules(**dense(layer), input_shape=(2,))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"input_shape": ()}, r"input_shape=\(\)"),
+        ({"input_shape": (0,)}, r"input_shape=\(0,\)"),
+        ({"layer": nn.Linear(6, 6)}, "layer=Linear.*must be callable"),
+        ({"layer": []}, "layer=.*must be callable"),
+        ({"layers": 0}, "layers=0"),
+        ({"head": lambda: nn.Flatten(0)}, "head: must return"),
+        ({"stem": lambda: nn.Linear(3, 6)}, "stem: Linear cannot be computed"),
+    ],
+)
+def test_bad_arguments_are_named(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        LayerPool.from_modules(**({"input_shape": (2,)} | dense(lambda: nn.Linear(6, 6)) | arguments))
+
+
+def test_convolutions_need_images() -> None:
+    with pytest.raises(ValueError, match=r"layer_kind='conv': needs images.*\(1,\)"):
+        gym.make("NetBuild-v0", layer_kind="conv", pool="random")
+    with pytest.raises(ValueError, match=r"layer_kind='convolution'.*'conv'"):
+        gym.make("NetBuild-v0", layer_kind="convolution")
