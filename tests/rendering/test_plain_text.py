@@ -22,7 +22,7 @@ from gym_reml.rendering.render import render_ansi
 from gym_reml.tasks import FAMILIES
 
 ROOT = Path(__file__).resolve().parents[2]
-IDS = [*gym_reml.ENVIRONMENTS, *gym_reml.TRIALS]
+IDS = list(gym_reml.REGISTRATIONS)
 POOR = ("cp1252", "cp437", "latin-1", "ascii")
 
 
