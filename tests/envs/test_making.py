@@ -38,7 +38,7 @@ from tests.support.vectors import TOLERANCE
 
 ROOT = Path(__file__).resolve().parents[2]
 IDS = tuple(gym_reml.REGISTRATIONS)
-LONG = {
+LONG: dict[str, dict[str, Any]] = {
     **{env_id: {"horizon": 20, **SMALL} for env_id in gym_reml.ENVIRONMENTS},
     **{env_id: {"horizon": 20, "updates": 2} for env_id in gym_reml.TUNERS},
     "BanditTrial-v0": {"episodes": 20},

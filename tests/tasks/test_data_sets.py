@@ -26,7 +26,7 @@ def drawn(family: Any, seed: int = 0, **task: Any) -> DataSet:
 
 def test_clusters_are_as_their_task_says() -> None:
     family = Clusters(held_out=50)
-    task = {"examples": 30, "width": 8, "batch_size": 4, "label_noise": 0.0, "input_scale": 1.0}
+    task: dict[str, Any] = {"examples": 30, "width": 8, "batch_size": 4, "label_noise": 0.0, "input_scale": 1.0}
     data, wide = (drawn(family, **task | {"input_scale": scale}) for scale in (1.0, 10.0))
     assert [len(part) for part in data.parts.values()] == [30, 50, 50]
     assert (data.batch_size, data.outputs, data.input_shape) == (4, 10, (20,))
