@@ -53,8 +53,9 @@ class CrossEntropy(Criterion):
     metric_name = "accuracy"
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        each = functional.cross_entropy(outputs.flatten(0, 1), targets.flatten(), reduction="none")
-        return each.view(targets.shape).mean(dim=1)
+        # Along a dimension that is not the last, log_softmax of few classes is twenty times as fast.
+        by_class = outputs.transpose(1, 2).contiguous()
+        return functional.cross_entropy(by_class, targets, reduction="none").mean(dim=1)
 
     def metric(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return (outputs.argmax(dim=2) == targets).float().mean(dim=1)
@@ -189,7 +190,10 @@ class _Group:
 
     def minibatch(self, places: Tensor) -> Examples:
         """The examples at these places, (g, batch_size, ...)."""
-        return self.parts["train"].at(places)
+        part, flat = self.parts["train"], places.flatten()
+        # index_select is three times as fast as indexing.
+        inputs, targets = part.inputs.index_select(0, flat), part.targets.index_select(0, flat)
+        return Examples(inputs.unflatten(0, places.shape), targets.unflatten(0, places.shape))
 
 
 def _joined(parts: Sequence[Examples], join: Callable[[list[Tensor]], Tensor]) -> Examples:
@@ -424,7 +428,7 @@ class Children:
             squares += square
             cosines += group.by_group(gradient * group.gradient) / (square * last_square).sqrt().clamp(min=TINY)
             last_square = square
-            group.weights = torch.where(running[:, None], weights, group.weights)
+            group.weights = weights if running.all() else torch.where(running[:, None], weights, group.weights)
             group.state, group.count, group.gradient = state, group.count + 1, gradient
         self.diverged[rows] = ~running.numpy()
         moved = group.by_group((group.weights - before).square())
