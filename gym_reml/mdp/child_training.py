@@ -27,6 +27,8 @@ LARGEST_LOSS = 1e4
 """Larger losses, and such that are not finite, count as this."""
 
 TINY = 1e-20
+CHUNK = 1024
+"""Examples of a held-out part that are computed at a time."""
 
 
 class Criterion(ABC):
@@ -157,11 +159,17 @@ class _Group:
     def __post_init__(self) -> None:
         sets = [child.data for child in self.children]
         self.batch_size = sets[0].batch_size
-        self._starts = np.cumsum([0, *(len(data.train) for data in sets[:-1])])
-        self.parts = {"train": _joined([data.train for data in sets], torch.cat)}
+        # Children that share a data set share its memory.
+        different = list({id(data): data for data in sets}.values())
+        starts = np.cumsum([0, *(len(data.train) for data in different)])
+        numbers = {id(data): number for number, data in enumerate(different)}
+        self._starts = starts[[numbers[id(data)] for data in sets]]
+        self.train = _joined([data.train for data in different], torch.cat)
+        self.held_out = {}
         for name in sets[0].parts:
             if name != "train":
-                self.parts[name] = _joined([data.parts[name] for data in sets], torch.stack)
+                part = _joined([data.parts[name] for data in (sets if len(different) > 1 else different)], torch.stack)
+                self.held_out[name] = Examples(_expanded(part.inputs, len(sets)), _expanded(part.targets, len(sets)))
         self._shapes = list(self.part.shapes.values())
         self._sizes = [math.prod(shape) for shape in self._shapes]
         self._group_sizes = _group_sizes(self.part)
@@ -190,10 +198,14 @@ class _Group:
 
     def minibatch(self, places: Tensor) -> Examples:
         """The examples at these places, (g, batch_size, ...)."""
-        part, flat = self.parts["train"], places.flatten()
+        flat = places.flatten()
         # index_select is three times as fast as indexing.
-        inputs, targets = part.inputs.index_select(0, flat), part.targets.index_select(0, flat)
+        inputs, targets = self.train.inputs.index_select(0, flat), self.train.targets.index_select(0, flat)
         return Examples(inputs.unflatten(0, places.shape), targets.unflatten(0, places.shape))
+
+
+def _expanded(values: Tensor, count: int) -> Tensor:
+    return values.expand(count, *values.shape[1:])
 
 
 def _joined(parts: Sequence[Examples], join: Callable[[list[Tensor]], Tensor]) -> Examples:
@@ -279,6 +291,8 @@ class Children:
             whole = _select(groups, set(range(self.count)))
             assert whole is not None
             self._groups[key] = whole
+        used = {child.kind for group in self._groups.values() for child in group.children}
+        self._parts = {kind: part for kind, part in self._parts.items() if kind in used}
         places = list(rows)
         self.diverged[places] = False
         progress = self._probe()
@@ -294,7 +308,7 @@ class Children:
     @property
     def held_out(self) -> tuple[str, ...]:
         """The names of the parts that are not trained on."""
-        return tuple(name for name in next(iter(self._groups.values())).parts if name != "train")
+        return tuple(next(iter(self._groups.values())).held_out)
 
     @own_state
     @torch.no_grad()
@@ -412,8 +426,9 @@ class Children:
     ) -> None:
         rows = group.rows
         running = torch.from_numpy(~self.diverged[rows])
-        before, squares = group.weights, torch.zeros(len(rows), self.groups)
-        losses, metrics, cosines = torch.zeros(len(rows)), torch.zeros(len(rows)), torch.zeros(len(rows), self.groups)
+        before = group.weights
+        losses, metrics = torch.zeros(2, len(rows), dtype=torch.float32)
+        squares, cosines = torch.zeros(2, len(rows), self.groups, dtype=torch.float32)
         last_square = group.by_group(group.gradient.square())
         for places in group.places(updates):
             loss, metric, gradient = self._loss_and_gradient(group, group.minibatch(places))
@@ -449,8 +464,9 @@ class Children:
     def _measure(self, part: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         losses, metrics = np.zeros(self.count), np.zeros(self.count)
         for group in self._groups.values():
-            examples = group.parts[part]
-            outputs = group.outputs(group.weights, examples.inputs)
+            examples = group.held_out[part]
+            chunks = examples.inputs.split(CHUNK, dim=1)
+            outputs = torch.cat([group.outputs(group.weights, chunk) for chunk in chunks], dim=1)
             loss = self.criterion.loss(outputs, examples.targets).nan_to_num(LARGEST_LOSS)
             losses[group.rows] = loss.clamp(max=LARGEST_LOSS).numpy()
             metrics[group.rows] = self.criterion.metric(outputs, examples.targets).numpy()

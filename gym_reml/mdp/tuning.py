@@ -25,6 +25,11 @@ OBSERVATION_LIMIT = 20.0
 WIDTH = 64
 """Units of a hidden layer of the default network, where the task does not say."""
 
+TRAITS = ("gradient_norms", "update_ratios", "alignments")
+"""What is observed of each group of parameters, by the names of `Progress`."""
+SMALLEST = 1e-6
+"""Smaller gradient norms and update ratios are observed as this."""
+
 DIALS = ("step_size", "momentum", "weight_decay")
 MOMENTA = (0.0, 0.99)
 DECAYS = (1e-6, 1e-1)
@@ -80,7 +85,7 @@ def _on_log_scale(shares: NDArray[np.float64], ends: tuple[float, float]) -> NDA
     return np.exp(low + shares * (high - low))
 
 
-class Default:
+class DefaultNetwork:
     """The default network: two hidden layers of ReLUs on flattened inputs."""
 
     def __init__(self, input_shape: tuple[int, ...], outputs: int) -> None:
@@ -167,7 +172,7 @@ class TuningProcess:
         generator = np.random.default_rng(0)
         self._example = data_sets.draw(generator)
         data = data_sets.data(self._example, generator)
-        self.module = Default(data.input_shape, data.outputs) if module is None else module
+        self.module = DefaultNetwork(data.input_shape, data.outputs) if module is None else module
         self._takes = _arguments(self.module, self._example)
         criterion = criterion_for(data)
         self.metric_name = criterion.metric_name
@@ -182,9 +187,7 @@ class TuningProcess:
         sizes = {
             "loss": 6,
             "metric": 6,
-            "gradient_norms": groups,
-            "update_ratios": groups,
-            "alignments": groups,
+            **dict.fromkeys(TRAITS, groups),
             "dials": dials,
             "progress": 2,
         }
@@ -196,8 +199,7 @@ class TuningProcess:
         self._losses, self._metrics = np.zeros((2, self.count, 3)), np.zeros((2, self.count, 3))
         self._best = np.zeros(self.count)
         self._test = np.zeros(self.count)
-        shape = (self.count, groups)
-        self._last = Progress(self._best, self._best, np.zeros(shape), np.zeros(shape), np.zeros(shape))
+        self._traits = {name: np.zeros((self.count, groups)) for name in TRAITS}
 
     def _child(self, task: Task, data: DataSet, generator: np.random.Generator) -> Child:
         given = {name: task[name] for name in self._takes}
@@ -255,8 +257,8 @@ class TuningProcess:
         return self._info({name: np.zeros(self.count) for name in self.dials.names})
 
     def _remember(self, progress: Progress, rows: NDArray[np.int64] | slice) -> None:
-        for name in ("gradient_norms", "update_ratios", "alignments"):
-            getattr(self._last, name)[rows] = getattr(progress, name)[rows]
+        for name, kept in self._traits.items():
+            kept[rows] = getattr(progress, name)[rows]
         if self.has_test:
             self._test[rows] = self.children.measure("test")[1][rows]
 
@@ -295,8 +297,8 @@ class TuningProcess:
         # How far the validation metric is from its best: 0 at the best.
         flat[:, parts["metric"].stop - 1] = self._metrics[1, :, 0] - self._best
         for name in ("gradient_norms", "update_ratios"):
-            flat[:, parts[name]] = np.log10(np.maximum(getattr(self._last, name), SMALLEST))
-        flat[:, parts["alignments"]] = self._last.alignments
+            flat[:, parts[name]] = np.log10(np.maximum(self._traits[name], SMALLEST))
+        flat[:, parts["alignments"]] = self._traits["alignments"]
         flat[:, parts["dials"]] = self._places
         progress = parts["progress"].start
         # Beyond the horizon the clock stays at the last decision, so that policies keep acting as they did there.
@@ -319,10 +321,6 @@ class TuningProcess:
             f"validation_{name}": self._metrics[1, :, 0].copy(),
         }
         return measured | ({f"test_{name}": self._test.copy()} if self.has_test else {})
-
-
-SMALLEST = 1e-6
-"""Smaller gradient norms and update ratios are observed as this."""
 
 
 def _arguments(module: MakeNetwork, task: Task) -> tuple[str, ...]:

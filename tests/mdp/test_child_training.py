@@ -263,6 +263,22 @@ def test_data_that_a_network_cannot_read_are_a_run_that_diverged() -> None:
     assert np.isfinite(progress.loss).all()
 
 
+def test_children_on_one_data_set_share_its_memory() -> None:
+    data = data_set(0)
+    children = Children(4, OPTIMIZERS["sgd"], CrossEntropy())
+    children.start(range(4), [child(seed)._replace(data=data) for seed in range(4)])
+    children.update(3, np.full(4, 0.1))
+    (group,) = children._groups.values()
+    assert len(group.train) == len(data.train)
+    assert group.held_out["test"].inputs.stride(0) == 0
+    for row in range(4):
+        alone = Children(1, OPTIMIZERS["sgd"], CrossEntropy())
+        alone.start([0], [child(row)._replace(data=data)])
+        alone.update(3, np.full(1, 0.1))
+        for name, value in state(alone, 0).items():
+            torch.testing.assert_close(state(children, row)[name], value, rtol=1e-4, atol=1e-5)
+
+
 def test_an_order_takes_every_example_once_before_any_twice() -> None:
     order = Order(5, np.random.default_rng(0))
     taken = np.concatenate([order.take(count) for count in (2, 4, 7, 2)])

@@ -66,7 +66,7 @@ class Pictures(Variation, DataSets):
         drawn = generator.choice(places, min(train + 2 * self.held_out, len(places)), replace=False)
         images = _shrunk(read, self.side)[torch.from_numpy(drawn)]
         labels = torch.from_numpy(read.labels[drawn])
-        held_out, test, rest = torch.arange(len(drawn)).split(
+        held_out, test, rest = torch.arange(len(drawn), device="cpu").split(
             [self.held_out, self.held_out, len(drawn) - 2 * self.held_out]
         )
         noisy = flip_labels(labels[rest], task["label_noise"], len(read.classes), generator)
