@@ -25,13 +25,13 @@ FORMAT = "gym_reml.TuningAgent/1"
 class TuningRecipe:
     """Settings of PPO: a rollout is one run of each environment."""
 
-    total_steps: int = 60_000
+    total_steps: int = 40_000
     """environment steps of the run"""
-    n_envs: int = 128
+    n_envs: int = 64
     """runs side by side"""
     batch_size: int = 256
     """decisions of a minibatch of PPO's own"""
-    epochs: int = 10
+    epochs: int = 8
     """passes over a rollout"""
     learning_rate: float = 1e-3
     """Adam's initial learning rate; annealed linearly to 0"""
