@@ -70,9 +70,14 @@ class Config:
         return {
             "shots": shots,
             "seeds": f"{self.seeds_of(benchmark)}",
-            "tasks": f"{QUICK_TASKS}" if self.quick else "as many as the recipes have",
+            "tasks": f"{QUICK_TASKS}" if self.quick else self._tasks_in_words(benchmark),
             "evaluation_tasks": f"{self.evaluation_tasks_of(benchmark)}",
         }
+
+    @staticmethod
+    def _tasks_in_words(benchmark: Benchmark) -> str:
+        own = benchmark.tasks if isinstance(benchmark, FewShotBenchmark) else None
+        return "as many as the recipes have" if own is None else f"{own}"
 
     def seeds_of(self, benchmark: Benchmark) -> int:
         """How many seeds an entrant has that draws random numbers."""

@@ -49,11 +49,13 @@ class Benchmark(ABC):
         learners: the entrants by default; () for all of the table.
         seeds: default number of training runs of each.
         evaluation_tasks: default number of held-out tasks.
+        network: what its rows say of the networks, where results of several kinds are in one file; None for nothing.
     """
 
     file: str
     kind: str
     learners: tuple[str, ...] = ()
+    network: str | None = None
     seeds: int
     evaluation_tasks: int
 

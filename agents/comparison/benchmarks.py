@@ -53,6 +53,49 @@ def _omniglot(name: str, **arguments: Any) -> FewShotBenchmark:
     )
 
 
+IMAGE_LEARNERS = ("scratch", "maml_5", "fomaml", "meta_sgd", "maml_plus_plus", "reml")
+
+
+def _omniglot_full(name: str, shots: tuple[int, ...], **arguments: Any) -> FewShotBenchmark:
+    """The whole of Omniglot as papers use it: the Vinyals split, with rotated characters as further classes."""
+
+    def family(shots: int) -> TaskFamily:
+        return make_family("omniglot", shots=shots, split_by="vinyals", rotations=True, **arguments)
+
+    return FewShotBenchmark(
+        file="omniglot_full.json",
+        kind="supervised",
+        learners=IMAGE_LEARNERS,
+        network="dense",
+        seeds=3,
+        evaluation_tasks=600,
+        shots=shots,
+        train=family,
+        tested=lambda shots: {name: Test(family(shots))},
+        tasks=120_000,
+    )
+
+
+CHARACTERS = {"name": "omniglot", "split_by": "vinyals", "rotations": True, "ways": 3}
+MIXED_IMAGES: dict[str, dict[str, Any]] = {
+    "characters": CHARACTERS,
+    "inverted": CHARACTERS | {"domains": ("inverted",)},
+    "garments": {"name": "fashion_mnist"},
+    "signs": {"name": "sign_digits", "grey": True, "size": 28},
+}
+"""Members of the mixture of domains: grey images of 28 x 28, three classes a task."""
+
+
+def _mixed_images(shots: int, *members: str) -> TaskFamily:
+    chosen = [MIXED_IMAGES[member] for member in members or MIXED_IMAGES]
+    return make_family("mixture", members=chosen, shots=shots, queries=30)
+
+
+def _tests_of_mixed_images(shots: int) -> dict[str, Test]:
+    members = {f"mixed_images-{member}": Test(_mixed_images(shots, member)) for member in MIXED_IMAGES}
+    return {"mixed_images": Test(_mixed_images(shots))} | members
+
+
 def _navigation(shots: int) -> TaskFamily:
     return make_family("navigation", shots=shots, queries=shots)
 
@@ -95,6 +138,19 @@ BENCHMARKS: dict[str, Benchmark] = {
     "omniglot": _omniglot("omniglot"),
     "omniglot-alphabets": _omniglot("omniglot-alphabets", split_by="alphabet"),
     "omniglot-domains": _omniglot("omniglot-domains", domains=("identity", "inverted", "permuted")),
+    "omniglot_full": _omniglot_full("omniglot_full", (1, 5)),
+    "omniglot_full-20way": _omniglot_full("omniglot_full-20way", (1,), ways=20, queries=100),
+    "mixed_images": FewShotBenchmark(
+        file="mixed_images.json",
+        kind="supervised",
+        learners=IMAGE_LEARNERS,
+        network="dense",
+        seeds=3,
+        evaluation_tasks=600,
+        shots=(1, 5),
+        train=_mixed_images,
+        tested=_tests_of_mixed_images,
+    ),
     "bandits": TrialBenchmark(
         file="bandits.json",
         kind="bandits",

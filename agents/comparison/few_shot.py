@@ -45,6 +45,7 @@ class FewShotBenchmark(Benchmark):
         shots: the numbers of shots it is run with, each on its own.
         train: the family trained on, for a number of shots.
         tested: by the name that tables use, for a number of shots.
+        tasks: default number of training tasks, None for as many as the recipe draws.
         judged: after how many steps networks are judged.
         all_controls: whether those controls are evaluated too that try compositions, constants and blinded policies.
     """
@@ -52,6 +53,7 @@ class FewShotBenchmark(Benchmark):
     shots: tuple[int, ...]
     train: Callable[[int], TaskFamily]
     tested: Callable[[int], dict[str, Test]]
+    tasks: int | None = None
     judged: tuple[int, ...] = TABLE_STEPS
     all_controls: bool = False
 
@@ -81,7 +83,8 @@ class FewShotBenchmark(Benchmark):
     ) -> Findings:
         entrant, family = self.choices[name], self.train(variant)
         recipe = recipe_for(family)
-        tasks = at_most_tasks(recipe.tasks, entrant.most_tasks) if tasks is None else tasks
+        if tasks is None:
+            tasks = at_most_tasks(self.tasks or recipe.tasks, entrant.most_tasks)
         problem = Problem(family, recipe.scaled(tasks), tasks, seed)
         begun = folder.exists()
         start = time.monotonic()

@@ -23,7 +23,7 @@ Row = dict[str, Any]
 LOWER_IS_BETTER = {"mse": True, "loss": True, "accuracy": False, "return": False}
 """The metrics of rows, and whether they are errors."""
 
-KEY = ("learner", "family", "shots", "step", "metric", "split")
+KEY = ("learner", "family", "shots", "step", "metric", "split", "network")
 FIELDS = (
     "learner",
     "family",
@@ -48,7 +48,7 @@ FIELDS = (
     "commit",
     "versions",
 )
-"""What every row holds. Rows of some tables also have "split", and rows of REML "paired".
+"""What every row holds. Rows of some tables also have "split" or "network", and rows of REML "paired".
 
 Some are None where the runs did not record them: "inner_gradients" and "environment_steps" are the work of a training
 run (`gym_reml.networks.work.Work`), the mean over the seeds that counted it; "per_seed" are the means over tasks, in

@@ -40,6 +40,8 @@ def rows_of(jobs: Sequence[Job]) -> list[Row]:
             }
             if split is not None:
                 about["split"] = split
+            if benchmark.network is not None:
+                about["network"] = benchmark.network
             entrant = benchmark.choices.get(name)
             others = entrant.compared_with if entrant is not None else ()
             for step in benchmark.steps(variant):

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from gym_reml.files import write_file
 from gym_reml.streams import RowStreams, many_streams
 from gym_reml.tasks import FAMILIES, TaskFamily, Tasks, make_family
+from gym_reml.tasks.images.classes import ClassFamily
 from gym_reml.tasks.images.omniglot import Omniglot
 from gym_reml.tasks.mixture import Mixture
 from gym_reml.tasks.policies.base import PolicyFamily
@@ -37,8 +38,8 @@ class Config:
     """folder for a PNG file of each family"""
     families: tuple[str, ...] = tuple(FAMILIES)
     """names of the families to draw"""
-    omniglot: Annotated[Path | None, default_is("where the family looks for them")] = None
-    """folder of Omniglot's archives"""
+    data: Annotated[Path | None, default_is("where the families look for them")] = None
+    """folder of the data sets of images"""
     seed: int = 0
     """of the first task"""
 
@@ -56,7 +57,7 @@ def draw(family: TaskFamily, seed: int) -> Figure:
         return figure
     streams = many_streams(seed, CURVES, family.split)
     tasks = family.draw([stream.task for stream in streams])
-    if family.image_shape is not None:
+    if len(family.input_shape) == 3:
         _draw_images(axes, family, tasks, streams)
     elif isinstance(family, PolicyFamily):
         _draw_paths(axes, family, tasks, streams)
@@ -72,10 +73,10 @@ def draw(family: TaskFamily, seed: int) -> Figure:
 def _draw_images(axes: Axes, family: TaskFamily, tasks: Tasks, streams: list[RowStreams]) -> None:
     """The support sets of some tasks, a row each."""
     batch = family.support(tasks, torch.clone, [stream.support for stream in streams])  # uses no network
-    height, width = family.image_shape or (0, 0)
-    images = batch.inputs[:IMAGE_TASKS].reshape(IMAGE_TASKS, -1, height, width)
+    channels, height, width = family.input_shape
+    images = batch.inputs[:IMAGE_TASKS].reshape(IMAGE_TASKS, -1, channels, height, width)
     padded = torch.nn.functional.pad(images, (2, 2, 2, 2), value=0.5)
-    mosaic = padded.permute(0, 2, 1, 3).reshape(IMAGE_TASKS * (height + 4), -1)
+    mosaic = padded.permute(0, 3, 1, 4, 2).reshape(IMAGE_TASKS * (height + 4), -1, channels)
     axes.imshow(mosaic.numpy(), cmap="gray_r", vmin=0, vmax=1)
     axes.axis("off")
 
@@ -112,15 +113,15 @@ def _draw_robot(axes: Axes, family: GymnasiumFamily) -> None:
     axes.axis("off")
 
 
-def family_of(name: str, omniglot: Path | None) -> TaskFamily:
+def family_of(name: str, data: Path | None) -> TaskFamily:
     """The held-out tasks of the family of that name."""
     arguments: dict[str, Any] = {"split": "test"}
     if FAMILIES[name] is Mixture:
         arguments["members"] = MEMBERS
+    if issubclass(FAMILIES[name], ClassFamily):
+        arguments |= {"shots": 1, "root": None if data is None else str(data)}
     if FAMILIES[name] is Omniglot:
-        arguments |= {"shots": 1, "domains": ("identity", "inverted")}
-        if omniglot is not None:
-            arguments["root"] = str(omniglot)
+        arguments["domains"] = ("identity", "inverted")
     return make_family(name, **arguments)
 
 
@@ -129,7 +130,7 @@ def main(config: Config) -> None:
     for name in config.families:
         if name not in FAMILIES:
             raise ValueError(f"families: {name!r} is none; choices: {', '.join(FAMILIES)}")
-        figure = draw(family_of(name, config.omniglot), config.seed)
+        figure = draw(family_of(name, config.data), config.seed)
         path = config.out / f"{name}.png"
         write_file(path, partial(figure.savefig, format="png", dpi=DPI))
         print(f"wrote {path}")

@@ -74,6 +74,11 @@ class Group:
         return found
 
     @property
+    def shots(self) -> int | None:
+        """Number of shots, where the rows of the table agree in it."""
+        return next(iter(next(iter(self.rows.values())).values()))["shots"]
+
+    @property
     def split(self) -> str | None:
         """Whether its tasks are of families that were trained on, where that is told: "heldout", "train" or None."""
         return next(iter(next(iter(self.rows.values())).values())).get("split")
@@ -132,8 +137,9 @@ def read_groups(path: Path, section: Section) -> list[Group]:
         gathered.setdefault(tuple(row.get(field) for field in section.groups), []).append(row)
     families = sorted(dict.fromkeys(row["family"] for row in rows), key=_number_in)
 
-    def place(common: Row) -> tuple[int, int, int]:
-        return list(SPLITS).index(common.get("split")), families.index(common["family"]), common["shots"] or 0
+    def place(common: Row) -> tuple[int, int, int, str]:
+        split, family = list(SPLITS).index(common.get("split")), families.index(common["family"])
+        return split, family, common["shots"] or 0, common.get("network", "")
 
     return [_group(path, section, group) for group in sorted(gathered.values(), key=lambda group: place(group[0]))]
 
@@ -153,12 +159,15 @@ def _group(path: Path, section: Section, rows: list[Row]) -> Group:
             raise ValueError(f"{path}: rows that agree in {', '.join(fields)} do not fit into one table")
         by_step[row["step"]] = row
     shots = "" if first["shots"] is None else f"{first['shots']} shot{'s' if first['shots'] != 1 else ''}"
-    named = [first["family"], shots, first["metric"], SPLITS[first.get("split")]]
-    title = ", ".join(
-        name
-        for name, field in zip(named, ("family", "shots", "metric", "split"), strict=True)
-        if field in fields and name
-    )
+    network = f"{first['network']} networks" if "network" in first else ""
+    named = {
+        "family": first["family"],
+        "shots": shots,
+        "network": network,
+        "metric": first["metric"],
+        "split": SPLITS[first.get("split")],
+    }
+    title = ", ".join(name for field, name in named.items() if field in fields and name)
     ordered = {name: by_learner[name] for name in sorted(by_learner, key=lambda name: _place(name, section.order))}
     return Group(title, first["family"], first["metric"], ordered, section)
 
@@ -171,7 +180,7 @@ def _place(name: str, order: tuple[str, ...]) -> tuple[bool, int, str]:
 
 def _check(row: Row, where: str) -> None:
     """Raises on a field that holds something else than it should."""
-    for name in TEXTS:
+    for name in (*TEXTS, *(["network"] if "network" in row else [])):
         if not isinstance(row[name], str) or not row[name]:
             raise ValueError(f"{where}: {name}={row[name]!r}: must be a text")
     for name in (*COUNTS, *WORK):

@@ -69,8 +69,10 @@ class Section:
         """What curves go over."""
         return "gradient steps" if self.unit == "step" else f"{self.unit}s"
 
-    def column(self, step: int) -> str:
-        """What the column of that step is called."""
+    def column(self, step: int | None) -> str:
+        """What the column of that step is called; None is the one that its authors take."""
+        if step is None:
+            return "as published"
         return f"{step} {self.unit}{'s' if step != 1 else ''}"
 
 
@@ -105,6 +107,25 @@ SECTIONS = (
         "characters to train on, 62 to test on. Papers train on 1,200. `omniglot`: characters never seen; "
         "`omniglot-alphabets`: alphabets never seen; "
         "`omniglot-domains`: characters as they are, inverted, or with permuted pixels.",
+        work_steps=WORK_STEPS,
+    ),
+    Section(
+        "omniglot_full.json",
+        "The whole of Omniglot",
+        "All 1,623 characters {cite:p}`lake2015omniglot`, in the fixed split of Vinyals et al. "
+        "{cite:p}`vinyals2016matching` that Snell et al. {cite:p}`snell2017prototypical` published: 1,028 characters "
+        "to train on, 172 for validation, 423 to test on, each also turned by 90, 180 and 270 degrees. "
+        "`omniglot_full` is 5-way, `omniglot_full-20way` 20-way. All have networks as large as those that `reml` "
+        "builds: 784-64-64-64.",
+        work_steps=WORK_STEPS,
+    ),
+    Section(
+        "mixed_images.json",
+        "Mixed domains of images",
+        "3-way tasks of characters {cite:p}`lake2015omniglot`, inverted characters, garments "
+        "{cite:p}`xiao2017fashion` and signs of digits {cite:p}`mavi2020sign`, in grey, 28 x 28, each equally likely; "
+        "`mixed_images-...` is one domain alone. Test tasks have classes that no training task had: 423 characters, "
+        "three garments and three digits; training tasks have 1,028, four and four.",
         work_steps=WORK_STEPS,
     ),
     Section(

@@ -105,10 +105,10 @@ def _shared(group: Group, field: str, said: Callable[[Any], str]) -> str:
 
 def references(group: Group) -> list[str]:
     """Figures from elsewhere of the same tasks, with their origin; nothing where none are known."""
-    known = REFERENCES.get(group.family)
+    known = REFERENCES.get(group.family) or REFERENCES.get((group.family, group.shots))
     if known is None:
         return []
-    steps = sorted({step for figures in known.figures for step in figures.means})
+    steps = sorted({step for figures in known.figures for step in figures.means}, key=lambda step: step or 0)
     rows = [
         [
             figures.who,

@@ -43,9 +43,14 @@ class NetBuildEnv(TrainingEnv):
     | `"hybrid"` (`NetBuildHybrid-v0`) | `Dict(layer=Discrete(L + 1), step_size=Box(-1, 1, (1,)))` | side by side |
 
     The layer is inserted before the head; in a full network it is ignored (and masked, see `action_masks`). Then one
-    gradient step of the support loss is taken; gradients longer than `clip` are scaled down to that norm. Box values
-    outside [-1, 1] are clipped and ties between logits are broken by the environment's own generator; NaN, a wrong
-    shape or a choice out of range is a `ValueError`.
+    gradient step of the support loss is taken; gradients longer than `clip` are scaled down to that norm. With another
+    `optimizer` than gradient descent the step size scales the direction that it makes of the clipped gradient; it
+    starts anew in every episode, and for a new layer when that is appended. With a `batch_size` each step is taken on
+    other points of the support set: every pass over it shuffles them, and leaves out a rest that fills no minibatch.
+    Only the gradient, and its observed norms, is that of the minibatch; all else is of the whole support set.
+
+    Box values outside [-1, 1] are clipped and ties between logits are broken by the environment's own generator; NaN, a
+    wrong shape or a choice out of range is a `ValueError`.
 
     ## Observation space
 
@@ -136,7 +141,7 @@ class NetBuildEnv(TrainingEnv):
     | `depth` | `2` | number of pool layers that fit into the network (slots) |
     | `width` | `None` | units of a hidden layer; `None`: the pool's, 40 in the packaged one |
     | `layers` | `None` | size of the pool, L; `None`: the pool's, 8 in the packaged one |
-    | `layer_kind` | `None` | `"relu"`, `"tanh"`, `"residual"`, `"layer_norm"`, `"batch_norm"`, or for images `"conv"`, `"conv_group_norm"`, `"conv_residual"`; `None`: the pool's |
+    | `layer_kind` | `None` | a dense or convolutional kind, see below; `None`: the pool's |
     | `initial_layers` | `()` | pool layers present at step 0 |
     | `horizon` | `5` | steps of an episode |
     | `burn_in` | `0` | number of first steps without reward |
@@ -150,13 +155,18 @@ class NetBuildEnv(TrainingEnv):
     | `min_step` | `None` | smallest step size; `None`: the pool's, 1e-3, or 1/4 where it has learned rates |
     | `max_step` | `None` | largest step size; `None`: the pool's, 0.3, or 4 where it has learned rates |
     | `clip` | `10.0` | norm at which gradients are clipped; `None`: they are not |
+    | `optimizer` | `"sgd"` | takes the gradient steps: `"sgd"`, `"momentum"`, `"adam"` or `"rmsprop"` |
+    | `batch_size` | `None` | points of a gradient step, a fresh minibatch of the support set; `None`: all of them |
     | `observation` | `"flat"` | or `"dict"` |
     | `device` | `"cpu"` | any torch device |
     | `render_mode` | `None` | `"rgb_array"` or `"ansi"` (and `"human"` through Gymnasium's wrapper) |
 
     `pool=None` uses the packaged specialists if the family has any, and random layers otherwise; also, with a warning,
     where `width`, `layers` or `layer_kind` differ from the packaged pool. `"packaged"`, a `LayerPool` or a path to one
-    uses that pool, and raises an error where it does not fit; `"random"` uses randomly initialised layers. The pool in
+    uses that pool, and raises an error where it does not fit; `"random"` uses randomly initialised layers. Layers are
+    dense, of kind `"relu"`, `"tanh"`, `"residual"`, `"layer_norm"` or `"batch_norm"`, or convolutions for families of
+    images, of kind `"conv"`, `"conv_group_norm"` or `"conv_residual"`; pools of any other `torch.nn.Module` are made by
+    `LayerPool.from_modules`. The pool in
     use is `env.unwrapped.pool`: the same object, if one was given.
 
     With `learn`, the pool changes between episodes: the environment is then non-stationary, a seed resets the tasks
@@ -193,6 +203,8 @@ class NetBuildEnv(TrainingEnv):
         min_step: float | None = None,
         max_step: float | None = None,
         clip: float | None = 10.0,
+        optimizer: str = "sgd",
+        batch_size: int | None = None,
         observation: str = "flat",
         device: str | torch.device = "cpu",
     ) -> None:
@@ -235,6 +247,8 @@ class NetBuildVectorEnv(TrainingVectorEnv):
         min_step: float | None = None,
         max_step: float | None = None,
         clip: float | None = 10.0,
+        optimizer: str = "sgd",
+        batch_size: int | None = None,
         observation: str = "flat",
         device: str | torch.device = "cpu",
         render_mode: str | None = None,

@@ -448,8 +448,8 @@ def _check_training(learner: MetaLearner) -> None:
     if not arguments:
         return
     trained, (low, high) = arguments[0], learner.pool.step_range
-    defaults = {"depth": 2, "horizon": 5, "action": "box", "step_bins": 13, "observation": "flat"}
-    for name, default in {**defaults, "min_step": low, "max_step": high, "clip": CLIP}.items():
+    defaults = {"depth": 2, "horizon": 5, "action": "box", "step_bins": 13, "observation": "flat", "optimizer": "sgd"}
+    for name, default in {**defaults, "min_step": low, "max_step": high, "clip": CLIP, "batch_size": None}.items():
         value = learner.arguments.get(name, default)
         value = default if value is None and name != "clip" else value
         if not _same(value, trained[name]) and (name, trained["action"]) != ("step_bins", "box"):

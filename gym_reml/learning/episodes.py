@@ -17,13 +17,15 @@ class Episodes:
     """B finished episodes of T steps: data and actions, as needed to replay them.
 
     Attributes:
-        support: support sets, one batch of B rows per step; a single batch if the data is the same at every step.
+        support: what the gradient steps are taken on, support sets or minibatches of them, one batch of B rows per
+            step; a single batch if the data is the same at every step.
         query: query sets, likewise.
         layers: (T, B) int64, number (from 1) of the pool layer appended at each step, 0 for none.
         step_sizes: (T, B) float32; 0 for a refused step.
         initial_layers: numbers of the pool layers present before the first step.
         slots: number of slots, the largest depth.
         clip: norm at which the inner gradients were clipped, None for none.
+        optimizer: of the inner steps, a name of `gym_reml.networks.optimizers.OPTIMIZERS`.
     """
 
     support: list[Batch]
@@ -33,6 +35,7 @@ class Episodes:
     initial_layers: tuple[int, ...]
     slots: int
     clip: float | None = CLIP
+    optimizer: str = "sgd"
 
     def __len__(self) -> int:
         """Number of episodes, B."""
@@ -52,7 +55,7 @@ class Episodes:
 
     @staticmethod
     def concatenate(parts: Sequence[Episodes]) -> Episodes:
-        """All episodes of `parts`, in order; all must have the same T, initial layers, slots and clip."""
+        """All episodes of `parts`, in order; all must have the same T, initial layers, slots, clip and optimizer."""
         first = parts[0]
         support = [Batch.concatenate(batches) for batches in zip(*(part.support for part in parts), strict=True)]
         query = [Batch.concatenate(batches) for batches in zip(*(part.query for part in parts), strict=True)]

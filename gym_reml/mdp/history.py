@@ -48,7 +48,7 @@ class History:
         """Records a step of all rows, with the current query sets.
 
         Args:
-            support: support sets of the gradient step.
+            support: what the gradients were taken on, support sets or minibatches of them.
             layers: (n,) appended layers, 0 for none.
             step_sizes: (n,), 0 for a refused step.
         """
@@ -71,16 +71,17 @@ class History:
         device = training.pool.device
         index = torch.from_numpy(rows).to(device)
         finished = [self._steps[row] for row in rows]
-        if family.fixed_data:
-            support, query = [training.data.support.rows(index)], [training.data.query.rows(index)]
-        else:
-            support, query = (
-                [
-                    Batch.concatenate([steps[t].data[part].rows(index[[i]]) for i, steps in enumerate(finished)])
-                    for t in range(self._horizon)
-                ]
-                for part in (0, 1)
-            )
+
+        def of_each_step(part: int) -> list[Batch]:
+            return [
+                Batch.concatenate([steps[t].data[part].rows(index[[i]]) for i, steps in enumerate(finished)])
+                for t in range(self._horizon)
+            ]
+
+        fixed, data = family.fixed_data, training.data
+        whole = fixed and training.minibatches is None
+        support = [data.support.rows(index)] if whole else of_each_step(0)
+        query = [data.query.rows(index)] if fixed else of_each_step(1)
         layers = torch.tensor([[step.layer for step in steps] for steps in finished], dtype=torch.int64).T
         step_sizes = torch.tensor([[step.step_size for step in steps] for steps in finished], dtype=torch.float32).T
         networks, initial_layers = training.networks, tuple(training.initial_layers)
@@ -92,5 +93,6 @@ class History:
             initial_layers=initial_layers,
             slots=networks.slots,
             clip=networks.clip,
+            optimizer=networks.optimizer.name,
         )
         self._learner.add(episodes)

@@ -14,6 +14,7 @@ from torch import Tensor
 from gym_reml.learning.episodes import Episodes
 from gym_reml.learning.pool_learner import PoolLearner
 from gym_reml.mdp.history import History
+from gym_reml.mdp.minibatches import check_batch_size
 from gym_reml.mdp.network_training import NetworkTraining, Trained
 from gym_reml.mdp.objective import FEEDBACKS, Objective
 from gym_reml.mdp.observation import Observation
@@ -47,6 +48,8 @@ class TrainingMDP:
         initial_layers: pool layers that are present at step 0.
         step_range: smallest and largest step size.
         clip: norm at which gradients are clipped, None for none.
+        optimizer: name of the optimizer that takes the gradient steps.
+        batch_size: number of points of a gradient step's minibatch; None for the whole support set.
         decision: the action space: a "layer" and a "step_size".
         data: the tasks and their support and query sets.
         training: the networks under training, their losses and their clock.
@@ -66,6 +69,8 @@ class TrainingMDP:
         initial_layers: Sequence[int] = (),
         step_range: tuple[float, float] | None = None,
         clip: float | None = CLIP,
+        optimizer: str = "sgd",
+        batch_size: int | None = None,
         learner: PoolLearner | None = None,
     ) -> None:
         """Creates the process; call `seed` and `reset` before the first step.
@@ -79,11 +84,15 @@ class TrainingMDP:
             initial_layers: numbers of the pool layers that networks start with.
             step_range: (low, high) step sizes; None for the pool's default.
             clip: largest norm of a network's support gradient, longer ones being scaled down; None for no limit.
+            optimizer: takes the gradient steps, a name of `gym_reml.networks.optimizers.OPTIMIZERS`; its state begins
+                with the episode.
+            batch_size: number of points that each gradient step is taken on, a fresh minibatch of the support set (see
+                `Minibatches`); None for all. Observations are of the whole support set.
             learner: updates the pool from finished episodes; None for a fixed pool.
 
         Raises:
-            ValueError: an inconsistent pool, or a layer kind with batch statistics for tasks with different numbers of
-                points.
+            ValueError: an inconsistent pool, an unknown optimizer, a layer kind with batch statistics for tasks with
+                different numbers of points, or see `check_batch_size`.
         """
         pool.check()
         if pool.architecture.across_points and not isinstance(family.shots, int):
@@ -92,11 +101,22 @@ class TrainingMDP:
                 "tasks must have the same number of points; give one number of shots, or another layer_kind"
             )
         self.count, self.family, self.pool, self.objective = count, family, pool, objective
-        self.slots, self.initial_layers, self.clip = slots, tuple(initial_layers), clip
+        self.slots, self.initial_layers, self.clip, self.optimizer = slots, tuple(initial_layers), clip, optimizer
+        if batch_size is not None:
+            check_batch_size(batch_size, family, pool)
+        self.batch_size = batch_size
         self.decision = layer_and_step(pool.layers)
         self.step_range = step_range or pool.step_range
         self.data = TaskData(family, count, device=pool.device, dtype=pool.dtype)
-        self.training = NetworkTraining(self.data, pool, slots=slots, initial_layers=self.initial_layers, clip=clip)
+        self.training = NetworkTraining(
+            self.data,
+            pool,
+            slots=slots,
+            initial_layers=self.initial_layers,
+            clip=clip,
+            optimizer=optimizer,
+            batch_size=batch_size,
+        )
         self._observation = Observation(self.training, self.decision, horizon=objective.horizon)
         self.learner = learner
         self.learning = learner is not None
@@ -238,23 +258,27 @@ class TrainingMDP:
         return self._train(layers, step_sizes)
 
     def episodes(self, layers: Tensor, step_sizes: Tensor) -> Episodes:
-        """Episodes on the present tasks with these layers (T, n) int64 and step sizes (T, n) float32, for a replay."""
+        """Episodes on the present tasks with these layers (T, n) int64 and step sizes (T, n) float32, for a replay.
+
+        With a `batch_size` every step has its own minibatches, the next ones of the rows.
+        """
+        minibatches = self.training.minibatches
         return Episodes(
-            [self.support],
+            [self.support] if minibatches is None else [minibatches.draw() for _ in layers],
             [self.query],
             layers,
             step_sizes,
             initial_layers=self.initial_layers,
             slots=self.slots,
             clip=self.clip,
+            optimizer=self.optimizer,
         )
 
     def _train(self, layers: NDArray[np.int64], step_sizes: NDArray[np.float32]) -> Trained:
-        support = self.support
         trained = self.training.train(layers, step_sizes)
         if self.learning and self._history is not None:
             taken = np.where(trained.diverged, 0.0, step_sizes).astype(np.float32)
-            self._history.record(support, layers=trained.layers, step_sizes=taken)
+            self._history.record(trained.support, layers=trained.layers, step_sizes=taken)
         return trained
 
     def step_sizes(self, places: NDArray[np.float32]) -> NDArray[np.float32]:

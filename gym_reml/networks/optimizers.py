@@ -9,10 +9,13 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
+
+from gym_reml.networks.weights import Weights, by_row, clipped
 
 State = list[tuple[Tensor, ...]]
 """For each weight its state tensors, each of the weight's shape (n, ...)."""
@@ -67,9 +70,9 @@ class Optimizer(ABC):
         directions: list[Tensor] = []
         after: State = []
         for gradient, tensors, steps in zip(gradients, state, count.expand(len(gradients), -1), strict=True):
-            shape = (-1, *[1] * (gradient.ndim - 1))
-            decay = 0.9 if momentum is None else momentum.to(gradient.dtype).reshape(shape)
-            direction, new = self._one(gradient, tensors, (steps + 1).to(gradient.dtype).reshape(shape), decay)
+            decay = 0.9 if momentum is None else by_row(momentum.to(gradient.dtype), gradient)
+            step = by_row((steps + 1).to(gradient.dtype), gradient)
+            direction, new = self._one(gradient, tensors, step, decay)
             directions.append(direction)
             after.append(new)
         return directions, after
@@ -117,13 +120,13 @@ class Adam(Optimizer):
     def _one(
         self, gradient: Tensor, state: tuple[Tensor, ...], step: Tensor, momentum: Tensor | float
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        mean = state[0] * momentum + gradient * (1.0 - momentum)
-        square = state[1] * self.beta + gradient.square() * (1.0 - self.beta)
+        mean = state[0].lerp(gradient, 1.0 - momentum)
+        square = torch.addcmul(state[1] * self.beta, gradient, gradient, value=1.0 - self.beta)
         # 1 - beta^step by expm1, which float32 does not round away.
         decay = momentum.log() if isinstance(momentum, Tensor) else math.log(momentum)
-        unbiased = mean / -torch.expm1(step * decay)
-        scale = torch.expm1(step * math.log(self.beta)).neg().sqrt()
-        return unbiased / (_root(square) / scale + EPSILON), (mean, square)
+        correction = torch.expm1(step * decay).neg()
+        scale = correction / torch.expm1(step * math.log(self.beta)).neg().sqrt()
+        return mean / torch.addcmul(correction * EPSILON, _root(square), scale), (mean, square)
 
 
 class RmsProp(Optimizer):
@@ -136,7 +139,7 @@ class RmsProp(Optimizer):
     def _one(
         self, gradient: Tensor, state: tuple[Tensor, ...], step: Tensor, momentum: Tensor | float
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        square = state[0] * self.alpha + gradient.square() * (1.0 - self.alpha)
+        square = torch.addcmul(state[0] * self.alpha, gradient, gradient, value=1.0 - self.alpha)
         return gradient / (_root(square) + EPSILON), (square,)
 
 
@@ -160,3 +163,69 @@ def find_optimizer(name: str) -> Optimizer:
     if not isinstance(name, str) or name not in OPTIMIZERS:
         raise ValueError(f"optimizer={name!r}: must be one of {', '.join(map(repr, OPTIMIZERS))}")
     return OPTIMIZERS[name]
+
+
+@dataclass
+class OptimizerState:
+    """What an optimizer keeps of n networks from step to step.
+
+    Attributes:
+        tensors: state of each weight, in the order of `Weights.tensors`; zeros for empty slots.
+        taken: (positions, n) int64, number of steps that the weights of each position have taken; 0 for empty slots.
+    """
+
+    tensors: State
+    taken: Tensor
+
+    @staticmethod
+    def initial(optimizer: Optimizer, weights: Weights) -> OptimizerState:
+        """Before the first step: zeros."""
+        tensors = weights.tensors()
+        taken = torch.zeros((len(weights.positions), len(tensors[0])), dtype=torch.int64, device=tensors[0].device)
+        return OptimizerState(optimizer.initial(tensors), taken)
+
+    def flat(self) -> list[Tensor]:
+        """The state tensors, each (n, ...)."""
+        return [tensor for tensors in self.tensors for tensor in tensors]
+
+
+def find_directions(
+    optimizer: Optimizer,
+    gradient: Weights,
+    state: OptimizerState,
+    *,
+    norms: Tensor,
+    clip: float | None,
+    present: Tensor,
+    moving: Tensor,
+) -> tuple[Weights, OptimizerState]:
+    """The directions of a step of n networks, from clipped gradients, and the optimizer's state after it.
+
+    Weights of a layer have their own number of steps, counted from when it was appended, as parameters that are added
+    to an optimizer of torch later (`add_param_group`).
+
+    Args:
+        optimizer: one of `OPTIMIZERS`.
+        gradient: gradients of n networks, 0 for empty slots.
+        state: before the step.
+        norms: `gradient_norms(gradient)`.
+        clip: largest norm of a network's whole gradient; None for no limit.
+        present: (positions, n) bool, positions that hold a layer; stem and head always do.
+        moving: (n,) bool, networks that take the step; the state of the others stays.
+    """
+    positions = [index for index, position in enumerate(gradient.positions) for _ in position]
+    gradients = gradient.tensors() if clip is None else clipped(gradient, norms, clip).tensors()
+    directions, tensors = optimizer.direction(gradients, state.tensors, count=state.taken[positions])
+    if not moving.all():
+        pairs = zip(tensors, state.tensors, strict=True)
+        tensors = [
+            tuple([new.where(by_row(moving, new), old) for new, old in zip(after, before, strict=True)])
+            for after, before in pairs
+        ]
+    return gradient.like(directions), OptimizerState(tensors, state.taken + (present & moving))
+
+
+def present_positions(depth: Tensor, slots: int) -> Tensor:
+    """Which positions of networks of this depth (n,) hold a layer: stem, slots and head, (slots + 2, n) bool."""
+    position = torch.arange(slots + 2, device=depth.device).unsqueeze(1)
+    return (position <= depth) | (position == slots + 1)

@@ -18,6 +18,7 @@ from gym_reml.tasks.functions.sawtooth import Sawtooth
 from gym_reml.tasks.functions.sinusoid import Sinusoid
 from gym_reml.tasks.functions.step import Step
 from gym_reml.tasks.functions.two_sinusoids import TwoSinusoids
+from gym_reml.tasks.images.few_shot import Digits, FashionMNIST, SignDigits
 from gym_reml.tasks.images.omniglot import Omniglot
 from gym_reml.tasks.mixture import Mixture
 from gym_reml.tasks.policies.mujoco import AntDirection, HalfCheetahDirection, HalfCheetahVelocity
@@ -28,7 +29,7 @@ FAMILIES: dict[str, type[TaskFamily]] = {
     for family in (
         *(Sinusoid, Linear, Quadratic, Step, Sawtooth),
         *(Absolute, Bump, Cubic, Network, Ramp, TwoSinusoids),
-        *(Mixture, Omniglot),
+        *(Mixture, Omniglot, FashionMNIST, Digits, SignDigits),
         *(Navigation, HalfCheetahDirection, HalfCheetahVelocity, AntDirection),
     )
 }
@@ -50,7 +51,8 @@ def make_family(family: str | TaskFamily, **arguments: Any) -> TaskFamily:
         members = arguments["members"]
         if isinstance(members, str) or not isinstance(members, Sequence):
             raise ValueError(f"members={members!r}: must be a list of families")
-        arguments["members"] = tuple(_make_member(member) for member in members)
+        common: dict[str, Any] = {name: arguments[name] for name in ("shots", "queries", "split") if name in arguments}
+        arguments["members"] = tuple(_make_member(member, common) for member in members)
     if isinstance(family, TaskFamily):
         kind: type[TaskFamily] = type(family)
     elif isinstance(family, str) and family in FAMILIES:
@@ -64,8 +66,9 @@ def make_family(family: str | TaskFamily, **arguments: Any) -> TaskFamily:
     return family.replace(**arguments) if isinstance(family, TaskFamily) else kind(**arguments)
 
 
-def _make_member(member: str | dict[str, Any] | TaskFamily) -> TaskFamily:
-    if isinstance(member, dict):
-        arguments = dict(member)
-        return make_family(arguments.pop("name", None), **arguments)
-    return make_family(member)
+def _make_member(member: str | dict[str, Any] | TaskFamily, common: dict[str, Any]) -> TaskFamily:
+    """A mixture's member, made with the mixture's `common` arguments unless it is a family already."""
+    if isinstance(member, TaskFamily):
+        return member
+    arguments: dict[str, Any] = dict(member) if isinstance(member, dict) else {"name": member}
+    return make_family(arguments.pop("name", ""), **(arguments | common))

@@ -15,10 +15,10 @@ import pytest
 import tyro
 
 from agents.compare import QUICK_EVALUATION_TASKS, QUICK_SEEDS, QUICK_TASKS, Config, jobs_of
-from agents.comparison.benchmarks import BENCHMARKS, HELD_OUT, TRAINING_MIXTURE
+from agents.comparison.benchmarks import BENCHMARKS, HELD_OUT, MIXED_IMAGES, TRAINING_MIXTURE
 from agents.comparison.entrants import SUPERVISED
 from agents.comparison.jobs import Job
-from agents.comparison.rows import FIELDS, Row, key_of, read_rows
+from agents.comparison.rows import FIELDS, Row, key_of, merge_rows, read_rows
 from agents.comparison.summarise import rows_of
 from agents.comparison.tables import table_of
 from agents.problems.problem import TABLE_STEPS as STEPS
@@ -28,7 +28,10 @@ from agents.rivals import fomaml
 from agents.runs.run import commit, versions
 from gym_reml.evaluation import Result, evaluate
 from gym_reml.tasks import make_family
+from gym_reml.tasks.images import archives as omniglot_data
+from tests.support.collection_files import write_collections
 from tests.support.command_line import stop_of
+from tests.support.omniglot_archive import write_whole
 
 ROOT = Path(__file__).resolve().parents[2]
 CONTROLS = ("random_layer", "constant_step", "shuffled_observation", "zeroed_observation", "best_composition")
@@ -412,6 +415,23 @@ def test_the_log_of_a_job_that_fails_says_why(tmp_path: Path, no_omniglot_enviro
     log = job.log.read_text(encoding="utf-8")
     assert "Traceback" in log
     assert str(error.value).splitlines()[0] in log
+
+
+@pytest.mark.parametrize("name", ["omniglot_full", "omniglot_full-20way", "mixed_images"])
+def test_rows_of_the_papers_tables_say_what_the_networks_are(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = write_whole(tmp_path / "data" / "omniglot_full", {"Armenian": 5, "Greek": 5}, {"Keble": 5})
+    monkeypatch.setattr(omniglot_data, "WHOLE_SIZES", sizes)
+    monkeypatch.setenv("GYM_REML_DATA", str(write_collections(tmp_path / "data")))
+    job = Job(tmp_path, name, 1, "maml_5", 0, 32, 4)
+    job.run()
+    rows = rows_of([job])
+    assert {row["network"] for row in rows} == {"dense"}
+    domains = ["mixed_images", *(f"mixed_images-{member}" for member in MIXED_IMAGES)]
+    assert list(dict.fromkeys(row["family"] for row in rows)) == (domains if name == "mixed_images" else [name])
+    merged = merge_rows(tmp_path / "rows.json", rows)
+    assert len(merge_rows(tmp_path / "rows.json", [row | {"network": "conv"} for row in rows])) == 2 * len(merged)
 
 
 @pytest.mark.parametrize("name", ["omniglot", "omniglot-domains"])

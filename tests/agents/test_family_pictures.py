@@ -10,13 +10,15 @@ from PIL import Image
 
 from agents.pages.family_pictures import Config, draw, main
 from gym_reml.tasks import from_arrays
+from tests.support.collection_files import write_collections
 from tests.support.omniglot_archive import write_archives
 
 
 def test_one_of_each_kind(tmp_path: Path) -> None:
-    names = ("sinusoid", "mixture", "omniglot", "navigation")
-    archives = write_archives(tmp_path / "omniglot", {"Alpha": 14, "Beta_(old)": 12, "Gamma": 12})
-    main(Config(tmp_path / "pictures", names, archives))
+    names = ("sinusoid", "mixture", "omniglot", "fashion_mnist", "sign_digits", "navigation")
+    write_archives(tmp_path / "omniglot", {"Alpha": 14, "Beta_(old)": 12, "Gamma": 12})
+    write_collections(tmp_path)
+    main(Config(tmp_path / "pictures", names, tmp_path))
     for name in names:
         with Image.open(tmp_path / "pictures" / f"{name}.png") as picture:
             assert np.array(picture).std() > 10.0, f"{name}: nothing is drawn"

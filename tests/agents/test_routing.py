@@ -18,6 +18,8 @@ from gym_reml.pool import LayerPool
 from gym_reml.spaces import layer_and_step, make_encoding
 from gym_reml.tasks import FAMILIES, from_arrays, make_family
 from gym_reml.tasks.base import TaskFamily
+from gym_reml.tasks.images.collections import COLLECTIONS
+from tests.support.family_arguments import IMAGE_FAMILIES, image_arguments
 
 LAYERS, DEPTH, HORIZON = 4, 2, 3
 ARGUMENTS: dict[str, Any] = {"action": "box", "depth": DEPTH, "horizon": HORIZON}
@@ -59,6 +61,8 @@ def family_named(name: str, images: Path) -> TaskFamily:
     if name == "arrays":
         numbers = np.random.default_rng(0)
         return from_arrays(numbers.normal(size=(40, 20, 2)), numbers.normal(size=(40, 20, 1)), queries=10)
+    if name in IMAGE_FAMILIES:
+        return make_family(name, queries=6, shots=1, **image_arguments(name, images.parent))
     if FAMILIES[name].fixed_data:
         return make_family(name)
     pytest.importorskip("mujoco") if name != "navigation" else None
@@ -102,7 +106,7 @@ def test_every_family_has_parameters_or_groups(name: str, images: Path) -> None:
     places = parameters(found.tasks)
     groups = groups_of(family, found.tasks, places)
     assert len(found.networks) == len(found.mean_sizes)
-    assert bool(groups) == (name not in ("network", "arrays"))
+    assert bool(groups) == (name not in ("network", "arrays", *COLLECTIONS))
     if groups:
         times = np.sum(list(groups.values()), axis=0)
         assert len(set(times.tolist())) == 1

@@ -23,6 +23,7 @@ from tests.support.env_helpers import (
     play_vector,
     sample_actions,
 )
+from tests.support.family_arguments import IMAGE_FAMILIES, image_arguments
 from tests.support.gymnasium_helpers import make_cart
 from tests.support.trial_helpers import Chain, draw_length, set_length
 from tests.support.vectors import assert_infos_agree, singles
@@ -48,17 +49,9 @@ def arguments_of(name: str, folder: Path) -> dict[str, Any]:
     """Arguments of a small environment with the family of that name."""
     if name in ("half_cheetah_direction", "half_cheetah_velocity", "ant_direction"):
         pytest.importorskip("mujoco")
-    if name == "omniglot":
-        pytest.importorskip("PIL", reason="reading Omniglot needs Pillow")
-        from tests.support.omniglot_archive import write_archives
-
-        kwargs = {
-            "root": str(write_archives(folder)),
-            "ways": 2,
-            "rotations": True,
-            "domains": ("identity", "inverted"),
-        }
-        return {"family": "omniglot", "family_kwargs": kwargs, "shots": 2, "queries": 4}
+    if name in IMAGE_FAMILIES:
+        more = {"rotations": True, "domains": ("identity", "inverted")} if name == "omniglot" else {}
+        return {"family": name, "family_kwargs": image_arguments(name, folder) | more, "shots": 2, "queries": 4}
     numbers = np.random.default_rng(0).normal(size=(9, 12, 2))
     special: dict[str, Callable[[], dict[str, Any]]] = {
         "mixture": lambda: {"family": "mixture", "family_kwargs": {"members": MEMBERS}},

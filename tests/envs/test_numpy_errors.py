@@ -15,6 +15,7 @@ from gym_reml.evaluation.plans import plan_learner
 from gym_reml.evaluation.results import table
 from gym_reml.pool import LayerPool
 from gym_reml.tasks import FAMILIES, TaskFamily, from_arrays, from_classes, from_function
+from tests.support.family_arguments import IMAGE_FAMILIES, image_arguments
 
 X = np.random.default_rng(0).normal(size=(9, 40, 2))
 OWN: dict[str, Callable[[], TaskFamily]] = {
@@ -40,12 +41,9 @@ def arguments_of(name: str, folder: Path) -> dict[str, Any]:
         return {"family": OWN[name]()}
     if name == "mixture":
         return {"family": name, "family_kwargs": {"members": ["sinusoid", "step"]}}
-    if name == "omniglot":
-        pytest.importorskip("PIL", reason="reading Omniglot needs Pillow")
-        from tests.support.omniglot_archive import write_archives
-
-        more = {"root": str(write_archives(folder)), "ways": 2, "shifts": 1, "domains": ["identity", "contrast"]}
-        return {"family": name, "family_kwargs": more, "queries": 4}
+    if name in IMAGE_FAMILIES:
+        more = {"shifts": 1, "domains": ["identity", "contrast"]} if name == "omniglot" else {}
+        return {"family": name, "family_kwargs": image_arguments(name, folder) | more, "queries": 4}
     if FAMILIES[name].__module__.endswith("mujoco"):
         pytest.importorskip("mujoco")
     if not FAMILIES[name].fixed_data:

@@ -24,6 +24,7 @@ from gym_reml.tasks.base import WEIGHTS
 from gym_reml.tasks.functions.sinusoid import Sinusoid
 from gym_reml.tasks.images.classes import ClassFamily
 from tests.support.env_helpers import take_step
+from tests.support.family_arguments import IMAGE_FAMILIES, image_arguments
 
 X = np.random.default_rng(0).normal(size=(9, 60, 2))
 OWN: dict[str, Any] = {
@@ -44,11 +45,9 @@ def family_of(name: str, folder: Path) -> TaskFamily:
         return family
     if name == "mixture":
         return make_family(name, members=["sinusoid", "step"], queries=9)
-    if name == "omniglot":
-        pytest.importorskip("PIL", reason="reading Omniglot needs Pillow")
-        from tests.support.omniglot_archive import write_archives
-
-        return make_family(name, root=str(write_archives(folder)), ways=3, queries=9, domains=["inverted"])
+    if name in IMAGE_FAMILIES:
+        more = {"domains": ["inverted"]} if name == "omniglot" else {}
+        return make_family(name, **(image_arguments(name, folder) | {"ways": 3, "queries": 9} | more))
     return make_family(name, queries=9)
 
 

@@ -34,6 +34,17 @@ def write_archives(folder: Path, alphabets: dict[str, int] = ALPHABETS) -> Path:
     return folder
 
 
+def write_whole(folder: Path, background: dict[str, int], evaluation: dict[str, int]) -> dict[str, int]:
+    """Writes archives named as those of the whole data set into `folder`; their numbers of characters by name.
+
+    They are taken for the whole data set where `archives.WHOLE_SIZES` is what this returns.
+    """
+    contents = {"images_background.zip": background, "images_evaluation.zip": evaluation}
+    for name, alphabets in contents.items():
+        write_archive(folder / name, alphabets, list(alphabets))
+    return {name: sum(alphabets.values()) for name, alphabets in contents.items()}
+
+
 def write_archive(path: Path, alphabets: dict[str, int], known: Iterable[str]) -> None:
     """Writes one archive; a character's drawings depend on its name alone, not on the archive."""
     path.parent.mkdir(parents=True, exist_ok=True)

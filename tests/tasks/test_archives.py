@@ -23,7 +23,7 @@ from gym_reml.tasks.base import SPLITS
 from gym_reml.tasks.images import archives as omniglot_data
 from gym_reml.tasks.images.omniglot import Omniglot
 from tests.support.file_server import Handler, serving
-from tests.support.omniglot_archive import ALPHABETS, CONTENTS, write_archive, write_archives
+from tests.support.omniglot_archive import ALPHABETS, CONTENTS, write_archive, write_archives, write_whole
 
 Make = Callable[..., Omniglot]
 
@@ -177,13 +177,6 @@ def test_missing_pillow_names_the_extra(tmp_path: Path, monkeypatch: pytest.Monk
 # Downloading
 
 
-def write_whole(folder: Path) -> dict[str, int]:
-    """Writes archives that are taken for the whole data set; their sizes."""
-    for name, alphabets in (("background", {"Greek": 3}), ("evaluation", {"Keble": 2})):
-        write_archive(folder / f"images_{name}.zip", alphabets, list(alphabets))
-    return {"images_background.zip": 3, "images_evaluation.zip": 2}
-
-
 @pytest.fixture
 def server(archives: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Handler]]:
     with serving(archives) as (address, handler):
@@ -216,7 +209,7 @@ def test_download_of_the_whole_data_set(
     tmp_path: Path, server: type[Handler], archives: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Into a folder of its own: the splits of the small archives do not change."""
-    whole = write_whole(archives)
+    whole = write_whole(archives, {"Greek": 3}, {"Keble": 2})
     sums = {name: hashlib.md5((archives / name).read_bytes()).hexdigest() for name in whole}
     monkeypatch.setattr(omniglot_data, "WHOLE_CHECKSUMS", sums)
     monkeypatch.setattr(omniglot_data, "WHOLE_SIZES", whole)

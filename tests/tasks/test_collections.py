@@ -18,7 +18,7 @@ from gym_reml.tasks.images.collections import COLLECTIONS, FASHION_CHECKSUMS, SI
 from tests.support.collection_files import SHARED_DATA, idx, write_collections
 from tests.support.file_server import serving
 
-SHAPES = {"fashion_mnist": (120, 1, 28, 28), "sign_digits": (120, 3, 32, 32)}
+SHAPES = {"fashion_mnist": (240, 1, 28, 28), "sign_digits": (240, 3, 32, 32)}
 
 
 @pytest.fixture
@@ -94,12 +94,12 @@ IMAGES = np.zeros((2, 32, 32, 3), np.uint8)
     ("content", "message"),
     [
         (b"no gzip", "damaged"),
-        (idx(np.zeros(80, np.uint8))[:-9], "damaged"),
-        (idx(np.zeros((80, 1), np.uint8)), "IDX"),
+        (idx(np.zeros(200, np.uint8))[:-9], "damaged"),
+        (idx(np.zeros((200, 1), np.uint8)), "IDX"),
         (gzip.compress(bytes((0, 0, 8, 1, 0, 0))), "IDX"),
-        (gzip.compress(gzip.decompress(idx(np.zeros(80, np.uint8)))[:-1]), "IDX"),
-        (idx(np.zeros(79, np.uint8)), "labels"),
-        (idx(np.full(80, 10, np.uint8)), "labels must be integers from 0 to 9"),
+        (gzip.compress(gzip.decompress(idx(np.zeros(200, np.uint8)))[:-1]), "IDX"),
+        (idx(np.zeros(199, np.uint8)), "labels"),
+        (idx(np.full(200, 10, np.uint8)), "labels must be integers from 0 to 9"),
     ],
 )
 def test_damaged_fashion(content: bytes, message: str, root: Path) -> None:

@@ -20,7 +20,7 @@ pytest.importorskip("PIL", reason="reading Omniglot needs Pillow")
 from gym_reml.tasks.base import SPLITS, Batch, Tasks
 from gym_reml.tasks.images import archives as omniglot_data
 from gym_reml.tasks.images.omniglot import DOMAINS, PERMUTATION, Omniglot
-from tests.support.omniglot_archive import ALPHABETS, write_archive
+from tests.support.omniglot_archive import ALPHABETS, write_archive, write_whole
 
 Make = Callable[..., Omniglot]
 
@@ -88,10 +88,8 @@ def whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Archives that are taken for the whole data set."""
     background = {"Armenian": 2, "Braille": 2, "Cyrillic": 2, "Futurama": 1, "Greek": 1, "Hebrew": 1, "Latin": 3}
     evaluation = {"Gurmukhi": 43, "Keble": 1, "Tibetan": 1}
-    contents = {"images_background.zip": background, "images_evaluation.zip": evaluation}
-    for name, alphabets in contents.items():
-        write_archive(tmp_path / "omniglot_full" / name, alphabets, list(alphabets))
-    monkeypatch.setattr(omniglot_data, "WHOLE_SIZES", {name: sum(some.values()) for name, some in contents.items()})
+    sizes = write_whole(tmp_path / "omniglot_full", background, evaluation)
+    monkeypatch.setattr(omniglot_data, "WHOLE_SIZES", sizes)
     return tmp_path
 
 

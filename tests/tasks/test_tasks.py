@@ -12,7 +12,6 @@ import math
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -27,6 +26,7 @@ from gym_reml.tasks.functions.base import GRID, INPUT_RANGE, Regression1d, smoot
 from gym_reml.tasks.functions.sinusoid import Sinusoid
 from gym_reml.tasks.supervised import Classification
 from tests.support.drawing import collect, draw
+from tests.support.family_arguments import IMAGE_FAMILIES, image_arguments
 
 MEMBERS = ["sinusoid", {"name": "linear"}, Sinusoid()]
 CLASSES = np.random.default_rng(0).integers(3, size=(9, 80))
@@ -50,19 +50,17 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
     """A family of any name in NAMES, with small sets."""
 
     @functools.cache
-    def root() -> Path:
-        pytest.importorskip("PIL", reason="reading Omniglot needs Pillow")
-        from tests.support.omniglot_archive import write_archives
-
-        return write_archives(tmp_path_factory.mktemp("omniglot"))
+    def small(name: str) -> dict[str, Any]:
+        return image_arguments(name, tmp_path_factory.mktemp(name))
 
     def build(name: str, **arguments: Any) -> TaskFamily:
         if name == "mixture":
             arguments = {"members": MEMBERS} | arguments
         if name == "omniglot":
             # The synthetic archives have but one validation character: its rotations are the classes.
-            small = {"root": str(root()), "ways": 3, "queries": 9}
-            arguments = small | {"rotations": True, "domains": ("identity", "inverted")} | arguments
+            arguments = {"rotations": True, "domains": ("identity", "inverted")} | arguments
+        if name in IMAGE_FAMILIES:
+            arguments = small(name) | {"ways": 3, "queries": 9} | arguments
         arguments = {"shots": 4, "queries": 20} | arguments
         return ARRAYS[name](**arguments) if name in ARRAYS else make_family(name, **arguments)
 
@@ -93,7 +91,7 @@ def test_shapes_and_types(name: str, split: str, make: Make) -> None:
     family = make(name, split=split)
     tasks, support, query = draw(family)
     classes = isinstance(family, Classification)
-    per_class = family.out_features if name == "omniglot" else 1
+    per_class = family.out_features if name in IMAGE_FAMILIES else 1
     for batch, points in ((support, 4 * per_class), (query, family.queries)):
         assert batch.inputs.shape == (6, points, family.in_features)
         assert batch.inputs.dtype == torch.float32

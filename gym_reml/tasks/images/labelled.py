@@ -54,7 +54,7 @@ class LabelledClasses(ClassFamily):
         if (labels[1:] < labels[:-1]).any():
             order = np.argsort(labels, kind="stable")
             examples, labels = immutable(examples[order]), immutable(labels[order])
-        given = _split_classes(names.tolist(), self.ways) if self.classes is None else self.classes
+        given = split_classes(names.tolist(), self.ways) if self.classes is None else self.classes
         classes = _check_classes(given, names.tolist(), self.ways, self.split)
         required = self.most_shots + self.queries // self.ways
         for name, size in zip(names.tolist(), sizes, strict=True):
@@ -215,7 +215,7 @@ def _read_labels(values: Any) -> NDArray[Any]:
     return immutable(given if given.dtype.kind == "U" else given.astype(np.int64, copy=False))
 
 
-def _split_classes(names: Sequence[Any], ways: int) -> dict[str, list[Any]]:
+def split_classes(names: Sequence[Any], ways: int) -> dict[str, list[Any]]:
     """Classes of each split, assigned by a fixed hash of their labels."""
     if len(names) < ways * len(SPLITS):
         raise ValueError(
