@@ -25,7 +25,7 @@ FORMAT = "gym_reml.TuningAgent/1"
 class TuningRecipe:
     """Settings of PPO: a rollout is one run of each environment."""
 
-    total_steps: int = 40_000
+    total_steps: int = 120_000
     """environment steps of the run"""
     n_envs: int = 64
     """runs side by side"""
