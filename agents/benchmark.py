@@ -6,6 +6,9 @@ the column "training". A step of the environment also decodes actions, observes,
 loop does; that is the column "environment". The column "modules" is that of training where the networks are of the
 loop's own modules, by `LayerPool.from_modules`, instead of hand-written.
 
+NetTune is compared with a plain PyTorch loop that trains one network with momentum, and measures it on the validation
+and test parts after every ten minibatches, as the environment does: minibatches per second.
+
 Trials are compared with Gymnasium's `SyncVectorEnv` of the same environments.
 """
 
@@ -28,11 +31,13 @@ from gym_reml.envs.training.setup import make_setup
 from gym_reml.evaluation.results import markdown_table
 from gym_reml.pool import LayerPool
 from gym_reml.streams import many_streams
+from gym_reml.tasks.data_sets.synthetic import Clusters
 
 from .runs.command_line import run_command
 from .runs.timing import rate
 
 WIDTH, LAYERS, QUERIES, STEP_SIZE, CLIP_NORM = 40, 8, 50, 0.01, 10.0
+UPDATES, TUNED_BATCH = 10, 32
 ACTIONS = 64  # drawn beforehand for each row, and used in turn
 
 
@@ -169,6 +174,57 @@ def measure(sizes: Sizes, config: Config) -> tuple[float, list[tuple[float, ...]
     return medians[0], list(zip(medians[1::3], *(ratios[first::3] for first in (1, 2, 3)), strict=True))
 
 
+def tuning_loop() -> Callable[[], int]:
+    """One step of NetTune as a loop over one network; it returns the minibatches."""
+    task = {"examples": 500, "label_noise": 0.0, "input_scale": 1.0, "batch_size": TUNED_BATCH}
+    data = Clusters().data(task, np.random.default_rng(0))
+    network = nn.Sequential(
+        *(nn.Linear(20, WIDTH), nn.ReLU()), *(nn.Linear(WIDTH, WIDTH), nn.ReLU()), nn.Linear(WIDTH, 10)
+    )
+    optimizer = torch.optim.SGD(network.parameters(), lr=STEP_SIZE, momentum=0.9)
+    criterion, generator = nn.CrossEntropyLoss(), np.random.default_rng(0)
+
+    def step() -> int:
+        places = torch.from_numpy(generator.permutation(500)[: UPDATES * TUNED_BATCH].reshape(UPDATES, -1))
+        for batch in places:
+            optimizer.zero_grad()
+            criterion(network(data.train.inputs[batch]), data.train.targets[batch]).backward()
+            optimizer.step()
+        with torch.no_grad():
+            for part in (data.validation, data.test):
+                assert part is not None
+                (network(part.inputs).argmax(dim=1) == part.targets).float().mean().item()
+        return UPDATES
+
+    return step
+
+
+def tuning(rows: int) -> Callable[[], int]:
+    """One step of NetTune with `rows` networks of one shape; it returns the minibatches of all."""
+    sizes = {"examples": (500,), "widths": (WIDTH,), "batch_sizes": (TUNED_BATCH,)}
+    envs = gym.make_vec(
+        "NetTune-v0", rows, autoreset_mode="SameStep", family_kwargs=sizes, updates=UPDATES, horizon=10**6
+    )
+    envs.reset(seed=0)
+    actions = np.zeros((rows, 1), dtype=np.float32)
+
+    def step() -> int:
+        envs.step(actions)
+        return rows * UPDATES
+
+    return step
+
+
+def measure_tuning(config: Config) -> tuple[float, list[tuple[float, float]]]:
+    """Minibatches per second of the loop; for each number of rows those of the environment, and their ratio."""
+    works = [tuning_loop(), *(tuning(rows) for rows in config.rows)]
+    for work in works:
+        rate(work, 0.1)
+    rates = np.array([[rate(work, config.seconds) for work in works] for _ in range(config.rounds)])
+    medians, ratios = np.median(rates, axis=0), np.median(rates / rates[:, :1], axis=0)
+    return float(medians[0]), list(zip(medians[1:].tolist(), ratios[1:].tolist(), strict=True))
+
+
 def trials(envs: Any) -> Callable[[], int]:
     """One step of a vector of trials; it returns the environment steps taken."""
     envs.action_space.seed(0)
@@ -195,7 +251,7 @@ def measure_trials(env_id: str, config: Config) -> tuple[float, float, float]:
 
 
 def main(config: Config) -> None:
-    """Prints a Markdown table for each of SIZES, and one of trials."""
+    """Prints a Markdown table for each of SIZES, one of NetTune, and one of trials."""
     torch.set_num_threads(1)
     for title, sizes in SIZES.items():
         loop, rates = measure(sizes, config)
@@ -204,6 +260,12 @@ def main(config: Config) -> None:
             lines.append([f"n = {rows}", f"{steps:,.0f}", *(f"{ratio:.1f}" for ratio in found)])
         titles = ["", "steps/s", "environment / loop", "training / loop", "modules / loop"]
         print(f"\n{title}\n\n{markdown_table(titles, lines)}")
+    loop, tuned = measure_tuning(config)
+    lines = [["plain PyTorch loop", f"{loop:,.0f}", "1.0"]]
+    for rows, (minibatches, ratio) in zip(config.rows, tuned, strict=True):
+        lines.append([f"n = {rows}", f"{minibatches:,.0f}", f"{ratio:.1f}"])
+    title = f"NetTune: width {WIDTH}, batches of {TUNED_BATCH}"
+    print(f"\n{title}\n\n{markdown_table(['', 'minibatches/s', 'environment / loop'], lines)}")
     lines = []
     for env_id in gym_reml.TRIALS:
         native, other, ratio = measure_trials(env_id, config)

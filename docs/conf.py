@@ -239,8 +239,10 @@ def modules_of(package):
 
 def pages_of_their_own(name):
     """The modules below a package that other pages describe."""
-    ids = (*gym_reml.ENVIRONMENTS, *gym_reml.TRIALS)
-    environments = {gym.spec(env_id).entry_point.partition(":")[0] for env_id in ids}
+    environments = {
+        gym.spec(env_id).entry_point.partition(":")[0]
+        for env_id in gym_reml.REGISTRATIONS
+    }
     rooms = [f"gym_reml.{page.stem}" for page in (ROOT / "docs" / "api").glob("*.md")]
     below = [
         module

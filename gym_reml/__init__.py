@@ -13,14 +13,15 @@ from gymnasium.envs.registration import register
 
 __version__ = "0.1.0"
 
-__all__ = ["ENVIRONMENTS", "REGISTRATIONS", "TRIALS", "__version__"]
+__all__ = ["ENVIRONMENTS", "REGISTRATIONS", "TRIALS", "TUNERS", "__version__"]
 
 
 class Registration(NamedTuple):
     """How an id is registered with Gymnasium.
 
     Attributes:
-        process: "training" where an episode builds and trains a network, "trial" where it is several inner episodes.
+        process: "training" where an episode builds and trains a network, "tuning" where it sets the dials of a training
+            run, "trial" where it is several inner episodes.
         entry_point, vector_entry_point: "module:Class" of the single and of the vector environment.
         kwargs: arguments that both are constructed with.
     """
@@ -41,6 +42,10 @@ REGISTRATIONS = {
     "NetBuildMultiDiscrete-v0": _registration("training", "net_build:NetBuild", action="multidiscrete"),
     "NetBuildDiscrete-v0": _registration("training", "net_build:NetBuild", action="discrete"),
     "NetBuildHybrid-v0": _registration("training", "net_build:NetBuild", action="hybrid"),
+    "NetTune-v0": _registration("tuning", "net_tune:NetTune", action="box"),
+    "NetTuneMultiDiscrete-v0": _registration("tuning", "net_tune:NetTune", action="multidiscrete"),
+    "NetTuneDiscrete-v0": _registration("tuning", "net_tune:NetTune", action="discrete"),
+    "NetTuneHybrid-v0": _registration("tuning", "net_tune:NetTune", action="hybrid"),
     "BanditTrial-v0": _registration("trial", "bandit_trial:BanditTrial"),
     "TabularTrial-v0": _registration("trial", "tabular_trial:TabularTrial"),
     "NavigationTrial-v0": _registration("trial", "navigation_trial:NavigationTrial"),
@@ -49,6 +54,9 @@ REGISTRATIONS = {
 
 ENVIRONMENTS = {env_id: row.kwargs["action"] for env_id, row in REGISTRATIONS.items() if row.process == "training"}
 """The ids of environments that build and train networks, each with its action encoding."""
+
+TUNERS = {env_id: row.kwargs["action"] for env_id, row in REGISTRATIONS.items() if row.process == "tuning"}
+"""The ids of environments whose agent sets the dials of a training run, each with its action encoding."""
 
 TRIALS = tuple(env_id for env_id, row in REGISTRATIONS.items() if row.process == "trial")
 """The ids of environments whose episode is a trial."""

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+import gym_reml
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
@@ -33,7 +35,7 @@ FLOORS = (
     {"gym_reml.evaluation", "gym_reml.sb3"},
     {"gym_reml.__main__", "agents.problems"},
     {"agents.runs"},
-    {"agents.pools", "agents.trials"},
+    {"agents.pools", "agents.trials", "agents.tuning"},
     {"agents.reml"},
     {"agents.rivals"},
     {"agents.comparison"},
@@ -202,16 +204,18 @@ def test_imports_of_folders_have_no_cycles() -> None:
 METHODS = {"maml", "maml_plus_plus", "maml_rl", "meta_sgd", "reptile", "fomaml"}
 """Names of published methods, which may share a prefix."""
 
+NAMED_AFTER_IDS = {row.entry_point.partition(":")[0].rpartition(".")[2] for row in gym_reml.REGISTRATIONS.values()}
+"""Files of registered environments, which are named after their ids."""
+
 
 def test_no_two_files_of_a_room_share_a_prefix() -> None:
     """Files that share a prefix belong in a folder."""
     folders: dict[Path, list[str]] = {}
     for path in SOURCES.values():
-        if path.stem not in METHODS and not path.stem.startswith("__"):
+        if path.stem not in METHODS | NAMED_AFTER_IDS and not path.stem.startswith("__"):
             folders.setdefault(path.parent, []).append(path.stem)
     for folder, names in folders.items():
         prefixes = [name.partition("_")[0] for name in names]
-        # The registered trials are named after their ids.
         shared = {name for name in names if prefixes.count(name.partition("_")[0]) > 1 and "_" in name}
         assert shared == set(), f"{folder.relative_to(ROOT)}: {', '.join(sorted(shared))}"
 

@@ -9,9 +9,11 @@ from gym_reml.tasks.base import TaskFamily
 
 from ..problems.problem import POLICY_STEPS
 from ..trials.rl2.recipes import Setting
+from ..tuning.setting import TuningSetting
 from .base import Benchmark
 from .few_shot import FewShotBenchmark, Test
 from .trials import TrialBenchmark
+from .tuning import TuningBenchmark
 
 TRAINING_MIXTURE = ("sinusoid", "absolute", "bump", "cubic", "network", "ramp", "two_sinusoids")
 HELD_OUT = ("linear", "quadratic", "step", "sawtooth")
@@ -164,6 +166,9 @@ BENCHMARKS: dict[str, Benchmark] = {
         evaluation_tasks=1000,
         trained=(Setting("tabular", 10),),
         untrained=(Setting("tabular", 25), Setting("tabular", 50)),
+    ),
+    "tuning": TuningBenchmark(
+        file="net_tune.json", kind="tuning", seeds=5, evaluation_tasks=200, setting=TuningSetting()
     ),
 }
 """The benchmarks by the name that `python -m agents.compare --family` takes."""

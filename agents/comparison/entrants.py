@@ -16,6 +16,9 @@ from ..runs.run import Run
 from ..trials.baselines import baselines
 from ..trials.rl2.recipes import TrialProblem, rl2_recipe_for
 from ..trials.rl2.training import TrainedAgent, train
+from ..tuning import training as tuning
+from ..tuning.schedules import Schedule, best_fixed, tuned_per_task
+from ..tuning.setting import Played, TuningProblem
 from .grids import GRIDS, reml
 
 P = TypeVar("P")
@@ -56,6 +59,9 @@ FewShot = Entrant[Problem, MetaLearner | Ensemble]
 OnTrials = Entrant[TrialProblem, Policy | TrainedAgent]
 """An entrant that acts in trials."""
 
+AtDials = Entrant[TuningProblem, Schedule | tuning.TuningAgent | Callable[[int], Played]]
+"""An entrant that sets the step size of training runs: a policy, or a function that plays so many held-out tasks."""
+
 
 # -- how they are trained ---------------------------------------------------------------------------------------------
 
@@ -95,6 +101,28 @@ def _classical(name: str, *, seeded: bool = False, informed: bool = False) -> On
         seeded=seeded,
         informed=informed,
     )
+
+
+def _schedule(shape: str) -> AtDials:
+    """The row of a schedule that is the same for all tasks, tuned on validation tasks."""
+    return Entrant(lambda problem, folder: best_fixed(problem.setting, shape, folder), draws_tasks=False, seeded=False)
+
+
+def _per_task(shape: str) -> AtDials:
+    """The row of a schedule that is tuned for each held-out task."""
+    return Entrant(
+        lambda problem, folder: lambda tasks: tuned_per_task(problem.setting, shape, tasks),
+        draws_tasks=False,
+        seeded=False,
+        informed=True,
+    )
+
+
+def _tuning_agent(problem: TuningProblem, folder: Path) -> tuning.TuningAgent:
+    recipe = tuning.TuningRecipe()
+    if problem.tasks is not None:
+        recipe = replace(recipe, total_steps=problem.tasks * problem.setting.horizon)
+    return tuning.train(problem.setting, recipe, seed=problem.seed, folder=folder)
 
 
 # -- the tables, in the order in which pages show them ----------------------------------------------------------------
@@ -198,10 +226,24 @@ TABULAR: dict[str, OnTrials] = {
 }
 """On trials of tabular processes."""
 
+TUNING: dict[str, AtDials] = {
+    "constant": _schedule("constant"),
+    "cosine": _schedule("cosine"),
+    "step_decay": _schedule("step_decay"),
+    "ppo": Entrant(
+        _tuning_agent,
+        compared_with=("constant", "cosine", "step_decay", "constant_per_task", "cosine_per_task"),
+    ),
+    "constant_per_task": _per_task("constant"),
+    "cosine_per_task": _per_task("cosine"),
+}
+"""At the dials of training."""
+
 ENTRANTS: Mapping[str, dict[str, Entrant[Any, Any]]] = {
     "supervised": SUPERVISED,
     "policies": POLICIES,
     "bandits": BANDITS,
     "tabular": TABULAR,
+    "tuning": TUNING,
 }
 """All of them by the kind of tasks that they are compared on. A new entrant is a row here."""

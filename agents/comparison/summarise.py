@@ -9,6 +9,7 @@ import numpy as np
 
 from gym_reml.evaluation import Result
 
+from .base import Benchmark
 from .benchmarks import BENCHMARKS
 from .jobs import Job
 from .rows import Row, made_by, make_row, mean_of_known, paired
@@ -45,11 +46,20 @@ def rows_of(jobs: Sequence[Job]) -> list[Row]:
             others = entrant.compared_with if entrant is not None else ()
             for step in benchmark.steps(variant):
                 row = make_row(list(results[name].values()), step, metric, about)
-                versus = _paired(
-                    results[name], {other: results[other] for other in others if other in results}, step, metric
-                )
+                theirs = {other: _for_seeds_of(results, other, name, benchmark) for other in others if other in results}
+                versus = _paired(results[name], theirs, step, metric)
                 rows.append(row | ({"paired": versus} if versus else {}))
     return rows
+
+
+def _for_seeds_of(
+    results: Mapping[str, Mapping[int, Result]], other: str, name: str, benchmark: Benchmark
+) -> Mapping[int, Result]:
+    """The other's results by seed; of one that draws no random numbers, its only one for every seed of `name`."""
+    entrant, found = benchmark.choices.get(other), results[other]
+    if entrant is None or entrant.seeded or 0 not in found:
+        return found
+    return dict.fromkeys(results[name], found[0])
 
 
 def _means(summaries: Sequence[dict[str, Any]]) -> dict[str, Any]:

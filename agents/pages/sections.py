@@ -173,5 +173,20 @@ SECTIONS = (
         measured="of a whole trial",
         trials=True,
     ),
+    Section(
+        "net_tune.json",
+        "Tuning: an agent at the dial of training",
+        "[NetTune-v0](../environments/net_tune.md) on its synthetic data sets, whose number of examples, width of the "
+        "network, batch size, label noise and scale of inputs vary: accuracy on the test part after a run of 20 "
+        "decisions, each for 10 minibatches, with momentum. `constant`, `cosine` and `step_decay` have the first step "
+        "size, of a grid with two a decade, that did best on 150 validation tasks. `constant_per_task` and "
+        "`cosine_per_task` have the one that did best on the validation part of the very task: eleven runs for each "
+        "task, where all others have one. `ppo` {cite:p}`schulman2017ppo` sets the step size by what it observes. "
+        "*Seconds* of `ppo` are those of one run, of the others those of tuning and evaluation.",
+        kind="tuning",
+        unit="run",
+        measured="on the test part",
+        trials=True,
+    ),
 )
 """The sections of the page, in order. A new result file is a row here."""

@@ -217,7 +217,7 @@ class Modules(Architecture[ModulesTrace]):
         self.input_shape = tuple(int(size) for size in input_shape)
         self.constant_outputs, self.settings = constant_outputs, settings
         self._makers = (stem, kinds, head)
-        with _seeded(0):
+        with seeded(0):
             self.stem, self.head = Part(stem(), "stem"), Part(head(), "head")
             names = ["layer"] if len(kinds) == 1 else [f"layer[{index}]" for index in range(len(kinds))]
             self.kinds = [Part(make(), name) for make, name in zip(kinds, names, strict=True)]
@@ -248,7 +248,7 @@ class Modules(Architecture[ModulesTrace]):
     def _tried(self, part: Part, x: Tensor) -> Tensor:
         weights = [value.expand(len(x), *value.shape) for value in part.initial().values()]
         before = {name: value.clone() for name, value in part.constants.items()}
-        with _naming(part):
+        with naming_submodule(part):
             outputs = part.try_out(weights, x)
             fewer = part([weight[0] for weight in weights], x[0, :-1])
         changed = [name for name, value in part.constants.items() if not torch.equal(value, before[name])]
@@ -280,7 +280,7 @@ class Modules(Architecture[ModulesTrace]):
             ValueError: constants that differ from layer to layer.
         """
         stem, kinds, head = self._makers
-        with _seeded(seed):
+        with seeded(seed):
             parameters = {f"stem.{name}": value for name, value in Part(stem(), "stem").initial().items()}
             made = [Part(kinds[index % len(kinds)](), "layer") for index in range(layers)]
             last = Part(head(), "head")
@@ -506,7 +506,7 @@ def _in_order(position: dict[str, Tensor], part: Part, prefix: str = "") -> list
 
 
 @contextmanager
-def _naming(part: Part) -> Iterator[None]:
+def naming_submodule(part: Part) -> Iterator[None]:
     """Turns an error of the module into one that names the submodule in which it happened."""
     entered: list[str] = []
     handles = []
@@ -535,7 +535,7 @@ def _naming(part: Part) -> Iterator[None]:
 
 
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int) -> Iterator[None]:
     """The CPU's global random number generator seeded, and restored afterwards, since modules draw weights from it."""
     dtype = torch.get_default_dtype()
     with torch.random.fork_rng(devices=[]):

@@ -189,3 +189,44 @@ class TrialFrame:
         """The inner observations of an inner episode that has begun, in order: (its steps + 1, size)."""
         steps = self.of(episode)
         return np.concatenate([self.places[steps], self.arrivals[steps[-1:]]])
+
+
+@dataclass(frozen=True)
+class TuningFrame:
+    """The state of a run of training after t decisions.
+
+    Attributes:
+        data: name of the distribution of data sets.
+        task: the numbers of the task by name.
+        optimizer: name of the optimizer.
+        metric: name of the metric.
+        horizon: decisions of a run.
+        updates: minibatches after each decision.
+        step_range: smallest and largest step size.
+        dials: the numbers decided by name, t each: "step_size", "momentum", "weight_decay".
+        courses: by name, t + 1 each: "train_loss", "validation_loss", and of the metric the same, such as
+            "train_accuracy"; "test_..." if there is a test part.
+        diverged: whether the run has diverged.
+    """
+
+    data: str
+    task: dict[str, Any]
+    optimizer: str
+    metric: str
+    horizon: int
+    updates: int
+    step_range: tuple[float, float]
+    dials: dict[str, tuple[float, ...]]
+    courses: dict[str, tuple[float, ...]]
+    diverged: bool
+
+    @property
+    def steps(self) -> int:
+        """Decisions so far."""
+        return len(self.dials["step_size"])
+
+    @property
+    def task_words(self) -> str:
+        """The task's numbers as text."""
+        words = (f"{name.replace('_', ' ')} {value:g}" for name, value in self.task.items() if np.ndim(value) == 0)
+        return ", ".join((self.data, *words))

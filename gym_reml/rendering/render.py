@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gym_reml.rendering.frames import Frame, TrialFrame
+from gym_reml.rendering.frames import Frame, TrialFrame, TuningFrame
 from gym_reml.rendering.plain_text import printable
 
 
@@ -72,3 +72,26 @@ def render_trial(frame: TrialFrame, mode: str | None) -> Any:
     from gym_reml.rendering.trial.image import draw_trial
 
     return draw_trial(frame)
+
+
+def render_tuning(frame: TuningFrame, mode: str | None) -> Any:
+    """Renders a frame of a run of training.
+
+    Args:
+        frame: To render.
+        mode: "ansi" or "rgb_array".
+
+    Returns:
+        Lines of at most 80 columns that the current standard output can encode, or an image (560, 896, 3) uint8.
+
+    Raises:
+        ImportError: An image is requested, and Pillow is not installed.
+    """
+    if mode == "ansi":
+        from gym_reml.rendering.tuning.ansi import write_tuning
+
+        return printable(write_tuning(frame))
+    need_pillow()
+    from gym_reml.rendering.tuning.image import draw_tuning
+
+    return draw_tuning(frame)

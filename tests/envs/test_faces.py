@@ -74,12 +74,14 @@ def arguments_of(name: str, folder: Path) -> dict[str, Any]:
 
 EVERY_FAMILY = [*FAMILIES, "nested", "arrays", "classes", "labelled", "many shots", "formula", "fresh data", "cart"]
 every_family = pytest.mark.parametrize("name", EVERY_FAMILY)
-every_id = pytest.mark.parametrize("env_id", [*gym_reml.ENVIRONMENTS, *gym_reml.TRIALS])
+every_id = pytest.mark.parametrize("env_id", gym_reml.REGISTRATIONS)
 TINY = SMALL | {"horizon": 2}
 TINY_FAMILY = {key: value for key, value in TINY.items() if key not in ("shots", "queries")}
 
 
 def small(env_id: str) -> dict[str, Any]:
+    if env_id in gym_reml.TUNERS:
+        return {"horizon": 2, "updates": 2}
     return TINY if env_id in gym_reml.ENVIRONMENTS else {"episodes": 2}
 
 

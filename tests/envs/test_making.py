@@ -37,14 +37,16 @@ from tests.support.env_helpers import SMALL, sample_actions
 from tests.support.vectors import TOLERANCE
 
 ROOT = Path(__file__).resolve().parents[2]
-IDS = (*gym_reml.ENVIRONMENTS, *gym_reml.TRIALS)
-LONG = {env_id: {"horizon": 20, **SMALL} for env_id in gym_reml.ENVIRONMENTS} | {
+IDS = tuple(gym_reml.REGISTRATIONS)
+LONG: dict[str, dict[str, Any]] = {
+    **{env_id: {"horizon": 20, **SMALL} for env_id in gym_reml.ENVIRONMENTS},
+    **{env_id: {"horizon": 20, "updates": 2} for env_id in gym_reml.TUNERS},
     "BanditTrial-v0": {"episodes": 20},
     "TabularTrial-v0": {"episodes": 5},
     "NavigationTrial-v0": {},
 }
 """Arguments of episodes that are longer than all time limits of these tests."""
-BOXES = [env_id for env_id in IDS if env_id != "NetBuildHybrid-v0"]
+BOXES = [env_id for env_id in IDS if "Hybrid" not in env_id]
 """Those with action spaces that SB3 supports."""
 
 every_id = pytest.mark.parametrize("env_id", IDS)
@@ -162,7 +164,7 @@ def test_an_unknown_argument_is_refused_in_pythons_words(env_id: str, name: str)
     makers: list[Callable[..., Any]] = [gym.make]
     if name not in ("num_envs", "vectorization_mode"):
         makers += [partial(gym.make_vec, num_envs=2), partial(gym.make_vec, num_envs=2, vectorization_mode="sync")]
-        if env_id != "NetBuildHybrid-v0":
+        if "Hybrid" not in env_id:
             makers += [make_vec_env]
         if env_id in gym_reml.TRIALS:
             makers += [lambda env_id, **arguments: evaluate_trials(FirstArm(), env_id, 2, **arguments)]
@@ -276,7 +278,7 @@ def test_sb3_receives_time_limits(env_id: str) -> None:
 
 @every_mode
 @pytest.mark.parametrize("render_mode", ["ansi_list", "rgb_array_list"])
-@pytest.mark.parametrize("env_id", ["NetBuild-v0", *gym_reml.TRIALS])
+@pytest.mark.parametrize("env_id", ["NetBuild-v0", "NetTune-v0", *gym_reml.TRIALS])
 def test_lists_of_frames_are_those_of_single_environments(env_id: str, render_mode: str, mode: str) -> None:
     arguments: dict[str, Any] = LONG[env_id] | {"render_mode": render_mode}
     ours: Any = gym.make_vec(env_id, num_envs=2, autoreset_mode=mode, max_episode_steps=2, **arguments)
@@ -439,12 +441,12 @@ class FirstArm:
     def predict(self, observation, state=None, episode_start=None, deterministic=False):
         return np.zeros(len(observation), dtype=int), state
 
-for env_id in (*gym_reml.ENVIRONMENTS, *gym_reml.TRIALS):
+for env_id in gym_reml.REGISTRATIONS:
     env = gym.make(env_id)
     env.reset(seed=0), env.step(env.action_space.sample())
     envs = gym.make_vec(env_id, num_envs=2)
     envs.reset(seed=0), envs.step(envs.action_space.sample()), envs.close()
-    if env_id != "NetBuildHybrid-v0":
+    if "Hybrid" not in env_id:
         envs = make_vec_env(env_id, n_envs=2, seed=0, max_episode_steps=2)
         envs.reset()
         for done in (False, True, False, True):

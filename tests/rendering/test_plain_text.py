@@ -23,7 +23,7 @@ from gym_reml.tasks import FAMILIES
 from tests.support.family_arguments import IMAGE_FAMILIES, image_arguments
 
 ROOT = Path(__file__).resolve().parents[2]
-IDS = [*gym_reml.ENVIRONMENTS, *gym_reml.TRIALS]
+IDS = list(gym_reml.REGISTRATIONS)
 POOR = ("cp1252", "cp437", "latin-1", "ascii")
 
 

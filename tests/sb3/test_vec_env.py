@@ -152,9 +152,9 @@ def test_attributes_are_shared_by_all_rows() -> None:
         assert envs.env_is_wrapped(gym.Wrapper) == [False] * COUNT
 
 
-PER_ROW_IDS = ["NetBuild-v0", "NetBuildMultiDiscrete-v0", "NetBuildDiscrete-v0", *gym_reml.TRIALS]
+PER_ROW_IDS = [env_id for env_id in gym_reml.REGISTRATIONS if "Hybrid" not in env_id]
 every_row_id = pytest.mark.parametrize("env_id", PER_ROW_IDS)
-OWN = {"mdp", "trials", "process", "pool", "action_encoding"}
+OWN = {"mdp", "trials", "tuning", "process", "pool", "action_encoding"}
 """Objects that each single environment has, and that rows share."""
 
 
@@ -195,7 +195,8 @@ WRAPPERS_METHODS = {"get_wrapper_attr", "has_wrapper_attr", "set_wrapper_attr"}
 def test_methods_of_all_rows_are_not_called_for_one(env_id: str, method: str) -> None:
     envs = make_vec_env(env_id, n_envs=2)
     envs.reset()
-    choices = "'action_masks', 'describe_task', 'export', 'render'" if env_id in gym_reml.ENVIRONMENTS else "'render'"
+    own = {"training": "'action_masks', 'describe_task', 'export', ", "tuning": "'export', ", "trial": ""}
+    choices = f"{own[gym_reml.REGISTRATIONS[env_id].process]}'render'"
     with pytest.raises(ValueError, match=f"method_name='{method}'.*choices: {choices}"):
         envs.env_method(method)
     with pytest.raises(AttributeError, match="no_such_thing"):

@@ -1,0 +1,1 @@
+"""Agents and schedules at the dials of training, in `NetTune`."""

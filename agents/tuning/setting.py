@@ -1,0 +1,71 @@
+"""What agents and schedules are compared on: runs of training, and the tasks they are drawn from."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from gym_reml.evaluation import Policy
+from gym_reml.streams import SPLITS
+
+ENV_ID = "NetTune-v0"
+
+
+@dataclass(frozen=True)
+class TuningSetting:
+    """Arguments of `NetTune-v0`; see there."""
+
+    family: str = "clusters"
+    optimizer: str = "momentum"
+    horizon: int = 20
+    updates: int = 10
+
+    def arguments(self, split: str) -> dict[str, Any]:
+        """Of the environment."""
+        return asdict(self) | {"family_kwargs": {"split": split}}
+
+    def __str__(self) -> str:
+        return f"{self.family}, {self.optimizer}, {self.horizon} x {self.updates} minibatches"
+
+
+@dataclass(frozen=True)
+class TuningProblem:
+    """What an entrant of a comparison is given.
+
+    Attributes:
+        setting: the runs.
+        tasks: training runs that it may draw, None for as many as its recipe has.
+        seed: of weights and training tasks.
+    """
+
+    setting: TuningSetting
+    tasks: int | None
+    seed: int
+
+
+@dataclass(frozen=True)
+class Played:
+    """How finished runs did, (tasks,) each.
+
+    Attributes:
+        validation, test: accuracies of the final networks on the validation and on the test part.
+    """
+
+    validation: NDArray[np.float64]
+    test: NDArray[np.float64]
+
+
+def play(policy: Policy, setting: TuningSetting, tasks: int, split: str = "test") -> Played:
+    """One run on each of `tasks` tasks of a split, the same for every policy."""
+    assert split in SPLITS
+    envs = gym.make_vec(ENV_ID, num_envs=tasks, autoreset_mode="Disabled", **setting.arguments(split))
+    observation, info = envs.reset(seed=0)
+    for _ in range(setting.horizon):
+        action, _ = policy.predict(observation, deterministic=True)
+        observation, _, _, _, info = envs.step(action)
+    envs.close()
+    return Played(info["validation_accuracy"], info["test_accuracy"])

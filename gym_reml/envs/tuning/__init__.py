@@ -1,0 +1,1 @@
+"""Environments whose agent sets the dials of networks under training."""

@@ -1,0 +1,52 @@
+"""The history of a run of training, for rendering."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from gym_reml.mdp.tuning import TuningProcess
+from gym_reml.rendering.frames import TuningFrame
+
+
+@dataclass
+class TuningRecorder:
+    """Records one row's run."""
+
+    row: int
+    dials: dict[str, list[float]] = field(default_factory=dict)
+    courses: dict[str, list[float]] = field(default_factory=dict)
+    diverged: bool = False
+
+    def restart(self, process: TuningProcess) -> None:
+        """Clears the history when an episode begins."""
+        self.dials = {name: [] for name in process.decision.names}
+        self.courses = {name: [] for name in process.courses}
+        self.diverged = False
+        self._record(process)
+
+    def record(self, process: TuningProcess, info: dict[str, Any]) -> None:
+        """Records a decision and what came of it."""
+        for name, values in self.dials.items():
+            values.append(float(info[name][self.row]))
+        self._record(process)
+
+    def _record(self, process: TuningProcess) -> None:
+        for name, values in process.courses.items():
+            self.courses[name].append(float(values[self.row]))
+        self.diverged = bool(process.children.diverged[self.row])
+
+    def frame(self, process: TuningProcess) -> TuningFrame:
+        """The run so far."""
+        return TuningFrame(
+            task=dict(process.tasks[self.row]),
+            data=process.data_sets.name,
+            optimizer=process.optimizer.name,
+            metric=process.metric_name,
+            horizon=process.horizon,
+            updates=process.updates,
+            step_range=process.dials.step_range,
+            dials={name: tuple(values) for name, values in self.dials.items()},
+            courses={name: tuple(values) for name, values in self.courses.items()},
+            diverged=self.diverged,
+        )

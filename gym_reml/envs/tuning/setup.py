@@ -1,0 +1,91 @@
+"""Construction of a `TuningProcess` from keyword arguments: checks and defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from gym_reml.checks import check_integer
+from gym_reml.envs.common.arguments import argument_names
+from gym_reml.mdp.tuning import MakeNetwork, TuningProcess
+from gym_reml.spaces import ActionEncoding, make_encoding
+from gym_reml.streams import check_split
+from gym_reml.tasks.data_sets.base import DataSets, given_data
+from gym_reml.tasks.data_sets.registry import make_data_sets
+
+
+class TuningSetup(NamedTuple):
+    """The parts of a single or vector environment: the process and the encoding of its actions."""
+
+    process: TuningProcess
+    encoding: ActionEncoding
+
+
+def make_tuning(
+    count: int,
+    *,
+    module: MakeNetwork | None = None,
+    train: Any = None,
+    validation: Any = None,
+    test: Any = None,
+    batch_size: int | None = None,
+    family: str | DataSets | None = None,
+    family_kwargs: Mapping[str, Any] | None = None,
+    optimizer: str = "momentum",
+    dials: Sequence[str] = ("step_size",),
+    min_step: float | None = None,
+    max_step: float | None = None,
+    horizon: int = 40,
+    updates: int = 25,
+    action: str = "box",
+    step_bins: int = 13,
+) -> TuningSetup:
+    """Makes a process of `count` rows.
+
+    Args:
+        count: number of rows, n; the other arguments are those of `NetTuneEnv`.
+
+    Raises:
+        ValueError: an invalid value; the message names the argument and the choices.
+    """
+    check_integer("step_bins", step_bins)
+    data_sets = _data_sets(train, validation, test, batch_size=batch_size, family=family, family_kwargs=family_kwargs)
+    process = TuningProcess(
+        count,
+        data_sets,
+        module=module,
+        optimizer=optimizer,
+        dials=dials,
+        step_range=(min_step, max_step),
+        horizon=horizon,
+        updates=updates,
+    )
+    return TuningSetup(process, make_encoding(action, process.decision, step_bins=step_bins))
+
+
+def select_arguments(names: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `make_tuning` among a function's local variables."""
+    return {name: names[name] for name in argument_names(make_tuning)}
+
+
+def _data_sets(
+    train: Any,
+    validation: Any,
+    test: Any,
+    *,
+    batch_size: int | None,
+    family: str | DataSets | None,
+    family_kwargs: Mapping[str, Any] | None,
+) -> DataSets:
+    if family_kwargs is not None and not isinstance(family_kwargs, Mapping):
+        raise ValueError(f"family_kwargs={family_kwargs!r}: must be a dict, or None")
+    if train is not None:
+        if family is not None or family_kwargs:
+            raise ValueError(f"family={family!r}: must be None where train is given, which it would replace")
+        return given_data(train, validation, test, batch_size=32 if batch_size is None else batch_size)
+    for argument, value in (("validation", validation), ("test", test), ("batch_size", batch_size)):
+        if value is not None:
+            raise ValueError(f"{argument}: is given without train; a family draws its own")
+    data_sets = make_data_sets("clusters" if family is None else family, **(family_kwargs or {}))
+    check_split(data_sets.split)
+    return data_sets

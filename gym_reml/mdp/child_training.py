@@ -1,0 +1,495 @@
+"""Child training: n networks, each on its own data set, trained side by side by minibatches.
+
+What is exchanged to make a decision of it is a part: the optimizer (`networks.optimizers`), the loss and metric
+(`Criterion`), and the minibatches (`_Group.minibatch`).
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gym_reml.networks.modules import FEW_NETWORKS, Part, naming_submodule, seeded
+from gym_reml.networks.optimizers import Optimizer, State
+from gym_reml.networks.torch_state import own_state
+from gym_reml.tasks.data_sets.base import DataSet, Examples
+
+LARGEST_LOSS = 1e4
+"""Larger losses, and such that are not finite, count as this."""
+
+TINY = 1e-20
+CHUNK = 1024
+"""Examples of a held-out part that are computed at a time."""
+
+
+class Criterion(ABC):
+    """What children are trained by, and what is measured of them; of n children with b examples each.
+
+    Attributes:
+        metric_name: what the metric is; larger is better.
+    """
+
+    metric_name: ClassVar[str]
+
+    @abstractmethod
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Losses (n,), differentiable, of outputs (n, b, out) and targets (n, b, ...)."""
+
+    @abstractmethod
+    def metric(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Metrics (n,) of outputs (n, b, out) and targets (n, b, ...)."""
+
+
+class CrossEntropy(Criterion):
+    """Mean cross-entropy of logits (n, b, classes) and labels (n, b) int64; the metric is accuracy."""
+
+    metric_name = "accuracy"
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        # Along a dimension that is not the last, log_softmax of few classes is twenty times as fast.
+        by_class = outputs.transpose(1, 2).contiguous()
+        return functional.cross_entropy(by_class, targets, reduction="none").mean(dim=1)
+
+    def metric(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return (outputs.argmax(dim=2) == targets).float().mean(dim=1)
+
+
+class SquaredError(Criterion):
+    """Mean squared error of numbers (n, b, out); the metric is -log(1 + error)."""
+
+    metric_name = "score"
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return (outputs - targets).square().mean(dim=(1, 2))
+
+    def metric(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return -torch.log1p(self.loss(outputs, targets).nan_to_num(LARGEST_LOSS).clamp(max=LARGEST_LOSS))
+
+
+def criterion_for(data: DataSet) -> Criterion:
+    """Cross-entropy where targets are labels, squared error where they are numbers."""
+    return SquaredError() if data.train.targets.is_floating_point() else CrossEntropy()
+
+
+class Child(NamedTuple):
+    """What a row starts from.
+
+    Attributes:
+        make: makes the module, with new weights; called with torch's random numbers seeded from `generator`.
+        kind: equal for children whose modules differ in their weights only.
+        data: what it is trained on.
+        generator: draws the weights and the order of the examples.
+    """
+
+    make: Callable[[], nn.Module]
+    kind: Hashable
+    data: DataSet
+    generator: np.random.Generator
+
+
+@dataclass
+class Progress:
+    """What n children went through in some updates; groups are the G modules that own parameters, in order.
+
+    Attributes:
+        loss, metric: (n,) float64, means over the minibatches, each before its update; of children that have diverged
+            those of their initial weights on the training part.
+        gradient_norms: (n, G) float64, root mean square over the updates.
+        update_ratios: (n, G) float64, norm of what the updates added together to the weights, over that of the weights.
+        alignments: (n, G) float64, mean cosine of the gradients of successive updates, from -1 to 1.
+    """
+
+    loss: NDArray[np.float64]
+    metric: NDArray[np.float64]
+    gradient_norms: NDArray[np.float64]
+    update_ratios: NDArray[np.float64]
+    alignments: NDArray[np.float64]
+
+
+class Order:
+    """The order of a child's training examples: one random permutation after the other."""
+
+    def __init__(self, count: int, generator: np.random.Generator) -> None:
+        """Of so many examples."""
+        self._count, self._generator = count, generator
+        self._left = np.empty(0, dtype=np.int64)
+
+    def take(self, count: int) -> NDArray[np.int64]:
+        """The places of the next examples, (count,)."""
+        parts = [self._left]
+        have = len(self._left)
+        while have < count:
+            parts.append(self._generator.permutation(self._count))
+            have += self._count
+        places = np.concatenate(parts)
+        self._left = places[count:]
+        return places[:count]
+
+
+@dataclass
+class _Group:
+    """Children with networks, minibatches and held-out parts of equal shapes; tensors have one row for each.
+
+    Attributes:
+        rows: of the children.
+        children, orders: by row.
+        part: the module, whose weights are arguments.
+        weights: (g, P), all of a child's weights in one row.
+        state, count, gradient: the optimizer's state, number of updates, last gradient (g, P).
+    """
+
+    rows: list[int]
+    children: list[Child]
+    orders: list[Order]
+    part: Part
+    weights: Tensor
+    state: State
+    count: Tensor
+    gradient: Tensor
+
+    def __post_init__(self) -> None:
+        sets = [child.data for child in self.children]
+        self.batch_size = sets[0].batch_size
+        # Children that share a data set share its memory.
+        different = list({id(data): data for data in sets}.values())
+        starts = np.cumsum([0, *(len(data.train) for data in different)])
+        numbers = {id(data): number for number, data in enumerate(different)}
+        self._starts = starts[[numbers[id(data)] for data in sets]]
+        self.train = _joined([data.train for data in different], torch.cat)
+        self.held_out = {}
+        for name in sets[0].parts:
+            if name != "train":
+                part = _joined([data.parts[name] for data in (sets if len(different) > 1 else different)], torch.stack)
+                self.held_out[name] = Examples(_expanded(part.inputs, len(sets)), _expanded(part.targets, len(sets)))
+        self._shapes = list(self.part.shapes.values())
+        self._sizes = [math.prod(shape) for shape in self._shapes]
+        self._group_sizes = _group_sizes(self.part)
+
+    def outputs(self, weights: Tensor, inputs: Tensor) -> Tensor:
+        """Outputs (g, b, out) for weights (g, P) and inputs (g, b, ...)."""
+        # The derivative of a split is one concatenation, that of slices as many sums.
+        parts = weights.split(self._sizes, dim=1)
+        tensors = [part.reshape(-1, *shape) for part, shape in zip(parts, self._shapes, strict=True)]
+        return self.part.side_by_side(tensors, inputs)
+
+    def by_group(self, values: Tensor) -> Tensor:
+        """The sums (g, G) of values (g, P) over the weights of each group of parameters."""
+        return torch.stack([part.sum(dim=1) for part in values.split(self._group_sizes, dim=1)], dim=1)
+
+    def places(self, updates: int) -> Tensor:
+        """Where the minibatches of the next updates are in the training parts, (updates, g, batch_size) int64."""
+        taken = np.stack([order.take(updates * self.batch_size) for order in self.orders])
+        places = taken.reshape(len(taken), updates, -1) + self._starts[:, None, None]
+        return torch.from_numpy(places.swapaxes(0, 1).copy())
+
+    def first_places(self) -> Tensor:
+        """Where the first examples of each training part are, (g, batch_size); repeated, if they are too few."""
+        each = [np.arange(self.batch_size) % len(child.data.train) for child in self.children]
+        return torch.from_numpy(np.stack(each) + self._starts[:, None])
+
+    def minibatch(self, places: Tensor) -> Examples:
+        """The examples at these places, (g, batch_size, ...)."""
+        flat = places.flatten()
+        # index_select is three times as fast as indexing.
+        inputs, targets = self.train.inputs.index_select(0, flat), self.train.targets.index_select(0, flat)
+        return Examples(inputs.unflatten(0, places.shape), targets.unflatten(0, places.shape))
+
+
+def _expanded(values: Tensor, count: int) -> Tensor:
+    return values.expand(count, *values.shape[1:])
+
+
+def _joined(parts: Sequence[Examples], join: Callable[[list[Tensor]], Tensor]) -> Examples:
+    return Examples(join([part.inputs for part in parts]), join([part.targets for part in parts]))
+
+
+def _select(groups: Sequence[_Group], rows: set[int]) -> _Group | None:
+    """The children of these rows in groups of equal shapes, as one group; None if there are none."""
+    found = [(row, number, place) for number, group in enumerate(groups) for place, row in enumerate(group.rows)]
+    found = sorted(entry for entry in found if entry[0] in rows)
+    if not found:
+        return None
+    if len(groups) == 1 and len(found) == len(groups[0].rows):
+        return groups[0]
+    starts = np.cumsum([0, *(len(group.rows) for group in groups)])
+    index = torch.tensor([int(starts[number]) + place for _, number, place in found], device="cpu")
+    states = zip(*(group.state for group in groups), strict=True)
+    return _Group(
+        [row for row, _, _ in found],
+        [groups[number].children[place] for _, number, place in found],
+        [groups[number].orders[place] for _, number, place in found],
+        groups[0].part,
+        torch.cat([group.weights for group in groups])[index],
+        [tuple(torch.cat(tensors)[index] for tensors in zip(*of_weight, strict=True)) for of_weight in states],
+        torch.cat([group.count for group in groups])[index],
+        torch.cat([group.gradient for group in groups])[index],
+    )
+
+
+def _group_sizes(part: Part) -> list[int]:
+    """The number of weights of each module that owns some, in the order of the module's parameters."""
+    sizes: dict[str, int] = {}
+    for name, shape in part.shapes.items():
+        owner = name.rpartition(".")[0]
+        sizes[owner] = sizes.get(owner, 0) + math.prod(shape)
+    return list(sizes.values())
+
+
+class Children:
+    """n networks under training, side by side.
+
+    Rows are independent: each draws its weights and minibatches from its own generator. A child whose loss or weights
+    would not be finite after an update has *diverged*: it keeps its weights from before and is updated no more, and its
+    losses and metrics are those of its initial weights from then on, as of a run that came to nothing.
+
+    Attributes:
+        count: n.
+        groups: G, number of groups of parameters: the modules that own some, in order; 0 before the first `start`.
+        diverged: (n,) bool.
+    """
+
+    def __init__(self, count: int, optimizer: Optimizer, criterion: Criterion) -> None:
+        """Takes number of rows, optimizer and criterion; call `start` for all rows before `update`."""
+        self.count, self.optimizer, self.criterion = count, optimizer, criterion
+        self.groups = 0
+        self.diverged = np.zeros(count, dtype=np.bool_)
+        self._groups: dict[Hashable, _Group] = {}
+        self._parts: dict[Hashable, Part] = {}
+        self._initial: dict[str, NDArray[np.float64]] = {}
+
+    @own_state
+    @torch.no_grad()
+    def start(self, rows: Sequence[int], children: Sequence[Child]) -> Progress:
+        """Starts new children in these rows.
+
+        Returns:
+            Loss, metric and gradient of the first training examples; nothing has been updated.
+
+        Raises:
+            ValueError: a module that cannot be trained side by side with others, or whose outputs or number of groups
+                are not those of the others.
+        """
+        new: dict[Hashable, list[_Group]] = {}
+        for row, child in zip(rows, children, strict=True):
+            held_out = [len(part) for name, part in child.data.parts.items() if name != "train"]
+            key: Hashable = (child.kind, child.data.batch_size, *held_out)
+            new.setdefault(key, []).append(self._begin(row, child))
+        others = set(range(self.count)) - set(rows)
+        kept = {key: _select([group], others) for key, group in self._groups.items()}
+        self._groups = {key: group for key, group in kept.items() if group is not None}
+        for key, begun in new.items():
+            groups = [*begun, *([self._groups[key]] if key in self._groups else [])]
+            whole = _select(groups, set(range(self.count)))
+            assert whole is not None
+            self._groups[key] = whole
+        used = {child.kind for group in self._groups.values() for child in group.children}
+        self._parts = {kind: part for kind, part in self._parts.items() if kind in used}
+        places = list(rows)
+        self.diverged[places] = False
+        progress = self._probe()
+        self.diverged[places] = ~np.isfinite(progress.loss[places])
+        progress.loss[:] = np.minimum(np.nan_to_num(progress.loss, nan=LARGEST_LOSS), LARGEST_LOSS)
+        measured = {"train_loss": progress.loss, "train_metric": progress.metric}
+        for name in self.held_out:
+            measured[f"{name}_loss"], measured[f"{name}_metric"] = self._measure(name)
+        for name, values in measured.items():
+            self._initial.setdefault(name, np.zeros(self.count))[places] = values[places]
+        return progress
+
+    @property
+    def held_out(self) -> tuple[str, ...]:
+        """The names of the parts that are not trained on."""
+        return tuple(next(iter(self._groups.values())).held_out)
+
+    @own_state
+    @torch.no_grad()
+    def prepare(self, child: Child) -> Part:
+        """The module of such children, made and checked at the first call for its kind; see `start` for errors."""
+        if child.kind not in self._parts:
+            # Constants come from this module, and are those of every child: its numbers follow from nothing else.
+            part = _make_part(child.make, 0)
+            self._check(part, child.data)
+            self._parts[child.kind] = part
+        return self._parts[child.kind]
+
+    def _begin(self, row: int, child: Child) -> _Group:
+        part = self.prepare(child)
+        made = _make_part(child.make, int(child.generator.integers(2**63)))
+        weights = torch.cat([value.flatten() for value in made.initial().values()])[None]
+        state, count = self.optimizer.initial([weights]), torch.zeros(1, dtype=torch.int64)
+        order = Order(len(child.data.train), child.generator)
+        return _Group([row], [child], [order], part, weights, state, count, torch.zeros_like(weights))
+
+    def _check(self, part: Part, data: DataSet) -> None:
+        """Raises a ValueError unless the module maps the inputs to outputs, and has as many groups as others."""
+        if not part.shapes:
+            raise ValueError("module: has no parameters to train")
+        # As many networks as are computed by vmap.
+        count = FEW_NETWORKS + 1
+        inputs = data.train.inputs[:2].expand(count, *[-1] * data.train.inputs.ndim)
+        constants = {name: value.clone() for name, value in part.constants.items()}
+        with naming_submodule(part):
+            outputs = part.side_by_side(
+                [value.expand(count, *value.shape) for value in part.initial().values()], inputs
+            )
+        changed = [name for name, value in part.constants.items() if not torch.equal(value, constants[name])]
+        if changed:
+            raise ValueError(
+                f"module: changes its buffer {changed[0]!r} in place, which networks side by side cannot do; keep it "
+                "constant, or pass it on as an activation"
+            )
+        found, expected = tuple(outputs.shape[1:]), (inputs.shape[1], data.outputs)
+        if found != expected:
+            raise ValueError(f"module: maps inputs {tuple(inputs.shape[1:])} to {found}, must map them to {expected}")
+        groups = len(_group_sizes(part))
+        if self.groups not in (0, groups):
+            raise ValueError(
+                f"module: has {groups} modules with parameters for one task and {self.groups} for another; their "
+                "number must not depend on the task"
+            )
+        self.groups = groups
+
+    def _loss_and_gradient(self, group: _Group, batch: Examples) -> tuple[Tensor, Tensor, Tensor]:
+        """Losses (g,), metrics (g,) and gradients (g, P) of a minibatch."""
+        with torch.enable_grad():
+            weights = group.weights.detach().requires_grad_()
+            outputs = group.outputs(weights, batch.inputs)
+            loss = self.criterion.loss(outputs, batch.targets)
+            # Each loss depends on its own row of the weights only.
+            (gradient,) = torch.autograd.grad(loss.sum(), weights)
+        return loss.detach(), self.criterion.metric(outputs.detach(), batch.targets), gradient
+
+    def _probe(self) -> Progress:
+        progress = self._no_progress()
+        for group in self._groups.values():
+            loss, metric, gradient = self._loss_and_gradient(group, group.minibatch(group.first_places()))
+            progress.loss[group.rows] = loss.numpy()
+            progress.metric[group.rows] = metric.numpy()
+            progress.gradient_norms[group.rows] = _finite(group.by_group(gradient.square()).sqrt())
+        return progress
+
+    def _no_progress(self) -> Progress:
+        shape = (self.count, self.groups)
+        return Progress(np.zeros(self.count), np.zeros(self.count), np.zeros(shape), np.zeros(shape), np.zeros(shape))
+
+    @own_state
+    @torch.no_grad()
+    def update(
+        self,
+        updates: int,
+        step_sizes: NDArray[np.float64],
+        *,
+        momentum: NDArray[np.float64] | None = None,
+        weight_decay: NDArray[np.float64] | None = None,
+    ) -> Progress:
+        """Trains every child by so many minibatches: w - step_size * (direction + weight_decay * w) for each.
+
+        Args:
+            updates: number of minibatches.
+            step_sizes: (n,).
+            momentum: (n,), see `Optimizer.direction`; None for the optimizer's own.
+            weight_decay: (n,), decoupled as in AdamW; None for none.
+        """
+        progress = self._no_progress()
+        for group in self._groups.values():
+            self._update(
+                group,
+                updates,
+                progress,
+                step_sizes=_column(step_sizes, group.rows),
+                momentum=None if momentum is None else _column(momentum, group.rows)[:, 0],
+                decay=None if weight_decay is None else _column(weight_decay, group.rows),
+            )
+        for values, name in ((progress.loss, "train_loss"), (progress.metric, "train_metric")):
+            values[:] = np.where(self.diverged, self._initial[name], values)
+        np.minimum(progress.loss, LARGEST_LOSS, out=progress.loss)
+        return progress
+
+    def _update(
+        self,
+        group: _Group,
+        updates: int,
+        progress: Progress,
+        *,
+        step_sizes: Tensor,
+        momentum: Tensor | None,
+        decay: Tensor | None,
+    ) -> None:
+        rows = group.rows
+        running = torch.from_numpy(~self.diverged[rows])
+        before = group.weights
+        losses, metrics = torch.zeros(2, len(rows), dtype=torch.float32)
+        squares, cosines = torch.zeros(2, len(rows), self.groups, dtype=torch.float32)
+        last_square = group.by_group(group.gradient.square())
+        for places in group.places(updates):
+            loss, metric, gradient = self._loss_and_gradient(group, group.minibatch(places))
+            directions, state = self.optimizer.direction([gradient], group.state, count=group.count, momentum=momentum)
+            direction = directions[0] if decay is None else directions[0] + decay * group.weights
+            weights = group.weights - step_sizes * direction
+            # NaN is above nothing, so the comparison is false for it, too.
+            running = running & (weights.abs().amax(dim=1) < torch.inf) & loss.isfinite()
+            losses += loss
+            metrics += metric
+            square = group.by_group(gradient.square())
+            squares += square
+            cosines += group.by_group(gradient * group.gradient) / (square * last_square).sqrt().clamp(min=TINY)
+            last_square = square
+            group.weights = weights if running.all() else torch.where(running[:, None], weights, group.weights)
+            group.state, group.count, group.gradient = state, group.count + 1, gradient
+        self.diverged[rows] = ~running.numpy()
+        moved = group.by_group((group.weights - before).square())
+        size = group.by_group(before.square()).clamp(min=TINY)
+        progress.loss[rows], progress.metric[rows] = (losses / updates).numpy(), (metrics / updates).numpy()
+        progress.gradient_norms[rows] = _finite((squares / updates).sqrt())
+        progress.update_ratios[rows] = _finite((moved / size).sqrt())
+        progress.alignments[rows] = _finite(cosines / updates)
+
+    @own_state
+    @torch.no_grad()
+    def measure(self, part: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Losses (n,) and metrics (n,) on "validation" or "test"."""
+        loss, metric = self._measure(part)
+        initial_loss, initial_metric = self._initial[f"{part}_loss"], self._initial[f"{part}_metric"]
+        return np.where(self.diverged, initial_loss, loss), np.where(self.diverged, initial_metric, metric)
+
+    def _measure(self, part: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        losses, metrics = np.zeros(self.count), np.zeros(self.count)
+        for group in self._groups.values():
+            examples = group.held_out[part]
+            chunks = examples.inputs.split(CHUNK, dim=1)
+            outputs = torch.cat([group.outputs(group.weights, chunk) for chunk in chunks], dim=1)
+            loss = self.criterion.loss(outputs, examples.targets).nan_to_num(LARGEST_LOSS)
+            losses[group.rows] = loss.clamp(max=LARGEST_LOSS).numpy()
+            metrics[group.rows] = self.criterion.metric(outputs, examples.targets).numpy()
+        return losses, metrics
+
+    def network(self, row: int) -> nn.Module:
+        """A copy of the row's network, with its current weights."""
+        group = next(group for group in self._groups.values() if row in group.rows)
+        own = group.weights[group.rows.index(row)]
+        sizes = [math.prod(shape) for shape in group.part.shapes.values()]
+        parts = zip(own.split(sizes), group.part.shapes.values(), strict=True)
+        return group.part.with_weights([part.reshape(shape) for part, shape in parts])
+
+
+def _make_part(make: Callable[[], nn.Module], seed: int) -> Part:
+    """A module made with torch's random numbers beginning at this seed."""
+    with seeded(seed):
+        return Part(make(), "module")
+
+
+def _column(values: NDArray[np.float64], rows: list[int]) -> Tensor:
+    return torch.from_numpy(values[rows].astype(np.float32))[:, None]
+
+
+def _finite(values: Tensor) -> NDArray[np.float64]:
+    return torch.nan_to_num(values, nan=0.0, posinf=LARGEST_LOSS, neginf=-LARGEST_LOSS).double().numpy()

@@ -1,0 +1,1 @@
+"""Images and texts of runs of training whose dials an agent sets."""

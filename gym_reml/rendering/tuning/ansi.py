@@ -1,0 +1,34 @@
+"""A run of training as text of at most 80 columns, with the content of the image."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+
+from gym_reml.rendering.frames import TuningFrame
+from gym_reml.rendering.scales import Scale, number, window
+from gym_reml.rendering.text import COLUMNS, MARGIN, spark, wrapped
+from gym_reml.rendering.tuning.words import by_part, clock, dial_scale, loss_scale, metric_scale, title
+
+
+def write_tuning(frame: TuningFrame) -> str:
+    """Renders a frame as lines of at most ``COLUMNS`` characters."""
+    lines = [*textwrap.wrap(title(frame), COLUMNS), "=" * COLUMNS]
+    lines += wrapped("now", clock(frame).split(" "), " ")
+    if frame.diverged:
+        lines += wrapped("", ["DIVERGED: counts as untrained"], "")
+    for what, scale in ((frame.metric, metric_scale(frame)), ("loss", loss_scale(frame))):
+        lines += ["", f"{what}, from {number(scale.low)} to {number(scale.high)}"]
+        lines += [_line(part, course, scale) for part, course in by_part(frame, what).items()]
+    if frame.steps:
+        lines += ["", "dials"]
+        lines += [
+            _line(name.replace("_", " "), values, dial_scale(frame, name)) for name, values in frame.dials.items()
+        ]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _line(name: str, values: Sequence[float], scale: Scale) -> str:
+    """A name, the last value, and the last values as bars."""
+    head = f"{name:<{MARGIN + 3}}{number(values[-1]):<11}"
+    return head + spark(window(values, COLUMNS - len(head))[1], scale)

@@ -1,0 +1,67 @@
+"""Synthetic classification problems of varying difficulty: clusters in space."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gym_reml.checks import check_integer
+from gym_reml.streams import check_split
+from gym_reml.tasks.data_sets.base import DataSet, DataSets, Examples, Task
+from gym_reml.tasks.data_sets.variation import Variation, flip_labels
+
+
+@dataclass(frozen=True)
+class Clusters(Variation, DataSets):
+    """Points around random centres; each class has several of them.
+
+    Attributes:
+        classes: number of classes.
+        features: length of an input.
+        centres: number of clusters of a class.
+        input_scales: inputs are multiplied by one of these.
+    """
+
+    name = "clusters"
+
+    classes: int = 10
+    features: int = 20
+    centres: int = 3
+    input_scales: tuple[float, ...] = (0.1, 1.0, 10.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for argument, value, least in (("classes", self.classes, 2), ("features", self.features, 1)):
+            check_integer(argument, value, least)
+        check_integer("centres", self.centres)
+        check_split(self.split)
+        if not self.input_scales or not all(np.isfinite(scale) and scale > 0 for scale in self.input_scales):
+            raise ValueError(f"input_scales={self.input_scales!r}: must be positive numbers")
+
+    def draw(self, generator: np.random.Generator) -> Task:
+        return self.vary(generator) | {"input_scale": float(generator.choice(self.input_scales))}
+
+    def check(self, task: Mapping[str, NDArray[Any]]) -> None:
+        super().check(task)
+        if not (task["input_scale"] > 0).all():
+            raise ValueError(f"options: task: input_scale={task['input_scale'].tolist()}: must be positive")
+
+    def data(self, task: Task, generator: np.random.Generator) -> DataSet:
+        centres = generator.standard_normal((self.classes, self.centres, self.features))
+        parts = [self._points(centres, count, generator) for count in (task["examples"], self.held_out, self.held_out)]
+        scale = np.float32(task["input_scale"])
+        train, validation, test = (Examples(torch.from_numpy(x * scale), torch.from_numpy(y)) for x, y in parts)
+        noisy = flip_labels(train.targets, task["label_noise"], self.classes, generator)
+        return DataSet(Examples(train.inputs, noisy), validation, test, int(task["batch_size"]), self.classes)
+
+    def _points(
+        self, centres: NDArray[np.float64], count: int, generator: np.random.Generator
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        labels = generator.integers(self.classes, size=count)
+        middles = centres[labels, generator.integers(self.centres, size=count)]
+        return (middles + generator.standard_normal(middles.shape)).astype(np.float32), labels

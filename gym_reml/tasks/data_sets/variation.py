@@ -1,0 +1,76 @@
+"""What varies between tasks of a distribution: number of examples, width, size of a minibatch, label noise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gym_reml.checks import check_integer
+from gym_reml.tasks.data_sets.base import Task
+
+
+@dataclass(frozen=True)
+class Variation:
+    """Each task draws one of the values of each attribute, independently.
+
+    Attributes:
+        split: of the tasks: "train", "validation" or "test".
+        examples: sizes of the training part.
+        widths: of the network.
+        batch_sizes: of minibatches.
+        label_noises: shares of the training labels that are replaced by random ones; validation and test labels are
+            not.
+        held_out: size of the validation part, and of the test part.
+
+    Raises:
+        ValueError: no values, or values out of range.
+    """
+
+    split: str = "train"
+    examples: tuple[int, ...] = (200, 1000)
+    widths: tuple[int, ...] = (8, 32)
+    batch_sizes: tuple[int, ...] = (8, 64)
+    label_noises: tuple[float, ...] = (0.0, 0.4)
+    held_out: int = 300
+
+    def __post_init__(self) -> None:
+        check_integer("held_out", self.held_out)
+        for argument in ("examples", "widths", "batch_sizes"):
+            values = getattr(self, argument)
+            if not values:
+                raise ValueError(f"{argument}={values!r}: must be some positive integers")
+            for value in values:
+                check_integer(argument, value)
+        if not self.label_noises or not all(0 <= noise <= 1 for noise in self.label_noises):
+            raise ValueError(f"label_noises={self.label_noises!r}: must be shares from 0 to 1")
+
+    def vary(self, generator: np.random.Generator) -> Task:
+        """The numbers of a new task."""
+        return {
+            "examples": int(generator.choice(self.examples)),
+            "width": int(generator.choice(self.widths)),
+            "batch_size": int(generator.choice(self.batch_sizes)),
+            "label_noise": float(generator.choice(self.label_noises)),
+        }
+
+    def check(self, task: Mapping[str, NDArray[Any]]) -> None:
+        """Raises a ValueError for numbers that make no task."""
+        for name in ("examples", "width", "batch_size"):
+            if (task[name] < 1).any():
+                raise ValueError(f"options: task: {name}={task[name].tolist()}: must be positive")
+        noise = task["label_noise"]
+        if ((noise < 0) | (noise > 1)).any():
+            raise ValueError(f"options: task: label_noise={noise.tolist()}: must be shares from 0 to 1")
+
+
+def flip_labels(labels: Tensor, share: float, classes: int, generator: np.random.Generator) -> Tensor:
+    """A copy of the labels (N,), each replaced with this probability by a class drawn uniformly."""
+    flipped = generator.random(len(labels)) < share
+    random = generator.integers(classes, size=len(labels))
+    return torch.where(torch.from_numpy(flipped), torch.from_numpy(random), labels)

@@ -1,0 +1,112 @@
+"""Schedules and agents at the dials of training, and their comparison."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from agents.comparison import tuning as benchmark
+from agents.comparison.entrants import TUNING
+from agents.comparison.jobs import Job
+from agents.comparison.summarise import rows_of
+from agents.tuning import schedules
+from agents.tuning.schedules import SHAPES, Schedule, best_fixed, rates, try_all, tuned_per_task
+from agents.tuning.setting import TuningSetting, play
+from agents.tuning.training import TuningRecipe, train
+from gym_reml.files import save_atomically
+
+QUICK = TuningSetting(horizon=3, updates=2)
+RECIPE = TuningRecipe(total_steps=12, n_envs=4, batch_size=6, epochs=1)
+
+
+@pytest.fixture(autouse=True)
+def _few_tries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schedules, "TUNING_TASKS", 4)
+    monkeypatch.setattr(schedules, "RATES_A_DECADE", 1)
+
+
+def test_schedules_are_those_of_torch() -> None:
+    def course(make: Any) -> list[float]:
+        optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.2)
+        scheduler, found = make(optimizer), []
+        for _ in range(8):
+            found.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            scheduler.step()
+        return found
+
+    time = np.arange(8) / 8
+    expected = {
+        "constant": course(lambda optimizer: torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)),
+        "cosine": course(lambda optimizer: torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=8)),
+        "step_decay": course(lambda optimizer: torch.optim.lr_scheduler.MultiStepLR(optimizer, [4, 6])),
+    }
+    assert set(expected) == set(SHAPES)
+    for name, shape in SHAPES.items():
+        np.testing.assert_allclose(0.2 * shape(time), expected[name])
+
+
+def test_a_schedule_is_a_policy_that_knows_the_time_only() -> None:
+    from gymnasium import make_vec
+
+    envs: Any = make_vec("NetTune-v0", 3, **QUICK.arguments("train"))
+    observation, _ = envs.reset(seed=0)
+    found = []
+    for _ in range(3):
+        action, _ = Schedule(QUICK, "cosine", 0.5).predict(observation)
+        observation, _, _, _, info = envs.step(action)
+        found.append(info["step_size"])
+    np.testing.assert_allclose(found, np.repeat([[0.5], [0.375], [0.125]], 3, axis=1), rtol=1e-5)
+
+
+def test_the_best_rate_is_found_on_validation_tasks(tmp_path: Path) -> None:
+    schedule = best_fixed(QUICK, "constant", tmp_path)
+    tried = json.loads((tmp_path / "tried.json").read_text(encoding="utf-8"))
+    assert list(tried) == [f"{rate:.3g}" for rate in rates(QUICK)] == ["0.0001", "0.001", "0.01", "0.1", "1", "10"]
+    assert tried[f"{schedule.rate:.3g}"] == max(tried.values())
+    assert play(schedule, QUICK, 4, "validation").validation.mean() == pytest.approx(max(tried.values()))
+
+
+def test_rates_tuned_per_task_are_the_best_of_each() -> None:
+    every = try_all(QUICK, "cosine", 5, "test")
+    found = tuned_per_task(QUICK, "cosine", 5)
+    np.testing.assert_array_equal(found.validation, np.max([played.validation for played in every], axis=0))
+    for task in range(5):
+        pairs = {(played.validation[task], played.test[task]) for played in every}
+        assert (found.validation[task], found.test[task]) in pairs
+
+
+def test_an_agent_is_trained_once_and_then_read(tmp_path: Path) -> None:
+    agent = train(QUICK, RECIPE, seed=0, folder=tmp_path)
+    again = train(QUICK, RECIPE, seed=0, folder=tmp_path)
+    assert (again.steps, again.seconds, again.parameters) == (agent.steps, agent.seconds, agent.parameters)
+    assert agent.steps == 12
+    np.testing.assert_array_equal(play(agent.policy, QUICK, 4).test, play(again.policy, QUICK, 4).test)
+    save_atomically({"format": "another"}, tmp_path / "agent.pt")
+    with pytest.raises(ValueError, match="not an agent this version reads"):
+        train(QUICK, RECIPE, seed=0, folder=tmp_path)
+
+
+def test_a_comparison_pairs_every_seed_with_the_schedules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from agents.comparison.benchmarks import BENCHMARKS
+
+    made = benchmark.TuningBenchmark(file="tiny.json", kind="tuning", seeds=2, evaluation_tasks=4, setting=QUICK)
+    monkeypatch.setitem(BENCHMARKS, "tiny", made)
+    monkeypatch.setattr("agents.tuning.training.TuningRecipe", lambda: RECIPE)
+    pairs = [(name, seed) for name in TUNING for seed in range(2 if TUNING[name].seeded else 1)]
+    jobs = [Job(tmp_path, "tiny", QUICK, name, seed, None, 4) for name, seed in pairs]
+    for job in jobs:
+        job.work()
+    rows = {row["learner"]: row for row in rows_of(jobs)}
+    assert set(rows) == set(TUNING)
+    assert (rows["ppo"]["seeds"], rows["ppo"]["tasks"], rows["ppo"]["meta_training_tasks"]) == (2, 4, 4)
+    for other, difference in rows["ppo"]["paired"].items():
+        assert difference["difference"] == pytest.approx(rows["ppo"]["mean"] - rows[other]["mean"])
+        assert len(difference["per_seed"]) == 2
+    with pytest.raises(ValueError, match="no shots"):
+        made.variants(5)

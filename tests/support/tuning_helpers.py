@@ -1,0 +1,83 @@
+"""Small environments with an agent at the dials, of every kind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from gym_reml.tasks.data_sets.base import DataSet, DataSets, Examples, Task
+
+QUICK: dict[str, Any] = {"horizon": 3, "updates": 2}
+SIZES: dict[str, Any] = {"examples": [12, 20], "widths": [3, 5], "batch_sizes": [2, 4], "held_out": 10, "features": 4}
+
+
+def points(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    inputs = np.random.default_rng(seed).standard_normal((count, 4)).astype(np.float32)
+    return inputs, (inputs.sum(axis=1) > 0).astype(np.int64)
+
+
+def curve(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    inputs, _ = points(count, seed)
+    return inputs, np.sin(inputs[:, 0])
+
+
+def make_normed() -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 6), nn.LayerNorm(6), nn.ReLU(), nn.Linear(6, 2))
+
+
+def make_line() -> nn.Module:
+    return nn.Linear(4, 1)
+
+
+@dataclass(frozen=True)
+class Slopes(DataSets):
+    """Regression onto a random direction."""
+
+    split: str = "train"
+    name = "slopes"
+
+    def draw(self, generator: np.random.Generator) -> Task:
+        return {"slope": generator.standard_normal(4), "noise": float(generator.random())}
+
+    def data(self, task: Task, generator: np.random.Generator) -> DataSet:
+        inputs = generator.standard_normal((30, 4)).astype(np.float32)
+        targets = inputs @ task["slope"] + task["noise"] * generator.standard_normal(30)
+        every = Examples(torch.from_numpy(inputs), torch.from_numpy(targets[:, None].astype(np.float32)))
+        return DataSet(every.at(slice(10)), every.at(slice(10, 20)), None, 3, 1)
+
+
+TUNING_VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "clusters": ("NetTune-v0", {"family_kwargs": SIZES}),
+    "adam, every dial, test split": (
+        "NetTuneMultiDiscrete-v0",
+        {
+            "family_kwargs": SIZES | {"split": "test"},
+            "optimizer": "adam",
+            "dials": ["step_size", "momentum", "weight_decay"],
+            "step_bins": 5,
+        },
+    ),
+    "rmsprop, wide range": (
+        "NetTuneDiscrete-v0",
+        {"family_kwargs": SIZES, "optimizer": "rmsprop", "min_step": 1e-3, "max_step": 1e20},
+    ),
+    "sgd, decay": (
+        "NetTuneHybrid-v0",
+        {"family_kwargs": SIZES, "optimizer": "sgd", "dials": ["step_size", "weight_decay"]},
+    ),
+}
+"""An id and arguments that JSON can hold, for every encoding."""
+
+OWN_VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "own arrays and module": (
+        "NetTune-v0",
+        {"module": make_normed, "train": points(20), "validation": points(10, 1), "test": points(10, 2)},
+    ),
+    "own numbers": ("NetTune-v0", {"module": make_line, "train": curve(20), "validation": curve(10, 1)}),
+    "own distribution": ("NetTuneHybrid-v0", {"family": Slopes(), "module": make_line}),
+}
+"""The same for what a user provides."""

@@ -1,0 +1,109 @@
+"""Distributions of data sets: parts, label noise, splits that share nothing, pictures of collections."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from gym_reml.tasks.data_sets.base import DataSet, Examples, read_examples
+from gym_reml.tasks.data_sets.pictures import Pictures, _places, _shrunk
+from gym_reml.tasks.data_sets.registry import make_data_sets
+from gym_reml.tasks.data_sets.synthetic import Clusters
+from gym_reml.tasks.data_sets.variation import flip_labels
+from gym_reml.tasks.images.collections import Collection, read_collection
+
+
+def drawn(family: Any, seed: int = 0, **task: Any) -> DataSet:
+    generator = np.random.default_rng(seed)
+    data: DataSet = family.data(family.draw(generator) | task, generator)
+    return data
+
+
+def test_clusters_are_as_their_task_says() -> None:
+    family = Clusters(held_out=50)
+    task: dict[str, Any] = {"examples": 30, "width": 8, "batch_size": 4, "label_noise": 0.0, "input_scale": 1.0}
+    data, wide = (drawn(family, **task | {"input_scale": scale}) for scale in (1.0, 10.0))
+    assert [len(part) for part in data.parts.values()] == [30, 50, 50]
+    assert (data.batch_size, data.outputs, data.input_shape) == (4, 10, (20,))
+    torch.testing.assert_close(wide.test.inputs if wide.test else None, data.test.inputs * 10 if data.test else None)
+    # Points of one class are nearer to one another than to others: 60 of them per class suffice to tell.
+    many = drawn(Clusters(centres=1, classes=3), **task | {"examples": 200}).train
+    middles = torch.stack([many.inputs[many.targets == label].mean(0) for label in range(3)])
+    assert (torch.cdist(many.inputs, middles).argmin(1) == many.targets).float().mean() > 0.95
+
+
+def test_only_training_labels_are_noisy() -> None:
+    clean, noisy = (drawn(Clusters(), label_noise=share) for share in (0.0, 0.5))
+    assert torch.equal(clean.train.inputs, noisy.train.inputs)
+    assert torch.equal(clean.validation.targets, noisy.validation.targets)
+    labels = torch.zeros(4000, dtype=torch.int64)
+    flipped = flip_labels(labels, 0.4, 10, np.random.default_rng(0))
+    # A tenth of the labels that are drawn anew stay what they were.
+    assert float((flipped != 0).float().mean()) == pytest.approx(0.36, abs=0.03)
+    assert torch.equal(flip_labels(labels, 0.0, 10, np.random.default_rng(0)), labels)
+
+
+def test_tasks_vary_in_all_that_they_may() -> None:
+    family, generator = Clusters(), np.random.default_rng(0)
+    tasks = [family.draw(generator) for _ in range(60)]
+    for name, values in (
+        ("examples", family.examples),
+        ("width", family.widths),
+        ("batch_size", family.batch_sizes),
+        ("label_noise", family.label_noises),
+        ("input_scale", family.input_scales),
+    ):
+        assert {task[name] for task in tasks} == set(values)
+
+
+def test_pictures_are_small_parts_of_a_collection_that_splits_do_not_share() -> None:
+    pytest.importorskip("sklearn")
+    read, seen = read_collection("digits"), {}
+    for split in ("train", "validation", "test"):
+        family = make_data_sets("digits", split=split, side=4)
+        data = drawn(family, label_noise=0.0)
+        assert (data.outputs, data.input_shape) == (10, (1, 4, 4))
+        for name, part in data.parts.items():
+            assert 0.0 <= float(part.inputs.min()) < float(part.inputs.max()) <= 1.0, name
+        seen[split] = set(_places(len(read.labels), split).tolist())
+    assert sum(map(len, seen.values())) == len(set().union(*seen.values())) == len(read.labels)
+    whole = drawn(make_data_sets("digits"), label_noise=0.0)
+    pool = {image.tobytes(): label for image, label in zip(read.images, read.labels.tolist(), strict=True)}
+    for part in whole.parts.values():
+        for image, label in zip(part.inputs, part.targets.tolist(), strict=True):
+            assert pool[np.rint(image.numpy() * 255).astype(np.uint8).tobytes()] == label
+    with pytest.raises(ValueError, match=r"examples=\(5000,\).*'digits' has"):
+        make_data_sets("digits", examples=(5000,))
+
+
+def test_images_are_shrunk_by_averaging() -> None:
+    images = np.arange(16, dtype=np.uint8).reshape(1, 1, 4, 4)
+    read = Collection("four", images, np.zeros(1, dtype=np.int64), ("only",))
+    expected = images.reshape(2, 2, 2, 2).mean(axis=(1, 3)) / 255
+    np.testing.assert_allclose(_shrunk(read, 2)[0, 0].numpy(), expected, rtol=1e-6)
+    assert _shrunk(read, None).shape == _shrunk(read, 9).shape == (1, 1, 4, 4)
+
+
+def test_real_collections_can_be_trained_on() -> None:
+    root = Path(os.environ.get("GYM_REML_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
+    for name, channels in (("fashion_mnist", 1), ("sign_digits", 3)):
+        if not (root / name).is_dir():
+            pytest.skip("needs folders fashion_mnist and sign_digits in GYM_REML_DATA or ../shared/data")
+        family = make_data_sets(name, root=str(root))
+        assert isinstance(family, Pictures)
+        assert drawn(family).input_shape == (channels, 14, 14)
+
+
+def test_examples_are_read_in_the_types_that_training_needs() -> None:
+    labels = read_examples("train", (np.zeros((3, 2, 2)), np.array([0, 1, 2], dtype=np.uint8)))
+    assert (labels.inputs.dtype, labels.targets.dtype, labels.inputs.shape) == (torch.float32, torch.int64, (3, 2, 2))
+    numbers = read_examples("train", ([1.0, 2.0], [0.5, 1.5]))
+    assert (numbers.inputs.shape, numbers.targets.shape, numbers.targets.dtype) == ((2, 1), (2, 1), torch.float32)
+    part = numbers.at([1])
+    assert isinstance(part, Examples)
+    assert len(part) == 1
