@@ -93,6 +93,7 @@ ZOO: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
     "layer_norm": ((2,), dense(lambda: nn.Sequential(nn.Linear(6, 6), nn.LayerNorm(6), nn.SiLU()))),
     "scaled": ((2,), dense(Scaled)),
     "gru": ((2,), dense(Recurrent)),
+    "tied": ((2,), dense(lambda: Tied())),
     "embedding": ((1,), dense(lambda: nn.Linear(6, 6)) | {"stem": Bins}),
     "batch_norm": ((2,), dense(lambda: nn.Sequential(nn.BatchNorm1d(6, track_running_stats=False), nn.Tanh()))),
     "convolution": (
@@ -246,6 +247,35 @@ def test_replay_equals_plain_pytorch(name: str, rows: int) -> None:
     for parameter, gradient in zip(pool.parameters, gradients, strict=True):
         found = torch.zeros_like(pool.parameters[parameter]) if gradient is None else gradient
         torch.testing.assert_close(found, expected_gradients[parameter], rtol=1e-8, atol=1e-8, msg=parameter)
+
+
+@pytest.mark.parametrize("name", ["mixed", "conv"])
+def test_meta_gradients_of_some_parameters(name: str) -> None:
+    """Where the others require no gradient, those of the rest are the same."""
+    pool = in_double(pool_of(name))
+    episodes = episodes_of(pool, 6)
+    found: list[dict[str, Tensor]] = []
+    for part in ("", "layers."):
+        leaves = {key: value for key, value in pool.parameters.items() if key.startswith(part)}
+        with requires_grad(list(leaves.values())):
+            losses, _, _ = replay(pool, ThreeOutputs(), episodes)  # type: ignore[arg-type]
+            gradients = torch.autograd.grad(losses.sum(), list(leaves.values()))
+        found.append(dict(zip(leaves, gradients, strict=True)))
+    for key, gradient in found[1].items():
+        torch.testing.assert_close(gradient, found[0][key], rtol=1e-10, atol=1e-12)
+
+
+class Tied(nn.Module):
+    """Two linear layers with the same weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(6, 6), nn.Linear(6, 6)
+        self.second.weight = self.first.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        output: Tensor = torch.tanh(self.second(torch.tanh(self.first(x))))
+        return output
 
 
 def family_of(pool: LayerPool) -> Any:
