@@ -49,7 +49,7 @@ class Choices:
     Attributes:
         tasks: their parameters.
         layers: (horizon, n) int64, the layer that each step appended, 0 for none.
-        sizes: (horizon, n) float64, the gradient step sizes.
+        sizes: (horizon, n) float64, the gradient step sizes; geometric means of those of several positions.
         pool: number of layers to choose from.
     """
 
@@ -91,6 +91,8 @@ def choices_of(learner: MetaLearner, family: TaskFamily, *, seed: int, tasks: in
     moments = islice(moments, first.mdp.objective.horizon)
     tasks_drawn, infos = dict(first.mdp.tasks), [moment.info for moment in moments]
     layers, sizes = (np.stack([info[name] for info in infos]) for name in ("layer", "step_size"))
+    if sizes.ndim > 2:
+        sizes = np.exp(np.log(sizes).mean(axis=2))
     return Choices(tasks_drawn, layers, sizes, learner.pool.layers)
 
 
