@@ -17,12 +17,14 @@ class RowStreams(NamedTuple):
         support, query: draw the points or trajectories of each set; separate, so that neither depends on the size of
             the other.
         ties: breaks ties between equal logits, and draws what controls intervene with.
+        batches: draws minibatches of the support set.
     """
 
     task: np.random.Generator
     support: np.random.Generator
     query: np.random.Generator
     ties: np.random.Generator
+    batches: np.random.Generator
 
 
 class NumberedGenerator(np.random.Generator):

@@ -85,6 +85,7 @@ def _compete(problem: Problem, progress: Log) -> Specialists:
         iterations=problem.recipe.bootstrap_iterations,
         tasks=COMPETITION_TASKS,
         clip=problem.recipe.clip,
+        optimizer=problem.recipe.optimizer,
         learning_rate=problem.recipe.bootstrap_learning_rate,
         seed=problem.seed * TASKS_OF_A_PROBLEM,
         progress=progress,
@@ -106,6 +107,7 @@ def recipe_process(problem: Problem, pool: LayerPool, skipped: int = 0) -> Train
         slots=recipe.depth,
         initial_layers=recipe.initial_layers,
         clip=recipe.clip,
+        optimizer=recipe.optimizer,
     )
     seed = problem.seed * TASKS_OF_A_PROBLEM + skipped
     mdp.seed(range(META_BATCH), many_streams(seed, META_BATCH, family.split))

@@ -44,6 +44,7 @@ def specialise_policies(problem: Problem, progress: Callable[[int, float], None]
         slots=recipe.depth,
         initial_layers=recipe.initial_layers,
         clip=recipe.clip,
+        optimizer=recipe.optimizer,
     )
     # Behind the tasks that the policy has met.
     seed = problem.seed * TASKS_OF_A_PROBLEM + POLICY_BATCH

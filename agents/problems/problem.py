@@ -69,21 +69,28 @@ class NetworkShape:
 
     Attributes:
         width: units of every hidden layer.
-        depth: layers behind the stem.
+        depth: layers behind the stem; 0 where the stem is a whole network, as that of convolutions is.
         kind: of the layers.
         clip: norm at which gradients of the inner loop are clipped, None for none.
+        optimizer: takes the gradient steps.
     """
 
     width: int
     depth: int
     kind: str
     clip: float | None = CLIP
+    optimizer: str = "sgd"
 
     def fresh(self, family: TaskFamily, seed: int, adapt_stem: bool | None = None) -> LayerPool:
         """Random weights of this shape."""
         return random_pool(
-            family, width=self.width, layers=self.depth, kind=self.kind, adapt_stem=adapt_stem, seed=seed
+            family, width=self.width, layers=self.slots, kind=self.kind, adapt_stem=adapt_stem, seed=seed
         )
+
+    @property
+    def slots(self) -> int:
+        """Slots of the networks, at least one."""
+        return max(1, self.depth)
 
     @property
     def layers(self) -> list[int]:
@@ -99,10 +106,11 @@ class NetworkShape:
             problem.training_family,
             pool,
             Objective(horizon),
-            slots=self.depth,
+            slots=self.slots,
             initial_layers=self.layers,
             step_range=None if step is None else (step, step),
             clip=self.clip,
+            optimizer=self.optimizer,
         )
         mdp.seed(range(batch), many_streams(problem.seed * TASKS_OF_A_PROBLEM, batch, problem.training_family.split))
         return mdp
@@ -110,7 +118,7 @@ class NetworkShape:
     def arguments(self, horizon: int, step: float | None = None) -> dict[str, Any]:
         """The environment's arguments for such networks; with a `step`, that is the only step size there is."""
         limits = {} if step is None else {"min_step": step, "max_step": step}
-        own = {"depth": self.depth, "initial_layers": self.layers, "clip": self.clip}
+        own = {"depth": self.slots, "initial_layers": self.layers, "clip": self.clip, "optimizer": self.optimizer}
         return {"action": "box", "horizon": horizon} | own | limits
 
     def learner(self, name: str, pool: LayerPool, horizon: int, step: float | None = None) -> MetaLearner:
@@ -124,12 +132,13 @@ CLASSIC = NetworkShape(width=40, depth=1, kind="relu")
 
 def own_shape(recipe: Recipe) -> NetworkShape:
     """Networks as large as those that REML builds."""
-    return NetworkShape(recipe.width, recipe.depth, recipe.layer_kind, recipe.clip)
+    return NetworkShape(recipe.width, recipe.depth, recipe.layer_kind, recipe.clip, recipe.optimizer)
 
 
 def usual_shape(problem: Problem) -> NetworkShape:
     """What the literature takes: MAML's network for functions; for images REML's own shape, as wide as theirs."""
-    return replace(CLASSIC, clip=problem.recipe.clip) if problem.functions else own_shape(problem.recipe)
+    own = own_shape(problem.recipe)
+    return replace(CLASSIC, clip=own.clip, optimizer=own.optimizer) if problem.functions else own
 
 
 def count_parameters(learner: MetaLearner | Ensemble) -> int:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gym_reml.networks.blocks import BLOCKS
 from gym_reml.networks.layer_kinds import LAYER_KINDS
+from gym_reml.networks.optimizers import OPTIMIZERS
 from gym_reml.networks.weights import CLIP
 from gym_reml.pool.rates import RATES
 from gym_reml.streams import row_streams
@@ -20,11 +21,13 @@ from gym_reml.tasks.supervised import Classification, Regression
 
 if TYPE_CHECKING:
     LayerKind = str
+    OptimizerName = str
     Rates = str
 else:
     # The command line lists the choices, whatever they are by now.
-    RATES_OR_NONE = ("none", *RATES)
-    LayerKind, Rates = Literal[(*LAYER_KINDS, *BLOCKS)], Literal[RATES_OR_NONE]
+    RATES_OR_NONE, KINDS = ("none", *RATES), (*LAYER_KINDS, *BLOCKS)
+    LayerKind, Rates = Literal[KINDS], Literal[RATES_OR_NONE]
+    OptimizerName = Literal[tuple(OPTIMIZERS)]
 
 Clip = float | Literal["none"]
 """A norm at which gradients are clipped, on the command line."""
@@ -102,6 +105,8 @@ class Recipe:
     """the agent's learning rate; annealed to 0"""
     clip: float | None = CLIP
     """norm at which the networks' gradients are clipped, None for none"""
+    optimizer: str = "sgd"
+    """takes the networks' gradient steps"""
     constants_learning_rate: float | None = None
     """Adam's learning rate beside the agent for outputs that depend on no input; None for that of the weights"""
     bootstrap_constants_learning_rate: float | None = None
@@ -155,6 +160,7 @@ class Recipe:
             "horizon": self.horizon,
             "initial_layers": list(self.initial_layers),
             "clip": self.clip,
+            "optimizer": self.optimizer,
         }
 
 
@@ -348,6 +354,8 @@ class RecipeOptions:
     """environments side by side"""
     clip: Clip | None = None
     """norm at which the networks' gradients are clipped"""
+    optimizer: OptimizerName | None = None
+    """takes the networks' gradient steps"""
     agent_learning_rate: float | None = None
     """the agent's initial learning rate; annealed to 0"""
     pool_learning_rate: float | None = None

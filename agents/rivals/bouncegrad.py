@@ -59,6 +59,7 @@ class Annealing:
             initial_layers=mdp.initial_layers,
             step_size=size,
             clip=mdp.clip,
+            optimizer=mdp.optimizer,
             proposals=TEST_PROPOSALS,
             generator=generator,
         )
@@ -81,6 +82,7 @@ class Annealing:
         initial_layers: tuple[int, ...],
         step_size: float,
         clip: float | None,
+        optimizer: str,
         proposals: int,
         generator: np.random.Generator,
         temperature: float = FIRST_TEMPERATURE,
@@ -93,6 +95,7 @@ class Annealing:
             initial_layers: pool numbers of the layers present at step 0.
             step_size: of all gradient steps.
             clip: norm at which gradients are clipped, None for none.
+            optimizer: takes the gradient steps.
             proposals: number of changes that are tried.
             generator: the only source of randomness.
             temperature: at the start, where structures are random; it decreases linearly to zero.
@@ -102,8 +105,8 @@ class Annealing:
         judged = [False] * (self.free - 1) + [True]
 
         def losses(structures: NDArray[np.int64]) -> NDArray[np.float64]:
-            slots = self.free + len(initial_layers)
-            trial = Episodes([support], [support], torch.from_numpy(structures), sizes, initial_layers, slots, clip)
+            layers, slots = torch.from_numpy(structures), self.free + len(initial_layers)
+            trial = Episodes([support], [support], layers, sizes, initial_layers, slots, clip, optimizer)
             found: Tensor = replay(pool, family, trial, judged=judged)[0][-1]
             return np.nan_to_num(found.numpy().astype(np.float64), nan=np.inf)
 
@@ -152,6 +155,7 @@ def train(problem: Problem) -> MetaLearner:
             initial_layers=initial,
             step_size=1.0,
             clip=mdp.clip,
+            optimizer=mdp.optimizer,
             proposals=TRAINING_PROPOSALS,
             generator=generator,
             temperature=FIRST_TEMPERATURE * share,

@@ -94,7 +94,7 @@ def meta_learn(
     if pool is None:
         pool = shape.fresh(problem.training_family, problem.seed)
         if settings.rates is not None:
-            pool = pool.with_rates(settings.rates, settings.rate, steps=settings.steps, slots=shape.depth)
+            pool = pool.with_rates(settings.rates, settings.rate, steps=settings.steps, slots=shape.slots)
     mdp = shape.process(problem, pool, settings.batch, settings.steps, settings.fixed_rate)
     weights = settings.step_weights or (*[0.0] * (settings.steps - 1), 1.0)
     options = LearningOptions(

@@ -19,7 +19,7 @@ from gym_reml.pool import LayerPool
 
 from ..problems.families import FamilyChoice, family_of, implied_by_family
 from ..problems.problem import POLICY_STEPS, TABLE_STEPS, NetworkShape, Problem, count_parameters
-from ..problems.recipes import Clip, clip_of, recipe_for
+from ..problems.recipes import Clip, OptimizerName, clip_of, recipe_for
 from ..runs.command_line import check_options
 
 VALIDATION_TASKS, POLICY_VALIDATION_TASKS = 200, 40
@@ -48,6 +48,8 @@ class RivalConfig(FamilyChoice):
     """of weights and tasks"""
     clip: Clip = CLIP
     """norm at which the networks' gradients are clipped"""
+    optimizer: OptimizerName = "sgd"
+    """takes the networks' gradient steps"""
     evaluation_tasks: int = 600
     """held-out tasks of the table"""
 
@@ -64,7 +66,7 @@ class RivalConfig(FamilyChoice):
     def problem(self) -> Problem:
         """The problem that the configuration names."""
         family = family_of(self)
-        recipe = replace(recipe_for(family), clip=clip_of(self.clip))
+        recipe = replace(recipe_for(family), clip=clip_of(self.clip), optimizer=self.optimizer)
         tasks = at_most_tasks(recipe.tasks, self.most_tasks) if self.tasks is None else self.tasks
         return Problem(family, recipe.scaled(tasks), tasks, self.seed)
 

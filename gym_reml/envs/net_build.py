@@ -42,10 +42,22 @@ class NetBuildEnv(TrainingEnv):
     | `"discrete"` (`NetBuildDiscrete-v0`) | `Discrete((L + 1) * step_bins)` | layer * step_bins + bin |
     | `"hybrid"` (`NetBuildHybrid-v0`) | `Dict(layer=Discrete(L + 1), step_size=Box(-1, 1, (1,)))` | side by side |
 
+    With `step_sizes="layer"` there is a step size for each position, depth + 2 of them: `step_size_stem`, `step_size_1`
+    to the last slot's, `step_size_head`. Each encoding then has so many numbers or bins; `Discrete` offers
+    (L + 1) * step_bins^(depth + 2) actions, at most 131,072. So an agent can favour layers, or all but freeze them: the
+    lowest step size moves weights max_step / min_step times less than the highest, 300 times by default and a million
+    times with `min_step=3e-7`; none is exactly 0. A layer that is appended takes its first step with the size of its
+    slot; sizes of empty slots have no effect.
+
     The layer is inserted before the head; in a full network it is ignored (and masked, see `action_masks`). Then one
-    gradient step of the support loss is taken; gradients longer than `clip` are scaled down to that norm. Box values
-    outside [-1, 1] are clipped and ties between logits are broken by the environment's own generator; NaN, a wrong
-    shape or a choice out of range is a `ValueError`.
+    gradient step of the support loss is taken; gradients longer than `clip` are scaled down to that norm. With another
+    `optimizer` than gradient descent the step size scales the direction that it makes of the clipped gradient; it
+    starts anew in every episode, and for a new layer when that is appended. With a `batch_size` each step is taken on
+    other points of the support set: every pass over it shuffles them, and leaves out a rest that fills no minibatch.
+    Only the gradient, and its observed norms, is that of the minibatch; all else is of the whole support set.
+
+    Box values outside [-1, 1] are clipped and ties between logits are broken by the environment's own generator; NaN, a
+    wrong shape or a choice out of range is a `ValueError`.
 
     ## Observation space
 
@@ -59,7 +71,7 @@ class NetBuildEnv(TrainingEnv):
     | `loss` | 4 | score (log1p) of the support loss; its decrease since the start; its last two decreases |
     | `gradient_norms` | depth + 2 (4) | log1p of the last gradient's norm: stem, slots, head |
     | `progress` | 2 | layers / depth; steps / horizon |
-    | `last_action` | L + 2 (10) | one-hot layer; step in [-1, 1] |
+    | `last_action` | L + 2 (10) | one-hot layer; step in [-1, 1], or one for each position |
 
     ## Rewards
 
@@ -96,7 +108,7 @@ class NetBuildEnv(TrainingEnv):
     | `support_loss`, `query_loss` | of the current network; the latter clipped as in rewards |
     | `query_mse`, `query_accuracy`, `query_return` | metrics on the query set, as far as the family has them |
     | `depth` | pool layers in the network |
-    | `layer`, `step_size` | what the step appended, and the size of its gradient step |
+    | `layer`, `step_size` | what the step appended, and the size of its gradient step, or (depth + 2,) of them |
     | `diverged` | whether the step was refused |
     | `reward_terms` | a dict: the terms of the reward |
     | `task` | a dict: the task's true parameters, for evaluation |
@@ -136,7 +148,7 @@ class NetBuildEnv(TrainingEnv):
     | `depth` | `2` | number of pool layers that fit into the network (slots) |
     | `width` | `None` | units of a hidden layer; `None`: the pool's, 40 in the packaged one |
     | `layers` | `None` | size of the pool, L; `None`: the pool's, 8 in the packaged one |
-    | `layer_kind` | `None` | `"relu"`, `"tanh"`, `"residual"`, `"layer_norm"`, `"batch_norm"`, or for images `"conv"`, `"conv_group_norm"`, `"conv_residual"`; `None`: the pool's |
+    | `layer_kind` | `None` | a dense or convolutional kind, see below; `None`: the pool's |
     | `initial_layers` | `()` | pool layers present at step 0 |
     | `horizon` | `5` | steps of an episode |
     | `burn_in` | `0` | number of first steps without reward |
@@ -150,13 +162,19 @@ class NetBuildEnv(TrainingEnv):
     | `min_step` | `None` | smallest step size; `None`: the pool's, 1e-3, or 1/4 where it has learned rates |
     | `max_step` | `None` | largest step size; `None`: the pool's, 0.3, or 4 where it has learned rates |
     | `clip` | `10.0` | norm at which gradients are clipped; `None`: they are not |
+    | `optimizer` | `"sgd"` | takes the gradient steps: `"sgd"`, `"momentum"`, `"adam"` or `"rmsprop"` |
+    | `batch_size` | `None` | points of a gradient step, a fresh minibatch of the support set; `None`: all of them |
+    | `step_sizes` | `"single"` | or `"layer"`, one for each position: stem, slots, head |
     | `observation` | `"flat"` | or `"dict"` |
     | `device` | `"cpu"` | any torch device |
     | `render_mode` | `None` | `"rgb_array"` or `"ansi"` (and `"human"` through Gymnasium's wrapper) |
 
     `pool=None` uses the packaged specialists if the family has any, and random layers otherwise; also, with a warning,
     where `width`, `layers` or `layer_kind` differ from the packaged pool. `"packaged"`, a `LayerPool` or a path to one
-    uses that pool, and raises an error where it does not fit; `"random"` uses randomly initialised layers. The pool in
+    uses that pool, and raises an error where it does not fit; `"random"` uses randomly initialised layers. Layers are
+    dense, of kind `"relu"`, `"tanh"`, `"residual"`, `"layer_norm"` or `"batch_norm"`, or convolutions for families of
+    images, of kind `"conv"`, `"conv_group_norm"` or `"conv_residual"`; pools of any other `torch.nn.Module` are made by
+    `LayerPool.from_modules`. The pool in
     use is `env.unwrapped.pool`: the same object, if one was given.
 
     With `learn`, the pool changes between episodes: the environment is then non-stationary, a seed resets the tasks
@@ -193,6 +211,9 @@ class NetBuildEnv(TrainingEnv):
         min_step: float | None = None,
         max_step: float | None = None,
         clip: float | None = 10.0,
+        optimizer: str = "sgd",
+        batch_size: int | None = None,
+        step_sizes: str = "single",
         observation: str = "flat",
         device: str | torch.device = "cpu",
     ) -> None:
@@ -235,6 +256,9 @@ class NetBuildVectorEnv(TrainingVectorEnv):
         min_step: float | None = None,
         max_step: float | None = None,
         clip: float | None = 10.0,
+        optimizer: str = "sgd",
+        batch_size: int | None = None,
+        step_sizes: str = "single",
         observation: str = "flat",
         device: str | torch.device = "cpu",
         render_mode: str | None = None,

@@ -17,13 +17,15 @@ class Episodes:
     """B finished episodes of T steps: data and actions, as needed to replay them.
 
     Attributes:
-        support: support sets, one batch of B rows per step; a single batch if the data is the same at every step.
+        support: what the gradient steps are taken on, support sets or minibatches of them, one batch of B rows per
+            step; a single batch if the data is the same at every step.
         query: query sets, likewise.
         layers: (T, B) int64, number (from 1) of the pool layer appended at each step, 0 for none.
-        step_sizes: (T, B) float32; 0 for a refused step.
+        step_sizes: (T, B) float32, or (T, slots + 2, B) for one at each position; 0 for a refused step.
         initial_layers: numbers of the pool layers present before the first step.
         slots: number of slots, the largest depth.
         clip: norm at which the inner gradients were clipped, None for none.
+        optimizer: of the inner steps, a name of `gym_reml.networks.optimizers.OPTIMIZERS`.
     """
 
     support: list[Batch]
@@ -33,6 +35,7 @@ class Episodes:
     initial_layers: tuple[int, ...]
     slots: int
     clip: float | None = CLIP
+    optimizer: str = "sgd"
 
     def __len__(self) -> int:
         """Number of episodes, B."""
@@ -47,17 +50,17 @@ class Episodes:
     def take(self, index: Tensor) -> Episodes:
         """The episodes at `index` (k,) int64."""
         support, query = ([batch.rows(index) for batch in batches] for batches in (self.support, self.query))
-        layers, step_sizes = self.layers[:, index], self.step_sizes[:, index]
+        layers, step_sizes = self.layers[:, index], self.step_sizes[..., index]
         return replace(self, support=support, query=query, layers=layers, step_sizes=step_sizes)
 
     @staticmethod
     def concatenate(parts: Sequence[Episodes]) -> Episodes:
-        """All episodes of `parts`, in order; all must have the same T, initial layers, slots and clip."""
+        """All episodes of `parts`, in order; all must have the same T, initial layers, slots, clip and optimizer."""
         first = parts[0]
         support = [Batch.concatenate(batches) for batches in zip(*(part.support for part in parts), strict=True)]
         query = [Batch.concatenate(batches) for batches in zip(*(part.query for part in parts), strict=True)]
         layers = torch.cat([part.layers for part in parts], dim=1)
-        step_sizes = torch.cat([part.step_sizes for part in parts], dim=1)
+        step_sizes = torch.cat([part.step_sizes for part in parts], dim=-1)
         return replace(first, support=support, query=query, layers=layers, step_sizes=step_sizes)
 
     def slot_contents(self) -> tuple[Tensor, Tensor]:

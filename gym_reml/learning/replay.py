@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gym_reml.learning.episodes import Episodes
 from gym_reml.networks.architecture import Trace
+from gym_reml.networks.optimizers import OptimizerState, find_directions, find_optimizer, present_positions
 from gym_reml.networks.torch_state import own_state
 from gym_reml.networks.weights import Weights, descend, gradient_norms, without_overflow
 from gym_reml.networks.work import count_work
@@ -64,7 +65,8 @@ def replay(
     pool_tensors = [] if pool_tensors is None else pool_tensors
     contents, depth = episodes.slot_contents()
     assembly, architecture = pool.assemble(contents), pool.architecture
-    weights = assembly.weights
+    weights, optimizer = assembly.weights, find_optimizer(episodes.optimizer)
+    state = OptimizerState.initial(optimizer, weights) if optimizer.tensors else None
     pool_tensors += weights.tensors()
     losses = []
     positions = torch.arange(episodes.slots, device=contents.device).unsqueeze(1)
@@ -97,8 +99,19 @@ def replay(
         lengths = gradient_norms(gradient)
         if episodes.clip is not None:
             gradient, lengths = without_overflow(gradient, lengths)
-        sizes = episodes.step_sizes[step]
-        weights = descend(weights, gradient, norms=lengths, step_sizes=sizes, clip=episodes.clip, rates=rates)
+        sizes, clip = episodes.step_sizes[step], episodes.clip
+        if state is not None:
+            gradient, state = find_directions(
+                optimizer,
+                gradient,
+                state,
+                norms=lengths,
+                clip=clip,
+                present=present_positions(depth[step + 1], episodes.slots),
+                step_sizes=sizes,
+            )
+            clip = None
+        weights = descend(weights, gradient, norms=lengths, step_sizes=sizes, clip=clip, rates=rates)
         if judged is None or judged[step]:
             outputs = architecture.forward(weights, inputs(query), filled=filled, norms=norms).outputs
             losses.append((judge or family.loss)(outputs, query))

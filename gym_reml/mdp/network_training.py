@@ -10,11 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gym_reml.mdp.minibatches import Minibatches
 from gym_reml.mdp.task_data import TaskData
 from gym_reml.networks.architecture import Trace
 from gym_reml.networks.buffers import BiasedInputs, Workspace
 from gym_reml.pool.layer_pool import LayerPool
 from gym_reml.pool.subnetworks import SubNetworks
+from gym_reml.tasks.base import Batch
 
 Rows = NDArray[np.int64]
 
@@ -26,20 +28,23 @@ class Trained(NamedTuple):
         layers: (n,) int64, the pool layers appended, 0 for none.
         diverged: (n,) bool, rows whose step was refused.
         gradient_norms: (slots + 2, n), norms of the gradients by position, before clipping.
+        support: what the gradients were taken on, support sets or minibatches of them.
     """
 
     layers: NDArray[np.int64]
     diverged: NDArray[np.bool_]
     gradient_norms: Tensor
+    support: Batch
 
 
 class NetworkTraining:
-    """n networks, each trained on the support set of its own task.
+    """n networks, each trained on the support set of its own task, or on minibatches of it.
 
     Attributes:
         data: the tasks and their support and query sets.
         family, pool, initial_layers: as given.
         networks: the sub-networks.
+        minibatches: of the support sets, for gradient steps; None if they are taken on whole sets.
         clock: (n,) int64, number of steps taken in the current episode.
         support_loss, query_loss: (n,) float64, losses of the current networks; the query loss is capped as described in
             `TrainingMDP.step`.
@@ -49,13 +54,22 @@ class NetworkTraining:
     """
 
     def __init__(
-        self, data: TaskData, pool: LayerPool, *, slots: int, initial_layers: Sequence[int], clip: float | None
+        self,
+        data: TaskData,
+        pool: LayerPool,
+        *,
+        slots: int,
+        initial_layers: Sequence[int],
+        clip: float | None,
+        optimizer: str,
+        batch_size: int | None,
     ) -> None:
         """Allocates the networks; `restart` initialises them."""
         count = data.count
         self.data, self.family, self.pool = data, data.family, pool
         self.initial_layers = initial_layers
-        self.networks = SubNetworks(count, pool, slots=slots, clip=clip)
+        self.networks = SubNetworks(count, pool, slots=slots, clip=clip, optimizer=optimizer)
+        self.minibatches = None if batch_size is None else Minibatches(data, batch_size)
         self.clock = np.zeros(count, dtype=np.int64)
         self.support_loss, self.query_loss = self.scores = np.zeros((2, count))
         self.query_diverged = np.zeros(count, dtype=np.bool_)
@@ -73,18 +87,31 @@ class NetworkTraining:
         self.networks.restart(rows, self.initial_layers)
         self.clock[rows] = 0
         self._collect(rows)
+        if self.minibatches is not None:
+            self.minibatches.restart(rows)
         self._measure(finite=True, fresh=rows if len(rows) < len(self.clock) else slice(None))
 
     def train(self, layers: NDArray[np.int64], step_sizes: NDArray[np.float32]) -> Trained:
-        """Appends layers (n,), takes a gradient step of these sizes (n,), evaluates, and undoes diverged steps."""
+        """Appends layers (n,), takes a gradient step of these sizes, evaluates, and undoes diverged steps.
+
+        The step sizes are (n,), or (slots + 2, n) for one at each position.
+        """
         networks, data, support_loss = self.networks, self.data, self.support_loss
         before, depth = (data.support, data.query), networks.depth.copy()
-        trace, output_gradient = self.support_pass()
-        appended, changed = networks.append(layers)
-        if changed <= networks.slots:
+        if self.minibatches is None:
+            batch = data.support
+            trace, output_gradient = self.support_pass()
+            appended, changed = networks.append(layers)
+            if changed <= networks.slots:
+                norms = networks.norms(self.clock)
+                trace = networks.forward(self._prepared, self._workspaces[1], trace=trace, start=changed, norms=norms)
+                output_gradient = self._differentiate(trace, batch)
+        else:
+            batch = self.minibatches.draw()
+            appended, _ = networks.append(layers)
             norms = networks.norms(self.clock)
-            trace = networks.forward(self._prepared, self._workspaces[1], trace=trace, start=changed, norms=norms)
-            output_gradient = self._differentiate(trace)
+            trace = networks.forward(networks.prepare(batch.inputs), self._workspaces[1], norms=norms)
+            output_gradient = self._differentiate(trace, batch)
         gradient_norms = networks.descend(trace, output_gradient, step_sizes=step_sizes, clock=self.clock)
         self.clock += 1
         if not self.family.fixed_data:
@@ -103,7 +130,7 @@ class NetworkTraining:
                 self._prepare()
             self._measure(finite=True)
             appended[diverged] = 0
-        return Trained(appended, diverged, gradient_norms)
+        return Trained(appended, diverged, gradient_norms, batch)
 
     def support_pass(self) -> tuple[Trace, Tensor]:
         """Forward pass over the support sets, and the gradients of the support losses with respect to its outputs."""
@@ -152,7 +179,7 @@ class NetworkTraining:
             trace = networks.forward(self._prepared, workspace)
             self._trace = trace.first(points, workspace)
             query_outputs = workspace.views(trace.outputs).rest(points).tensor
-        self._output_gradient = self._differentiate(self._trace)
+        self._output_gradient = self._differentiate(self._trace, support)
         both = torch.stack([family.loss(self._trace.outputs, support), family.loss(query_outputs, query)])
         losses, query_loss, cap = both.cpu().numpy().astype(np.float64), both[1], family.cap
         self.support_loss, self.query_loss = losses
@@ -173,8 +200,8 @@ class NetworkTraining:
             for name, values in metrics.items()
         }
 
-    def _differentiate(self, trace: Trace) -> Tensor:
-        return self.family.output_gradient(trace.outputs, self.data.support).to(trace.outputs.dtype)
+    def _differentiate(self, trace: Trace, batch: Batch) -> Tensor:
+        return self.family.output_gradient(trace.outputs, batch).to(trace.outputs.dtype)
 
     def __getstate__(self) -> dict[str, Any]:
         # The trace refers to workspaces, which are not copied; it is recomputed when missing.

@@ -31,6 +31,7 @@ def greedy_competition(
     steps: int = 3,
     step_size: float = 0.007,
     clip: float | None = CLIP,
+    optimizer: str = "sgd",
     learning_rate: float = 2e-3,
     seed: int = 0,
     progress: Callable[[int, float], None] | None = None,
@@ -49,12 +50,13 @@ def greedy_competition(
         steps: number of gradient steps of each episode; the layer of position p is appended before step p.
         step_size: size of these steps, or a factor on the pool's rates if it has any.
         clip: norm at which the networks' gradients are clipped, None for none.
+        optimizer: takes the networks' steps, a name of `gym_reml.networks.optimizers.OPTIMIZERS`.
         learning_rate: Adam's learning rate.
         seed: seed of the tasks.
         progress: called as progress(iteration, mean query loss of the best layers).
 
     Raises:
-        ValueError: `depth` below 1 or above `steps`.
+        ValueError: `depth` below 1 or above `steps`, or an unknown optimizer.
     """
     if not 1 <= depth <= steps:
         raise ValueError(f"depth={depth}: must be from 1 to steps={steps}, as each step appends at most one layer")
@@ -73,7 +75,7 @@ def greedy_competition(
         for position in range(depth):
             plan[position] = candidates
             competition = _Competition(tasks, layers)
-            episodes = Episodes([support], [query], plan.clone(), step_sizes, (), depth, clip)
+            episodes = Episodes([support], [query], plan.clone(), step_sizes, (), depth, clip, optimizer)
             learner.minimise(episodes, weights, row_weights=competition)
             winners = competition.losses.argmin(dim=1)
             plan[position] = (winners + 1).repeat_interleave(layers)

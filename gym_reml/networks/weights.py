@@ -80,8 +80,15 @@ def without_overflow(gradient: Weights, norms: Tensor) -> tuple[Weights, Tensor]
     largest = torch.stack([tensor.detach().abs().flatten(1).amax(dim=1) for tensor in gradients]).amax(dim=0)
     long = ~short.all(dim=0) & largest.isfinite()
     factor = (1e10 / largest).where(long, torch.ones_like(largest))
-    scaled = gradient.like([tensor * _by_row(factor, tensor) for tensor in gradients])
+    scaled = gradient.like([tensor * by_row(factor, tensor) for tensor in gradients])
     return scaled, gradient_norms(scaled)
+
+
+def clipped(gradient: Weights, norms: Tensor, clip: float) -> Weights:
+    """The gradient of each network, scaled down to norm `clip` if it is longer; `norms`: `gradient_norms(gradient)`."""
+    # Where nothing is clipped, the clamp makes the factor exactly 1, with derivative 0.
+    factor = clip / vector_norm(norms, dim=0).clamp_min(clip)
+    return gradient.like([tensor * by_row(factor, tensor) for tensor in gradient.tensors()])
 
 
 def descend(
@@ -94,12 +101,13 @@ def descend(
     rates: Weights | None = None,
     out: Weights | None = None,
 ) -> Weights:
-    """One gradient step of each network: w - step_size * rate * g, with g clipped to norm `clip` per network.
+    """One step of each network: w - step_size * rate * g, with g clipped to norm `clip` per network.
 
     Args:
-        weights, gradient: weights and gradients of n networks.
+        weights: of n networks.
+        gradient: their gradients, or the directions that an optimizer makes of them.
         norms: `gradient_norms(gradient)`.
-        step_sizes: (n,).
+        step_sizes: (n,), or (positions, n) for one at each position.
         clip: largest norm of a network's whole gradient; None for no limit.
         rates: learned step sizes, broadcastable to the weights, or None for 1.
         out: written with the new weights (stepping), or None for new differentiable tensors.
@@ -113,8 +121,12 @@ def descend(
         # Where nothing is clipped, the clamp makes the factor exactly 1, with derivative 0.
         scaled_sizes = step_sizes / vector_norm(norms, dim=0).clamp_min(clip)
     old_tensors, gradients = weights.tensors(), gradient.tensors()
-    matrices = scaled_sizes.reshape(-1, 1, 1)
-    scales = [matrices if old.ndim == 3 else _by_row(scaled_sizes, old) for old in old_tensors]
+    if scaled_sizes.ndim == 1:
+        matrices = scaled_sizes.reshape(-1, 1, 1)
+        scales = [matrices if old.ndim == 3 else by_row(scaled_sizes, old) for old in old_tensors]
+    else:
+        by_position = zip(scaled_sizes, weights.positions, strict=True)
+        scales = [by_row(sizes, old) for sizes, position in by_position for old in position.values()]
     factors = scales if rates is None else [scale * rate for scale, rate in zip(scales, rates.tensors(), strict=True)]
     targets = [None] * len(old_tensors) if out is None else out.tensors()
     rows = zip(old_tensors, gradients, factors, targets, strict=True)
@@ -122,6 +134,6 @@ def descend(
     return weights.like(new_tensors) if out is None else out
 
 
-def _by_row(values: Tensor, like: Tensor) -> Tensor:
+def by_row(values: Tensor, like: Tensor) -> Tensor:
     """Values (n,) reshaped to broadcast over the other dimensions of `like`."""
     return values.reshape(-1, *[1] * (like.ndim - 1))

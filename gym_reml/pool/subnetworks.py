@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from gym_reml.networks.architecture import Filled, Trace
 from gym_reml.networks.buffers import BiasedInputs, Workspace
+from gym_reml.networks.optimizers import OptimizerState, find_directions, find_optimizer, present_positions
 from gym_reml.networks.weights import CLIP, LONGEST, Weights, descend, gradient_norms, without_overflow
 from gym_reml.networks.work import count_work
 from gym_reml.pool.layer_pool import LayerPool
@@ -26,16 +28,24 @@ class SubNetworks:
         pool: the pool that weights are copied from.
         slots: number of slots, the largest depth.
         clip: norm at which gradients are clipped, None for none.
+        optimizer: turns clipped gradients into steps.
         depth: (n,) int64, number of layers.
         layers: (slots, n) int64, numbers of the pool layers in the slots, 0 for an empty slot.
         broken: (n,) bool, networks with infinite or NaN weights after the last step; None if there cannot be any.
     """
 
-    def __init__(self, count: int, pool: LayerPool, *, slots: int, clip: float | None = CLIP) -> None:
-        """Allocates n = `count` networks; `restart` initialises them."""
+    def __init__(
+        self, count: int, pool: LayerPool, *, slots: int, clip: float | None = CLIP, optimizer: str = "sgd"
+    ) -> None:
+        """Allocates n = `count` networks; `restart` initialises them.
+
+        Raises:
+            ValueError: an unknown optimizer.
+        """
         self.pool = pool
         self.slots = slots
         self.clip = clip
+        self.optimizer = find_optimizer(optimizer)
         self.depth = np.zeros(count, dtype=np.int64)
         self.layers = np.zeros((slots, count), dtype=np.int64)
         self.broken: NDArray[np.bool_] | None = None
@@ -44,6 +54,11 @@ class SubNetworks:
         # Two sets of weights: a step writes to the other set, so a refused step can be undone by copying back.
         self._weights = blank.like([tensor.detach().clone() for tensor in blank.tensors()])
         self._other = blank.like([tensor.detach().clone() for tensor in blank.tensors()])
+        # Likewise two states of the optimizer; none for plain gradient descent, which has no state.
+        self._state: OptimizerState | None = None
+        self._other_state: OptimizerState | None = None
+        if self.optimizer.tensors:
+            self._state, self._other_state = (OptimizerState.initial(self.optimizer, blank) for _ in range(2))
         self._workspace = Workspace()
         self._filled: Filled = [False] * slots
 
@@ -61,6 +76,10 @@ class SubNetworks:
                 self._copy_layer(slot, rows, np.full(len(rows), initial_layers[slot]))
             elif pool.architecture.skip:
                 self._empty(slot, rows)
+        if self._state is not None:
+            self._state.taken[:, self._index(rows)] = 0
+            for tensor in self._state.flat():
+                self._write(tensor, rows, 0.0)
         self._refresh()
 
     def _empty(self, slot: int, rows: NDArray[np.int64]) -> None:
@@ -144,18 +163,20 @@ class SubNetworks:
     def descend(
         self, trace: Trace, output_gradient: Tensor, *, step_sizes: NDArray[np.float32], clock: NDArray[np.int64]
     ) -> Tensor:
-        """One gradient step of every network, clipped if there is a `clip`.
+        """One step of every network by the optimizer, on gradients that are clipped if there is a `clip`.
+
+        The optimizer's state of a network whose step sizes are all 0 does not change: it takes no step.
 
         Args:
             trace: forward pass over the support sets.
             output_gradient: gradients of the support losses with respect to the outputs, (n, points, out_features).
-            step_sizes: (n,) float32.
+            step_sizes: (n,) float32, or (slots + 2, n) for one at each position.
             clock: (n,) int64, number of steps taken before this one.
 
         Returns:
             Norms of the gradients by position, before clipping, (slots + 2, n); 0 for empty slots.
         """
-        count_work(inner_gradients=len(step_sizes))
+        count_work(inner_gradients=len(self.depth))
         device = self.pool.device
         gradient = self.pool.architecture.gradient(
             self._weights, trace, output_gradient=output_gradient, filled=self._filled, workspace=self._workspace
@@ -169,22 +190,54 @@ class SubNetworks:
         if self.pool.rates:
             rates = self._assembly.rates(torch.from_numpy(clock).to(device))
         steps = torch.from_numpy(step_sizes).to(device)
-        new = descend(
-            self._weights, gradient, norms=norms, step_sizes=steps, clip=self.clip, rates=rates, out=self._other
-        )
+        clip = self.clip
+        if self._state is not None:
+            gradient, clip = self._directions(gradient, norms, steps), None
+        new = descend(self._weights, gradient, norms=norms, step_sizes=steps, clip=clip, rates=rates, out=self._other)
         self._weights, self._other = new, self._weights
         self.broken = None
         longest = together if self.clip is None else self.clip
-        if not short or float(np.maximum.reduce(step_sizes)) * float(longest) > LARGE_STEP:
-            sound = torch.stack([tensor.isfinite().flatten(1).all(dim=1) for tensor in new.tensors()]).all(dim=0)
+        changed = new.tensors()
+        if self._state is not None:
+            changed = changed + self._state.flat()
+            # Other optimizers' steps have other lengths; a finite sum has finite terms, and is found faster.
+            check = not math.isfinite(float(torch.stack([tensor.sum() for tensor in changed]).sum()))
+        else:
+            check = not short or float(np.maximum.reduce(step_sizes, axis=None)) * float(longest) > LARGE_STEP
+        if check:
+            sound = torch.stack([tensor.isfinite().flatten(1).all(dim=1) for tensor in changed]).all(dim=0)
             self.broken = ~sound.cpu().numpy()
         return norms_before
+
+    def _directions(self, gradient: Weights, norms: Tensor, step_sizes: Tensor) -> Weights:
+        """The optimizer's directions for these gradients; its new state takes the place of the one before the last."""
+        assert self._state is not None
+        assert self._other_state is not None
+        directions, after = find_directions(
+            self.optimizer,
+            gradient,
+            self._state,
+            norms=norms,
+            clip=self.clip,
+            present=present_positions(torch.from_numpy(self.depth).to(self.pool.device), self.slots),
+            step_sizes=step_sizes,
+        )
+        state, self._other_state = self._other_state, self._state
+        # Copied, because tensors made in inference mode could not be changed outside of it.
+        for target, source in zip([state.taken, *state.flat()], [after.taken, *after.flat()], strict=True):
+            target.copy_(source)
+        self._state = state
+        return directions
 
     def take_back(self, rows: NDArray[np.int64], depth: NDArray[np.int64]) -> None:
         """Undoes the last `append` and `descend` of these rows; `depth` is their depth before `append`."""
         index = self._index(rows)
         for target, source in zip(self._weights.tensors(), self._other.tensors(), strict=True):
             target.index_copy_(0, index, source.index_select(0, index))
+        if self._state is not None and self._other_state is not None:
+            self._state.taken[:, index] = self._other_state.taken[:, index]
+            for target, source in zip(self._state.flat(), self._other_state.flat(), strict=True):
+                target.index_copy_(0, index, source.index_select(0, index))
         for row, before in zip(rows, depth, strict=True):
             self.layers[before:, row] = 0
             if self.pool.architecture.skip:

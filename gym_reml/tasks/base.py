@@ -54,7 +54,8 @@ class Batch:
     Attributes:
         inputs: (n, points, in_features) float32, each input flattened from the family's `input_shape`.
         targets: (n, points, ...), targets of the loss.
-        extras: further tensors (n, ...) by name that a family's loss or signal needs.
+        extras: further tensors (n, ...) by name that a family's loss or signal needs. Those that a loss needs for each
+            point are (n, points, ...).
     """
 
     inputs: Tensor
@@ -81,6 +82,20 @@ class Batch:
     def rows(self, index: Tensor) -> Batch:
         """A copy of the rows at `index` (int64 or bool)."""
         return self.map(lambda tensor: tensor[index])
+
+    def points(self, index: Tensor) -> Batch:
+        """A copy of some points of each row, with equal weights.
+
+        Args:
+            index: (n, k) int64, numbers of the points. Extras are taken likewise if their second dimension is that of
+                points; others are kept.
+        """
+        count, points = self.inputs.shape[:2]
+        rows = torch.arange(count, device=index.device).unsqueeze(1)
+        batch = self.map(lambda tensor: tensor[rows, index] if tensor.shape[1:2] == (points,) else tensor.clone())
+        if WEIGHTS in batch.extras:
+            batch.extras[WEIGHTS].fill_(1.0 / index.shape[1])
+        return batch
 
     def assign(self, index: Tensor, other: Batch) -> None:
         """Overwrites the rows at `index` by the rows of `other`, in place."""

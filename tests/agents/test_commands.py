@@ -441,6 +441,12 @@ def test_the_clip_is_an_option(recipe: Recipe) -> None:
     assert RecipeOptions(clip=3.0).applied(recipe).clip == 3.0
 
 
+def test_the_optimizer_is_an_option() -> None:
+    changed = RecipeOptions(optimizer="adam").applied(FUNCTIONS)
+    assert changed == replace(FUNCTIONS, optimizer="adam")
+    assert changed.arguments("box")["optimizer"] == "adam"
+
+
 def test_options_without_rates_are_those_of_the_plain_recipe() -> None:
     changed = RecipeOptions(rates="none").applied(FUNCTIONS)
     assert changed == plain(FUNCTIONS)

@@ -110,7 +110,7 @@ def test_bad_arguments_are_named(
 
 
 @pytest.mark.parametrize("module", RIVALS)
-def test_every_rival_trains_and_is_evaluated_without_a_clip(module: str) -> None:
+def test_every_rival_trains_and_is_evaluated_with_other_inner_steps(module: str) -> None:
     """Networks are trained as they were meta-trained."""
     command = importlib.import_module(f"agents.rivals.{module}")
     trained: list[MetaLearner | Ensemble] = []
@@ -119,9 +119,10 @@ def test_every_rival_trains_and_is_evaluated_without_a_clip(module: str) -> None
         def show(self, train: Callable[[Problem], MetaLearner | Ensemble]) -> None:
             trained.append(train(self.problem()))
 
-    command.main(Watched(tasks=64, clip="none"))
+    command.main(Watched(tasks=64, clip="none", optimizer="momentum"))
     for member in members(trained[0]):
         assert member.arguments["clip"] is None
+        assert member.arguments["optimizer"] == "momentum"
 
 
 @pytest.mark.parametrize(

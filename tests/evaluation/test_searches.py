@@ -68,6 +68,7 @@ def find(mdp: TrainingMDP, proposals: int, seed: int = 0, **more: Any) -> Struct
         initial_layers=initial,
         step_size=1.0,
         clip=mdp.clip,
+        optimizer=mdp.optimizer,
         proposals=proposals,
         generator=generator,
         **more,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,11 +12,13 @@ import torch
 from gym_reml.learning import Episodes, LearningOptions, replay
 from gym_reml.mdp import Objective, TrainingMDP
 from gym_reml.networks.layer_kinds import LAYER_KINDS
+from gym_reml.networks.optimizers import OPTIMIZERS
 from gym_reml.pool import LayerPool
 from gym_reml.pool.rates import RATES
+from gym_reml.spaces import Decided
 from gym_reml.streams import many_streams
-from tests.support.env_helpers import take_step
 from tests.support.replays import (
+    DIRECTION,
     FAMILY,
     LAYER,
     PLAN,
@@ -33,8 +36,9 @@ KINDS = pytest.mark.parametrize("kind", LAYER_KINDS)
 GRANULARITIES = pytest.mark.parametrize("granularity", [None, *RATES])
 
 
-def test_every_kind_has_its_reference() -> None:
+def test_every_kind_and_every_optimizer_has_its_reference() -> None:
     assert LAYER.keys() == LAYER_KINDS.keys()
+    assert DIRECTION.keys() == OPTIMIZERS.keys()
 
 
 # -- replay --------------------------------------------------------------------------------------------------------
@@ -75,20 +79,72 @@ def test_replay_clips_as_the_episodes_were_clipped(kind: str, clip: float | None
 @pytest.mark.parametrize("clip", [10.0, 0.5, None])
 @pytest.mark.parametrize("adapt_stem", [True, False])
 def test_replay_is_what_the_process_lived(kind: str, adapt_stem: bool, clip: float | None) -> None:
+    assert_replayed(kind, adapt_stem=adapt_stem, clip=clip)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_replay_of_optimizers_is_what_the_process_lived(optimizer: str) -> None:
+    assert_replayed("relu", optimizer=optimizer)
+
+
+@KINDS
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_replay_of_step_sizes_of_each_position_is_what_the_process_lived(kind: str, optimizer: str) -> None:
+    assert_replayed(kind, step_sizes="layer", optimizer=optimizer)
+
+
+@KINDS
+def test_replay_of_minibatches_is_what_the_process_lived(kind: str) -> None:
+    assert_replayed(kind, batch_size=3, optimizer="momentum")
+
+
+def assert_replayed(kind: str, *, adapt_stem: bool = True, **arguments: Any) -> None:
+    """Losses of an episode of the process, and of its replay."""
     pool = LayerPool.random(in_features=1, out_features=1, width=6, layers=3, kind=kind, adapt_stem=adapt_stem)
     rated = pool.with_rates("weight", 0.02)
     kept = Recording(rated, FAMILY, "maml", LearningOptions(batch_size=5))
-    mdp = TrainingMDP(5, FAMILY, rated, Objective(horizon=STEPS), slots=SLOTS, clip=clip, learner=kept)
+    mdp = TrainingMDP(5, FAMILY, rated, Objective(horizon=STEPS), slots=SLOTS, learner=kept, **arguments)
     mdp.seed(range(5), many_streams(0, 5, "train"))
     mdp.reset()
     rng = np.random.default_rng(0)
-    recorded = [
-        take_step(mdp, layers.numpy(), rng.uniform(-1, 1, 5).astype(np.float32)).info["query_loss"] for layers in PLAN
-    ]
+    recorded = []
+    for layers in PLAN:
+        numbers = rng.uniform(-1, 1, (5, mdp.decision.numbers)).astype(np.float32)
+        recorded.append(mdp.step(Decided(layers.numpy()[:, None], numbers)).info["query_loss"])
     (whole,) = kept.seen[:1]
+    points = [batch.inputs.shape[1] for batch in whole.support]
+    assert points == [FAMILY.shots] if mdp.batch_size is None else [mdp.batch_size] * STEPS
     losses = replay(rated, FAMILY, whole)[0]
     np.testing.assert_allclose(sorted(losses[-1].tolist()), sorted(recorded[-1]), rtol=1e-3)
     np.testing.assert_allclose(losses.mean(dim=1), np.mean(recorded, axis=1), rtol=1e-3)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("kind", ["relu", "layer_norm"])
+@pytest.mark.parametrize("granularity", [None, "weight_step"])
+@pytest.mark.parametrize("by_position", [False, True])
+@pytest.mark.parametrize("first_order", [False, True])
+def test_optimizers_are_replayed_exactly(
+    optimizer: str, kind: str, granularity: str | None, by_position: bool, first_order: bool
+) -> None:
+    """Losses and meta-gradients against plain PyTorch; layers that come later, steps of each position, refused ones."""
+    pool = small_pool(kind, granularity)
+    whole = episodes(optimizer=optimizer, clip=0.5, step_size=0.02, by_position=by_position)
+    whole.step_sizes[0, ..., 0] = whole.step_sizes[1, ..., 3] = 0.0
+    leaves = [tensor for name, tensor in pool.trainable().items() if not (first_order and name.startswith("rates"))]
+    for leaf in leaves:
+        leaf.requires_grad_()
+    losses = replay(pool, FAMILY, whole, first_order=first_order)[0]
+    expected = torch.stack([live(pool, FAMILY, whole, row, first_order)[0] for row in range(len(whole))], dim=1)
+    torch.testing.assert_close(losses, expected, rtol=1e-10, atol=1e-12)
+    found, wanted = (torch.autograd.grad(each.mean(), leaves, allow_unused=True) for each in (losses, expected))
+    for own, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(own, other, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_meta_gradients_through_optimizers_by_finite_differences(optimizer: str) -> None:
+    assert_meta_gradient(small_pool("tanh", "tensor"), episodes(step_size=0.02, optimizer=optimizer))
 
 
 @KINDS

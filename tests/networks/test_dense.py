@@ -17,6 +17,7 @@ from gym_reml.learning import Episodes, LearningOptions, PoolLearner, replay
 from gym_reml.mdp import Objective, TrainingMDP
 from gym_reml.networks.dense import Filled, Workspace
 from gym_reml.networks.layer_kinds import LAYER_KINDS
+from gym_reml.networks.optimizers import OPTIMIZERS
 from gym_reml.networks.weights import Weights
 from gym_reml.pool import LayerPool
 from gym_reml.pool.rates import RATES
@@ -33,6 +34,7 @@ OUTPUTS = pytest.mark.parametrize("outputs", [1, 3])
 ROWS, SLOTS, SHOTS, INPUTS, WIDTH, LAYERS = 5, 3, 4, 2, 7, 4
 # Rows grow at different times: at once, late, never, one layer twice, and more layers than there is room for.
 PLAN = np.array([[1, 2, 3, 4, 1], [0, 0, 4, 0, 2], [0, 0, 0, 0, 0], [3, 0, 3, 0, 0], [2, 1, 4, 1, 3]]).T
+REFUSED = (2, 1)  # of the steps with an optimizer: the step and the row, in which a layer is appended
 SIZES = np.array([0.01, 0.3, 2.0, 0.05, 0.1], dtype=np.float32)
 FAMILY = Sinusoid(shots=SHOTS, queries=6)
 
@@ -126,6 +128,63 @@ def test_steps_are_those_of_a_plain_loop(kind: str, adapt_stem: bool, outputs: i
             torch.testing.assert_close(after[row], network(x[row]).detach(), rtol=1e-5, atol=1e-5)
             torch.testing.assert_close(norms[:, row].norm(), total, rtol=1e-5, atol=1e-5)
     assert clipped
+
+
+OPTIMIZER = {
+    "sgd": torch.optim.SGD,
+    "momentum": lambda groups, lr: torch.optim.SGD(groups, lr=lr, momentum=0.9),
+    "adam": torch.optim.Adam,
+    "rmsprop": torch.optim.RMSprop,
+}
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("kind", ["relu", "residual", "layer_norm"])
+@pytest.mark.parametrize("clip", [0.5, None])
+def test_steps_are_those_of_the_optimizers_of_torch(optimizer: str, kind: str, clip: float | None) -> None:
+    """A layer that is appended joins as a parameter group; episodes begin without state, also in single rows."""
+    pool = make_pool(kind, adapt_stem=True, outputs=1)
+    x, y = make_points(1)
+    networks, workspace = SubNetworks(ROWS, pool, slots=SLOTS, clip=clip, optimizer=optimizer), Workspace()
+    networks.restart(np.arange(ROWS), (1,))
+    prepared = networks.prepare(x)
+
+    def step(number: int) -> Tensor:
+        depth = networks.depth.copy()
+        networks.append(PLAN[number])
+        trace = networks.forward(prepared, workspace)
+        networks.descend(
+            trace, loss_gradient(trace.outputs, y), step_sizes=0.1 * SIZES, clock=np.zeros(ROWS, dtype=np.int64)
+        )
+        if number == REFUSED[0]:
+            refused = np.array(REFUSED[1:])
+            networks.take_back(refused, depth[refused])
+        return networks.forward(prepared, workspace).outputs.clone()
+
+    found = [step(number) for number in range(len(PLAN))]
+    for row in range(ROWS):
+        stem = Layer(kind, pool.parameters["stem.matrix"], pool.parameters.get("stem.norm"), stem=True)
+        network = nn.Sequential(stem, layer_of(pool, kind, 1), linear(pool.parameters["head.matrix"]))
+        reference = OPTIMIZER[optimizer](network.parameters(), lr=float(0.1 * SIZES[row]))  # type: ignore[operator]
+        for number, (layers, after) in enumerate(zip(PLAN, found, strict=True)):
+            if (number, row) != REFUSED:
+                if layers[row] and len(network) < SLOTS + 2:
+                    network.insert(len(network) - 1, layer_of(pool, kind, int(layers[row])))
+                    reference.add_param_group({"params": list(network[-2].parameters())})
+                reference.zero_grad()
+                functional.mse_loss(network(x[row]), y[row]).backward()
+                nn.utils.clip_grad_norm_(network.parameters(), np.inf if clip is None else clip)
+                reference.step()
+            torch.testing.assert_close(after[row], network(x[row]).detach(), rtol=1e-5, atol=1e-5)
+    again = np.arange(ROWS - 1)
+    networks.restart(again, (1,))
+    for number, after in enumerate(found):
+        torch.testing.assert_close(step(number)[again], after[again], rtol=0, atol=0)
+
+
+def layer_of(pool: LayerPool, kind: str, number: int) -> Layer:
+    norm = pool.parameters["layers.norm"][number - 1] if "layers.norm" in pool.parameters else None
+    return Layer(kind, pool.parameters["layers.matrix"][number - 1], norm, stem=False)
 
 
 def random_weights(kind: str, adapt_stem: bool, outputs: int) -> tuple[LayerPool, Weights]:

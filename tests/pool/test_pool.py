@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from gym_reml.networks.dense import dense
 from gym_reml.networks.blocks import check_kind
+from gym_reml.networks.dense import dense
 from gym_reml.networks.layer_kinds import LAYER_KINDS
 from gym_reml.networks.weights import Weights, descend, gradient_norms
 from gym_reml.pool import LayerPool

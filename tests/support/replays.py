@@ -102,7 +102,9 @@ def episodes(
     slots: int = SLOTS,
     step_size: float = 0.05,
     clip: float | None = 10.0,
+    optimizer: str = "sgd",
     moments: int = 1,
+    by_position: bool = False,
     seed: int = 0,
 ) -> Episodes:
     """Episodes of fresh tasks with these layers, in double precision; `moments` batches of data, 1 or one a step."""
@@ -113,9 +115,47 @@ def episodes(
         generators = [getattr(row, part) for row in streams]
         return [doubled(getattr(family, part)(tasks, None, generators)) for _ in range(moments)]
 
-    sizes = torch.from_numpy(np.random.default_rng(seed).uniform(0.5, 1.5, plan.shape)) * step_size
-    return Episodes(collect("support"), collect("query"), plan, sizes, initial_layers, slots, clip)
+    shape = (len(plan), slots + 2, plan.shape[1]) if by_position else plan.shape
+    sizes = torch.from_numpy(np.random.default_rng(seed).uniform(0.5, 1.5, shape)) * step_size
+    return Episodes(collect("support"), collect("query"), plan, sizes, initial_layers, slots, clip, optimizer)
 
+
+Memory = dict[str, Any]
+"""The state of a reference optimizer for one weight; empty before its first step."""
+
+
+def momentum_direction(slope: Tensor, memory: Memory) -> Tensor:
+    memory["velocity"] = slope if not memory else 0.9 * memory["velocity"] + slope
+    velocity: Tensor = memory["velocity"]
+    return velocity
+
+
+def root(square: Tensor) -> Tensor:
+    """Where derivatives exist."""
+    return torch.where(square > 0, torch.where(square > 0, square, 1.0).sqrt(), 0.0)
+
+
+def adam_direction(slope: Tensor, memory: Memory) -> Tensor:
+    memory["step"] = memory.get("step", 0) + 1
+    memory["mean"] = 0.9 * memory.get("mean", 0.0) + (1 - 0.9) * slope
+    memory["square"] = 0.999 * memory.get("square", 0.0) + (1 - 0.999) * slope**2
+    mean, square = memory["mean"] / (1 - 0.9 ** memory["step"]), memory["square"] / (1 - 0.999 ** memory["step"])
+    direction: Tensor = mean / (root(square) + 1e-8)
+    return direction
+
+
+def rmsprop_direction(slope: Tensor, memory: Memory) -> Tensor:
+    memory["square"] = 0.99 * memory.get("square", 0.0) + (1 - 0.99) * slope**2
+    return slope / (root(memory["square"]) + 1e-8)
+
+
+DIRECTION: dict[str, Callable[[Tensor, Memory], Tensor]] = {
+    "sgd": lambda slope, memory: slope,
+    "momentum": momentum_direction,
+    "adam": adam_direction,
+    "rmsprop": rmsprop_direction,
+}
+"""The optimizers as their authors write them."""
 
 Moments = dict[tuple[int, int], list[Tensor]]
 """Mean and variance of pre-activations, (2, width) each, by (step, pool number; 0 for the stem)."""
@@ -141,6 +181,7 @@ def live(
     alone = {"stem.matrix", "head.matrix", "stem.norm"} & {"stem.matrix", *pool.adapted}
     fast: dict[tuple[str, int], Tensor] = {(name, 0): pool.parameters[name] for name in alone}
     contents: list[int] = []
+    memories: dict[tuple[str, int], Memory] = {}
 
     def append(layer: int) -> None:
         if layer and len(contents) < whole.slots:
@@ -196,8 +237,13 @@ def live(
         length = torch.stack([slope.square().sum() for slope in slopes]).sum().sqrt()
         limit = torch.inf if whole.clip is None else whole.clip
         shrink = torch.where(length > limit, limit / length, 1.0)
-        for key, slope in zip(adapted, slopes, strict=True):
-            fast[key] = fast[key] - whole.step_sizes[step, row] * shrink * rate(*key, step) * slope
+        sizes = whole.step_sizes[step, ..., row].expand(whole.slots + 2)
+        if sizes.any():
+            for key, slope in zip(adapted, slopes, strict=True):
+                direction = DIRECTION[whole.optimizer](shrink * slope, memories.setdefault(key, {}))
+                part, slot = key
+                size = sizes[slot + 1 if part.startswith("layers") else 0 if part.startswith("stem") else -1]
+                fast[key] = fast[key] - size * rate(*key, step) * direction
         losses.append(functional.mse_loss(outputs(query.inputs[0], step), query.targets[0]))
     return torch.stack(losses), fast
 

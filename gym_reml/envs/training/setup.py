@@ -77,6 +77,9 @@ def make_setup(
     min_step: float | None = None,
     max_step: float | None = None,
     clip: float | None = CLIP,
+    optimizer: str = "sgd",
+    batch_size: int | None = None,
+    step_sizes: str = "single",
     observation: str = "flat",
     device: str | torch.device = "cpu",
 ) -> Setup:
@@ -109,6 +112,9 @@ def make_setup(
         initial_layers=_initial_layers(initial_layers, depth, layer_pool),
         step_range=_step_range(layer_pool, min_step, max_step),
         clip=_clip(clip),
+        optimizer=optimizer,
+        batch_size=batch_size,
+        step_sizes=step_sizes,
         learner=_make_learner(layer_pool, task_family, learn, learn_kwargs, count),
     )
     space = _observation_space(mdp, observation)
@@ -124,6 +130,9 @@ def make_setup(
         "min_step": mdp.step_range[0],
         "max_step": mdp.step_range[1],
         "clip": mdp.clip,
+        "optimizer": optimizer,
+        "batch_size": batch_size,
+        "step_sizes": step_sizes,
         "observation": observation,
     }
     return Setup(mdp, make_encoding(action, mdp.decision, step_bins=step_bins), space, source, arguments)
