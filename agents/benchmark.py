@@ -3,7 +3,8 @@
 NetBuild is compared with the same training written as a plain PyTorch loop. Both append a copy of a pool layer while
 there is room, take one clipped gradient step on the support points and evaluate the query loss, on sinusoids. That is
 the column "training". A step of the environment also decodes actions, observes, rewards and informs, none of which the
-loop does; that is the column "environment".
+loop does; that is the column "environment". The column "modules" is that of training where the networks are of the
+loop's own modules, by `LayerPool.from_modules`, instead of hand-written.
 
 NetTune is compared with a plain PyTorch loop that trains one network with momentum, and measures it on the validation
 and test parts after every ten minibatches, as the environment does: minibatches per second.
@@ -28,6 +29,7 @@ from torch import nn
 import gym_reml
 from gym_reml.envs.training.setup import make_setup
 from gym_reml.evaluation.results import markdown_table
+from gym_reml.pool import LayerPool
 from gym_reml.streams import many_streams
 from gym_reml.tasks.data_sets.synthetic import Clusters
 
@@ -130,9 +132,21 @@ def environment(rows: int, sizes: Sizes) -> Callable[[], int]:
     return step
 
 
-def training(rows: int, sizes: Sizes) -> Callable[[], int]:
+def modules() -> LayerPool:
+    """A pool of the loop's modules."""
+    return LayerPool.from_modules(
+        stem=lambda: nn.Sequential(nn.Linear(1, WIDTH), nn.ReLU()),
+        layer=ResidualBlock,
+        head=lambda: nn.Linear(WIDTH, 1),
+        input_shape=(1,),
+        layers=LAYERS,
+    )
+
+
+def training(rows: int, sizes: Sizes, pool: LayerPool | None = None) -> Callable[[], int]:
     """What the loop does, for `rows` networks: append, descend, evaluate; fresh tasks when episodes end."""
-    arguments = sizes._asdict() | {"pool": "random", "width": WIDTH, "layers": LAYERS, "queries": QUERIES}
+    source: dict[str, Any] = {"pool": "random", "width": WIDTH, "layers": LAYERS} if pool is None else {"pool": pool}
+    arguments = sizes._asdict() | source | {"queries": QUERIES}
     mdp = make_setup(rows, **arguments).mdp
     mdp.seed(range(rows), many_streams(0, rows, mdp.family.split))
     layers = itertools.cycle(np.random.default_rng(0).integers(1, LAYERS + 1, (ACTIONS, rows)))
@@ -148,16 +162,16 @@ def training(rows: int, sizes: Sizes) -> Callable[[], int]:
     return step
 
 
-def measure(sizes: Sizes, config: Config) -> tuple[float, list[tuple[float, float, float]]]:
-    """Steps per second of the loop; for each number of rows those of the environment, its ratio and training's."""
+def measure(sizes: Sizes, config: Config) -> tuple[float, list[tuple[float, ...]]]:
+    """Steps per second of the loop; by number of rows those of the environment, and its, training's, modules' ratio."""
     works = [plain_loop(sizes)]
     for rows in config.rows:
-        works += [environment(rows, sizes), training(rows, sizes)]
+        works += [environment(rows, sizes), training(rows, sizes), training(rows, sizes, modules())]
     for work in works:
         rate(work, 0.1)
     rates = np.array([[rate(work, config.seconds) for work in works] for _ in range(config.rounds)])
     medians, ratios = np.median(rates, axis=0), np.median(rates / rates[:, :1], axis=0)
-    return medians[0], list(zip(medians[1::2], ratios[1::2], ratios[2::2], strict=True))
+    return medians[0], list(zip(medians[1::3], *(ratios[first::3] for first in (1, 2, 3)), strict=True))
 
 
 def tuning_loop() -> Callable[[], int]:
@@ -241,10 +255,11 @@ def main(config: Config) -> None:
     torch.set_num_threads(1)
     for title, sizes in SIZES.items():
         loop, rates = measure(sizes, config)
-        lines = [["plain PyTorch loop", f"{loop:,.0f}", "1.0", "1.0"]]
-        for rows, (steps, whole, bare) in zip(config.rows, rates, strict=True):
-            lines.append([f"n = {rows}", f"{steps:,.0f}", f"{whole:.1f}", f"{bare:.1f}"])
-        print(f"\n{title}\n\n{markdown_table(['', 'steps/s', 'environment / loop', 'training / loop'], lines)}")
+        lines = [["plain PyTorch loop", f"{loop:,.0f}", "1.0", "1.0", "1.0"]]
+        for rows, (steps, *found) in zip(config.rows, rates, strict=True):
+            lines.append([f"n = {rows}", f"{steps:,.0f}", *(f"{ratio:.1f}" for ratio in found)])
+        titles = ["", "steps/s", "environment / loop", "training / loop", "modules / loop"]
+        print(f"\n{title}\n\n{markdown_table(titles, lines)}")
     loop, tuned = measure_tuning(config)
     lines = [["plain PyTorch loop", f"{loop:,.0f}", "1.0"]]
     for rows, (minibatches, ratio) in zip(config.rows, tuned, strict=True):

@@ -57,10 +57,10 @@ IMAGE_LEARNERS = ("scratch", "maml_5", "fomaml", "meta_sgd", "maml_plus_plus", "
 
 
 def _omniglot_full(name: str, shots: tuple[int, ...], **arguments: Any) -> FewShotBenchmark:
-    """The whole of Omniglot as papers use it: the Vinyals split, with rotated characters as further classes."""
+    """The whole of Omniglot as papers use it, with rotated characters as further classes."""
 
     def family(shots: int) -> TaskFamily:
-        return make_family("omniglot", shots=shots, split_by="vinyals", rotations=True, **arguments)
+        return make_family("omniglot", shots=shots, whole=True, rotations=True, **arguments)
 
     return FewShotBenchmark(
         file="omniglot_full.json",
@@ -138,8 +138,9 @@ BENCHMARKS: dict[str, Benchmark] = {
     "omniglot": _omniglot("omniglot"),
     "omniglot-alphabets": _omniglot("omniglot-alphabets", split_by="alphabet"),
     "omniglot-domains": _omniglot("omniglot-domains", domains=("identity", "inverted", "permuted")),
-    "omniglot_full": _omniglot_full("omniglot_full", (1, 5)),
-    "omniglot_full-20way": _omniglot_full("omniglot_full-20way", (1,), ways=20, queries=100),
+    "omniglot_full": _omniglot_full("omniglot_full", (1, 5), split_by="vinyals"),
+    "omniglot_full-characters": _omniglot_full("omniglot_full-characters", (1, 5), split_by="character"),
+    "omniglot_full-20way": _omniglot_full("omniglot_full-20way", (1,), split_by="character", ways=20, queries=100),
     "mixed_images": FewShotBenchmark(
         file="mixed_images.json",
         kind="supervised",

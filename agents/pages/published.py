@@ -110,13 +110,13 @@ MANN, DENSE, CONV = "MANN, no convolutions", "MAML, no convolutions", "MAML, con
 PLUS_PLUS = "MAML++, convolutional"
 
 REFERENCES: dict[str | tuple[str, int | None], References] = {
-    ("omniglot_full", 1): _omniglot(
+    ("omniglot_full-characters", 1): _omniglot(
         (MANN, "finn2017maml", 0.828),
         (DENSE, "finn2017maml", 0.897),
         (CONV, "finn2017maml", 0.987),
         (PLUS_PLUS, "antoniou2019maml++", 0.9947),
     ),
-    ("omniglot_full", 5): _omniglot(
+    ("omniglot_full-characters", 5): _omniglot(
         (MANN, "finn2017maml", 0.949), (DENSE, "finn2017maml", 0.975), (CONV, "finn2017maml", 0.999)
     ),
     ("omniglot_full-20way", 1): _omniglot((CONV, "finn2017maml", 0.958), (PLUS_PLUS, "antoniou2019maml++", 0.9765)),

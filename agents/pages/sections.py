@@ -112,11 +112,12 @@ SECTIONS = (
     Section(
         "omniglot_full.json",
         "The whole of Omniglot",
-        "All 1,623 characters {cite:p}`lake2015omniglot`, in the fixed split of Vinyals et al. "
-        "{cite:p}`vinyals2016matching` that Snell et al. {cite:p}`snell2017prototypical` published: 1,028 characters "
-        "to train on, 172 for validation, 423 to test on, each also turned by 90, 180 and 270 degrees. "
-        "`omniglot_full` is 5-way, `omniglot_full-20way` 20-way. All have networks as large as those that `reml` "
-        "builds: 784-64-64-64.",
+        "All 1,623 characters {cite:p}`lake2015omniglot`, each also turned by 90, 180 and 270 degrees. "
+        "`omniglot_full-characters` (5-way) and `omniglot_full-20way` hold out characters regardless of alphabet, as "
+        "MAML and MAML++ do: here 1,073 to train on, 134 for validation and 416 to test on. `omniglot_full` (5-way) "
+        "has the fixed split of Vinyals et al. {cite:p}`vinyals2016matching` that Snell et al. "
+        "{cite:p}`snell2017prototypical` published, 1,028, 172 and 423: all but one of its alphabets are in one part "
+        "alone, which makes it harder. All have networks as large as those that `reml` builds: 784-64-64-64.",
         work_steps=WORK_STEPS,
     ),
     Section(

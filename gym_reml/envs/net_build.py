@@ -42,6 +42,13 @@ class NetBuildEnv(TrainingEnv):
     | `"discrete"` (`NetBuildDiscrete-v0`) | `Discrete((L + 1) * step_bins)` | layer * step_bins + bin |
     | `"hybrid"` (`NetBuildHybrid-v0`) | `Dict(layer=Discrete(L + 1), step_size=Box(-1, 1, (1,)))` | side by side |
 
+    With `step_sizes="layer"` there is a step size for each position, depth + 2 of them: `step_size_stem`, `step_size_1`
+    to the last slot's, `step_size_head`. Each encoding then has so many numbers or bins; `Discrete` offers
+    (L + 1) * step_bins^(depth + 2) actions, at most 131,072. So an agent can favour layers, or all but freeze them: the
+    lowest step size moves weights max_step / min_step times less than the highest, 300 times by default and a million
+    times with `min_step=3e-7`; none is exactly 0. A layer that is appended takes its first step with the size of its
+    slot; sizes of empty slots have no effect.
+
     The layer is inserted before the head; in a full network it is ignored (and masked, see `action_masks`). Then one
     gradient step of the support loss is taken; gradients longer than `clip` are scaled down to that norm. With another
     `optimizer` than gradient descent the step size scales the direction that it makes of the clipped gradient; it
@@ -64,7 +71,7 @@ class NetBuildEnv(TrainingEnv):
     | `loss` | 4 | score (log1p) of the support loss; its decrease since the start; its last two decreases |
     | `gradient_norms` | depth + 2 (4) | log1p of the last gradient's norm: stem, slots, head |
     | `progress` | 2 | layers / depth; steps / horizon |
-    | `last_action` | L + 2 (10) | one-hot layer; step in [-1, 1] |
+    | `last_action` | L + 2 (10) | one-hot layer; step in [-1, 1], or one for each position |
 
     ## Rewards
 
@@ -101,7 +108,7 @@ class NetBuildEnv(TrainingEnv):
     | `support_loss`, `query_loss` | of the current network; the latter clipped as in rewards |
     | `query_mse`, `query_accuracy`, `query_return` | metrics on the query set, as far as the family has them |
     | `depth` | pool layers in the network |
-    | `layer`, `step_size` | what the step appended, and the size of its gradient step |
+    | `layer`, `step_size` | what the step appended, and the size of its gradient step, or (depth + 2,) of them |
     | `diverged` | whether the step was refused |
     | `reward_terms` | a dict: the terms of the reward |
     | `task` | a dict: the task's true parameters, for evaluation |
@@ -157,6 +164,7 @@ class NetBuildEnv(TrainingEnv):
     | `clip` | `10.0` | norm at which gradients are clipped; `None`: they are not |
     | `optimizer` | `"sgd"` | takes the gradient steps: `"sgd"`, `"momentum"`, `"adam"` or `"rmsprop"` |
     | `batch_size` | `None` | points of a gradient step, a fresh minibatch of the support set; `None`: all of them |
+    | `step_sizes` | `"single"` | or `"layer"`, one for each position: stem, slots, head |
     | `observation` | `"flat"` | or `"dict"` |
     | `device` | `"cpu"` | any torch device |
     | `render_mode` | `None` | `"rgb_array"` or `"ansi"` (and `"human"` through Gymnasium's wrapper) |
@@ -205,6 +213,7 @@ class NetBuildEnv(TrainingEnv):
         clip: float | None = 10.0,
         optimizer: str = "sgd",
         batch_size: int | None = None,
+        step_sizes: str = "single",
         observation: str = "flat",
         device: str | torch.device = "cpu",
     ) -> None:
@@ -249,6 +258,7 @@ class NetBuildVectorEnv(TrainingVectorEnv):
         clip: float | None = 10.0,
         optimizer: str = "sgd",
         batch_size: int | None = None,
+        step_sizes: str = "single",
         observation: str = "flat",
         device: str | torch.device = "cpu",
         render_mode: str | None = None,

@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gym_reml.evaluation.meta_learner import MetaLearner
+from gym_reml.evaluation.meta_learner import MetaLearner, decision_of
 from gym_reml.evaluation.plans import plan_learner
 from gym_reml.evaluation.protocol import DEFAULT_STEPS, TASKS, at_most, evaluate
 from gym_reml.evaluation.results import Result
 from gym_reml.pool.layer_pool import LayerPool
-from gym_reml.spaces import Decided, layer_and_step
+from gym_reml.spaces import Decided
 from gym_reml.tasks import make_family
 from gym_reml.tasks.base import TaskFamily
 
@@ -32,7 +32,7 @@ SCRATCH_STEPS = (1e-3, 3.0)
 
 def random_layer(learner: MetaLearner, family: TaskFamily | str, **protocol: Any) -> Result:
     """Ablation: each appended layer is replaced by a random one that is not an initial layer; step sizes are kept."""
-    layers, decision = np.array(candidates(learner)), layer_and_step(learner.pool.layers)
+    layers, decision = np.array(candidates(learner)), decision_of(learner.pool, learner.arguments)
 
     def intervene(decided: Decided, generators: Sequence[np.random.Generator]) -> Decided:
         drawn = layers[[generator.integers(len(layers)) for generator in generators]]
@@ -46,7 +46,7 @@ def constant_step(
     learner: MetaLearner, family: TaskFamily | str, *, tuning_tasks: int = 200, **protocol: Any
 ) -> Result:
     """Ablation: one constant step size, tuned on validation tasks; the learner's layers are kept."""
-    decision = layer_and_step(learner.pool.layers)
+    decision = decision_of(learner.pool, learner.arguments)
 
     def with_step(size: float, **changes: Any) -> Result:
         return evaluate(

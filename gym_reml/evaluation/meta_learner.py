@@ -34,7 +34,7 @@ from gym_reml.files import as_path, load_safely, save_atomically
 from gym_reml.networks.modules import Modules
 from gym_reml.networks.weights import CLIP
 from gym_reml.pool.layer_pool import LayerPool
-from gym_reml.spaces import layer_and_step, make_encoding
+from gym_reml.spaces import Decision, layer_and_step, make_encoding
 
 FORMAT, OLD_FORMAT = "gym_reml.Learner/2", "gym_reml.Learner/1"
 
@@ -345,7 +345,7 @@ class MetaLearner:
             normaliser = None if saved is None else Normaliser(**saved)
             described = description["policy"]
             if arguments.get("action", "box") == "box":
-                described = with_decision(described, layer_and_step(pool.layers))
+                described = with_decision(described, decision_of(pool, arguments))
             policy = policy_from_state(described, state["policy"], classes=classes)
             return cls(name, policy, pool, arguments, normaliser, described["algorithm"])
         except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError) as error:
@@ -417,7 +417,7 @@ def _check_spaces(learner: MetaLearner) -> None:
     if (observation == "dict") != is_dict:
         raise ValueError(f"arguments: observation={observation!r}, but the policy takes {observation_space}; {REMEDY}")
     action, bins = learner.arguments.get("action", "box"), learner.arguments.get("step_bins", 13)
-    space = make_encoding(action, layer_and_step(learner.pool.layers), step_bins=bins).space
+    space = make_encoding(action, decision_of(learner.pool, learner.arguments), step_bins=bins).space
     if space != policy.action_space:
         raise ValueError(
             f"arguments: with action={action!r}, step_bins={bins!r} and the pool's {learner.pool.layers} layers, "
@@ -435,6 +435,12 @@ def _check_spaces(learner: MetaLearner) -> None:
             raise ValueError(f"normaliser: is of {normalised}, but the policy's observations of {shapes}; {REMEDY}")
 
 
+def decision_of(pool: LayerPool, arguments: Mapping[str, Any]) -> Decision:
+    """The decision in each step, on this pool in an environment with these arguments, of which any may be left out."""
+    by_position = arguments.get("step_sizes", "single") == "layer"
+    return layer_and_step(pool.layers, int(arguments.get("depth", 2)) if by_position else None)
+
+
 def _check_training(learner: MetaLearner) -> None:
     """Raises a ValueError if the SB3 model still has its environment, and the learner differs from it."""
     model: Any = learner.policy
@@ -448,7 +454,8 @@ def _check_training(learner: MetaLearner) -> None:
     if not arguments:
         return
     trained, (low, high) = arguments[0], learner.pool.step_range
-    defaults = {"depth": 2, "horizon": 5, "action": "box", "step_bins": 13, "observation": "flat", "optimizer": "sgd"}
+    defaults = {"depth": 2, "horizon": 5, "action": "box", "step_bins": 13, "observation": "flat"}
+    defaults |= {"optimizer": "sgd", "step_sizes": "single"}
     for name, default in {**defaults, "min_step": low, "max_step": high, "clip": CLIP, "batch_size": None}.items():
         value = learner.arguments.get(name, default)
         value = default if value is None and name != "clip" else value

@@ -7,10 +7,10 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from gym_reml.evaluation.meta_learner import MetaLearner
+from gym_reml.evaluation.meta_learner import MetaLearner, decision_of
 from gym_reml.mdp.training import TrainingMDP
 from gym_reml.pool.layer_pool import LayerPool
-from gym_reml.spaces import ActionEncoding, Decided, layer_and_step, make_encoding
+from gym_reml.spaces import ActionEncoding, Decided, make_encoding
 
 
 class Plan:
@@ -63,7 +63,7 @@ def plan_learner(
     """
     # A Box holds any step size; finite encodings would round it.
     arguments = arguments | {"action": "box"}
-    encoding = make_encoding("box", layer_and_step(pool.layers))
+    encoding = make_encoding("box", decision_of(pool, arguments))
     return MetaLearner(name, Plan(encoding, layer=layers, step_size=step), pool, arguments)
 
 

@@ -21,7 +21,7 @@ class Episodes:
             step; a single batch if the data is the same at every step.
         query: query sets, likewise.
         layers: (T, B) int64, number (from 1) of the pool layer appended at each step, 0 for none.
-        step_sizes: (T, B) float32; 0 for a refused step.
+        step_sizes: (T, B) float32, or (T, slots + 2, B) for one at each position; 0 for a refused step.
         initial_layers: numbers of the pool layers present before the first step.
         slots: number of slots, the largest depth.
         clip: norm at which the inner gradients were clipped, None for none.
@@ -50,7 +50,7 @@ class Episodes:
     def take(self, index: Tensor) -> Episodes:
         """The episodes at `index` (k,) int64."""
         support, query = ([batch.rows(index) for batch in batches] for batches in (self.support, self.query))
-        layers, step_sizes = self.layers[:, index], self.step_sizes[:, index]
+        layers, step_sizes = self.layers[:, index], self.step_sizes[..., index]
         return replace(self, support=support, query=query, layers=layers, step_sizes=step_sizes)
 
     @staticmethod
@@ -60,7 +60,7 @@ class Episodes:
         support = [Batch.concatenate(batches) for batches in zip(*(part.support for part in parts), strict=True)]
         query = [Batch.concatenate(batches) for batches in zip(*(part.query for part in parts), strict=True)]
         layers = torch.cat([part.layers for part in parts], dim=1)
-        step_sizes = torch.cat([part.step_sizes for part in parts], dim=1)
+        step_sizes = torch.cat([part.step_sizes for part in parts], dim=-1)
         return replace(first, support=support, query=query, layers=layers, step_sizes=step_sizes)
 
     def slot_contents(self) -> tuple[Tensor, Tensor]:

@@ -108,7 +108,7 @@ def replay(
                 norms=lengths,
                 clip=clip,
                 present=present_positions(depth[step + 1], episodes.slots),
-                moving=sizes != 0.0,
+                step_sizes=sizes,
             )
             clip = None
         weights = descend(weights, gradient, norms=lengths, step_sizes=sizes, clip=clip, rates=rates)

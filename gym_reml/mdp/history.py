@@ -17,11 +17,11 @@ Rows = NDArray[np.int64]
 
 
 class _Step(NamedTuple):
-    """One step of one row: support and query sets of all rows, and this row's layer and step size."""
+    """One step of one row: support and query sets of all rows, and this row's layer and step size or sizes."""
 
     data: tuple[Batch, Batch]
     layer: int
-    step_size: float
+    step_size: NDArray[np.float32]
 
 
 class History:
@@ -50,12 +50,12 @@ class History:
         Args:
             support: what the gradients were taken on, support sets or minibatches of them.
             layers: (n,) appended layers, 0 for none.
-            step_sizes: (n,), 0 for a refused step.
+            step_sizes: (n,) or (slots + 2, n), 0 for a refused step.
         """
         data = (support, self._training.data.query)
         for row, clock in enumerate(self._training.clock.tolist()):
             if clock <= self._horizon:
-                self._steps[row].append(_Step(data, int(layers[row]), float(step_sizes[row])))
+                self._steps[row].append(_Step(data, int(layers[row]), step_sizes[..., row]))
 
     def hand_over(self, rows: Rows) -> None:
         """Passes the episodes that end in these rows to the learner, if all their steps were recorded."""
@@ -83,13 +83,13 @@ class History:
         support = [data.support.rows(index)] if whole else of_each_step(0)
         query = [data.query.rows(index)] if fixed else of_each_step(1)
         layers = torch.tensor([[step.layer for step in steps] for steps in finished], dtype=torch.int64).T
-        step_sizes = torch.tensor([[step.step_size for step in steps] for steps in finished], dtype=torch.float32).T
+        sizes = np.stack([np.stack([step.step_size for step in steps]) for steps in finished], axis=-1)
         networks, initial_layers = training.networks, tuple(training.initial_layers)
         episodes = Episodes(
             support,
             query,
             layers.to(device),
-            step_sizes.to(device),
+            torch.from_numpy(sizes).to(device),
             initial_layers=initial_layers,
             slots=networks.slots,
             clip=networks.clip,

@@ -92,7 +92,10 @@ class NetworkTraining:
         self._measure(finite=True, fresh=rows if len(rows) < len(self.clock) else slice(None))
 
     def train(self, layers: NDArray[np.int64], step_sizes: NDArray[np.float32]) -> Trained:
-        """Appends layers (n,), takes a gradient step of these sizes (n,), evaluates, and undoes diverged steps."""
+        """Appends layers (n,), takes a gradient step of these sizes, evaluates, and undoes diverged steps.
+
+        The step sizes are (n,), or (slots + 2, n) for one at each position.
+        """
         networks, data, support_loss = self.networks, self.data, self.support_loss
         before, depth = (data.support, data.query), networks.depth.copy()
         if self.minibatches is None:

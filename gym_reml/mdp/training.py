@@ -30,6 +30,8 @@ from gym_reml.spaces.decision import Masks
 from gym_reml.streams import RowStreams
 from gym_reml.tasks.base import Batch, TaskFamily, Tasks
 
+STEP_SIZES = ("single", "layer")
+
 Rows = NDArray[np.int64]
 Array = NDArray[Any]
 
@@ -50,7 +52,7 @@ class TrainingMDP:
         clip: norm at which gradients are clipped, None for none.
         optimizer: name of the optimizer that takes the gradient steps.
         batch_size: number of points of a gradient step's minibatch; None for the whole support set.
-        decision: the action space: a "layer" and a "step_size".
+        decision: the action space: a "layer" and a "step_size", or one for each position; see `layer_and_step`.
         data: the tasks and their support and query sets.
         training: the networks under training, their losses and their clock.
         learner: updates the pool from finished episodes, or None.
@@ -71,6 +73,7 @@ class TrainingMDP:
         clip: float | None = CLIP,
         optimizer: str = "sgd",
         batch_size: int | None = None,
+        step_sizes: str = "single",
         learner: PoolLearner | None = None,
     ) -> None:
         """Creates the process; call `seed` and `reset` before the first step.
@@ -88,11 +91,12 @@ class TrainingMDP:
                 with the episode.
             batch_size: number of points that each gradient step is taken on, a fresh minibatch of the support set (see
                 `Minibatches`); None for all. Observations are of the whole support set.
+            step_sizes: "single", or "layer" for a step size of its own at each position: stem, slots and head.
             learner: updates the pool from finished episodes; None for a fixed pool.
 
         Raises:
-            ValueError: an inconsistent pool, an unknown optimizer, a layer kind with batch statistics for tasks with
-                different numbers of points, or see `check_batch_size`.
+            ValueError: an inconsistent pool, an unknown optimizer or choice of step sizes, a layer kind with batch
+                statistics for tasks with different numbers of points, or see `check_batch_size`.
         """
         pool.check()
         if pool.architecture.across_points and not isinstance(family.shots, int):
@@ -105,7 +109,10 @@ class TrainingMDP:
         if batch_size is not None:
             check_batch_size(batch_size, family, pool)
         self.batch_size = batch_size
-        self.decision = layer_and_step(pool.layers)
+        if step_sizes not in STEP_SIZES:
+            raise ValueError(f"step_sizes={step_sizes!r}: must be one of {', '.join(map(repr, STEP_SIZES))}")
+        self._single = step_sizes == "single"
+        self.decision = layer_and_step(pool.layers, None if self._single else slots)
         self.step_range = step_range or pool.step_range
         self.data = TaskData(family, count, device=pool.device, dtype=pool.dtype)
         self.training = NetworkTraining(
@@ -207,7 +214,8 @@ class TrainingMDP:
             self._history.restart(rows)
         zeros = np.zeros(self.count)
         terms = {self.objective.reward: zeros.copy(), "divergence": zeros.copy()}
-        return self._info(zeros.astype(np.int64), zeros, diverged=zeros.astype(np.bool_), terms=terms)
+        no_sizes = zeros if self._single else np.zeros((self.count, self.decision.numbers))
+        return self._info(zeros.astype(np.int64), no_sizes, diverged=zeros.astype(np.bool_), terms=terms)
 
     @own_state
     @torch.inference_mode()
@@ -233,17 +241,18 @@ class TrainingMDP:
         Rows beyond their horizon continue and stay terminated.
 
         Args:
-            decided: a layer and a place on the step range for each row.
+            decided: for each row a layer, and a place on the step range or one for each position.
         """
         count_work(environment_steps=self.count)
         training, objective = self.training, self.objective
-        step_sizes, scores = self.step_sizes(decided.numbers[:, 0]), training.scores
+        places = decided.numbers[:, 0] if self._single else np.ascontiguousarray(decided.numbers.T)
+        step_sizes, scores = self.step_sizes(places), training.scores
         trained = self._train(decided.choices[:, 0], step_sizes)
         self._observation.remember(trained.gradient_norms, decided)
         scored = FEEDBACKS.index(objective.feedback)
         penalised = trained.diverged | training.query_diverged if objective.feedback == "query" else trained.diverged
         terms = objective.terms(scores[scored], training.scores[scored], self.clock, penalised)
-        info = self._info(trained.layers, step_sizes.astype(np.float64), diverged=trained.diverged, terms=terms)
+        info = self._info(trained.layers, step_sizes.T.astype(np.float64), diverged=trained.diverged, terms=terms)
         reward = terms[objective.reward] + terms["divergence"]
         outcome = Outcome(self._observation.observe(), reward, self.clock >= objective.horizon, info)
         if self.learning and self._history is not None:
@@ -254,11 +263,16 @@ class TrainingMDP:
     @own_state
     @torch.inference_mode()
     def train(self, layers: NDArray[np.int64], step_sizes: NDArray[np.float32]) -> Trained:
-        """Only updates the networks: appends layers (n,) and takes a gradient step of these sizes (n,)."""
+        """Only updates the networks: appends layers (n,) and takes a gradient step of these sizes.
+
+        Args:
+            layers: (n,).
+            step_sizes: (n,), or (slots + 2, n) for one at each position.
+        """
         return self._train(layers, step_sizes)
 
     def episodes(self, layers: Tensor, step_sizes: Tensor) -> Episodes:
-        """Episodes on the present tasks with these layers (T, n) int64 and step sizes (T, n) float32, for a replay.
+        """Episodes on the present tasks, for a replay, with these layers and step sizes; see `Episodes`.
 
         With a `batch_size` every step has its own minibatches, the next ones of the rows.
         """

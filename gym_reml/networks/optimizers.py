@@ -197,7 +197,7 @@ def find_directions(
     norms: Tensor,
     clip: float | None,
     present: Tensor,
-    moving: Tensor,
+    step_sizes: Tensor,
 ) -> tuple[Weights, OptimizerState]:
     """The directions of a step of n networks, from clipped gradients, and the optimizer's state after it.
 
@@ -211,11 +211,12 @@ def find_directions(
         norms: `gradient_norms(gradient)`.
         clip: largest norm of a network's whole gradient; None for no limit.
         present: (positions, n) bool, positions that hold a layer; stem and head always do.
-        moving: (n,) bool, networks that take the step; the state of the others stays.
+        step_sizes: (n,), or (positions, n) for one at each position; the state of a network stays where all are 0.
     """
     positions = [index for index, position in enumerate(gradient.positions) for _ in position]
     gradients = gradient.tensors() if clip is None else clipped(gradient, norms, clip).tensors()
     directions, tensors = optimizer.direction(gradients, state.tensors, count=state.taken[positions])
+    moving = step_sizes != 0.0 if step_sizes.ndim == 1 else (step_sizes != 0.0).any(dim=0)
     if not moving.all():
         pairs = zip(tensors, state.tensors, strict=True)
         tensors = [

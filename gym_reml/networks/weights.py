@@ -107,7 +107,7 @@ def descend(
         weights: of n networks.
         gradient: their gradients, or the directions that an optimizer makes of them.
         norms: `gradient_norms(gradient)`.
-        step_sizes: (n,).
+        step_sizes: (n,), or (positions, n) for one at each position.
         clip: largest norm of a network's whole gradient; None for no limit.
         rates: learned step sizes, broadcastable to the weights, or None for 1.
         out: written with the new weights (stepping), or None for new differentiable tensors.
@@ -121,8 +121,12 @@ def descend(
         # Where nothing is clipped, the clamp makes the factor exactly 1, with derivative 0.
         scaled_sizes = step_sizes / vector_norm(norms, dim=0).clamp_min(clip)
     old_tensors, gradients = weights.tensors(), gradient.tensors()
-    matrices = scaled_sizes.reshape(-1, 1, 1)
-    scales = [matrices if old.ndim == 3 else by_row(scaled_sizes, old) for old in old_tensors]
+    if scaled_sizes.ndim == 1:
+        matrices = scaled_sizes.reshape(-1, 1, 1)
+        scales = [matrices if old.ndim == 3 else by_row(scaled_sizes, old) for old in old_tensors]
+    else:
+        by_position = zip(scaled_sizes, weights.positions, strict=True)
+        scales = [by_row(sizes, old) for sizes, position in by_position for old in position.values()]
     factors = scales if rates is None else [scale * rate for scale, rate in zip(scales, rates.tensors(), strict=True)]
     targets = [None] * len(old_tensors) if out is None else out.tensors()
     rows = zip(old_tensors, gradients, factors, targets, strict=True)

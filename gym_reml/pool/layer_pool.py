@@ -401,8 +401,9 @@ class LayerPool:
         """One line of text: layers, kind, width, inputs, outputs, rates and norms."""
         rates = f", rates per {self.granularity}" if self.granularity else ""
         constant = f" ({self.constant_outputs} constant)" if self.constant_outputs else ""
-        own = ", ".join(str(type(part.module).__name__) for part in self.modules.kinds) if self.modules else ""
-        kind = self.kind if self.kind != MODULES else f"{own} (own modules)"
+        kind = self.kind
+        if self.modules is not None and kind == MODULES:
+            kind = " and ".join(dict.fromkeys(type(part.module).__name__ for part in self.modules.kinds))
         kept = "norms and running statistics" if self.statistics else "norms"
         norms = f", {kept} for each of {self.norm_steps} steps" if self.norm_steps else ""
         return (

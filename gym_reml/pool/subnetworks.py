@@ -165,18 +165,18 @@ class SubNetworks:
     ) -> Tensor:
         """One step of every network by the optimizer, on gradients that are clipped if there is a `clip`.
 
-        The optimizer's state of a network whose step size is 0 does not change: it takes no step.
+        The optimizer's state of a network whose step sizes are all 0 does not change: it takes no step.
 
         Args:
             trace: forward pass over the support sets.
             output_gradient: gradients of the support losses with respect to the outputs, (n, points, out_features).
-            step_sizes: (n,) float32.
+            step_sizes: (n,) float32, or (slots + 2, n) for one at each position.
             clock: (n,) int64, number of steps taken before this one.
 
         Returns:
             Norms of the gradients by position, before clipping, (slots + 2, n); 0 for empty slots.
         """
-        count_work(inner_gradients=len(step_sizes))
+        count_work(inner_gradients=len(self.depth))
         device = self.pool.device
         gradient = self.pool.architecture.gradient(
             self._weights, trace, output_gradient=output_gradient, filled=self._filled, workspace=self._workspace
@@ -203,7 +203,7 @@ class SubNetworks:
             # Other optimizers' steps have other lengths; a finite sum has finite terms, and is found faster.
             check = not math.isfinite(float(torch.stack([tensor.sum() for tensor in changed]).sum()))
         else:
-            check = not short or float(np.maximum.reduce(step_sizes)) * float(longest) > LARGE_STEP
+            check = not short or float(np.maximum.reduce(step_sizes, axis=None)) * float(longest) > LARGE_STEP
         if check:
             sound = torch.stack([tensor.isfinite().flatten(1).all(dim=1) for tensor in changed]).all(dim=0)
             self.broken = ~sound.cpu().numpy()
@@ -220,7 +220,7 @@ class SubNetworks:
             norms=norms,
             clip=self.clip,
             present=present_positions(torch.from_numpy(self.depth).to(self.pool.device), self.slots),
-            moving=step_sizes != 0.0,
+            step_sizes=step_sizes,
         )
         state, self._other_state = self._other_state, self._state
         # Copied, because tensors made in inference mode could not be changed outside of it.

@@ -57,7 +57,8 @@ class Frame:
         layers: Pool numbers (1..L) of the layers in the network, in order.
         horizon: Steps in an episode.
         decided: The decisions so far by name, one value per step: the index of the option, or the number in its own
-            unit. "layer" (0 for none) and "step_size" are drawn, others are written.
+            unit. "layer" (0 for none) and "step_size", or "step_size_stem", "step_size_1" and so on, are drawn, others
+            are written.
         appended: Whether each step appended a layer to the network; a full network ignores the choice.
         step_range: Smallest and largest step size.
         diverged: Whether each step was refused.
@@ -100,9 +101,10 @@ class Frame:
         return tuple(int(layer) for layer in self.decided.get("layer", ()))
 
     @property
-    def step_sizes(self) -> tuple[float, ...]:
-        """The size of each gradient step; () where it is not decided."""
-        return self.decided.get("step_size", ())
+    def step_sizes(self) -> dict[str, tuple[float, ...]]:
+        """The sizes of the gradient steps: by position, or all by the name ""; {} where they are not decided."""
+        sizes = {name: values for name, values in self.decided.items() if name.startswith("step_size")}
+        return {name.removeprefix("step_size").removeprefix("_"): values for name, values in sizes.items()}
 
     @property
     def refused(self) -> bool:

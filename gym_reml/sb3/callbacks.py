@@ -25,7 +25,7 @@ class ChoicesCallback(BaseCallback):
     - `choices/layer_1` to `choices/layer_L` and `choices/no_layer`: the share of steps that appended this layer, or
       none (also because the network was full, or because the step was refused). They sum to 1.
     - `choices/log10_step_size` and `choices/log10_step_size_std`: mean and standard deviation of the decimal logarithm
-      of the gradient step sizes.
+      of the gradient step sizes, those of all positions together.
     - `choices/diverged`: the share of steps that were refused.
     - `choices/query_loss_first` and `choices/query_loss_last`: mean loss on the query set after the first and after
       the last step of an episode.
@@ -54,13 +54,13 @@ class ChoicesCallback(BaseCallback):
             return True
         assert self._starts is not None
         ends = np.array(self.locals["dones"], dtype=np.bool_)
-        logs = np.log10([info["step_size"] for info in infos])
+        logs = np.log10([info["step_size"] for info in infos]).reshape(len(infos), -1)
         losses = np.array([info["query_loss"] for info in infos])
         sums = self._rollout
         sums[_ROWS] += len(infos)
         sums[_REFUSED] += sum(bool(info["diverged"]) for info in infos)
-        sums[_LOG] += logs.sum()
-        sums[_LOG_SQUARED] += np.square(logs).sum()
+        sums[_LOG] += logs.mean(axis=1).sum()
+        sums[_LOG_SQUARED] += np.square(logs).mean(axis=1).sum()
         sums[_FIRST_LOSS] += losses[self._starts].sum()
         sums[_FIRSTS] += np.count_nonzero(self._starts)
         sums[_LAST_LOSS] += losses[ends].sum()

@@ -96,7 +96,9 @@ class Decision:
     def decide(self, count: int, /, **values: Any) -> Decided:
         """Decisions of `count` rows from values by name, each (count,), or one for all rows.
 
-        Names that are left out are 0: the first option of a choice, the middle of a number's range.
+        Names that are left out are 0: the first option of a choice, the middle of a number's range. What numbers have
+        in common before their last "_" stands for all of them: "step_size" for "step_size_stem", "step_size_1" and so
+        on.
 
         Raises:
             ValueError: an unknown name, or values of another length.
@@ -113,7 +115,9 @@ class Decision:
 
     def _set(self, decided: Decided, values: dict[str, Any]) -> Decided:
         for name, value in values.items():
-            np.copyto(self.column(decided, name), value, casting="same_kind")
+            of_several = [other for other in self.number_names if other.rpartition("_")[0] == name]
+            for one in [name] if name in self.names else of_several or [name]:
+                np.copyto(self.column(decided, one), value, casting="same_kind")
         return decided
 
     def column(self, decided: Decided, name: str) -> NDArray[Any]:
@@ -144,10 +148,18 @@ class Decision:
         out[:, self.size - self.numbers :] = decided.numbers
 
 
-def layer_and_step(layers: int) -> Decision:
+def layer_and_step(layers: int, slots: int | None = None) -> Decision:
     """The decision of a step of `NetBuild`: which of the pool's L layers to append, and the size of a gradient step.
 
     "layer" is a pool number 1..L, or 0 for none. "step_size" is a place on the logarithmic range of step sizes, in
     [-1, 1].
+
+    Args:
+        layers: L.
+        slots: None for one step size, or the number of slots for one at each position: "step_size_stem",
+            "step_size_1" to "step_size_{slots}", "step_size_head".
     """
-    return Decision((layers + 1,), 1, names=("layer", "step_size"))
+    if slots is None:
+        return Decision((layers + 1,), 1, names=("layer", "step_size"))
+    positions = ["stem", *range(1, slots + 1), "head"]
+    return Decision((layers + 1,), slots + 2, names=("layer", *(f"step_size_{position}" for position in positions)))

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from gym_reml.spaces.base import ActionEncoding, Generators, only_allowed, read_integers
 from gym_reml.spaces.decision import Decided, Masks
 
+MOST = 2**17
+"""Largest number of actions, as many as the mask of every row has entries."""
+
 
 class DiscreteEncoding(ActionEncoding):
     """Discrete: the index, in row-major order, of the options of the choices and the bins of the numbers."""
@@ -21,8 +24,11 @@ class DiscreteEncoding(ActionEncoding):
     def _make_space(self) -> spaces.Discrete:
         self._bases = (*self.decision.choices, *[self.step_bins] * self.decision.numbers)
         count = math.prod(self._bases)
-        if count > np.iinfo(np.int64).max:
-            raise ValueError(f"action='discrete': {count} combinations are too many to number; use another encoding")
+        if count > MOST:
+            raise ValueError(
+                f"action='discrete': {count} combinations are too many, a mask has at most {MOST} entries; use another "
+                f"encoding, or fewer than step_bins={self.step_bins}"
+            )
         return spaces.Discrete(count)
 
     def decode(self, actions: Any, allowed: Masks, *, generators: Generators) -> Decided:

@@ -71,4 +71,5 @@ def _make_member(member: str | dict[str, Any] | TaskFamily, common: dict[str, An
     if isinstance(member, TaskFamily):
         return member
     arguments: dict[str, Any] = dict(member) if isinstance(member, dict) else {"name": member}
-    return make_family(arguments.pop("name", ""), **(arguments | common))
+    name: Any = arguments.pop("name", None)
+    return make_family(name, **(arguments | common))

@@ -205,7 +205,7 @@ def test_returns_are_written_less_finely(value: float, text: str) -> None:
         ),
         (
             "omniglot_full.json",
-            [row("maml_5", 5, 0.92, family="omniglot_full", shots=1, metric="accuracy", network="dense")],
+            [row("maml_5", 5, 0.92, family="omniglot_full-characters", shots=1, metric="accuracy", network="dense")],
             [
                 "| method | source | as published |",
                 "| MAML, no convolutions | published {cite:p}`finn2017maml` | 0.897 |",
@@ -238,7 +238,7 @@ def test_figures_from_elsewhere_say_where_they_are_from() -> None:
             assert known_origin, f"{family}: a figure that nobody has looked up"
     trials = [benchmark for benchmark in BENCHMARKS.values() if isinstance(benchmark, TrialBenchmark)]
     families = {setting.family for benchmark in trials for setting in benchmark.variants()}
-    papers = {("omniglot_full", 1), ("omniglot_full", 5), ("omniglot_full-20way", 1)}
+    papers = {("omniglot_full-characters", 1), ("omniglot_full-characters", 5), ("omniglot_full-20way", 1)}
     assert families | {"navigation"} | papers == set(REFERENCES)
 
 

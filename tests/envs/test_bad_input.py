@@ -76,6 +76,7 @@ CASES: list[tuple[str, Any, tuple[str, ...]]] = [
     ("batch_size", 0, ("0", "from 1 to 3", "support set")),
     ("batch_size", 4, ("4", "from 1 to 3", "support set")),
     ("batch_size", 2.0, ("2.0", "None or an integer")),
+    ("step_sizes", "layers", ("'layers'", "'single'", "'layer'")),
     ("max_step", 1e-4, ("min_step=0.001", "max_step=0.0001")),
     ("max_step", 1e39, ("1e+39", "at most 3.4")),
     ("observation", "image", ("'image'", "'flat'", "'dict'")),

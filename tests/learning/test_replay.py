@@ -15,8 +15,8 @@ from gym_reml.networks.layer_kinds import LAYER_KINDS
 from gym_reml.networks.optimizers import OPTIMIZERS
 from gym_reml.pool import LayerPool
 from gym_reml.pool.rates import RATES
+from gym_reml.spaces import Decided
 from gym_reml.streams import many_streams
-from tests.support.env_helpers import take_step
 from tests.support.replays import (
     DIRECTION,
     FAMILY,
@@ -88,6 +88,12 @@ def test_replay_of_optimizers_is_what_the_process_lived(optimizer: str) -> None:
 
 
 @KINDS
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_replay_of_step_sizes_of_each_position_is_what_the_process_lived(kind: str, optimizer: str) -> None:
+    assert_replayed(kind, step_sizes="layer", optimizer=optimizer)
+
+
+@KINDS
 def test_replay_of_minibatches_is_what_the_process_lived(kind: str) -> None:
     assert_replayed(kind, batch_size=3, optimizer="momentum")
 
@@ -101,9 +107,10 @@ def assert_replayed(kind: str, *, adapt_stem: bool = True, **arguments: Any) -> 
     mdp.seed(range(5), many_streams(0, 5, "train"))
     mdp.reset()
     rng = np.random.default_rng(0)
-    recorded = [
-        take_step(mdp, layers.numpy(), rng.uniform(-1, 1, 5).astype(np.float32)).info["query_loss"] for layers in PLAN
-    ]
+    recorded = []
+    for layers in PLAN:
+        numbers = rng.uniform(-1, 1, (5, mdp.decision.numbers)).astype(np.float32)
+        recorded.append(mdp.step(Decided(layers.numpy()[:, None], numbers)).info["query_loss"])
     (whole,) = kept.seen[:1]
     points = [batch.inputs.shape[1] for batch in whole.support]
     assert points == [FAMILY.shots] if mdp.batch_size is None else [mdp.batch_size] * STEPS
@@ -115,11 +122,15 @@ def assert_replayed(kind: str, *, adapt_stem: bool = True, **arguments: Any) -> 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("kind", ["relu", "layer_norm"])
 @pytest.mark.parametrize("granularity", [None, "weight_step"])
+@pytest.mark.parametrize("by_position", [False, True])
 @pytest.mark.parametrize("first_order", [False, True])
-def test_optimizers_are_replayed_exactly(optimizer: str, kind: str, granularity: str | None, first_order: bool) -> None:
-    """Losses and meta-gradients against plain PyTorch; layers that come later, and steps that were refused."""
-    pool, whole = small_pool(kind, granularity), episodes(optimizer=optimizer, clip=0.5, step_size=0.02)
-    whole.step_sizes[0, 0] = whole.step_sizes[1, 3] = 0.0
+def test_optimizers_are_replayed_exactly(
+    optimizer: str, kind: str, granularity: str | None, by_position: bool, first_order: bool
+) -> None:
+    """Losses and meta-gradients against plain PyTorch; layers that come later, steps of each position, refused ones."""
+    pool = small_pool(kind, granularity)
+    whole = episodes(optimizer=optimizer, clip=0.5, step_size=0.02, by_position=by_position)
+    whole.step_sizes[0, ..., 0] = whole.step_sizes[1, ..., 3] = 0.0
     leaves = [tensor for name, tensor in pool.trainable().items() if not (first_order and name.startswith("rates"))]
     for leaf in leaves:
         leaf.requires_grad_()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from gym_reml.mdp import Objective, TrainingMDP
 from gym_reml.mdp.export import export_network
 from gym_reml.networks.blocks import BLOCKS
 from gym_reml.networks.modules import FEW_NETWORKS, Modules
+from gym_reml.networks.optimizers import OPTIMIZERS
 from gym_reml.pool import LayerPool
 from gym_reml.pool.rates import RATES
 from gym_reml.spaces import Decided
@@ -91,6 +93,7 @@ ZOO: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
     "layer_norm": ((2,), dense(lambda: nn.Sequential(nn.Linear(6, 6), nn.LayerNorm(6), nn.SiLU()))),
     "scaled": ((2,), dense(Scaled)),
     "gru": ((2,), dense(Recurrent)),
+    "tied": ((2,), dense(lambda: Tied())),
     "embedding": ((1,), dense(lambda: nn.Linear(6, 6)) | {"stem": Bins}),
     "batch_norm": ((2,), dense(lambda: nn.Sequential(nn.BatchNorm1d(6, track_running_stats=False), nn.Tanh()))),
     "convolution": (
@@ -246,6 +249,35 @@ def test_replay_equals_plain_pytorch(name: str, rows: int) -> None:
         torch.testing.assert_close(found, expected_gradients[parameter], rtol=1e-8, atol=1e-8, msg=parameter)
 
 
+@pytest.mark.parametrize("name", ["mixed", "conv"])
+def test_meta_gradients_of_some_parameters(name: str) -> None:
+    """Where the others require no gradient, those of the rest are the same."""
+    pool = in_double(pool_of(name))
+    episodes = episodes_of(pool, 6)
+    found: list[dict[str, Tensor]] = []
+    for part in ("", "layers."):
+        leaves = {key: value for key, value in pool.parameters.items() if key.startswith(part)}
+        with requires_grad(list(leaves.values())):
+            losses, _, _ = replay(pool, ThreeOutputs(), episodes)  # type: ignore[arg-type]
+            gradients = torch.autograd.grad(losses.sum(), list(leaves.values()))
+        found.append(dict(zip(leaves, gradients, strict=True)))
+    for key, gradient in found[1].items():
+        torch.testing.assert_close(gradient, found[0][key], rtol=1e-10, atol=1e-12)
+
+
+class Tied(nn.Module):
+    """Two linear layers with the same weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(6, 6), nn.Linear(6, 6)
+        self.second.weight = self.first.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        output: Tensor = torch.tanh(self.second(torch.tanh(self.first(x))))
+        return output
+
+
 def family_of(pool: LayerPool) -> Any:
     """Classification into three classes of random points, with as many inputs as the pool has."""
     generator = np.random.default_rng(0)
@@ -256,11 +288,11 @@ def family_of(pool: LayerPool) -> Any:
 LAYERS = np.array([[1, 0, 3, 2, 5], [4, 2, 0, 0, 1], [2, 3, 1, 0, 0]])
 
 
-def process(name: str, pool: LayerPool | None = None, learn: str | None = None) -> TrainingMDP:
+def process(name: str, pool: LayerPool | None = None, learn: str | None = None, **arguments: Any) -> TrainingMDP:
     pool = pool or pool_of(name)
     family = family_of(pool)
     learner = None if learn is None else PoolLearner(pool, family, learn, LearningOptions(batch_size=5, passes=1))
-    mdp = TrainingMDP(5, family, pool, Objective(3), slots=2, learner=learner)
+    mdp = TrainingMDP(5, family, pool, Objective(3), slots=2, learner=learner, **arguments)
     mdp.seed(range(5), many_streams(0, 5, family.split))
     mdp.reset()
     return mdp
@@ -274,6 +306,18 @@ def test_steps_equal_their_replay(name: str) -> None:
         mdp.train(layers, step_sizes)
     losses, _, _ = replay(mdp.pool, mdp.family, mdp.episodes(torch.from_numpy(LAYERS), torch.from_numpy(sizes)))
     np.testing.assert_allclose(mdp.query_loss, losses[-1].detach().numpy(), rtol=2e-5)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("name", ["conv", "mixed", "scaled"])
+def test_inner_steps_of_modules_equal_their_replay(name: str, optimizer: str) -> None:
+    """On minibatches, with a step size for each position."""
+    mdp = process(name, optimizer=optimizer, step_sizes="layer", batch_size=3)
+    sizes = np.random.default_rng(0).uniform(0.001, 0.02, (3, 4, 5)).astype(np.float32)
+    support = [mdp.train(*step).support for step in zip(LAYERS, sizes, strict=True)]
+    whole = replace(mdp.episodes(torch.from_numpy(LAYERS), torch.from_numpy(sizes)), support=support)
+    losses, _, _ = replay(mdp.pool, mdp.family, whole)
+    np.testing.assert_allclose(mdp.query_loss, losses[-1].detach().numpy(), rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", ZOO)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,10 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 import gym_reml.sb3.vec_env
-from gym_reml.evaluation import MetaLearner
+from gym_reml.evaluation import MetaLearner, evaluate
 from gym_reml.evaluation.meta_learner import find_algorithm
 from gym_reml.evaluation.saved_policy import decode_space, policy_from_state, policy_state
-from gym_reml.sb3 import HybridPolicy, RecurrentHybridPolicy, make_vec_env
+from gym_reml.sb3 import ChoicesCallback, HybridPolicy, RecurrentHybridPolicy, make_vec_env
 from gym_reml.spaces import Decision, DecisionBox, layer_and_step, make_encoding
 from tests.support.env_helpers import SMALL
 
@@ -360,3 +361,23 @@ def test_single_environments_take_it_too() -> None:
     assert isinstance(agent.policy, ActorCriticPolicy)
     agent.learn(16)
     assert agent.num_timesteps == 16
+
+
+@pytest.mark.parametrize("env_id", ["NetBuild-v0", "NetBuildMultiDiscrete-v0"])
+def test_step_sizes_of_each_position_are_learned_saved_and_evaluated(env_id: str, tmp_path: Path) -> None:
+    envs = make_vec_env(env_id, n_envs=2, step_sizes="layer", optimizer="adam", batch_size=2, **SMALL)
+    kind = HybridPolicy if env_id == "NetBuild-v0" else "MlpPolicy"
+    agent = PPO(kind, envs, n_steps=8, batch_size=8, device="cpu", seed=0)
+    logged = ChoicesCallback()
+    agent.learn(32, callback=logged, log_interval=100)
+    assert agent.logger.name_to_value["choices/log10_step_size_std"] > 0.0
+    learner = MetaLearner.from_sb3(agent)
+    learner.save(tmp_path / "learner")
+    results = [
+        evaluate(each, "sinusoid", tasks=4, steps=(5,)).values(5)
+        for each in (learner, MetaLearner.load(tmp_path / "learner"))
+    ]
+    np.testing.assert_array_equal(results[0], results[1])
+    for name, other in (("step_sizes", "single"), ("optimizer", "sgd")):
+        with pytest.raises(ValueError, match=f"^arguments: .*{name if name == 'optimizer' else 'actions'}"):
+            replace(learner, policy=agent, arguments=learner.arguments | {name: other})

@@ -218,6 +218,27 @@ def test_digits_of_discrete_actions() -> None:
         make_encoding("discrete", Decision((2,), 20), step_bins=13)
 
 
+def test_step_sizes_of_every_position() -> None:
+    decision = layer_and_step(3, 2)
+    sizes = ("step_size_stem", "step_size_1", "step_size_2", "step_size_head")
+    assert decision == Decision((4,), 4, names=("layer", *sizes))
+    together = decision.decide(2, layer=1, step_size=[0.25, -0.5])
+    np.testing.assert_array_equal(together.numbers, np.repeat([[0.25], [-0.5]], 4, axis=1).astype(np.float32))
+    one = decision.changed(together, step_size_1=1.0)
+    assert one.numbers[0].tolist() == [0.25, 1.0, 0.25, 0.25]
+    for unknown in ("step", "step_size_", "step_size_3", "size"):
+        with pytest.raises(ValueError, match=f"^{unknown!r} is not decided here; choices: 'layer', 'step_size_stem'"):
+            decision.decide(2, **{unknown: 0.0})
+    assert make_encoding("multidiscrete", decision, step_bins=5).space == spaces.MultiDiscrete([4, 5, 5, 5, 5])
+    assert make_encoding("discrete", decision, step_bins=5).space == spaces.Discrete(4 * 5**4)
+    hybrid = make_encoding("hybrid", decision).space
+    assert isinstance(hybrid, spaces.Dict)
+    assert set(hybrid) == set(decision.names)
+    assert make_encoding("box", decision).space.shape == (8,)
+    with pytest.raises(ValueError, match=r"^action='discrete': 334084 combinations are too many.*step_bins=17"):
+        make_encoding("discrete", decision, step_bins=17)
+
+
 def test_spaces_of_another_decision() -> None:
     decision = DECISIONS["two choices, three numbers"]
     box = make_encoding("box", decision).space

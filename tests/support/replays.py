@@ -104,6 +104,7 @@ def episodes(
     clip: float | None = 10.0,
     optimizer: str = "sgd",
     moments: int = 1,
+    by_position: bool = False,
     seed: int = 0,
 ) -> Episodes:
     """Episodes of fresh tasks with these layers, in double precision; `moments` batches of data, 1 or one a step."""
@@ -114,7 +115,8 @@ def episodes(
         generators = [getattr(row, part) for row in streams]
         return [doubled(getattr(family, part)(tasks, None, generators)) for _ in range(moments)]
 
-    sizes = torch.from_numpy(np.random.default_rng(seed).uniform(0.5, 1.5, plan.shape)) * step_size
+    shape = (len(plan), slots + 2, plan.shape[1]) if by_position else plan.shape
+    sizes = torch.from_numpy(np.random.default_rng(seed).uniform(0.5, 1.5, shape)) * step_size
     return Episodes(collect("support"), collect("query"), plan, sizes, initial_layers, slots, clip, optimizer)
 
 
@@ -235,10 +237,13 @@ def live(
         length = torch.stack([slope.square().sum() for slope in slopes]).sum().sqrt()
         limit = torch.inf if whole.clip is None else whole.clip
         shrink = torch.where(length > limit, limit / length, 1.0)
-        if whole.step_sizes[step, row]:
+        sizes = whole.step_sizes[step, ..., row].expand(whole.slots + 2)
+        if sizes.any():
             for key, slope in zip(adapted, slopes, strict=True):
                 direction = DIRECTION[whole.optimizer](shrink * slope, memories.setdefault(key, {}))
-                fast[key] = fast[key] - whole.step_sizes[step, row] * rate(*key, step) * direction
+                part, slot = key
+                size = sizes[slot + 1 if part.startswith("layers") else 0 if part.startswith("stem") else -1]
+                fast[key] = fast[key] - size * rate(*key, step) * direction
         losses.append(functional.mse_loss(outputs(query.inputs[0], step), query.targets[0]))
     return torch.stack(losses), fast
 

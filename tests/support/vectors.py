@@ -9,6 +9,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import vector as vector_wrappers
 
+from gym_reml.spaces import layer_and_step
 from tests.support.env_helpers import assert_same
 
 TOLERANCE = 2e-4
@@ -46,9 +47,10 @@ def masks_by_part(info: dict[str, Any]) -> dict[str, Any]:
         info["action_mask"] = {name: mask for name, mask in masks.items() if name.strip("_") == "layer"}
     elif masks is not None and masks.dtype == object:
         there = info["_action_mask"]
-        parts = zip(*(mask for mask in masks if mask is not None), strict=True)
+        parts = list(zip(*(mask for mask in masks if mask is not None), strict=True))
+        names = layer_and_step(1, None if len(parts) == 2 else len(parts) - 3).names
         info["action_mask"] = {}
-        for name, part in zip(("layer", "step_size"), parts, strict=True):
+        for name, part in zip(names, parts, strict=True):
             values = np.zeros((len(masks), len(part[0])), dtype=np.int8)
             values[there] = part
             info["action_mask"] |= {name: values, f"_{name}": there.copy()}

@@ -106,6 +106,9 @@ def test_published_splits(whole: Path) -> None:
         assert len({alphabet for alphabet, _ in lake["validation"]}) == 5
         assert not {alphabet for alphabet, _ in lake["validation"]} & {alphabet for alphabet, _ in lake["train"]}
     sample(Omniglot(root=str(whole), split_by="vinyals", split="validation", shots=1, ways=2, queries=4), range(3))
+    every = Omniglot(root=str(whole), whole=True)
+    assert sum(len(names_of(every, split)) for split in SPLITS) == len(every.characters.names) == 57
+    assert every.fingerprint == Omniglot(root=str(whole / "omniglot_full")).fingerprint
 
 
 def test_published_splits_are_of_the_whole_data_set(whole: Path, archives: Path) -> None:

@@ -37,12 +37,14 @@ class TrainingRecorder:
 
     def record(self, mdp: TrainingMDP, decided: Decided, *, info: dict[str, Any]) -> None:
         """Records a step: the decision, also where it had no effect, and the outcome."""
-        decision = mdp.decision
+        decision, sizes = mdp.decision, info["step_size"]
+        # Infos hold numbers in their own unit, such as step sizes, those of several positions together.
+        names = [name for name in decision.number_names if name.startswith("step_size_")]
+        in_units = info | (dict(zip(names, sizes.T, strict=True)) if sizes.ndim > 1 else {})
         for name in decision.choice_names:
             self.decided[name].append(int(decision.column(decided, name)[self.row]))
         for name in decision.number_names:
-            # Infos hold numbers in their own unit, such as step sizes.
-            values = info[name] if name in info else decision.column(decided, name)
+            values = in_units[name] if name in in_units else decision.column(decided, name)
             self.decided[name].append(float(values[self.row]))
         self.appended.append(bool(info["layer"][self.row]))
         self.diverged.append(bool(info["diverged"][self.row]))

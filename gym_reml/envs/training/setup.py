@@ -79,6 +79,7 @@ def make_setup(
     clip: float | None = CLIP,
     optimizer: str = "sgd",
     batch_size: int | None = None,
+    step_sizes: str = "single",
     observation: str = "flat",
     device: str | torch.device = "cpu",
 ) -> Setup:
@@ -113,6 +114,7 @@ def make_setup(
         clip=_clip(clip),
         optimizer=optimizer,
         batch_size=batch_size,
+        step_sizes=step_sizes,
         learner=_make_learner(layer_pool, task_family, learn, learn_kwargs, count),
     )
     space = _observation_space(mdp, observation)
@@ -130,6 +132,7 @@ def make_setup(
         "clip": mdp.clip,
         "optimizer": optimizer,
         "batch_size": batch_size,
+        "step_sizes": step_sizes,
         "observation": observation,
     }
     return Setup(mdp, make_encoding(action, mdp.decision, step_bins=step_bins), space, source, arguments)

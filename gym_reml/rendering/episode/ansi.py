@@ -28,7 +28,7 @@ def write_frame(frame: Frame) -> str:
         lines += wrapped("", ["REFUSED: it diverged, weights kept"], "")
     lines += wrapped("network", ["input", "stem", *boxes, "head", "output"], " -> ")
     lines += wrapped("pool", [pool_words(frame) + ":", *pool], " ")
-    if "step_size" in frame.decided:
+    if frame.step_sizes:
         lines += _step_lines(frame)
     scale = loss_scale(frame)
     for name, values in frame.courses.items():
@@ -46,9 +46,9 @@ def write_frame(frame: Frame) -> str:
 
 
 def _step_lines(frame: Frame) -> list[str]:
-    """Step sizes as bars, refused ones as x, and below each the chosen layer."""
+    """Step sizes as bars, refused ones as x, a line for each position, and below each the chosen layer."""
     scale = step_scale(frame)
-    left_out, sizes = window(frame.step_sizes, COLUMNS - MARGIN)
+    left_out, sizes = window(next(iter(frame.step_sizes.values())), COLUMNS - MARGIN)
     title = f"gradient step sizes, log scale {number(scale.low)} to {number(scale.high)}"
     if any(frame.diverged):
         title += ", x = refused"
@@ -56,10 +56,13 @@ def _step_lines(frame: Frame) -> list[str]:
     if not sizes:
         return [*lines, " " * MARGIN + "none yet"]
     refused = [index < len(frame.diverged) and frame.diverged[index] for index in range(left_out, frame.steps)]
-    blocks = "".join("x" if bad else block for bad, block in zip(refused, spark(sizes, scale), strict=True))
-    layers = frame.chosen[left_out:]
-    if len(sizes) > 7:
-        lines.append(" " * MARGIN + blocks)
+
+    def bars(values: Sequence[float]) -> str:
+        return "".join("x" if bad else block for bad, block in zip(refused, spark(values, scale), strict=True))
+
+    layers, blocks, several = frame.chosen[left_out:], bars(sizes), len(frame.step_sizes) > 1
+    if len(sizes) > 7 or several:
+        lines += [name.ljust(MARGIN) + bars(values[left_out:]) for name, values in frame.step_sizes.items()]
         if not layers:
             return lines
         if frame.pool_size < 10:

@@ -53,7 +53,7 @@ def draw_frame(frame: Frame) -> NDArray[np.uint8]:
         draw_images(canvas, frame.images, frame.query_accuracy, LEFT, 430)
     steps_left = LEFT if frame.curve is None and frame.paths is None and frame.images is None else 462.0
     draw_losses(canvas, frame, steps_left, RIGHT)
-    if "step_size" in frame.decided:
+    if frame.step_sizes:
         draw_step_sizes(canvas, frame, steps_left, RIGHT)
     return canvas.to_array()
 

@@ -133,7 +133,10 @@ def draw_losses(canvas: Canvas, frame: Frame, left: float, right: float) -> None
 
 
 def draw_step_sizes(canvas: Canvas, frame: Frame, left: float, right: float) -> None:
-    """A bar for each step size, and below it the chosen layer; refused steps are hollow, with a cross."""
+    """A bar for each step size, and below it the chosen layer; refused steps are hollow, with a cross.
+
+    Step sizes of several positions are thin bars side by side: stem, slots, head.
+    """
     title = PANEL_TOP + 195
     area = (left + GUTTER, title + 16, right, PANEL_BOTTOM - 50)
     scale = step_scale(frame)
@@ -154,21 +157,26 @@ def draw_step_sizes(canvas: Canvas, frame: Frame, left: float, right: float) -> 
     columns = max(frame.horizon, frame.steps)
     pitch = (area[2] - area[0]) / (columns + 1)
     half = min(13.0, pitch * 0.36)
-    heights = np.nan_to_num(np.clip(scale.fraction(frame.step_sizes), 0.0, 1.0)) * (area[3] - area[1] - 4)
+    sizes = np.array(list(frame.step_sizes.values()), dtype=np.float64).T  # (steps, positions)
+    # The smallest step size has a visible bar too.
+    heights = np.maximum(3.0, np.nan_to_num(np.clip(scale.fraction(sizes), 0.0, 1.0)) * (area[3] - area[1] - 4))
     numbered = text_width(str(frame.pool_size), 13) <= half * 2
     chips = area[3] + 17
-    for index, height in enumerate(heights.tolist()):
+    for index, bars in enumerate(heights.tolist()):
         x = _step_x(frame, area[0], area[2], index + 1)
-        # The smallest step size has a visible bar too.
-        sides = (x - half, area[3] - max(3.0, height), x + half, area[3])
-        if index < len(frame.diverged) and frame.diverged[index]:
-            canvas.box(sides, WHITE, ALERT, 1.0 if half < 4 else 1.5)
-            radius = min(5.0, max(2.5, half * 0.8))
+        edges = np.linspace(x - half, x + half, len(bars) + 1).tolist()
+        refused = index < len(frame.diverged) and frame.diverged[index]
+        for left_edge, right_edge, height in zip(edges, edges[1:], bars, strict=False):
+            sides = (left_edge, area[3] - height, right_edge, area[3])
+            if refused:
+                canvas.box(sides, WHITE, ALERT, 1.0 if half < 4 else 1.5)
+            else:
+                canvas.box(sides, STEEL)
+        if refused:
+            top, radius = area[3] - max(bars), min(5.0, max(2.5, half * 0.8))
             # Above its bar, or in it where the bar reaches the top.
-            above = sides[1] - radius - 4
-            canvas.cross(x, above if above - radius > area[1] else sides[1] + radius + 5, radius, ALERT)
-        else:
-            canvas.box(sides, STEEL)
+            above = top - radius - 4
+            canvas.cross(x, above if above - radius > area[1] else top + radius + 5, radius, ALERT)
         if not layers:
             continue
         layer, appended = layers[index], frame.appended[index]

@@ -44,9 +44,8 @@ def action_words(frame: Frame) -> str:
 
 def _value_words(frame: Frame, name: str, value: float) -> str:
     """The last decision of that name as text."""
-    if name == "step_size":
-        return f"step size {number(value)}"
     if name != "layer":
+        # "step size 0.02", "step size head 0.02"
         return f"{name.replace('_', ' ')} {number(value)}"
     layer = int(value)
     if not layer:

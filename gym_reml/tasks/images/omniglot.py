@@ -54,12 +54,14 @@ class Omniglot(ClassFamily):
         ways: number of characters of a task.
         root: folder of the archives, or one that holds it as "omniglot" ("omniglot_full" for the whole data set); None
             for the environment variable GYM_REML_DATA or, without it, `~/.cache/gym_reml`.
-        download: download the archives if they are missing: the two small ones (242 characters), or for the splits
-            "vinyals" and "lake" the whole data set, `images_background.zip` and `images_evaluation.zip` (1,623).
-        split_by: "character" holds out characters, "alphabet" whole alphabets, of all the archives in the folder,
-            `images_background*.zip` and `images_evaluation.zip`. Published splits of the whole data set: "vinyals" is
-            the fixed one of Vinyals et al. 2016 (1,028 / 172 / 423 characters), "lake" has Lake et al.'s background set
-            for training and validation, the latter by whole alphabets, and their evaluation set for testing.
+        download: download the archives if they are missing: the two small ones (242 characters), or those of the whole
+            data set, `images_background.zip` and `images_evaluation.zip` (1,623).
+        whole: read those of the whole data set; else all archives in the folder, `images_background*.zip` and
+            `images_evaluation.zip`.
+        split_by: "character" holds out characters, "alphabet" whole alphabets. Published splits, always of the whole
+            data set: "vinyals" is the fixed one of Vinyals et al. 2016 (1,028 / 172 / 423 characters), "lake" has Lake
+            et al.'s background set for training and validation, the latter by whole alphabets, and their evaluation set
+            for testing.
         rotations: rotations by 90, 180 and 270 degrees are further classes, in the same split (Santoro et al. 2016,
             arXiv:1605.06065).
         shifts: largest random shift of each drawing along either axis, in pixels.
@@ -74,6 +76,7 @@ class Omniglot(ClassFamily):
 
     root: str | None = None
     download: bool = False
+    whole: bool = False
     split_by: str = "character"
     rotations: bool = False
     shifts: int = 0
@@ -86,7 +89,7 @@ class Omniglot(ClassFamily):
         super().__post_init__()
         if not is_integer(self.shifts) or not 0 <= self.shifts <= SIDE // 2:
             raise ValueError(f"shifts={self.shifts!r}: must be an integer from 0 to {SIDE // 2}")
-        for argument in ("download", "rotations"):
+        for argument in ("download", "whole", "rotations"):
             if not isinstance(getattr(self, argument), bool | np.bool_):
                 raise ValueError(f"{argument}={getattr(self, argument)!r}: must be true or false")
         if self.split_by not in SPLITS_BY:
@@ -99,7 +102,8 @@ class Omniglot(ClassFamily):
                 f"shots={self.shots} and queries={self.queries} need {self.most_shots} + {self.queries // self.ways} "
                 f"different drawings of each character (ways={self.ways}): there are {DRAWINGS}"
             )
-        archives = find_archives(self.root, whole=self.split_by in WHOLE_SPLITS, download=bool(self.download))
+        whole = bool(self.whole) or self.split_by in WHOLE_SPLITS
+        archives = find_archives(self.root, whole=whole, download=bool(self.download))
         # Not a field: derived from the fields, and no part of a specification.
         object.__setattr__(self, "_archives", archives)
 
@@ -113,7 +117,7 @@ class Omniglot(ClassFamily):
         """What tasks depend on: the characters, not the location of the archives."""
         characters = {"names": self.characters.names, "images": self.characters.images}
         changes = [DOMAINS[domain] for domain in self.domains]
-        excluded = ("root", "download", "_archives")
+        excluded = ("root", "download", "whole", "_archives")
         attributes = {name: value for name, value in super().identity().items() if name not in excluded}
         return attributes | characters | {"changes": changes}
 
