@@ -8,6 +8,7 @@ from gym_reml.tasks import make_family
 from gym_reml.tasks.base import TaskFamily
 
 from ..problems.problem import POLICY_STEPS
+from ..problems.recipes import CONVOLUTIONS
 from ..trials.rl2.recipes import Setting
 from ..tuning.setting import TuningSetting
 from .base import Benchmark
@@ -56,7 +57,9 @@ def _omniglot(name: str, **arguments: Any) -> FewShotBenchmark:
 IMAGE_LEARNERS = ("scratch", "maml_5", "fomaml", "meta_sgd", "maml_plus_plus", "reml")
 
 
-def _omniglot_full(name: str, shots: tuple[int, ...], **arguments: Any) -> FewShotBenchmark:
+def _omniglot_full(
+    name: str, shots: tuple[int, ...], *, convolutional: bool = False, **arguments: Any
+) -> FewShotBenchmark:
     """The whole of Omniglot as papers use it, with rotated characters as further classes."""
 
     def family(shots: int) -> TaskFamily:
@@ -66,13 +69,14 @@ def _omniglot_full(name: str, shots: tuple[int, ...], **arguments: Any) -> FewSh
         file="omniglot_full.json",
         kind="supervised",
         learners=IMAGE_LEARNERS,
-        network="dense",
+        network="conv" if convolutional else "dense",
         seeds=3,
         evaluation_tasks=600,
         shots=shots,
         train=family,
         tested=lambda shots: {name: Test(family(shots))},
-        tasks=120_000,
+        tasks=32_000 if convolutional else 120_000,
+        changes=CONVOLUTIONS if convolutional else {},
     )
 
 
@@ -140,6 +144,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "omniglot-domains": _omniglot("omniglot-domains", domains=("identity", "inverted", "permuted")),
     "omniglot_full": _omniglot_full("omniglot_full", (1, 5), split_by="vinyals"),
     "omniglot_full-characters": _omniglot_full("omniglot_full-characters", (1, 5), split_by="character"),
+    "omniglot_full-conv": _omniglot_full("omniglot_full-conv", (1, 5), convolutional=True, split_by="character"),
     "omniglot_full-20way": _omniglot_full("omniglot_full-20way", (1,), split_by="character", ways=20, queries=100),
     "mixed_images": FewShotBenchmark(
         file="mixed_images.json",

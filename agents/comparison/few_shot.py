@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ class FewShotBenchmark(Benchmark):
         tested: by the name that tables use, for a number of shots.
         tasks: default number of training tasks, None for as many as the recipe draws.
         judged: after how many steps networks are judged.
+        changes: to the recipe of the family.
         all_controls: whether those controls are evaluated too that try compositions, constants and blinded policies.
     """
 
@@ -55,6 +56,7 @@ class FewShotBenchmark(Benchmark):
     tested: Callable[[int], dict[str, Test]]
     tasks: int | None = None
     judged: tuple[int, ...] = TABLE_STEPS
+    changes: Mapping[str, Any] = field(default_factory=dict)
     all_controls: bool = False
 
     def variants(self, shots: int | None = None) -> tuple[int, ...]:
@@ -82,7 +84,7 @@ class FewShotBenchmark(Benchmark):
         self, name: str, variant: int, *, seed: int, tasks: int | None, evaluation_tasks: int, folder: Path
     ) -> Findings:
         entrant, family = self.choices[name], self.train(variant)
-        recipe = recipe_for(family)
+        recipe = replace(recipe_for(family), **self.changes)
         if tasks is None:
             tasks = at_most_tasks(self.tasks or recipe.tasks, entrant.most_tasks)
         problem = Problem(family, recipe.scaled(tasks), tasks, seed)

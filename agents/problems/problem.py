@@ -10,6 +10,7 @@ import numpy as np
 from gym_reml.evaluation import Ensemble, MetaLearner
 from gym_reml.evaluation.plans import plan_learner
 from gym_reml.mdp import Objective, TrainingMDP
+from gym_reml.networks.blocks import BLOCKS
 from gym_reml.networks.weights import CLIP
 from gym_reml.pool import LayerPool
 from gym_reml.pool.sources import random_pool
@@ -136,9 +137,11 @@ def own_shape(recipe: Recipe) -> NetworkShape:
 
 
 def usual_shape(problem: Problem) -> NetworkShape:
-    """What the literature takes: MAML's network for functions; for images REML's own shape, as wide as theirs."""
-    own = own_shape(problem.recipe)
-    return replace(CLASSIC, clip=own.clip, optimizer=own.optimizer) if problem.functions else own
+    """What the literature takes: MAML's network for functions, and its four convolutions; or else REML's own shape."""
+    shape = own_shape(problem.recipe)
+    if problem.functions:
+        return replace(CLASSIC, clip=shape.clip, optimizer=shape.optimizer)
+    return replace(shape, depth=0) if shape.kind in BLOCKS else shape
 
 
 def count_parameters(learner: MetaLearner | Ensemble) -> int:

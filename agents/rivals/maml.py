@@ -55,7 +55,7 @@ def settings_for(problem: Problem, steps: int) -> Settings:
         raise ValueError(f"--steps {steps}: must be at least 1")
     if problem.functions:
         return Settings(steps, rates=None if steps == 1 else "scalar")
-    return Settings(steps, rates="step", rate=0.4, learning_rate=1e-2)
+    return Settings(steps, rates="step", rate=0.4, learning_rate=problem.recipe.bootstrap_learning_rate)
 
 
 def matched_shape(problem: Problem) -> NetworkShape:
