@@ -34,13 +34,14 @@ from gym_reml.mdp.objective import TrialBudget
 from gym_reml.pool import LayerPool
 from gym_reml.sb3 import make_vec_env
 from tests.support.env_helpers import SMALL, sample_actions
+from tests.support.tuning_helpers import SIZES
 from tests.support.vectors import TOLERANCE
 
 ROOT = Path(__file__).resolve().parents[2]
 IDS = tuple(gym_reml.REGISTRATIONS)
 LONG: dict[str, dict[str, Any]] = {
     **{env_id: {"horizon": 20, **SMALL} for env_id in gym_reml.ENVIRONMENTS},
-    **{env_id: {"horizon": 20, "updates": 2} for env_id in gym_reml.TUNERS},
+    **{env_id: {"horizon": 20, "updates": 2, "family_kwargs": SIZES} for env_id in gym_reml.TUNERS},
     "BanditTrial-v0": {"episodes": 20},
     "TabularTrial-v0": {"episodes": 5},
     "NavigationTrial-v0": {},
