@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from gym_reml.files import write_text
 
 from .schedules import TUNING_TASKS, example
-from .setting import TuningSetting, Played, play
+from .setting import Played, TuningSetting, play
 
 GRID: dict[str, tuple[float, ...]] = {
     "logit_adjustment": (0.0, 0.5, 1.0, 1.5),
