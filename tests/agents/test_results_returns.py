@@ -13,6 +13,7 @@ from PIL import Image
 
 from agents.comparison.benchmarks import BENCHMARKS
 from agents.comparison.trials import TrialBenchmark
+from agents.comparison.tuning import TuningBenchmark
 from agents.pages.groups import owner_of, read_groups
 from agents.pages.published import READ, RECOMPUTED, REFERENCES
 from agents.pages.report import COLOURS
@@ -100,7 +101,7 @@ def test_sections_fit_the_comparisons(section: Section) -> None:
     assert benchmarks
     for benchmark in benchmarks:
         assert set(benchmark.choices) == set(section.order)
-        assert section.trials == isinstance(benchmark, TrialBenchmark)
+        assert section.trials == isinstance(benchmark, TrialBenchmark | TuningBenchmark)
         if isinstance(benchmark, TrialBenchmark):
             for setting in benchmark.variants():
                 assert {"rl2", *baselines(setting)} == set(section.order)
