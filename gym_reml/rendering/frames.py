@@ -205,7 +205,7 @@ class TuningFrame:
         step_range: smallest and largest step size.
         dials: the numbers decided by name, t each: "step_size", "momentum", "weight_decay".
         courses: by name, t + 1 each: "train_loss", "validation_loss", and of the metric the same, such as
-            "train_accuracy"; "test_..." if there is a test part.
+            "train_accuracy"; `test_` ones if there is a test part.
         diverged: whether the run has diverged.
     """
 
