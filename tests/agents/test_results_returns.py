@@ -272,8 +272,8 @@ def test_pictures_of_returns(tmp_path: Path) -> None:
     (curves,), (points,) = (re.findall(rf"!\[(.+)\]\({name}\.png\)", page) for name in ("navigation", "bandits"))
     assert curves.startswith("Adaptation curves of pretrained, maml_rl, maml_rl/trpo, reml: return over updates")
     assert points == (
-        "Means of random, gittins, rl2 as points: return of a trial, with 95 % intervals. A panel for each family and "
-        "number of pulls"
+        "Means of random, gittins, rl2 as points: return of a whole trial, with 95 % intervals. A panel for each "
+        "family and number of pulls"
     )
     for name in ("navigation.png", "bandits.png"):
         assert (tmp_path / name).stat().st_size <= SMALL
