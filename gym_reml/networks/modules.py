@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from copy import deepcopy
@@ -272,6 +273,21 @@ class Modules(Architecture[ModulesTrace]):
                 with seeded(1):
                     _check_constants(part, Part(maker(), part.argument))
 
+    def __reduce__(self) -> tuple[Callable[[bytes], Modules], tuple[bytes]]:
+        # By value: callables may be lambdas, which pickle refuses. Modules are made again, as some refuse pickle, too.
+        import cloudpickle  # comes with Gymnasium
+
+        stem, kinds, head = self._makers
+        arguments = {"stem": stem, "layer": kinds, "head": head, "input_shape": self.input_shape}
+        arguments |= {"constant_outputs": self.constant_outputs, "settings": self.settings}
+        return _made_again, (cloudpickle.dumps(arguments),)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Modules:
+        """A copy, without callables being pickled."""
+        copy = memo[id(self)] = object.__new__(type(self))
+        copy.__dict__.update(deepcopy(self.__dict__, memo))
+        return copy
+
     def _try(self) -> None:
         """Tries the modules on random inputs; see `__init__`."""
         points, count = 3, FEW_NETWORKS + 1
@@ -497,6 +513,11 @@ class Modules(Architecture[ModulesTrace]):
 
     def _prefix(self, index: int) -> str:
         return f"{index}." if len(self.kinds) > 1 else ""
+
+
+def _made_again(arguments: bytes) -> Modules:
+    """Modules of pickled arguments."""
+    return Modules(**pickle.loads(arguments))
 
 
 class ModulesNetwork(nn.Module):

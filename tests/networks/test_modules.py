@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -127,6 +129,7 @@ ZOO: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
     "scaled": ((2,), dense(Scaled)),
     "gru": ((2,), dense(Recurrent)),
     "tied": ((2,), dense(lambda: Tied())),
+    "weight_norm": ((2,), dense(lambda: nn.utils.parametrizations.weight_norm(nn.Linear(6, 6)))),
     "embedding": ((1,), dense(lambda: nn.Linear(6, 6)) | {"stem": Bins}),
     "batch_norm": ((2,), dense(lambda: nn.Sequential(nn.BatchNorm1d(6, track_running_stats=False), nn.Tanh()))),
     "convolution": (
@@ -438,6 +441,19 @@ def test_saved_and_loaded(name: str, tmp_path: Path) -> None:
     if name == "convolution":
         with pytest.raises(ValueError, match=r"instead of|do not fit"):
             LayerPool.load(tmp_path / "pool.pt", other)
+
+
+@pytest.mark.parametrize("copy", [lambda pool: pickle.loads(pickle.dumps(pool)), deepcopy])
+@pytest.mark.parametrize("name", ["conv", "mixed", "weight_norm"])
+def test_copied_and_pickled(name: str, copy: Callable[[LayerPool], LayerPool]) -> None:
+    """As parallel environments send pools to other processes."""
+    pool = pool_of(name)
+    ours, theirs = process(name, pool), process(name, copy(pool))
+    for mdp in (ours, theirs):
+        for layers in LAYERS:
+            mdp.train(layers, np.full(5, 0.05, dtype=np.float32))
+    np.testing.assert_array_equal(ours.query_loss, theirs.query_loss)
+    assert ours.pool.describe() == theirs.pool.describe()
 
 
 @pytest.mark.parametrize("name", ZOO)
