@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from copy import deepcopy
@@ -244,12 +245,7 @@ class Modules(Architecture[ModulesTrace]):
             ValueError: a module that cannot be vectorised (the message names the submodule and the remedy), that does
                 not fit between the others, or whose frozen parameters or buffers are drawn at random.
         """
-        if (
-            not isinstance(input_shape, Sequence | torch.Size)
-            or not input_shape
-            or not all(map(_positive, input_shape))
-        ):
-            raise ValueError(f"input_shape={input_shape!r}: must be one or more positive integers")
+        check_shape(input_shape)
         kinds = tuple(layer) if isinstance(layer, Sequence) else (layer,)
         for argument, make in (("stem", stem), *(("layer", make) for make in kinds or (None,)), ("head", head)):
             if not callable(make) or isinstance(make, nn.Module):
@@ -399,9 +395,10 @@ class Modules(Architecture[ModulesTrace]):
         return shapes | ({f"head.{CONSTANTS}": (1, self.constant_outputs)} if self.constant_outputs else {})
 
     def describe(self) -> str:
-        """The modules, as text."""
+        """The shape of an input and the modules, as text."""
         parts = (self.stem, *self.kinds, self.head)
-        return "\n".join(f"{part.argument}: {part.module!r}" for part in parts)
+        lines = [f"input_shape: {self.input_shape}", *(f"{part.argument}: {part.module!r}" for part in parts)]
+        return re.sub(" at 0x[0-9a-f]+", "", "\n".join(lines))
 
     def filled(self, layers: NDArray[np.int64], depth: NDArray[np.int64], device: torch.device) -> Filled:
         """For each slot the kind of its layer, counted from 1, 0 for none: a number, or (n,) int64 if rows differ."""
@@ -679,6 +676,12 @@ def _check_constants(part: Part, other: Part) -> None:
 
 def _close(first: Tensor, second: Tensor) -> bool:
     return torch.allclose(first, second, rtol=1e-3, atol=1e-5, equal_nan=True)
+
+
+def check_shape(input_shape: Any) -> None:
+    """Raises a ValueError unless this is the shape of an input."""
+    if not isinstance(input_shape, Sequence) or not input_shape or not all(map(_positive, input_shape)):
+        raise ValueError(f"input_shape={input_shape!r}: must be one or more positive integers")
 
 
 def _positive(size: Any) -> bool:

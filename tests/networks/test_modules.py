@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
@@ -623,6 +624,54 @@ def test_maml_network_is_one_line() -> None:
     assert trace.activations[-1].shape[2:] == (64, 2, 2)
     for row in range(4):
         torch.testing.assert_close(trace.outputs[row], expected, rtol=1e-4, atol=1e-5)
+
+
+class ParameterCalledNorm(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.norm = nn.Linear(2, 6), nn.Parameter(torch.ones(6, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        output: Tensor = self.linear(x) * self.norm.squeeze(1)
+        return output
+
+
+def test_names_of_dense_pools_are_free() -> None:
+    """Norms of dense pools are called "stem.norm", too, and may differ from step to step."""
+    pool = LayerPool.from_modules(**dense(Scaled) | {"stem": ParameterCalledNorm}, input_shape=(2,), layers=5)
+    assert pool.norm_steps is None
+    assert "stem.norm" in pool.adapted
+    mdp = process("", pool, learn="maml")
+    for layers in LAYERS:
+        mdp.step(Decided(layers[:, None], np.zeros((5, 1), dtype=np.float32)))
+    assert not torch.equal(pool.parameters["stem.norm"], torch.ones(6, 1))
+
+
+def test_other_modules_with_the_same_weights_are_noticed() -> None:
+    pool = pool_of("linear")
+    same = Modules(**ZOO["linear"][1], input_shape=(2,))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        LayerPool.from_state(pool.state(), modules=same)
+    other = Modules(**dense(lambda: nn.Sequential(nn.Linear(6, 6), nn.ReLU())), input_shape=(2,))
+    with pytest.warns(UserWarning, match=r"(?s)something else.*Tanh.*given are.*ReLU"):
+        LayerPool.from_state(pool.state(), modules=other)
+    with pytest.raises(ValueError, match=r"modules='conv': must be"):
+        LayerPool.from_state(pool.state(), modules="conv")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("input_shape", [50, (-2, -5, 5), (2, 5.0, 5)])
+def test_shapes_of_images_are_checked(input_shape: Any) -> None:
+    with pytest.raises(ValueError, match=r"input_shape=.*: must be one or more positive integers"):
+        LayerPool.random(in_features=50, input_shape=input_shape, out_features=3, kind="conv")
+
+
+@pytest.mark.parametrize("steps", [2.5, True, "2"])
+def test_numbers_of_steps_of_rates_are_checked(steps: Any) -> None:
+    with pytest.raises(ValueError, match=r"steps=.*: rates per step need"):
+        pool_of("linear").with_rates("step", 0.1, steps=steps)
+    with pytest.raises(ValueError, match=r"slots=.*: rates per weight"):
+        pool_of("linear").with_rates("weight_step", 0.1, steps=2, slots=steps)
 
 
 class Branching(nn.Module):
