@@ -144,7 +144,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "omniglot-domains": _omniglot("omniglot-domains", domains=("identity", "inverted", "permuted")),
     "omniglot_full": _omniglot_full("omniglot_full", (1, 5), split_by="vinyals"),
     "omniglot_full-characters": _omniglot_full("omniglot_full-characters", (1, 5), split_by="character"),
-    "omniglot_full-conv": _omniglot_full("omniglot_full-conv", (1, 5), convolutional=True, split_by="character"),
+    "omniglot_full-conv": _omniglot_full("omniglot_full-characters", (1, 5), convolutional=True, split_by="character"),
     "omniglot_full-20way": _omniglot_full("omniglot_full-20way", (1,), split_by="character", ways=20, queries=100),
     "mixed_images": FewShotBenchmark(
         file="mixed_images.json",

@@ -30,8 +30,8 @@ def alt_text(groups: Sequence[Group], section: Section) -> str:
     names = ", ".join(drawn(groups, section))
     if section.trials:
         return (
-            f"Means of {names} as points: {metrics} of a trial, with 95 % intervals. A panel for each family and "
-            f"number of {section.axis}"
+            f"Means of {names} as points: {metrics} {section.measured}, with 95 % intervals. A panel for each family "
+            f"and number of {section.axis}"
         )
     return (
         f"Adaptation curves of {names}: {metrics} over {section.axis}, with 95 % bands. "

@@ -1,9 +1,11 @@
-"""Networks of any `torch.nn.Module`: n of them side by side, each with its own weights, by `torch.func`."""
+"""Networks of any `torch.nn.Module`: n of them side by side, each with its own weights, by `torch.vmap`."""
 
 from __future__ import annotations
 
+import pickle
+import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from gym_reml.checks import is_integer
 from gym_reml.networks.architecture import Architecture, Filled
 from gym_reml.networks.buffers import BiasedInputs, Workspace
+from gym_reml.networks.torch_state import own_state
 from gym_reml.networks.weights import Weights
 
 MakeModule = Callable[[], nn.Module]
@@ -39,20 +42,34 @@ class Part:
         module: the module, in the mode (training or evaluation) in which it was made.
         shapes: of the parameters that require a gradient, by name; (1,) for single numbers.
         attends: uses `scaled_dot_product_attention`, whose fast kernels have no second derivative.
+        fast: has modules of torch with fast kernels that have no second derivative (recurrent ones) or no derivative at
+            all (attention in evaluation mode).
+        loops: uses functions that `torch.vmap` cannot compute, so that networks are computed one after the other.
+        changes_input: changes its input in place, so that it is given a copy.
     """
 
     def __init__(self, module: Any, argument: str) -> None:
         """Takes a module apart; `argument` is its name in errors.
 
         Raises:
-            ValueError: no module, or one with randomness or running statistics; the message says which submodule.
+            ValueError: no module, one with randomness or running statistics (the message says which submodule), or
+                complex weights.
         """
         if not isinstance(module, nn.Module):
             raise ValueError(f"{argument}: must make a torch.nn.Module, but made a {type(module).__name__}")
         check_vectorizable(module, argument)
-        self.module, self.argument, self.attends = module, argument, False
+        self.module, self.argument = module, argument
+        self.attends, self.loops, self.changes_input = False, False, False
+        kinds = (nn.RNNBase, nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerEncoder)
+        self.fast = any(isinstance(part, kinds) for part in module.modules())
         parameters = dict(module.named_parameters())
         adapted = {name: value for name, value in parameters.items() if value.requires_grad}
+        for name, value in adapted.items():
+            if not value.is_floating_point():
+                raise ValueError(
+                    f"{argument}: parameter {name!r} is {value.dtype}; weights must be floating-point numbers, complex "
+                    "ones can be made of two (torch.view_as_complex)"
+                )
         self.shapes = {name: tuple(value.shape) or (1,) for name, value in adapted.items()}
         self._numbers = {name for name, value in adapted.items() if not value.ndim}
         frozen = {name: value.detach() for name, value in parameters.items() if name not in adapted}
@@ -74,7 +91,7 @@ class Part:
         try:
             for name, tensors, leaf in self._places:
                 tensors[leaf] = named[name]
-            output: Tensor = self.module(x)
+            output: Tensor = self.module(x.clone() if self.changes_input else x)
         finally:
             for tensors, leaf, value in before:
                 tensors[leaf] = value
@@ -82,21 +99,32 @@ class Part:
 
     def side_by_side(self, weights: Sequence[Tensor], x: Tensor) -> Tensor:
         """The outputs of n networks: weights (n, *shape) in the order of `shapes`, inputs (n, points, ...)."""
+        with self._settings(x):
+            if self.loops or len(x) <= FEW_NETWORKS:
+                return torch.stack([self([weight[row] for weight in weights], x[row]) for row in range(len(x))])
+            return torch.vmap(self)(list(weights), x)
+
+    def _settings(self, x: Tensor) -> AbstractContextManager[Any]:
+        """Torch's settings for passes of this part: differentiable kernels, and the dtype of `x` for new tensors."""
+        dtype = x.dtype if x.is_floating_point() else torch.get_default_dtype()
+        if dtype == torch.get_default_dtype() and not (self.attends or self.fast):
+            return nullcontext()
+        settings = ExitStack()
+        settings.enter_context(default_dtype(dtype))
         if self.attends:
-            with sdpa_kernel(SDPBackend.MATH):
-                return self._side_by_side(weights, x)
-        return self._side_by_side(weights, x)
+            settings.enter_context(sdpa_kernel(SDPBackend.MATH))
+        if self.fast:
+            settings.enter_context(without_fast_kernels())
+        return settings
 
-    def _side_by_side(self, weights: Sequence[Tensor], x: Tensor) -> Tensor:
-        if len(x) <= FEW_NETWORKS:
-            return torch.stack([self([weight[row] for weight in weights], x[row]) for row in range(len(x))])
-        return torch.vmap(self)(list(weights), x)
+    def with_weights(self, weights: Sequence[Tensor], like: Tensor) -> nn.Module:
+        """A copy of the module that holds these weights of one network, in the order of `shapes`.
 
-    def with_weights(self, weights: Sequence[Tensor]) -> nn.Module:
-        """A copy of the module that holds these weights of one network, in the order of `shapes`."""
-        copy = deepcopy(self.module)
-        if weights:
-            copy = copy.to(weights[0].device, weights[0].dtype)
+        Constants get device and dtype of `like`.
+        """
+        copy = deepcopy(self.module).to(like.device, like.dtype)
+        if self.changes_input:
+            copy.register_forward_pre_hook(_with_copies)
         parameters = dict(copy.named_parameters())
         for name, weight in zip(self.shapes, weights, strict=True):
             parameters[name].data = weight.detach().reshape(parameters[name].shape).clone()
@@ -113,12 +141,24 @@ class Part:
                     total = torch.stack([slope.square().sum() for slope in slopes]).sum()
                 if total.requires_grad:
                     torch.autograd.grad(total, own, allow_unused=True)
+            return self.side_by_side(weights, x)
         except RuntimeError as error:
-            if self.attends or "scaled_dot_product" not in str(error):
+            if not self.attends and "scaled_dot_product" in str(error):
+                self.attends = True
+            elif not self.loops and "Batching rule not implemented" in str(error):
+                self.loops = True
+            else:
                 raise
-            self.attends = True
             return self.try_out(weights, x)
-        return self.side_by_side(weights, x)
+
+    def call_once(self, weights: Sequence[Tensor], x: Tensor) -> Any:
+        """What the module returns for one network; finds out whether it changes its input in place."""
+        given = x.clone()
+        version = given._version
+        with self._settings(given):
+            output = self(weights, given)
+        self.changes_input = self.changes_input or given._version != version
+        return output
 
     def _constants_like(self, x: Tensor) -> dict[str, Tensor]:
         floating = x.dtype if x.is_floating_point() else None
@@ -179,6 +219,7 @@ class Modules(Architecture[ModulesTrace]):
 
     skip, normalised = False, False
 
+    @own_state
     def __init__(
         self,
         *,
@@ -201,19 +242,16 @@ class Modules(Architecture[ModulesTrace]):
             settings: see `Modules`.
 
         Raises:
-            ValueError: a module that cannot be vectorised (the message names the submodule and the remedy), or that
-                does not fit between the others.
+            ValueError: a module that cannot be vectorised (the message names the submodule and the remedy), that does
+                not fit between the others, or whose frozen parameters or buffers are drawn at random.
         """
-        if (
-            not isinstance(input_shape, Sequence | torch.Size)
-            or not input_shape
-            or not all(map(_positive, input_shape))
-        ):
-            raise ValueError(f"input_shape={input_shape!r}: must be one or more positive integers")
+        check_shape(input_shape)
         kinds = tuple(layer) if isinstance(layer, Sequence) else (layer,)
         for argument, make in (("stem", stem), *(("layer", make) for make in kinds or (None,)), ("head", head)):
             if not callable(make) or isinstance(make, nn.Module):
                 raise ValueError(f"{argument}={make!r}: must be callable, and make a torch.nn.Module")
+        if not is_integer(constant_outputs) or constant_outputs < 0:
+            raise ValueError(f"constant_outputs={constant_outputs!r}: must be an integer from 0")
         self.input_shape = tuple(int(size) for size in input_shape)
         self.constant_outputs, self.settings = constant_outputs, settings
         self._makers = (stem, kinds, head)
@@ -221,14 +259,36 @@ class Modules(Architecture[ModulesTrace]):
             self.stem, self.head = Part(stem(), "stem"), Part(head(), "head")
             names = ["layer"] if len(kinds) == 1 else [f"layer[{index}]" for index in range(len(kinds))]
             self.kinds = [Part(make(), name) for make, name in zip(kinds, names, strict=True)]
+        if CONSTANTS in self.head.shapes:
+            raise ValueError(f"head: has a parameter {CONSTANTS!r}, a name that constant outputs have; rename it")
         self.across_points = False
         with torch.no_grad():
             self._try()
+        for part, maker in zip((self.stem, self.head, *self.kinds), (stem, head, *kinds), strict=True):
+            if part.constants:
+                with seeded(1):
+                    _check_constants(part, Part(maker(), part.argument))
+
+    def __reduce__(self) -> tuple[Callable[[bytes], Modules], tuple[bytes]]:
+        # By value: callables may be lambdas, which pickle refuses. Modules are made again, as some refuse pickle, too.
+        import cloudpickle  # comes with Gymnasium
+
+        stem, kinds, head = self._makers
+        arguments = {"stem": stem, "layer": kinds, "head": head, "input_shape": self.input_shape}
+        arguments |= {"constant_outputs": self.constant_outputs, "settings": self.settings}
+        return _made_again, (cloudpickle.dumps(arguments),)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Modules:
+        """A copy, without callables being pickled."""
+        copy = memo[id(self)] = object.__new__(type(self))
+        copy.__dict__.update(deepcopy(self.__dict__, memo))
+        return copy
 
     def _try(self) -> None:
         """Tries the modules on random inputs; see `__init__`."""
         points, count = 3, FEW_NETWORKS + 1
-        x = torch.rand(count, points, *self.input_shape, generator=torch.Generator().manual_seed(0))
+        generator = torch.Generator().manual_seed(0)
+        x = torch.rand(count, points, *self.input_shape, generator=generator, dtype=torch.float32)
         hidden = self._tried(self.stem, x)
         for part in self.kinds:
             after = self._tried(part, hidden)
@@ -244,13 +304,21 @@ class Modules(Architecture[ModulesTrace]):
             raise ValueError("layer: has no weights to learn, so there is nothing to choose from")
         self.out_features = outputs.shape[2] + self.constant_outputs
         self.features = averaged(hidden).shape[2]
+        moved = self._moved(self.stem, x[:1], generator)
+        for part in (*self.kinds, self.head):
+            self._moved(part, moved, generator)
 
     def _tried(self, part: Part, x: Tensor) -> Tensor:
         weights = [value.expand(len(x), *value.shape) for value in part.initial().values()]
         before = {name: value.clone() for name, value in part.constants.items()}
         with naming_submodule(part):
+            first = part.call_once([weight[0] for weight in weights], x[0])
+        if not isinstance(first, Tensor) or first.dtype != x.dtype:
+            found = f"a {type(first).__name__}" if not isinstance(first, Tensor) else f"{first.dtype}"
+            raise ValueError(f"{part.argument}: must return one tensor of {x.dtype}, as its input, but returns {found}")
+        with naming_submodule(part):
             outputs = part.try_out(weights, x)
-            fewer = part([weight[0] for weight in weights], x[0, :-1])
+            fewer = part.side_by_side([weight[:1] for weight in weights], x[:1, :-1])
         changed = [name for name, value in part.constants.items() if not torch.equal(value, before[name])]
         if changed:
             raise ValueError(
@@ -262,8 +330,27 @@ class Modules(Architecture[ModulesTrace]):
                 f"{part.argument}: must return one output for each of {x.shape[1]} points, but returns "
                 f"{tuple(outputs.shape[1:])}"
             )
-        if not torch.allclose(fewer, outputs[0, :-1], rtol=1e-3, atol=1e-5, equal_nan=True):
-            self.across_points = True
+        if not _close(first, outputs[0]):
+            raise ValueError(
+                f"{part.argument}: returns other outputs when it is called again; it must be a function of its weights "
+                "and inputs alone, without random numbers or state"
+            )
+        self.across_points |= not _close(fewer, outputs[:1, :-1])
+        return outputs
+
+    def _moved(self, part: Part, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Outputs for weights away from the initial ones, which can hide that points depend on each other.
+
+        So do norms whose gain is 0 at first, as in residual networks. Sets `across_points`.
+        """
+        weights = []
+        for value in part.initial().values():
+            inputs = value[0].numel() if value.ndim > 1 else 1
+            noise = torch.randn(value.shape, generator=generator, dtype=torch.float32)
+            weights.append((value + noise * (0.5 / max(inputs, 1) ** 0.5))[None])
+        with naming_submodule(part):
+            outputs, fewer = part.side_by_side(weights, x), part.side_by_side(weights, x[:, :-1])
+        self.across_points |= not _close(fewer, outputs[:, :-1])
         return outputs
 
     def initial(self, layers: int, seed: int) -> dict[str, Tensor]:
@@ -286,12 +373,8 @@ class Modules(Architecture[ModulesTrace]):
             last = Part(head(), "head")
         for index, part in enumerate(self.kinds):
             own = made[index :: len(kinds)]
-            for name, value in part.constants.items():
-                if any(name not in other.constants or not torch.equal(other.constants[name], value) for other in own):
-                    raise ValueError(
-                        f"layer: {name!r} differs from layer to layer, but requires no gradient; make it a parameter "
-                        "that does, or the same in all layers"
-                    )
+            for other in own:
+                _check_constants(part, other)
             own_weights = [other.initial() for other in own]
             for name, shape in part.shapes.items():
                 stacked = torch.zeros(layers, *shape, dtype=torch.float32)
@@ -312,9 +395,10 @@ class Modules(Architecture[ModulesTrace]):
         return shapes | ({f"head.{CONSTANTS}": (1, self.constant_outputs)} if self.constant_outputs else {})
 
     def describe(self) -> str:
-        """The modules, as text."""
+        """The shape of an input and the modules, as text."""
         parts = (self.stem, *self.kinds, self.head)
-        return "\n".join(f"{part.argument}: {part.module!r}" for part in parts)
+        lines = [f"input_shape: {self.input_shape}", *(f"{part.argument}: {part.module!r}" for part in parts)]
+        return re.sub(" at 0x[0-9a-f]+", "", "\n".join(lines))
 
     def filled(self, layers: NDArray[np.int64], depth: NDArray[np.int64], device: torch.device) -> Filled:
         """For each slot the kind of its layer, counted from 1, 0 for none: a number, or (n,) int64 if rows differ."""
@@ -397,6 +481,8 @@ class Modules(Architecture[ModulesTrace]):
         with torch.inference_mode(False), torch.enable_grad():
             leaves = [_differentiable(tensor).requires_grad_() for tensor in tensors]
             outputs = self.forward(weights.like(leaves), _differentiable(inputs), filled=filled).outputs
+            if not outputs.requires_grad:  # no layers yet, and neither stem nor head have weights
+                return weights.like([torch.zeros_like(leaf) for leaf in leaves])
             slopes = _differentiable(output_gradient)
             return weights.like(torch.autograd.grad(outputs, leaves, slopes, materialize_grads=True))
 
@@ -410,17 +496,25 @@ class Modules(Architecture[ModulesTrace]):
         """One network as a module: its weights, with n = 1, and the numbers of its layers."""
         positions = [{name: value[0] for name, value in position.items()} for position in weights.positions]
         stem, *slots, head = positions
-        kinds = [(number - 1) % len(self.kinds) for number in layers]
+        kinds, like = [(number - 1) % len(self.kinds) for number in layers], weights.tensors()[0]
         return ModulesNetwork(
             self.input_shape,
-            self.stem.with_weights(_in_order(stem, self.stem)),
-            [self.kinds[kind].with_weights(self._own(slot, kind)) for kind, slot in zip(kinds, slots, strict=False)],
-            self.head.with_weights(_in_order(head, self.head)),
+            self.stem.with_weights(_in_order(stem, self.stem), like),
+            [
+                self.kinds[kind].with_weights(self._own(slot, kind), like)
+                for kind, slot in zip(kinds, slots, strict=False)
+            ],
+            self.head.with_weights(_in_order(head, self.head), like),
             head[CONSTANTS] if self.constant_outputs else None,
         )
 
     def _prefix(self, index: int) -> str:
         return f"{index}." if len(self.kinds) > 1 else ""
+
+
+def _made_again(arguments: bytes) -> Modules:
+    """Modules of pickled arguments."""
+    return Modules(**pickle.loads(arguments))
 
 
 class ModulesNetwork(nn.Module):
@@ -500,6 +594,11 @@ def _differentiable(tensor: Tensor) -> Tensor:
     return tensor.clone() if tensor.is_inference() else tensor.detach()
 
 
+def _with_copies(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Hook before a module's pass, which is given copies."""
+    return tuple([tensor.clone() for tensor in inputs])
+
+
 def _in_order(position: dict[str, Tensor], part: Part, prefix: str = "") -> list[Tensor]:
     """A position's weights, in the order in which the part takes them."""
     return [position[prefix + name] for name in part.shapes]
@@ -537,14 +636,52 @@ def naming_submodule(part: Part) -> Iterator[None]:
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """The CPU's global random number generator seeded, and restored afterwards, since modules draw weights from it."""
-    dtype = torch.get_default_dtype()
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), default_dtype(torch.float32):
         torch.manual_seed(seed)
-        torch.set_default_dtype(torch.float32)
-        try:
+        yield
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Another dtype of new tensors, and then the user's again."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@contextmanager
+def without_fast_kernels() -> Iterator[None]:
+    """Attention and recurrent modules computed by functions that have derivatives of all orders."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.backends.cudnn.flags(enabled=False):
             yield
-        finally:
-            torch.set_default_dtype(dtype)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+def _check_constants(part: Part, other: Part) -> None:
+    """Raises a ValueError if another module by the same callable has other frozen parameters or buffers."""
+    for name, value in part.constants.items():
+        if name not in other.constants or not torch.equal(other.constants[name], value):
+            raise ValueError(
+                f"{part.argument}: {name!r} differs from module to module, but requires no gradient, so that all "
+                "networks share it; make it a parameter that does, or draw it from a random number generator of its own"
+            )
+
+
+def _close(first: Tensor, second: Tensor) -> bool:
+    return torch.allclose(first, second, rtol=1e-3, atol=1e-5, equal_nan=True)
+
+
+def check_shape(input_shape: Any) -> None:
+    """Raises a ValueError unless this is the shape of an input."""
+    if not isinstance(input_shape, Sequence) or not input_shape or not all(map(_positive, input_shape)):
+        raise ValueError(f"input_shape={input_shape!r}: must be one or more positive integers")
 
 
 def _positive(size: Any) -> bool:

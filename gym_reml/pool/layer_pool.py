@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -18,7 +19,7 @@ from gym_reml.networks.architecture import Architecture
 from gym_reml.networks.blocks import BLOCKS, block_modules, check_kind
 from gym_reml.networks.dense import dense
 from gym_reml.networks.layer_kinds import LAYER_KINDS
-from gym_reml.networks.modules import MakeModule, Modules
+from gym_reml.networks.modules import MakeModule, Modules, check_shape
 from gym_reml.networks.torch_state import own_state
 from gym_reml.networks.weights import Weights
 from gym_reml.pool.rates import PER_STEP, RATES, gather_rates, places, rate_shapes
@@ -114,6 +115,7 @@ class LayerPool:
             if adapt_stem is False or scale != 1.0:
                 raise ValueError(f"adapt_stem={adapt_stem!r}, scale={scale!r}: are for dense kinds, not for {kind!r}")
             shape = (in_features,) if input_shape is None else input_shape
+            check_shape(shape)
             if math.prod(shape) != in_features:
                 raise ValueError(f"input_shape={tuple(shape)}: must have in_features={in_features} numbers")
             modules = block_modules(
@@ -197,6 +199,8 @@ class LayerPool:
     @property
     def constant_outputs(self) -> int:
         """Number of outputs, the last ones, that do not depend on the input: log standard deviations of policies."""
+        if self.modules is not None:
+            return self.modules.constant_outputs
         constants = self.parameters.get("head.constants")
         return 0 if constants is None else constants.shape[1]
 
@@ -244,6 +248,8 @@ class LayerPool:
     @property
     def norm_steps(self) -> int | None:
         """Number of steps that have their own norms; None without norms, or if episodes adapt them."""
+        if self.modules is not None:  # whose parameters may be called norm, too
+            return None
         norm = self.parameters.get("stem.norm")
         return None if norm is None or norm.ndim == 2 else len(norm)
 
@@ -265,9 +271,9 @@ class LayerPool:
         """
         if granularity not in RATES:
             raise ValueError(f"granularity={granularity!r}: must be one of {', '.join(map(repr, RATES))}")
-        if granularity in PER_STEP and (steps is None or steps < 1):
+        if granularity in PER_STEP and (steps is None or not is_integer(steps) or steps < 1):
             raise ValueError(f"steps={steps!r}: rates per step need the number of steps, at least 1")
-        if granularity == "weight_step" and (slots is None or slots < 1):
+        if granularity == "weight_step" and (slots is None or not is_integer(slots) or slots < 1):
             raise ValueError(f"slots={slots!r}: rates per weight and step need the number of slots, at least 1")
         if not 0 < initial < float("inf"):
             raise ValueError(f"initial={initial!r}: must be a positive number")
@@ -439,7 +445,10 @@ class LayerPool:
 
         Raises:
             ValueError: not a pool's state, an unknown version, tensors that are inconsistent or not finite, modules
-                that are missing or not those that the pool was made of.
+                that are missing, or whose weights have other names or shapes.
+
+        Warns:
+            UserWarning: the modules are others than those described in the state, although their weights fit.
         """
         file_format = state.get("format") if isinstance(state, dict) else type(state).__name__
         if file_format not in (FORMAT, MODULES_FORMAT, OLD_FORMAT):
@@ -453,6 +462,8 @@ class LayerPool:
         if file_format == MODULES_FORMAT:
             if isinstance(described, dict):
                 modules = _block_modules(parts.get("kind"), described, source)
+            elif modules is not None and not isinstance(modules, Modules):
+                raise ValueError(f"modules={modules!r}: must be a gym_reml.networks.modules.Modules or None")
             elif modules is None:
                 raise ValueError(
                     f"{source}: holds weights of modules that are not in the file; pass modules=Modules(stem=..., "
@@ -466,6 +477,12 @@ class LayerPool:
         problem = find_problem(**parts)
         if problem:
             raise ValueError(f"{source}: damaged layer pool, {problem}")
+        if isinstance(described, str) and modules is not None and described != modules.describe():
+            warnings.warn(
+                f"{source}: the given modules may compute something else than those that the weights are of. These "
+                f"were\n{described}\nand given are\n{modules.describe()}",
+                stacklevel=2,
+            )
         return cls(**parts)
 
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -206,7 +206,7 @@ class TuningFrame:
         axes: of each dial, lower end, upper end, and whether the scale is logarithmic.
         dials: the numbers decided by name, t each, such as "step_size".
         courses: by name, t + 1 each: "train_loss", "validation_loss", and of the metric the same, such as
-            "train_accuracy"; "test_..." if there is a test part.
+            "train_accuracy"; `test_` ones if there is a test part.
         diverged: whether the run has diverged.
     """
 

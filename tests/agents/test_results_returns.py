@@ -13,6 +13,7 @@ from PIL import Image
 
 from agents.comparison.benchmarks import BENCHMARKS
 from agents.comparison.trials import TrialBenchmark
+from agents.comparison.tuning import TuningBenchmark
 from agents.pages.groups import owner_of, read_groups
 from agents.pages.published import READ, RECOMPUTED, REFERENCES
 from agents.pages.report import COLOURS
@@ -100,7 +101,7 @@ def test_sections_fit_the_comparisons(section: Section) -> None:
     assert benchmarks
     for benchmark in benchmarks:
         assert set(benchmark.choices) == set(section.order)
-        assert section.trials == isinstance(benchmark, TrialBenchmark)
+        assert section.trials == isinstance(benchmark, TrialBenchmark | TuningBenchmark)
         if isinstance(benchmark, TrialBenchmark):
             for setting in benchmark.variants():
                 assert {"rl2", *baselines(setting)} == set(section.order)
@@ -271,8 +272,8 @@ def test_pictures_of_returns(tmp_path: Path) -> None:
     (curves,), (points,) = (re.findall(rf"!\[(.+)\]\({name}\.png\)", page) for name in ("navigation", "bandits"))
     assert curves.startswith("Adaptation curves of pretrained, maml_rl, maml_rl/trpo, reml: return over updates")
     assert points == (
-        "Means of random, gittins, rl2 as points: return of a trial, with 95 % intervals. A panel for each family and "
-        "number of pulls"
+        "Means of random, gittins, rl2 as points: return of a whole trial, with 95 % intervals. A panel for each "
+        "family and number of pulls"
     )
     for name in ("navigation.png", "bandits.png"):
         assert (tmp_path / name).stat().st_size <= SMALL

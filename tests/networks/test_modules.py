@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
+import warnings
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -68,6 +71,31 @@ class Recurrent(nn.Module):
         return state
 
 
+class Sequence(nn.Module):
+    """An LSTM over the tokens of a point, for which `torch.vmap` has no rule."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(4, 4, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        output: Tensor = x + self.lstm(x)[0]
+        return output
+
+
+class InPlace(nn.Module):
+    """Adds to its input in place, as blocks that save memory do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(6, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x += 0.5
+        output: Tensor = self.linear(x)
+        return output
+
+
 class Scaled(nn.Module):
     """A single number as a weight, a buffer and a frozen parameter."""
 
@@ -88,12 +116,21 @@ def dense(layer: Callable[[], nn.Module]) -> dict[str, Any]:
     return {"stem": lambda: nn.Sequential(nn.Linear(2, 6), nn.Tanh()), "layer": layer, "head": lambda: nn.Linear(6, 3)}
 
 
+def sequences(layer: Callable[[], nn.Module]) -> dict[str, Any]:
+    return {
+        "stem": lambda: nn.Linear(4, 4),
+        "layer": layer,
+        "head": lambda: nn.Sequential(nn.Flatten(), nn.Linear(12, 3)),
+    }
+
+
 ZOO: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
     "linear": ((2,), dense(lambda: nn.Sequential(nn.Linear(6, 6), nn.Tanh()))),
     "layer_norm": ((2,), dense(lambda: nn.Sequential(nn.Linear(6, 6), nn.LayerNorm(6), nn.SiLU()))),
     "scaled": ((2,), dense(Scaled)),
     "gru": ((2,), dense(Recurrent)),
     "tied": ((2,), dense(lambda: Tied())),
+    "weight_norm": ((2,), dense(lambda: nn.utils.parametrizations.weight_norm(nn.Linear(6, 6)))),
     "embedding": ((1,), dense(lambda: nn.Linear(6, 6)) | {"stem": Bins}),
     "batch_norm": ((2,), dense(lambda: nn.Sequential(nn.BatchNorm1d(6, track_running_stats=False), nn.Tanh()))),
     "convolution": (
@@ -104,14 +141,10 @@ ZOO: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
             "head": lambda: nn.Sequential(nn.Flatten(), nn.Linear(16, 3)),
         },
     ),
-    "attention": (
-        (3, 4),
-        {
-            "stem": lambda: nn.Linear(4, 4),
-            "layer": Attention,
-            "head": lambda: nn.Sequential(nn.Flatten(), nn.Linear(12, 3)),
-        },
-    ),
+    "attention": ((3, 4), sequences(Attention)),
+    "lstm": ((3, 4), sequences(Sequence)),
+    "encoder": ((3, 4), sequences(lambda: nn.TransformerEncoderLayer(4, 2, 8, batch_first=True).eval())),
+    "in_place": ((2,), dense(InPlace)),
     "mixed": (
         (3, 4),
         {
@@ -192,7 +225,7 @@ def plainly(pool: LayerPool, episodes: Episodes) -> tuple[list[Tensor], dict[str
                     name: value.squeeze(0) if not dict(module.named_parameters())[name].ndim else value
                     for name, value in weights.items()
                 }
-                x = torch.func.functional_call(module, named, (x,))
+                x = torch.func.functional_call(module, named, (x.clone(),))
             return x
 
         for step in range(len(episodes.layers)):
@@ -411,6 +444,19 @@ def test_saved_and_loaded(name: str, tmp_path: Path) -> None:
             LayerPool.load(tmp_path / "pool.pt", other)
 
 
+@pytest.mark.parametrize("copy", [lambda pool: pickle.loads(pickle.dumps(pool)), deepcopy])
+@pytest.mark.parametrize("name", ["conv", "mixed", "weight_norm"])
+def test_copied_and_pickled(name: str, copy: Callable[[LayerPool], LayerPool]) -> None:
+    """As parallel environments send pools to other processes."""
+    pool = pool_of(name)
+    ours, theirs = process(name, pool), process(name, copy(pool))
+    for mdp in (ours, theirs):
+        for layers in LAYERS:
+            mdp.train(layers, np.full(5, 0.05, dtype=np.float32))
+    np.testing.assert_array_equal(ours.query_loss, theirs.query_loss)
+    assert ours.pool.describe() == theirs.pool.describe()
+
+
 @pytest.mark.parametrize("name", ZOO)
 def test_exported_networks_compute_the_same(name: str) -> None:
     mdp = process(name)
@@ -422,11 +468,126 @@ def test_exported_networks_compute_the_same(name: str) -> None:
         network = export_network(mdp, row)
         torch.testing.assert_close(network(inputs[row]), outputs[row], rtol=1e-4, atol=1e-5)
         assert len(list(network.layers)) == mdp.networks.depth[row]
+        network(inputs[row]).sum().backward()
 
 
 def test_points_that_depend_on_each_other_are_found() -> None:
     across = {name for name in ZOO if pool_of(name).architecture.across_points}
     assert across == {"batch_norm", "conv"}
+
+
+class ZeroGain(nn.Module):
+    """A residual block whose last gain is 0 at first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.norm = nn.Linear(6, 6), nn.BatchNorm1d(6, track_running_stats=False)
+        nn.init.zeros_(self.norm.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        output: Tensor = x + self.norm(self.linear(x))
+        return output
+
+
+def test_dependence_that_initial_weights_hide_is_found() -> None:
+    def zero_stem() -> nn.Module:
+        linear = nn.Linear(2, 6)
+        nn.init.zeros_(linear.weight)
+        return linear
+
+    assert LayerPool.from_modules(**dense(ZeroGain), input_shape=(2,)).architecture.across_points
+    batch_norm = dense(lambda: nn.Sequential(nn.Linear(6, 6), nn.BatchNorm1d(6, track_running_stats=False)))
+    assert LayerPool.from_modules(**batch_norm | {"stem": zero_stem}, input_shape=(2,)).architecture.across_points
+
+
+@pytest.mark.parametrize("kind", [nn.GRU, nn.RNN])
+def test_recurrent_sequences_are_computed(kind: type[nn.GRU] | type[nn.RNN]) -> None:
+    class Read(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.reader = kind(4, 4, batch_first=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            output: Tensor = self.reader(x)[0]
+            return output
+
+    mdp = process("", LayerPool.from_modules(**sequences(Read), input_shape=(3, 4)), learn="maml")
+    for layers in LAYERS:
+        mdp.step(Decided(layers[:, None], np.zeros((5, 1), dtype=np.float32)))
+    assert mdp.learner is not None
+    assert mdp.learner.updates == 1
+
+
+def test_weights_in_layers_alone() -> None:
+    """Steps before the first layer change nothing."""
+    pool = LayerPool.from_modules(
+        stem=nn.Identity, layer=lambda: nn.Linear(3, 3), head=nn.Identity, input_shape=(3,), layers=5
+    )
+    mdp = process("", pool)
+    before = mdp.query_loss.copy()
+    mdp.train(np.zeros(5, dtype=np.int64), np.full(5, 0.1, dtype=np.float32))
+    np.testing.assert_array_equal(mdp.query_loss, before)
+    mdp.train(LAYERS[0], np.full(5, 0.1, dtype=np.float32))
+    assert ((mdp.query_loss != before) == (LAYERS[0] > 0)).all()
+
+
+class NewTensors(nn.Module):
+    """Makes tensors without saying of which dtype."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.GRUCell(6, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        output: Tensor = self.cell(x, torch.zeros(len(x), 6))
+        return output
+
+
+@pytest.mark.parametrize("given", [torch.float32, torch.float64])
+def test_default_dtypes_do_not_matter(given: torch.dtype) -> None:
+    losses = []
+    for default in (torch.float32, torch.float64):
+        torch.set_default_dtype(default)
+        try:
+            pool = LayerPool.from_modules(**dense(NewTensors), input_shape=(2,), layers=5)
+            mdp = process("", pool if given == torch.float32 else in_double(pool))
+            for layers in LAYERS:
+                mdp.train(layers, np.full(5, 0.05, dtype=np.float32))
+            assert torch.get_default_dtype() == default
+        finally:
+            torch.set_default_dtype(torch.float32)
+        losses.append(mdp.query_loss.copy())
+    np.testing.assert_array_equal(*losses)
+
+
+@pytest.mark.parametrize(
+    "context", [torch.inference_mode(), torch.autocast("cpu"), torch.device("meta"), torch.no_grad()]
+)
+def test_modules_are_made_in_any_context(context: Any) -> None:
+    with context:
+        modules = Modules(**dense(lambda: nn.Linear(6, 6)), input_shape=(2,))
+    expected = LayerPool.from_modules(**dense(lambda: nn.Linear(6, 6)), input_shape=(2,))
+    for key, value in modules.initial(8, 0).items():
+        assert torch.equal(value, expected.parameters[key])
+
+
+def test_fast_kernels_are_the_users_again() -> None:
+    before = torch.backends.mha.get_fastpath_enabled(), torch.backends.cudnn.enabled
+    process("encoder")
+    assert (torch.backends.mha.get_fastpath_enabled(), torch.backends.cudnn.enabled) == before
+
+
+def test_frozen_modules_of_double_precision_are_exported() -> None:
+    def frozen() -> nn.Module:
+        linear = nn.Linear(2, 6).requires_grad_(False)
+        nn.init.ones_(linear.weight)
+        nn.init.zeros_(linear.bias)
+        return linear
+
+    pool = LayerPool.from_modules(**dense(lambda: nn.Linear(6, 6)) | {"stem": frozen}, input_shape=(2,), layers=5)
+    mdp = process("", in_double(pool))
+    inputs = torch.rand(5, 4, 2, dtype=torch.float64)
+    torch.testing.assert_close(export_network(mdp, 0)(inputs[0]), mdp.outputs(inputs)[0])
 
 
 @pytest.mark.parametrize("name", ["conv", "mixed"])
@@ -465,6 +626,54 @@ def test_maml_network_is_one_line() -> None:
         torch.testing.assert_close(trace.outputs[row], expected, rtol=1e-4, atol=1e-5)
 
 
+class ParameterCalledNorm(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.norm = nn.Linear(2, 6), nn.Parameter(torch.ones(6, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        output: Tensor = self.linear(x) * self.norm.squeeze(1)
+        return output
+
+
+def test_names_of_dense_pools_are_free() -> None:
+    """Norms of dense pools are called "stem.norm", too, and may differ from step to step."""
+    pool = LayerPool.from_modules(**dense(Scaled) | {"stem": ParameterCalledNorm}, input_shape=(2,), layers=5)
+    assert pool.norm_steps is None
+    assert "stem.norm" in pool.adapted
+    mdp = process("", pool, learn="maml")
+    for layers in LAYERS:
+        mdp.step(Decided(layers[:, None], np.zeros((5, 1), dtype=np.float32)))
+    assert not torch.equal(pool.parameters["stem.norm"], torch.ones(6, 1))
+
+
+def test_other_modules_with_the_same_weights_are_noticed() -> None:
+    pool = pool_of("linear")
+    same = Modules(**ZOO["linear"][1], input_shape=(2,))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        LayerPool.from_state(pool.state(), modules=same)
+    other = Modules(**dense(lambda: nn.Sequential(nn.Linear(6, 6), nn.ReLU())), input_shape=(2,))
+    with pytest.warns(UserWarning, match=r"(?s)something else.*Tanh.*given are.*ReLU"):
+        LayerPool.from_state(pool.state(), modules=other)
+    with pytest.raises(ValueError, match=r"modules='conv': must be"):
+        LayerPool.from_state(pool.state(), modules="conv")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("input_shape", [50, (-2, -5, 5), (2, 5.0, 5)])
+def test_shapes_of_images_are_checked(input_shape: Any) -> None:
+    with pytest.raises(ValueError, match=r"input_shape=.*: must be one or more positive integers"):
+        LayerPool.random(in_features=50, input_shape=input_shape, out_features=3, kind="conv")
+
+
+@pytest.mark.parametrize("steps", [2.5, True, "2"])
+def test_numbers_of_steps_of_rates_are_checked(steps: Any) -> None:
+    with pytest.raises(ValueError, match=r"steps=.*: rates per step need"):
+        pool_of("linear").with_rates("step", 0.1, steps=steps)
+    with pytest.raises(ValueError, match=r"slots=.*: rates per weight"):
+        pool_of("linear").with_rates("weight_step", 0.1, steps=2, slots=steps)
+
+
 class Branching(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x if x.sum() > 0 else -x
@@ -481,6 +690,42 @@ class Counting(nn.Module):
         return x
 
 
+class Double(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.double()
+
+
+class Wandering(nn.Module):
+    """Random numbers that torch does not know of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.generator = nn.Linear(6, 6), np.random.default_rng(0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        output: Tensor = self.linear(x) * float(self.generator.normal())
+        return output
+
+
+class RandomFeatures(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.matrix: Tensor
+        self.register_buffer("matrix", torch.randn(2, 6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.matrix
+
+
+class Named(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.constants = nn.Parameter(torch.ones(6, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.constants
+
+
 HOPELESS: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "running statistics": (
         lambda: nn.Sequential(nn.Linear(6, 6), nn.BatchNorm1d(6)),
@@ -495,6 +740,14 @@ HOPELESS: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "buffers": (lambda: nn.Sequential(nn.Linear(6, 6), Counting()), r"passes|Counting at '1'"),
     "shape": (lambda: nn.Linear(6, 5), r"keep the shape.*\(5,\) of \(6,\)"),
     "weights": (nn.Identity, "no weights"),
+    "random numbers": (Wandering, "layer: returns other outputs when it is called again"),
+    "spectral norm": (
+        lambda: nn.utils.parametrizations.spectral_norm(nn.Linear(6, 6)),
+        r"changes its buffer 'parametrizations\.weight\.0\._u'",
+    ),
+    "several outputs": (lambda: nn.GRU(6, 6), "layer: must return one tensor of torch.float32.* returns a tuple"),
+    "double": (lambda: nn.Sequential(nn.Linear(6, 6), Double()), "must return one tensor.* returns torch.float64"),
+    "complex": (lambda: nn.Linear(6, 6, dtype=torch.complex64), r"parameter 'weight' is torch\.complex64"),
     "lazy": (lambda: nn.LazyLinear(6), "parameters without a shape"),
     "no module": (lambda: torch.tanh, r"must make a torch\.nn\.Module"),  # type: ignore[dict-item, return-value]
 }
@@ -517,6 +770,10 @@ def test_what_cannot_be_vectorised_is_named(name: str) -> None:
         ({"layers": 0}, "layers=0"),
         ({"head": lambda: nn.Flatten(0)}, "head: must return"),
         ({"stem": lambda: nn.Linear(3, 6)}, "stem: Linear cannot be computed"),
+        ({"stem": RandomFeatures}, "stem: 'matrix' differs from module to module.*generator of its own"),
+        ({"head": Named}, "head: has a parameter 'constants'"),
+        ({"constant_outputs": -1}, "constant_outputs=-1: must be an integer from 0"),
+        ({"constant_outputs": 1.0}, "constant_outputs=1.0: must be"),
     ],
 )
 def test_bad_arguments_are_named(arguments: dict[str, Any], message: str) -> None:
