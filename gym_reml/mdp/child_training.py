@@ -528,7 +528,7 @@ class Children:
         own = group.weights[group.rows.index(row)]
         sizes = [math.prod(shape) for shape in group.part.shapes.values()]
         parts = zip(own.split(sizes), group.part.shapes.values(), strict=True)
-        return group.part.with_weights([part.reshape(shape) for part, shape in parts])
+        return group.part.with_weights([part.reshape(shape) for part, shape in parts], own)
 
 
 def _make_part(make: Callable[[], nn.Module], seed: int) -> Part:
