@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.checkpoint import checkpoint
 
 from gym_reml import ENVIRONMENTS
 from gym_reml.learning import Episodes, LearningOptions, PoolLearner, replay
@@ -457,6 +458,35 @@ def test_copied_and_pickled(name: str, copy: Callable[[LayerPool], LayerPool]) -
     assert ours.pool.describe() == theirs.pool.describe()
 
 
+class Remembering(nn.Module):
+    """Keeps what it computed, as modules do to be looked into."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(6, 6)
+        self.last: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.last, self.hidden = x, self.linear(x)
+        return self.hidden
+
+
+@pytest.mark.parametrize("name", ["remembering", "lstm"])
+def test_tensors_that_modules_keep_are_forgotten(name: str) -> None:
+    """They could not be copied."""
+    pool = pool_of("lstm") if name == "lstm" else LayerPool.from_modules(**dense(Remembering), input_shape=(2,))
+    mdp = process("", pool, learn="maml")
+    for layers in LAYERS:
+        mdp.step(Decided(layers[:, None], np.zeros((5, 1), dtype=np.float32)))
+    copy = deepcopy(mdp)
+    np.testing.assert_array_equal(copy.query_loss, mdp.query_loss)
+    export_network(mdp, 0)
+    assert pool.modules is not None
+    assert not hasattr(pool.modules.kinds[0].module, "hidden")
+    if name == "remembering":
+        assert pool.modules.kinds[0].module.last is None
+
+
 @pytest.mark.parametrize("name", ZOO)
 def test_exported_networks_compute_the_same(name: str) -> None:
     mdp = process(name)
@@ -707,6 +737,18 @@ class Wandering(nn.Module):
         return output
 
 
+class WithoutGradient(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            return super().forward(x)
+
+
+class Checkpointed(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        output: Tensor = checkpoint(super().forward, x, use_reentrant=False)
+        return output
+
+
 class RandomFeatures(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -726,6 +768,11 @@ class Named(nn.Module):
         return x @ self.constants
 
 
+def compiled() -> nn.Module:
+    module: nn.Module = torch.compile(nn.Linear(6, 6), backend="eager")  # type: ignore[assignment]
+    return module
+
+
 HOPELESS: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "running statistics": (
         lambda: nn.Sequential(nn.Linear(6, 6), nn.BatchNorm1d(6)),
@@ -740,6 +787,10 @@ HOPELESS: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "buffers": (lambda: nn.Sequential(nn.Linear(6, 6), Counting()), r"passes|Counting at '1'"),
     "shape": (lambda: nn.Linear(6, 5), r"keep the shape.*\(5,\) of \(6,\)"),
     "weights": (nn.Identity, "no weights"),
+    "no gradient": (lambda: WithoutGradient(6, 6), "layer: its output has no derivative.*no_grad"),
+    "checkpoint": (lambda: Checkpointed(6, 6), "layer: Checkpointed cannot be computed"),
+    "scripted": (lambda: torch.jit.script(nn.Linear(6, 6)), "is compiled; give the module"),
+    "compiled": (compiled, "OptimizedModule is compiled"),
     "random numbers": (Wandering, "layer: returns other outputs when it is called again"),
     "spectral norm": (
         lambda: nn.utils.parametrizations.spectral_norm(nn.Linear(6, 6)),
