@@ -358,7 +358,8 @@ class LayerPool:
         """Copies another pool's tensors into this one's, in place; the devices may differ.
 
         Raises:
-            ValueError: the pools differ in layer kind, granularity of rates, adapted parameters, shapes or dtype.
+            ValueError: the pools differ in layer kind, modules, granularity of rates, adapted parameters, shapes or
+                dtype.
         """
         own, theirs = self._tensors(), other._tensors()
         self._check_numbers()
@@ -366,6 +367,8 @@ class LayerPool:
         traits = ("kind", "granularity", "adapt_stem")
         differing = [name for name in traits if getattr(self, name) != getattr(other, name)]
         kinds = [{name: (tensor.shape, tensor.dtype) for name, tensor in part.items()} for part in (own, theirs)]
+        if self.modules is not None and other.modules is not None:
+            differing += ["modules"] * (self.modules.describe() != other.modules.describe())
         differing += [name for name in own | theirs if kinds[0].get(name) != kinds[1].get(name)]
         if differing:
             raise ValueError(

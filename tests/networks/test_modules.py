@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pickle
+import time
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -458,6 +460,34 @@ def test_copied_and_pickled(name: str, copy: Callable[[LayerPool], LayerPool]) -
     assert ours.pool.describe() == theirs.pool.describe()
 
 
+def test_threads_may_share_a_pool() -> None:
+    class Slow(nn.Module):
+        """Lets other threads run in the middle of a pass."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(6, 6), nn.Linear(6, 6)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.first(x)
+            time.sleep(0.001)
+            output: Tensor = self.second(x)
+            return output
+
+    pool = LayerPool.from_modules(**dense(Slow), input_shape=(2,), layers=5)
+
+    def losses(size: float) -> np.ndarray[Any, Any]:
+        mdp = process("", pool)
+        for layers in LAYERS:
+            mdp.train(layers, np.full(5, size, dtype=np.float32))
+        return mdp.query_loss
+
+    sizes = [0.01, 0.05, 0.1, 0.3]
+    with ThreadPoolExecutor(4) as executor:
+        together = list(executor.map(losses, sizes))
+    np.testing.assert_array_equal(together, [losses(size) for size in sizes])
+
+
 class Remembering(nn.Module):
     """Keeps what it computed, as modules do to be looked into."""
 
@@ -686,6 +716,9 @@ def test_other_modules_with_the_same_weights_are_noticed() -> None:
     other = Modules(**dense(lambda: nn.Sequential(nn.Linear(6, 6), nn.ReLU())), input_shape=(2,))
     with pytest.warns(UserWarning, match=r"(?s)something else.*Tanh.*given are.*ReLU"):
         LayerPool.from_state(pool.state(), modules=other)
+    with pytest.raises(ValueError, match="they differ in modules"):
+        pool.assign(LayerPool("modules", other.initial(5, 0), modules=other))
+    pool.assign(LayerPool("modules", same.initial(5, 1), modules=same))
     with pytest.raises(ValueError, match=r"modules='conv': must be"):
         LayerPool.from_state(pool.state(), modules="conv")  # type: ignore[arg-type]
 
