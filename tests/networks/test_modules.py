@@ -723,6 +723,26 @@ def test_other_modules_with_the_same_weights_are_noticed() -> None:
         LayerPool.from_state(pool.state(), modules="conv")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"width": 60_000},
+        {"constant_outputs": 9},
+        {"out_features": 2},
+        {"input_shape": [2, 60_000, 60_000]},
+        {"input_shape": [2, 5, "4"]},
+        {"input_shape": 2},
+        {"width": None},
+    ],
+)
+def test_sizes_of_damaged_files_are_noticed(settings: dict[str, Any]) -> None:
+    """Before modules of these sizes are made."""
+    state = pool_of("conv").state()
+    state["modules"] |= settings
+    with pytest.raises(ValueError, match="state: damaged layer pool"):
+        LayerPool.from_state(state)
+
+
 @pytest.mark.parametrize("input_shape", [50, (-2, -5, 5), (2, 5.0, 5)])
 def test_shapes_of_images_are_checked(input_shape: Any) -> None:
     with pytest.raises(ValueError, match=r"input_shape=.*: must be one or more positive integers"):
