@@ -28,7 +28,7 @@ FLOORS = (
     {"gym_reml", "gym_reml.checks", "gym_reml.streams", "gym_reml.files"},
     {"gym_reml.spaces", "gym_reml.networks", "gym_reml.rendering"},
     {"gym_reml.tasks"},
-    {"gym_reml.pool"},
+    {"gym_reml.pool", "gym_reml.decisions"},
     {"gym_reml.learning"},
     {"gym_reml.mdp"},
     {"gym_reml.envs", "gym_reml.meta_training"},

@@ -10,7 +10,7 @@ from gym_reml.tasks.base import TaskFamily
 from ..problems.problem import POLICY_STEPS
 from ..problems.recipes import CONVOLUTIONS
 from ..trials.rl2.recipes import Setting
-from ..tuning.setting import TuningSetting
+from ..tuning.setting import LossSetting, TuningSetting
 from .base import Benchmark
 from .few_shot import FewShotBenchmark, Test
 from .trials import TrialBenchmark
@@ -174,6 +174,10 @@ BENCHMARKS: dict[str, Benchmark] = {
     ),
     "tuning": TuningBenchmark(
         file="net_tune.json", kind="tuning", seeds=5, evaluation_tasks=200, setting=TuningSetting()
+    ),
+    "loss": TuningBenchmark(file="net_loss.json", kind="loss", seeds=5, evaluation_tasks=200, setting=LossSetting()),
+    "loss_fashion_mnist": TuningBenchmark(
+        file="net_loss_images.json", kind="loss", seeds=5, evaluation_tasks=200, setting=LossSetting("fashion_mnist")
     ),
 }
 """The benchmarks by the name that `python -m agents.compare --family` takes."""

@@ -17,6 +17,7 @@ from ..trials.baselines import baselines
 from ..trials.rl2.recipes import TrialProblem, rl2_recipe_for
 from ..trials.rl2.training import TrainedAgent, train
 from ..tuning import training as tuning
+from ..tuning.fixed_losses import FixedLoss, best_loss, best_per_kind, cross_entropy
 from ..tuning.schedules import Schedule, best_fixed, tuned_per_task
 from ..tuning.setting import Played, TuningProblem
 from .grids import GRIDS, reml
@@ -59,8 +60,8 @@ FewShot = Entrant[Problem, MetaLearner | Ensemble]
 OnTrials = Entrant[TrialProblem, Policy | TrainedAgent]
 """An entrant that acts in trials."""
 
-AtDials = Entrant[TuningProblem, Schedule | tuning.TuningAgent | Callable[[int], Played]]
-"""An entrant that sets the step size of training runs: a policy, or a function that plays so many held-out tasks."""
+AtDials = Entrant[TuningProblem, Schedule | FixedLoss | tuning.TuningAgent | Callable[[int], Played]]
+"""An entrant that sets the dials of training runs: a policy, or a function that plays so many held-out tasks."""
 
 
 # -- how they are trained ---------------------------------------------------------------------------------------------
@@ -239,11 +240,33 @@ TUNING: dict[str, AtDials] = {
 }
 """At the dials of training."""
 
+LOSS: dict[str, AtDials] = {
+    "cross_entropy": Entrant(
+        lambda problem, folder: cross_entropy(problem.setting),
+        draws_tasks=False,
+        seeded=False,
+    ),
+    "fixed_loss": Entrant(
+        lambda problem, folder: best_loss(problem.setting, folder),
+        draws_tasks=False,
+        seeded=False,
+    ),
+    "ppo": Entrant(_tuning_agent, compared_with=("cross_entropy", "fixed_loss", "fixed_loss_per_kind")),
+    "fixed_loss_per_kind": Entrant(
+        lambda problem, folder: lambda tasks: best_per_kind(problem.setting, tasks),
+        draws_tasks=False,
+        seeded=False,
+        informed=True,
+    ),
+}
+"""At the parameters of the loss."""
+
 ENTRANTS: Mapping[str, dict[str, Entrant[Any, Any]]] = {
     "supervised": SUPERVISED,
     "policies": POLICIES,
     "bandits": BANDITS,
     "tabular": TABULAR,
     "tuning": TUNING,
+    "loss": LOSS,
 }
 """All of them by the kind of tasks that they are compared on. A new entrant is a row here."""

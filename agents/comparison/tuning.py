@@ -1,4 +1,4 @@
-"""The benchmark of tuning: agents and schedules set the step size of the same held-out training runs."""
+"""Benchmarks of tuning: agents and fixed policies set the dials of the same held-out training runs."""
 
 from __future__ import annotations
 
@@ -8,17 +8,14 @@ from pathlib import Path
 
 from gym_reml.evaluation import Result
 
-from ..tuning.schedules import Schedule
 from ..tuning.setting import Played, TuningProblem, TuningSetting, play
 from ..tuning.training import TuningAgent
 from .base import Benchmark, Findings
 
-METRIC = "accuracy"
-
 
 @dataclass(frozen=True, kw_only=True)
 class TuningBenchmark(Benchmark):
-    """Final accuracies on the test parts of held-out tasks. A run of training is a task.
+    """Final metrics on the test parts of held-out tasks. A run of training is a task.
 
     Attributes:
         setting: the runs.
@@ -35,13 +32,13 @@ class TuningBenchmark(Benchmark):
         return str(variant)
 
     def folder(self, variant: TuningSetting) -> str:
-        return f"{variant.family}-{variant.optimizer}-{variant.horizon}-{variant.updates}"
+        return variant.folder
 
     def option(self, variant: TuningSetting) -> str:
         return ""
 
     def metric(self, variant: TuningSetting) -> str:
-        return METRIC
+        return variant.measured
 
     def steps(self, variant: TuningSetting) -> tuple[int, ...]:
         return (1,)
@@ -65,10 +62,13 @@ class TuningBenchmark(Benchmark):
             shots=None,
             seed=0,
             steps=(1,),
-            metrics={METRIC: played.test[None], f"validation_{METRIC}": played.validation[None]},
+            metrics={
+                variant.measured: played.test[None],
+                f"validation_{variant.measured}": played.validation[None],
+            },
             diverged=None,
             arguments=asdict(variant),
-            notes={"rate": player.rate} if isinstance(player, Schedule) else {},
+            notes={} if callable(player) or isinstance(player, TuningAgent) else player.notes,
             axis="episode",
         )
         trained = player if isinstance(player, TuningAgent) else None

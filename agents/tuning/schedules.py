@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gym_reml.files import write_text
 
-from .setting import ENV_ID, Played, TuningSetting, play
+from .setting import Played, TuningSetting, play
 
 TUNING_TASKS = 150
 """Validation tasks that schedules are tuned on."""
@@ -59,11 +59,16 @@ class Schedule:
     shape: str
     rate: float
 
+    @property
+    def notes(self) -> dict[str, float]:
+        """What was tuned."""
+        return {"rate": self.rate}
+
     def predict(
         self, observation: NDArray[np.float32], state: Any = None, episode_start: Any = None, deterministic: bool = True
     ) -> tuple[NDArray[np.float32], Any]:
         """Actions (n, 1) for observations (n, size)."""
-        tuning = _example(self.setting)
+        tuning = example(self.setting)
         time = observation[:, tuning.parts["progress"].start].astype(np.float64)
         places = tuning.dials.place(self.rate * SHAPES[self.shape](time))
         return places[:, None].astype(np.float32), state
@@ -72,17 +77,17 @@ class Schedule:
 _examples: dict[TuningSetting, Any] = {}
 
 
-def _example(setting: TuningSetting) -> Any:
+def example(setting: TuningSetting) -> Any:
     """The process of such runs, for what all of them share."""
     if setting not in _examples:
-        env: Any = gym.make(ENV_ID, **setting.arguments("train")).unwrapped
+        env: Any = gym.make(setting.env_id, **setting.arguments("train")).unwrapped
         _examples[setting] = env.tuning
     return _examples[setting]
 
 
 def rates(setting: TuningSetting) -> NDArray[np.float64]:
     """The step sizes that are tried: the range of the dial on a logarithmic grid."""
-    low, high = np.log10(_example(setting).dials.step_range)
+    low, high = np.log10(example(setting).dials.step_range)
     return np.logspace(low, high, round(RATES_A_DECADE * (high - low)) + 1)
 
 
@@ -107,4 +112,5 @@ def tuned_per_task(setting: TuningSetting, shape: str, tasks: int) -> Played:
     return Played(
         np.stack([played.validation for played in every])[best, each],
         np.stack([played.test for played in every])[best, each],
+        every[0].task,
     )

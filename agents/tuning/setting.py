@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -12,12 +12,18 @@ from numpy.typing import NDArray
 from gym_reml.evaluation import Policy
 from gym_reml.streams import SPLITS
 
-ENV_ID = "NetTune-v0"
-
 
 @dataclass(frozen=True)
 class TuningSetting:
-    """Arguments of `NetTune-v0`; see there."""
+    """Arguments of `NetTune-v0`; see there.
+
+    Attributes:
+        env_id: of the environment.
+        measured: the metric of its runs.
+    """
+
+    env_id: ClassVar[str] = "NetTune-v0"
+    measured: ClassVar[str] = "accuracy"
 
     family: str = "clusters"
     optimizer: str = "momentum"
@@ -28,8 +34,23 @@ class TuningSetting:
         """Of the environment."""
         return asdict(self) | {"family_kwargs": {"split": split}}
 
+    @property
+    def folder(self) -> str:
+        """A name for folders."""
+        return "-".join(str(value) for value in asdict(self).values())
+
     def __str__(self) -> str:
         return f"{self.family}, {self.optimizer}, {self.horizon} x {self.updates} minibatches"
+
+
+@dataclass(frozen=True)
+class LossSetting(TuningSetting):
+    """Arguments of `NetLoss-v0`; see there."""
+
+    env_id: ClassVar[str] = "NetLoss-v0"
+    measured: ClassVar[str] = "balanced_accuracy"
+
+    updates: int = 15
 
 
 @dataclass(frozen=True)
@@ -52,20 +73,22 @@ class Played:
     """How finished runs did, (tasks,) each.
 
     Attributes:
-        validation, test: accuracies of the final networks on the validation and on the test part.
+        validation, test: metrics of the final networks on the validation and on the test part.
+        task: the numbers of the tasks by name.
     """
 
     validation: NDArray[np.float64]
     test: NDArray[np.float64]
+    task: dict[str, NDArray[Any]]
 
 
 def play(policy: Policy, setting: TuningSetting, tasks: int, split: str = "test") -> Played:
     """One run on each of `tasks` tasks of a split, the same for every policy."""
     assert split in SPLITS
-    envs = gym.make_vec(ENV_ID, num_envs=tasks, autoreset_mode="Disabled", **setting.arguments(split))
+    envs = gym.make_vec(setting.env_id, num_envs=tasks, autoreset_mode="Disabled", **setting.arguments(split))
     observation, info = envs.reset(seed=0)
     for _ in range(setting.horizon):
         action, _ = policy.predict(observation, deterministic=True)
         observation, _, _, _, info = envs.step(action)
     envs.close()
-    return Played(info["validation_accuracy"], info["test_accuracy"])
+    return Played(info[f"validation_{setting.measured}"], info[f"test_{setting.measured}"], info["task"])

@@ -16,7 +16,7 @@ from gym_reml.sb3 import make_vec_env
 
 from ..runs.run import TASKS_OF_A_RUN
 from ..runs.schedules import LinearSchedule
-from .setting import ENV_ID, TuningSetting
+from .setting import TuningSetting
 
 FORMAT = "gym_reml.TuningAgent/1"
 
@@ -80,7 +80,7 @@ def train(setting: TuningSetting, recipe: TuningRecipe, *, seed: int, folder: Pa
 def _train(setting: TuningSetting, recipe: TuningRecipe, seed: int, path: Path) -> None:
     # No two runs shall meet in their tasks.
     first = (seed + 1) * TASKS_OF_A_RUN
-    envs = make_vec_env(ENV_ID, n_envs=recipe.n_envs, **setting.arguments("train"))
+    envs = make_vec_env(setting.env_id, n_envs=recipe.n_envs, **setting.arguments("train"))
     agent = PPO(
         "MlpPolicy",
         envs,

@@ -9,7 +9,7 @@ from gym_reml.envs.common.arguments import list_choices
 from gym_reml.envs.common.versions import AutoresetMode
 from gym_reml.envs.tuning.envs import TuningEnv, TuningVectorEnv
 from gym_reml.envs.tuning.setup import make_tuning, select_arguments
-from gym_reml.mdp.tuning import MakeNetwork
+from gym_reml.mdp.runs import MakeNetwork
 from gym_reml.tasks.data_sets.base import DataSets
 
 
@@ -179,7 +179,7 @@ class NetTuneEnv(TuningEnv):
             ValueError: an invalid value; the message names the argument and the choices.
             TypeError: an unknown argument; the message lists the choices.
         """
-        super().__init__(make_tuning(1, **select_arguments(locals())), render_mode)
+        super().__init__(make_tuning(1, **select_arguments(make_tuning, locals())), render_mode)
 
 
 class NetTuneVectorEnv(TuningVectorEnv):
@@ -215,5 +215,5 @@ class NetTuneVectorEnv(TuningVectorEnv):
             ValueError: an invalid value; the message names the argument and the choices.
             TypeError: an unknown argument; the message lists the choices.
         """
-        setup = make_tuning(num_envs, **select_arguments(locals()))
+        setup = make_tuning(num_envs, **select_arguments(make_tuning, locals()))
         super().__init__(setup, autoreset_mode, render_mode=render_mode, max_episode_steps=max_episode_steps)

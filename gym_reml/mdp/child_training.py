@@ -1,16 +1,16 @@
 """Child training: n networks, each on its own data set, trained side by side by minibatches.
 
-What is exchanged to make a decision of it is a part: the optimizer (`networks.optimizers`), the loss and metric
-(`Criterion`), and the minibatches (`_Group.minibatch`).
+What is exchanged to make a decision of it is a part: the optimizer (`networks.optimizers`), what is measured
+(`Criterion`), the loss that is trained by (`RowLoss`), and the minibatches (`_Group.minibatch`).
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gym_reml.mdp.metrics import METRICS, confusion
 from gym_reml.networks.modules import FEW_NETWORKS, Part, naming_submodule, seeded
 from gym_reml.networks.optimizers import Optimizer, State
 from gym_reml.networks.torch_state import own_state
@@ -38,7 +39,7 @@ class Criterion(ABC):
         metric_name: what the metric is; larger is better.
     """
 
-    metric_name: ClassVar[str]
+    metric_name: str
 
     @abstractmethod
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -50,9 +51,17 @@ class Criterion(ABC):
 
 
 class CrossEntropy(Criterion):
-    """Mean cross-entropy of logits (n, b, classes) and labels (n, b) int64; the metric is accuracy."""
+    """Mean cross-entropy of logits (n, b, classes) and labels (n, b) int64; the metric is one of `METRICS`."""
 
-    metric_name = "accuracy"
+    def __init__(self, metric: str = "accuracy") -> None:
+        """Takes the name of the metric.
+
+        Raises:
+            ValueError: an unknown name.
+        """
+        if metric not in METRICS:
+            raise ValueError(f"metric={metric!r}: must be one of {', '.join(map(repr, METRICS))}")
+        self.metric_name = metric
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         # Along a dimension that is not the last, log_softmax of few classes is twenty times as fast.
@@ -60,7 +69,10 @@ class CrossEntropy(Criterion):
         return functional.cross_entropy(by_class, targets, reduction="none").mean(dim=1)
 
     def metric(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return (outputs.argmax(dim=2) == targets).float().mean(dim=1)
+        predicted = outputs.argmax(dim=2)
+        if self.metric_name == "accuracy":  # without the counts, which take longer
+            return (predicted == targets).float().mean(dim=1)
+        return METRICS[self.metric_name](confusion(predicted, targets, outputs.shape[2]))
 
 
 class SquaredError(Criterion):
@@ -78,6 +90,11 @@ class SquaredError(Criterion):
 def criterion_for(data: DataSet) -> Criterion:
     """Cross-entropy where targets are labels, squared error where they are numbers."""
     return SquaredError() if data.train.targets.is_floating_point() else CrossEntropy()
+
+
+RowLoss = Callable[[Tensor, Tensor, list[int]], Tensor]
+"""A loss to train by in place of the criterion's: losses (g,), differentiable, of outputs (g, b, out), targets
+(g, b, ...) and the g rows of the children that these are of."""
 
 
 class Child(NamedTuple):
@@ -101,8 +118,8 @@ class Progress:
     """What n children went through in some updates; groups are the G modules that own parameters, in order.
 
     Attributes:
-        loss, metric: (n,) float64, means over the minibatches, each before its update; of children that have diverged
-            those of their initial weights on the training part.
+        loss, metric: (n,) float64, the criterion's, means over the minibatches, each before its update; of children
+            that have diverged those of their initial weights on the training part.
         gradient_norms: (n, G) float64, root mean square over the updates.
         update_ratios: (n, G) float64, norm of what the updates added together to the weights, over that of the weights.
         alignments: (n, G) float64, mean cosine of the gradients of successive updates, from -1 to 1.
@@ -358,14 +375,20 @@ class Children:
             )
         self.groups = groups
 
-    def _loss_and_gradient(self, group: _Group, batch: Examples) -> tuple[Tensor, Tensor, Tensor]:
-        """Losses (g,), metrics (g,) and gradients (g, P) of a minibatch."""
+    def _loss_and_gradient(
+        self, group: _Group, batch: Examples, row_loss: RowLoss | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The criterion's losses (g,) and metrics (g,), and gradients (g, P), of a minibatch."""
         with torch.enable_grad():
             weights = group.weights.detach().requires_grad_()
             outputs = group.outputs(weights, batch.inputs)
-            loss = self.criterion.loss(outputs, batch.targets)
+            if row_loss is None:
+                trained = loss = self.criterion.loss(outputs, batch.targets)
+            else:
+                trained = row_loss(outputs, batch.targets, group.rows)
+                loss = self.criterion.loss(outputs.detach(), batch.targets)
             # Each loss depends on its own row of the weights only.
-            (gradient,) = torch.autograd.grad(loss.sum(), weights)
+            (gradient,) = torch.autograd.grad(trained.sum(), weights)
         return loss.detach(), self.criterion.metric(outputs.detach(), batch.targets), gradient
 
     def _probe(self) -> Progress:
@@ -390,6 +413,7 @@ class Children:
         *,
         momentum: NDArray[np.float64] | None = None,
         weight_decay: NDArray[np.float64] | None = None,
+        loss: RowLoss | None = None,
     ) -> Progress:
         """Trains every child by so many minibatches: w - step_size * (direction + weight_decay * w) for each.
 
@@ -398,6 +422,7 @@ class Children:
             step_sizes: (n,).
             momentum: (n,), see `Optimizer.direction`; None for the optimizer's own.
             weight_decay: (n,), decoupled as in AdamW; None for none.
+            loss: what is trained by; None for the criterion's.
         """
         progress = self._no_progress()
         for group in self._groups.values():
@@ -408,6 +433,7 @@ class Children:
                 step_sizes=_column(step_sizes, group.rows),
                 momentum=None if momentum is None else _column(momentum, group.rows)[:, 0],
                 decay=None if weight_decay is None else _column(weight_decay, group.rows),
+                row_loss=loss,
             )
         for values, name in ((progress.loss, "train_loss"), (progress.metric, "train_metric")):
             values[:] = np.where(self.diverged, self._initial[name], values)
@@ -423,6 +449,7 @@ class Children:
         step_sizes: Tensor,
         momentum: Tensor | None,
         decay: Tensor | None,
+        row_loss: RowLoss | None,
     ) -> None:
         rows = group.rows
         running = torch.from_numpy(~self.diverged[rows])
@@ -431,7 +458,7 @@ class Children:
         squares, cosines = torch.zeros(2, len(rows), self.groups, dtype=torch.float32)
         last_square = group.by_group(group.gradient.square())
         for places in group.places(updates):
-            loss, metric, gradient = self._loss_and_gradient(group, group.minibatch(places))
+            loss, metric, gradient = self._loss_and_gradient(group, group.minibatch(places), row_loss)
             directions, state = self.optimizer.direction([gradient], group.state, count=group.count, momentum=momentum)
             direction = directions[0] if decay is None else directions[0] + decay * group.weights
             weights = group.weights - step_sizes * direction
@@ -463,14 +490,37 @@ class Children:
 
     def _measure(self, part: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         losses, metrics = np.zeros(self.count), np.zeros(self.count)
+        for rows, outputs, targets in self._answers(part):
+            loss = self.criterion.loss(outputs, targets).nan_to_num(LARGEST_LOSS)
+            losses[rows] = loss.clamp(max=LARGEST_LOSS).numpy()
+            metrics[rows] = self.criterion.metric(outputs, targets).numpy()
+        return losses, metrics
+
+    def _answers(self, part: str) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+        """Rows, outputs (g, b, out) and targets (g, b, ...) on a held-out part, group by group."""
         for group in self._groups.values():
             examples = group.held_out[part]
             chunks = examples.inputs.split(CHUNK, dim=1)
             outputs = torch.cat([group.outputs(group.weights, chunk) for chunk in chunks], dim=1)
-            loss = self.criterion.loss(outputs, examples.targets).nan_to_num(LARGEST_LOSS)
-            losses[group.rows] = loss.clamp(max=LARGEST_LOSS).numpy()
-            metrics[group.rows] = self.criterion.metric(outputs, examples.targets).numpy()
-        return losses, metrics
+            yield group.rows, outputs, examples.targets
+
+    @own_state
+    @torch.no_grad()
+    def summarise(self, part: str, summary: Callable[[Tensor, Tensor], Tensor]) -> NDArray[np.float64]:
+        """Numbers (n, k) about the answers on "validation" or "test".
+
+        Args:
+            part: which.
+            summary: numbers (g, k) of outputs (g, b, out) and targets (g, b, ...). NaN becomes 0,
+                infinities the largest loss.
+        """
+        found: NDArray[np.float64] | None = None
+        for rows, outputs, targets in self._answers(part):
+            numbers = _finite(summary(outputs, targets))
+            found = np.zeros((self.count, numbers.shape[1])) if found is None else found
+            found[rows] = numbers
+        assert found is not None
+        return found
 
     def network(self, row: int) -> nn.Module:
         """A copy of the row's network, with its current weights."""

@@ -196,26 +196,28 @@ class TuningFrame:
     """The state of a run of training after t decisions.
 
     Attributes:
+        title: what is done here, in a word.
         data: name of the distribution of data sets.
         task: the numbers of the task by name.
         optimizer: name of the optimizer.
         metric: name of the metric.
         horizon: decisions of a run.
         updates: minibatches after each decision.
-        step_range: smallest and largest step size.
-        dials: the numbers decided by name, t each: "step_size", "momentum", "weight_decay".
+        axes: of each dial, lower end, upper end, and whether the scale is logarithmic.
+        dials: the numbers decided by name, t each, such as "step_size".
         courses: by name, t + 1 each: "train_loss", "validation_loss", and of the metric the same, such as
             "train_accuracy"; `test_` ones if there is a test part.
         diverged: whether the run has diverged.
     """
 
+    title: str
     data: str
     task: dict[str, Any]
     optimizer: str
     metric: str
     horizon: int
     updates: int
-    step_range: tuple[float, float]
+    axes: dict[str, tuple[float, float, bool]]
     dials: dict[str, tuple[float, ...]]
     courses: dict[str, tuple[float, ...]]
     diverged: bool
@@ -223,7 +225,14 @@ class TuningFrame:
     @property
     def steps(self) -> int:
         """Decisions so far."""
-        return len(self.dials["step_size"])
+        return len(next(iter(self.dials.values())))
+
+    @property
+    def shown(self) -> dict[str, tuple[float, ...]]:
+        """The dials that fit into a picture: of more than four, those that were moved the most so far."""
+        moved = {name: max(values, default=0.0) - min(values, default=0.0) for name, values in self.dials.items()}
+        most = sorted(moved, key=lambda name: -moved[name])[:4]
+        return {name: values for name, values in self.dials.items() if name in most}
 
     @property
     def task_words(self) -> str:

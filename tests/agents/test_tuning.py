@@ -11,16 +11,18 @@ import pytest
 import torch
 
 from agents.comparison import tuning as benchmark
-from agents.comparison.entrants import TUNING
+from agents.comparison.entrants import ENTRANTS
 from agents.comparison.jobs import Job
 from agents.comparison.summarise import rows_of
-from agents.tuning import schedules
+from agents.tuning import fixed_losses, schedules
+from agents.tuning.fixed_losses import GRID, FixedLoss, best_loss, best_per_kind, cross_entropy, settings
 from agents.tuning.schedules import SHAPES, Schedule, best_fixed, rates, try_all, tuned_per_task
-from agents.tuning.setting import TuningSetting, play
+from agents.tuning.setting import LossSetting, TuningSetting, play
 from agents.tuning.training import TuningRecipe, train
 from gym_reml.files import save_atomically
 
 QUICK = TuningSetting(horizon=3, updates=2)
+QUICK_LOSS = LossSetting(horizon=3, updates=2)
 RECIPE = TuningRecipe(total_steps=12, n_envs=4, batch_size=6, epochs=1)
 
 
@@ -28,6 +30,10 @@ RECIPE = TuningRecipe(total_steps=12, n_envs=4, batch_size=6, epochs=1)
 def _few_tries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(schedules, "TUNING_TASKS", 4)
     monkeypatch.setattr(schedules, "RATES_A_DECADE", 1)
+    monkeypatch.setattr(fixed_losses, "TUNING_TASKS", 4)
+    monkeypatch.setattr(
+        fixed_losses, "GRID", {name: (values[0], values[-1])[: 1 + (name == "trust")] for name, values in GRID.items()}
+    )
 
 
 def test_schedules_are_those_of_torch() -> None:
@@ -92,18 +98,46 @@ def test_an_agent_is_trained_once_and_then_read(tmp_path: Path) -> None:
         train(QUICK, RECIPE, seed=0, folder=tmp_path)
 
 
-def test_a_comparison_pairs_every_seed_with_the_schedules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fixed_loss_goes_to_its_values_and_stays_there() -> None:
+    from gymnasium import make_vec
+
+    assert cross_entropy(QUICK_LOSS).values == (0.0, 0.0, 0.0, 0.0)
+    envs: Any = make_vec("NetLoss-v0", 2, updates=1)
+    observation, _ = envs.reset(seed=0)
+    policy = FixedLoss(QUICK_LOSS, (0.6, 1.0, 0.05, 0.0))
+    assert tuple(GRID) == envs.unwrapped.tuning.decision.names
+    for expected in ([0.25, 0.5, 0.05, 0.0], [0.5, 1.0, 0.05, 0.0], [0.6, 1.0, 0.05, 0.0], [0.6, 1.0, 0.05, 0.0]):
+        observation, _, _, _, info = envs.step(policy.predict(observation)[0])
+        np.testing.assert_allclose([info[name][1] for name in GRID], expected, atol=1e-5)
+
+
+def test_losses_are_chosen_on_validation_tasks(tmp_path: Path) -> None:
+    best = best_loss(QUICK_LOSS, tmp_path)
+    tried = json.loads((tmp_path / "tried.json").read_text(encoding="utf-8"))
+    assert list(tried) == ["0.0, 0.0, 0.0, 0.0", "0.0, 0.0, 0.0, 0.5"]
+    assert tried[", ".join(map(str, best.values))] == max(tried.values())
+    found = best_per_kind(QUICK_LOSS, 5)
+    every = [play(fixed, QUICK_LOSS, 5) for fixed in settings(QUICK_LOSS)]
+    for task in range(5):
+        assert found.test[task] in {played.test[task] for played in every}
+
+
+@pytest.mark.parametrize(("kind", "setting"), [("tuning", QUICK), ("loss", QUICK_LOSS)])
+def test_a_comparison_pairs_every_seed_with_what_is_fixed(
+    kind: str, setting: TuningSetting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from agents.comparison.benchmarks import BENCHMARKS
 
-    made = benchmark.TuningBenchmark(file="tiny.json", kind="tuning", seeds=2, evaluation_tasks=4, setting=QUICK)
+    made = benchmark.TuningBenchmark(file="tiny.json", kind=kind, seeds=2, evaluation_tasks=4, setting=setting)
+    entrants = ENTRANTS[kind]
     monkeypatch.setitem(BENCHMARKS, "tiny", made)
     monkeypatch.setattr("agents.tuning.training.TuningRecipe", lambda: RECIPE)
-    pairs = [(name, seed) for name in TUNING for seed in range(2 if TUNING[name].seeded else 1)]
-    jobs = [Job(tmp_path, "tiny", QUICK, name, seed, None, 4) for name, seed in pairs]
+    pairs = [(name, seed) for name in entrants for seed in range(2 if entrants[name].seeded else 1)]
+    jobs = [Job(tmp_path, "tiny", setting, name, seed, None, 4) for name, seed in pairs]
     for job in jobs:
         job.work()
     rows = {row["learner"]: row for row in rows_of(jobs)}
-    assert set(rows) == set(TUNING)
+    assert set(rows) == set(entrants)
     assert (rows["ppo"]["seeds"], rows["ppo"]["tasks"], rows["ppo"]["meta_training_tasks"]) == (2, 4, 4)
     for other, difference in rows["ppo"]["paired"].items():
         assert difference["difference"] == pytest.approx(rows["ppo"]["mean"] - rows[other]["mean"])

@@ -69,6 +69,23 @@ TUNING_VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
         "NetTuneHybrid-v0",
         {"family_kwargs": SIZES, "optimizer": "sgd", "dials": ["step_size", "weight_decay"]},
     ),
+    "losses": ("NetLoss-v0", {"family_kwargs": SIZES, "step_size": 0.3}),
+    "class correlation, macro F1": (
+        "NetLossMultiDiscrete-v0",
+        {
+            "family_kwargs": SIZES | {"classes": 3},
+            "losses": ["class_correlation", "class_weights"],
+            "metric": "macro_f1",
+        },
+    ),
+    "losses diverge": (
+        "NetLossDiscrete-v0",
+        {"family_kwargs": SIZES | {"split": "test"}, "step_size": 1e20, "optimizer": "sgd", "metric": "accuracy"},
+    ),
+    "one loss, in bins": (
+        "NetLossHybrid-v0",
+        {"family_kwargs": SIZES, "losses": ["trust"], "optimizer": "adam", "step_bins": 5},
+    ),
 }
 """An id and arguments that JSON can hold, for every encoding."""
 
@@ -78,6 +95,7 @@ OWN_VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
         {"module": make_normed, "train": points(20), "validation": points(10, 1), "test": points(10, 2)},
     ),
     "own numbers": ("NetTune-v0", {"module": make_line, "train": curve(20), "validation": curve(10, 1)}),
+    "own arrays, losses": ("NetLoss-v0", {"train": points(20), "validation": points(10, 1)}),
     "own distribution": ("NetTuneHybrid-v0", {"family": Slopes(), "module": make_line}),
 }
 """The same for what a user provides."""

@@ -17,23 +17,23 @@ from gym_reml.envs.common.view import ProcessView, for_rows
 from gym_reml.envs.tuning.recorder import TuningRecorder
 from gym_reml.envs.tuning.setup import TuningSetup
 from gym_reml.mdp.process import Outcome
-from gym_reml.mdp.tuning import OBSERVATION_LIMIT, TuningProcess
+from gym_reml.mdp.runs import OBSERVATION_LIMIT, RunProcess
 from gym_reml.rendering.render import render_tuning
 from gym_reml.spaces import ActionEncoding, Decision
 
 
 class TuningView(ProcessView):
-    """Base of environments over a `TuningProcess`.
+    """Base of environments over a `RunProcess`.
 
     Attributes:
         action_encoding: of the actions, with `decode` and `encode`.
     """
 
-    process: TuningProcess
+    process: RunProcess
     action_encoding: ActionEncoding
 
     @property
-    def tuning(self) -> TuningProcess:
+    def tuning(self) -> RunProcess:
         """The process."""
         return self.process
 
@@ -118,5 +118,5 @@ class TuningVectorEnv(TuningView, ProcessVectorEnv):
         )
 
 
-def _observation_space(process: TuningProcess) -> spaces.Box:
+def _observation_space(process: RunProcess) -> spaces.Box:
     return spaces.Box(-OBSERVATION_LIMIT, OBSERVATION_LIMIT, (process.observation_size,), np.float32)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from gym_reml.mdp.tuning import TuningProcess
+from gym_reml.mdp.runs import RunProcess
 from gym_reml.rendering.frames import TuningFrame
 
 
@@ -18,34 +18,35 @@ class TuningRecorder:
     courses: dict[str, list[float]] = field(default_factory=dict)
     diverged: bool = False
 
-    def restart(self, process: TuningProcess) -> None:
+    def restart(self, process: RunProcess) -> None:
         """Clears the history when an episode begins."""
         self.dials = {name: [] for name in process.decision.names}
         self.courses = {name: [] for name in process.courses}
         self.diverged = False
         self._record(process)
 
-    def record(self, process: TuningProcess, info: dict[str, Any]) -> None:
+    def record(self, process: RunProcess, info: dict[str, Any]) -> None:
         """Records a decision and what came of it."""
         for name, values in self.dials.items():
             values.append(float(info[name][self.row]))
         self._record(process)
 
-    def _record(self, process: TuningProcess) -> None:
+    def _record(self, process: RunProcess) -> None:
         for name, values in process.courses.items():
             self.courses[name].append(float(values[self.row]))
         self.diverged = bool(process.children.diverged[self.row])
 
-    def frame(self, process: TuningProcess) -> TuningFrame:
+    def frame(self, process: RunProcess) -> TuningFrame:
         """The run so far."""
         return TuningFrame(
+            title=process.title,
             task=dict(process.tasks[self.row]),
             data=process.data_sets.name,
             optimizer=process.optimizer.name,
             metric=process.metric_name,
             horizon=process.horizon,
             updates=process.updates,
-            step_range=process.dials.step_range,
+            axes={name: (axis.low, axis.high, axis.log) for name, axis in process.axes.items()},
             dials={name: tuple(values) for name, values in self.dials.items()},
             courses={name: tuple(values) for name, values in self.courses.items()},
             diverged=self.diverged,

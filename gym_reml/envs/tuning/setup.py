@@ -1,13 +1,16 @@
-"""Construction of a `TuningProcess` from keyword arguments: checks and defaults."""
+"""Construction of a process with an agent at the dials, from keyword arguments: checks and defaults."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from gym_reml.checks import check_integer
+from gym_reml.decisions.losses import Loss
 from gym_reml.envs.common.arguments import argument_names
-from gym_reml.mdp.tuning import MakeNetwork, TuningProcess
+from gym_reml.mdp.loss_alignment import LossProcess
+from gym_reml.mdp.runs import MakeNetwork, RunProcess
+from gym_reml.mdp.tuning import TuningProcess
 from gym_reml.spaces import ActionEncoding, make_encoding
 from gym_reml.streams import check_split
 from gym_reml.tasks.data_sets.base import DataSets, given_data
@@ -17,7 +20,7 @@ from gym_reml.tasks.data_sets.registry import make_data_sets
 class TuningSetup(NamedTuple):
     """The parts of a single or vector environment: the process and the encoding of its actions."""
 
-    process: TuningProcess
+    process: RunProcess
     encoding: ActionEncoding
 
 
@@ -63,9 +66,72 @@ def make_tuning(
     return TuningSetup(process, make_encoding(action, process.decision, step_bins=step_bins))
 
 
-def select_arguments(names: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of `make_tuning` among a function's local variables."""
-    return {name: names[name] for name in argument_names(make_tuning)}
+VARIED: dict[str, Any] = {
+    "imbalances": (1.0, 10.0, 50.0),
+    "label_noises": (0.0, 0.2, 0.4),
+    "examples": (400,),
+    "widths": (64,),
+    "batch_sizes": (32,),
+    "input_scales": (1.0,),
+}
+"""Fields of families by name, where losses are decided."""
+
+
+def make_loss_alignment(
+    count: int,
+    *,
+    losses: Sequence[str | Loss] = ("logit_adjustment", "focal", "smoothing", "trust"),
+    metric: str = "balanced_accuracy",
+    reward: str = "gain",
+    module: MakeNetwork | None = None,
+    train: Any = None,
+    validation: Any = None,
+    test: Any = None,
+    batch_size: int | None = None,
+    family: str | DataSets | None = None,
+    family_kwargs: Mapping[str, Any] | None = None,
+    optimizer: str = "momentum",
+    step_size: float = 0.05,
+    horizon: int = 20,
+    updates: int = 15,
+    action: str = "box",
+    step_bins: int = 3,
+) -> TuningSetup:
+    """Makes a process of `count` rows.
+
+    Args:
+        count: number of rows, n; the other arguments are those of `NetLossEnv`.
+
+    Raises:
+        ValueError: an invalid value; the message names the argument and the choices.
+    """
+    check_integer("step_bins", step_bins)
+    process = LossProcess(
+        count,
+        _data_sets(
+            train,
+            validation,
+            test,
+            batch_size=batch_size,
+            family=family,
+            family_kwargs=family_kwargs,
+            varied=VARIED,
+        ),
+        losses=losses,
+        metric=metric,
+        reward=reward,
+        module=module,
+        optimizer=optimizer,
+        step_size=step_size,
+        horizon=horizon,
+        updates=updates,
+    )
+    return TuningSetup(process, make_encoding(action, process.decision, step_bins=step_bins))
+
+
+def select_arguments(make: Callable[..., TuningSetup], names: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `make` among a function's local variables."""
+    return {name: names[name] for name in argument_names(make)}
 
 
 def _data_sets(
@@ -76,6 +142,7 @@ def _data_sets(
     batch_size: int | None,
     family: str | DataSets | None,
     family_kwargs: Mapping[str, Any] | None,
+    varied: Mapping[str, Any] | None = None,
 ) -> DataSets:
     if family_kwargs is not None and not isinstance(family_kwargs, Mapping):
         raise ValueError(f"family_kwargs={family_kwargs!r}: must be a dict, or None")
@@ -86,6 +153,6 @@ def _data_sets(
     for argument, value in (("validation", validation), ("test", test), ("batch_size", batch_size)):
         if value is not None:
             raise ValueError(f"{argument}: is given without train; a family draws its own")
-    data_sets = make_data_sets("clusters" if family is None else family, **(family_kwargs or {}))
+    data_sets = make_data_sets("clusters" if family is None else family, varied, **(family_kwargs or {}))
     check_split(data_sets.split)
     return data_sets

@@ -21,14 +21,15 @@ def write_tuning(frame: TuningFrame) -> str:
         lines += ["", f"{what}, from {number(scale.low)} to {number(scale.high)}"]
         lines += [_line(part, course, scale) for part, course in by_part(frame, what).items()]
     if frame.steps:
-        lines += ["", "dials"]
+        all_shown = len(frame.shown) == len(frame.dials)
+        lines += ["", "dials" if all_shown else f"{len(frame.shown)} of {len(frame.dials)} dials"]
         lines += [
-            _line(name.replace("_", " "), values, dial_scale(frame, name)) for name, values in frame.dials.items()
+            _line(name.replace("_", " "), values, dial_scale(frame, name)) for name, values in frame.shown.items()
         ]
     return "\n".join(line.rstrip() for line in lines)
 
 
 def _line(name: str, values: Sequence[float], scale: Scale) -> str:
     """A name, the last value, and the last values as bars."""
-    head = f"{name:<{MARGIN + 3}}{number(values[-1]):<11}"
+    head = f"{name:<{MARGIN + 6}}{number(values[-1]):<11}"
     return head + spark(window(values, COLUMNS - len(head))[1], scale)

@@ -52,8 +52,8 @@ def draw_tuning(frame: TuningFrame) -> NDArray[np.uint8]:
         area = (left + GUTTER, TOP + 40, right, DIALS_TOP - 36)
         canvas.text(left, TOP + 7, what.capitalize(), 15, bold=True)
         _draw_courses(canvas, frame, area, by_part(frame, what), scale)
-    width = (RIGHT - LEFT + 24) / len(frame.dials)
-    for index, (name, values) in enumerate(frame.dials.items()):
+    width = (RIGHT - LEFT + 24) / len(frame.shown)
+    for index, (name, values) in enumerate(frame.shown.items()):
         left = LEFT + index * width
         _draw_dial(canvas, frame, name, values, (left, DIALS_TOP, left + width - 24, BOTTOM))
     return canvas.to_array()

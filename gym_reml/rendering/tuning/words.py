@@ -10,7 +10,7 @@ from gym_reml.rendering.scales import TINY, Scale, number, range_scale, tamed
 
 def title(frame: TuningFrame) -> str:
     """What is trained, and by what."""
-    return f"Tuning: {frame.task_words}, {frame.optimizer}"
+    return f"{frame.title}: {frame.task_words}, {frame.optimizer}"
 
 
 def clock(frame: TuningFrame) -> str:
@@ -18,7 +18,7 @@ def clock(frame: TuningFrame) -> str:
     head = f"step {frame.steps} of {frame.horizon}: "
     if not frame.steps:
         return head + "none yet"
-    dials = ", ".join(f"{name.replace('_', ' ')} {number(values[-1])}" for name, values in frame.dials.items())
+    dials = ", ".join(f"{name.replace('_', ' ')} {number(values[-1])}" for name, values in frame.shown.items())
     return f"{head}{dials} for {frame.updates} minibatch{'es' * (frame.updates > 1)}"
 
 
@@ -28,8 +28,8 @@ def by_part(frame: TuningFrame, what: str) -> dict[str, tuple[float, ...]]:
 
 
 def metric_scale(frame: TuningFrame) -> Scale:
-    """The axis of the metric: from 0 to 1 for accuracies, else the range of the values."""
-    if frame.metric == "accuracy":
+    """The axis of the metric: from 0 to 1 for labels, else the range of the values."""
+    if frame.metric != "score":
         return Scale(0.0, 1.0)
     return range_scale([value for course in by_part(frame, frame.metric).values() for value in course], 0.05)
 
@@ -43,9 +43,8 @@ def loss_scale(frame: TuningFrame) -> Scale:
 
 
 def dial_scale(frame: TuningFrame, name: str) -> Scale:
-    """The axis of a dial: log axes for step sizes and decays."""
-    if name == "momentum":
-        return Scale(0.0, 1.0)
-    low, high = frame.step_range if name == "step_size" else (min(frame.dials[name]), max(frame.dials[name]))
-    low = max(low, TINY)
+    """The axis of a dial."""
+    low, high, log = frame.axes[name]
+    if not log:
+        return Scale(low, high)
     return Scale(low, high if high > low * 1.001 else low * 10, log=True)

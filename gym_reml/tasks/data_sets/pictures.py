@@ -14,7 +14,7 @@ from torch.nn import functional
 from gym_reml.checks import check_integer
 from gym_reml.streams import SPLITS, check_split
 from gym_reml.tasks.data_sets.base import DataSet, DataSets, Examples, Task
-from gym_reml.tasks.data_sets.variation import Variation, flip_labels
+from gym_reml.tasks.data_sets.variation import Variation, flip_labels, random_shares
 from gym_reml.tasks.images.collections import Collection, read_collection
 
 SHARES = (0.6, 0.2, 0.2)
@@ -63,7 +63,15 @@ class Pictures(Variation, DataSets):
     def data(self, task: Task, generator: np.random.Generator) -> DataSet:
         read = read_collection(self.collection, root=self.root)
         places, train = _places(len(read.labels), self.split), int(task["examples"])
-        drawn = generator.choice(places, min(train + 2 * self.held_out, len(places)), replace=False)
+        shares = random_shares(task["imbalance"], len(read.classes), generator)
+        if shares is None:
+            drawn = generator.choice(places, min(train + 2 * self.held_out, len(places)), replace=False)
+        else:
+            order = generator.permutation(places)
+            held, left = np.split(order, [2 * self.held_out])
+            chances = shares[read.labels[left]] / np.bincount(read.labels[left])[read.labels[left]]
+            size = min(train, len(left))
+            drawn = np.concatenate([held, generator.choice(left, size, replace=False, p=chances / chances.sum())])
         images = _shrunk(read, self.side)[torch.from_numpy(drawn)]
         labels = torch.from_numpy(read.labels[drawn])
         held_out, test, rest = torch.arange(len(drawn), device="cpu").split(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from gym_reml.tasks.data_sets.base import DataSets
@@ -19,11 +20,13 @@ DATA_SETS: dict[str, tuple[type[DataSets], dict[str, Any]]] = {
 """Every named distribution: its class, a dataclass, and the fields that differ from the class's defaults."""
 
 
-def make_data_sets(family: str | DataSets, **arguments: Any) -> DataSets:
+def make_data_sets(family: str | DataSets, defaults: Mapping[str, Any] | None = None, /, **arguments: Any) -> DataSets:
     """Creates a distribution of data sets by name, or a copy of one with changed fields.
 
     Args:
         family: a key of `DATA_SETS`, or a distribution.
+        defaults: fields of a distribution by name that are neither among the arguments nor in the table; those that it
+            does not have are left out.
         **arguments: fields of the distribution.
 
     Raises:
@@ -49,4 +52,5 @@ def make_data_sets(family: str | DataSets, **arguments: Any) -> DataSets:
     arguments = {name: tuple(value) if isinstance(value, list) else value for name, value in arguments.items()}
     if isinstance(family, DataSets):
         return dataclasses.replace(family, **arguments)  # type: ignore[type-var]
-    return kind(**(preset | arguments))
+    own = {name: value for name, value in (defaults or {}).items() if name in choices}
+    return kind(**(own | preset | arguments))

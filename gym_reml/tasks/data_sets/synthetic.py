@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gym_reml.checks import check_integer
 from gym_reml.streams import check_split
 from gym_reml.tasks.data_sets.base import DataSet, DataSets, Examples, Task
-from gym_reml.tasks.data_sets.variation import Variation, flip_labels
+from gym_reml.tasks.data_sets.variation import Variation, flip_labels, random_shares
 
 
 @dataclass(frozen=True)
@@ -53,15 +53,24 @@ class Clusters(Variation, DataSets):
 
     def data(self, task: Task, generator: np.random.Generator) -> DataSet:
         centres = generator.standard_normal((self.classes, self.centres, self.features))
-        parts = [self._points(centres, count, generator) for count in (task["examples"], self.held_out, self.held_out)]
+        shares = random_shares(task["imbalance"], self.classes, generator)
+        sizes = ((task["examples"], shares), (self.held_out, None), (self.held_out, None))
+        parts = [self._points(centres, count, share, generator) for count, share in sizes]
         scale = np.float32(task["input_scale"])
         train, validation, test = (Examples(torch.from_numpy(x * scale), torch.from_numpy(y)) for x, y in parts)
         noisy = flip_labels(train.targets, task["label_noise"], self.classes, generator)
         return DataSet(Examples(train.inputs, noisy), validation, test, int(task["batch_size"]), self.classes)
 
     def _points(
-        self, centres: NDArray[np.float64], count: int, generator: np.random.Generator
+        self,
+        centres: NDArray[np.float64],
+        count: int,
+        shares: NDArray[np.float64] | None,
+        generator: np.random.Generator,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        labels = generator.integers(self.classes, size=count)
+        if shares is None:
+            labels = generator.integers(self.classes, size=count)
+        else:
+            labels = generator.choice(self.classes, size=count, p=shares)
         middles = centres[labels, generator.integers(self.centres, size=count)]
         return (middles + generator.standard_normal(middles.shape)).astype(np.float32), labels

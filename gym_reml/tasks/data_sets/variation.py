@@ -1,4 +1,4 @@
-"""What varies between tasks of a distribution: number of examples, width, size of a minibatch, label noise."""
+"""What varies between tasks of a distribution: number of examples, width, minibatches, label noise, imbalance."""
 
 from __future__ import annotations
 
@@ -26,6 +26,9 @@ class Variation:
         batch_sizes: of minibatches.
         label_noises: shares of the training labels that are replaced by random ones; validation and test labels are
             not.
+        imbalances: how many times as frequent the most frequent class is as the rarest among training examples, before
+            label noise; the others are in between, in equal ratios, in random order. In validation and test all classes
+            are as frequent.
         held_out: size of the validation part, and of the test part.
 
     Raises:
@@ -37,6 +40,7 @@ class Variation:
     widths: tuple[int, ...] = (8, 32)
     batch_sizes: tuple[int, ...] = (8, 64)
     label_noises: tuple[float, ...] = (0.0, 0.4)
+    imbalances: tuple[float, ...] = (1.0,)
     held_out: int = 300
 
     def __post_init__(self) -> None:
@@ -49,6 +53,8 @@ class Variation:
                 check_integer(argument, value)
         if not self.label_noises or not all(0 <= noise <= 1 for noise in self.label_noises):
             raise ValueError(f"label_noises={self.label_noises!r}: must be shares from 0 to 1")
+        if not self.imbalances or not all(1 <= ratio < np.inf for ratio in self.imbalances):
+            raise ValueError(f"imbalances={self.imbalances!r}: must be numbers from 1")
 
     def vary(self, generator: np.random.Generator) -> Task:
         """The numbers of a new task."""
@@ -57,6 +63,7 @@ class Variation:
             "width": int(generator.choice(self.widths)),
             "batch_size": int(generator.choice(self.batch_sizes)),
             "label_noise": float(generator.choice(self.label_noises)),
+            "imbalance": float(generator.choice(self.imbalances)),
         }
 
     def check(self, task: Mapping[str, NDArray[Any]]) -> None:
@@ -67,6 +74,17 @@ class Variation:
         noise = task["label_noise"]
         if ((noise < 0) | (noise > 1)).any():
             raise ValueError(f"options: task: label_noise={noise.tolist()}: must be shares from 0 to 1")
+        if (task["imbalance"] < 1).any():
+            raise ValueError(f"options: task: imbalance={task['imbalance'].tolist()}: must be numbers from 1")
+
+
+def random_shares(imbalance: float, classes: int, generator: np.random.Generator) -> NDArray[np.float64] | None:
+    """Random shares of the classes with this ratio of the largest to the smallest; None where all are equal."""
+    if imbalance == 1.0:
+        return None
+    ranks = generator.permutation(classes) / max(classes - 1, 1)
+    shares = imbalance**-ranks
+    return np.asarray(shares / shares.sum())
 
 
 def flip_labels(labels: Tensor, share: float, classes: int, generator: np.random.Generator) -> Tensor:

@@ -1,0 +1,1 @@
+"""What an agent may decide about the training of a network, piece by piece."""
