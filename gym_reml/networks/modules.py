@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
+from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,9 @@ FEW_NETWORKS = 4
 """Up to this many networks are computed one after the other: dense ones 2.0, 1.6, 1.3 and 1.2 times as fast, at 1, 2, 3
 and 4, as side by side by `torch.vmap`, at 6 .8 times."""
 
+ONE_AT_A_TIME = RLock()
+"""Held while modules hold a network's weights, and torch other settings: threads may share a pool."""
+
 CONSTANTS = "constants"
 """Name of the head's outputs that do not depend on the input."""
 
@@ -46,6 +50,7 @@ class Part:
             all (attention in evaluation mode).
         loops: uses functions that `torch.vmap` cannot compute, so that networks are computed one after the other.
         changes_input: changes its input in place, so that it is given a copy.
+        inert: its output has no derivative with respect to any of its weights.
     """
 
     def __init__(self, module: Any, argument: str) -> None:
@@ -59,7 +64,7 @@ class Part:
             raise ValueError(f"{argument}: must make a torch.nn.Module, but made a {type(module).__name__}")
         check_vectorizable(module, argument)
         self.module, self.argument = module, argument
-        self.attends, self.loops, self.changes_input = False, False, False
+        self.attends = self.loops = self.changes_input = self.inert = False
         kinds = (nn.RNNBase, nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerEncoder)
         self.fast = any(isinstance(part, kinds) for part in module.modules())
         parameters = dict(module.named_parameters())
@@ -75,6 +80,8 @@ class Part:
         frozen = {name: value.detach() for name, value in parameters.items() if name not in adapted}
         self.constants = frozen | dict(module.named_buffers())
         self._places = _places(module, [*self.shapes, *self.constants])
+        # Attributes that change in a pass: submodule, name, and the value before it, () if there is none.
+        self._kept: list[tuple[nn.Module, str, tuple[Any, ...]]] = []
 
     def initial(self) -> dict[str, Tensor]:
         """Copies of the module's own weights by name, float32."""
@@ -95,11 +102,21 @@ class Part:
         finally:
             for tensors, leaf, value in before:
                 tensors[leaf] = value
+            if self._kept:
+                self._restore_attributes()
         return output
+
+    def _restore_attributes(self) -> None:
+        """Forgets what submodules keep of a pass: such tensors could neither be copied nor pickled."""
+        for submodule, name, value in self._kept:
+            if value:
+                vars(submodule)[name] = value[0]
+            else:
+                vars(submodule).pop(name, None)
 
     def side_by_side(self, weights: Sequence[Tensor], x: Tensor) -> Tensor:
         """The outputs of n networks: weights (n, *shape) in the order of `shapes`, inputs (n, points, ...)."""
-        with self._settings(x):
+        with ONE_AT_A_TIME, self._settings(x):
             if self.loops or len(x) <= FEW_NETWORKS:
                 return torch.stack([self([weight[row] for weight in weights], x[row]) for row in range(len(x))])
             return torch.vmap(self)(list(weights), x)
@@ -131,16 +148,15 @@ class Part:
         return copy
 
     def try_out(self, weights: Sequence[Tensor], x: Tensor) -> Tensor:
-        """Outputs as by `side_by_side`, after a second derivative, which meta-gradients need, of the first network."""
-        own = [weight[:1].clone().requires_grad_() for weight in weights]
+        """Outputs as by `side_by_side`, after second derivatives, which meta-gradients need.
+
+        Raises:
+            RuntimeError: an operation that torch cannot vectorise or differentiate.
+        """
         try:
             with torch.enable_grad():
-                total = self.side_by_side(own, x[:1]).square().sum()
-                if total.requires_grad:
-                    slopes = torch.autograd.grad(total, own, create_graph=True, materialize_grads=True)
-                    total = torch.stack([slope.square().sum() for slope in slopes]).sum()
-                if total.requires_grad:
-                    torch.autograd.grad(total, own, allow_unused=True)
+                self._differentiate_twice([weight[:1] for weight in weights], x[:1])
+                self._differentiate_twice(weights, x)
             return self.side_by_side(weights, x)
         except RuntimeError as error:
             if not self.attends and "scaled_dot_product" in str(error):
@@ -151,13 +167,30 @@ class Part:
                 raise
             return self.try_out(weights, x)
 
+    def _differentiate_twice(self, weights: Sequence[Tensor], x: Tensor) -> None:
+        own = [weight.clone().requires_grad_() for weight in weights]
+        total = self.side_by_side(own, x).square().sum()
+        if not own:
+            return
+        slopes = torch.autograd.grad(total, own, create_graph=True, allow_unused=True) if total.requires_grad else ()
+        found = [slope for slope in slopes if slope is not None]
+        self.inert = not found
+        total = torch.stack([slope.square().sum() for slope in found]).sum() if found else total
+        if found and total.requires_grad:
+            torch.autograd.grad(total, own, allow_unused=True)
+
     def call_once(self, weights: Sequence[Tensor], x: Tensor) -> Any:
-        """What the module returns for one network; finds out whether it changes its input in place."""
-        given = x.clone()
+        """What the module returns for one network; finds out whether it changes its input in place, or attributes."""
+        given, before = x.clone(), [(submodule, dict(vars(submodule))) for submodule in self.module.modules()]
         version = given._version
-        with self._settings(given):
+        with ONE_AT_A_TIME, self._settings(given):
             output = self(weights, given)
         self.changes_input = self.changes_input or given._version != version
+        for submodule, attributes in before:
+            for name, value in vars(submodule).items():
+                if name not in attributes or value is not attributes[name]:
+                    self._kept.append((submodule, name, (attributes[name],) if name in attributes else ()))
+        self._restore_attributes()
         return output
 
     def _constants_like(self, x: Tensor) -> dict[str, Tensor]:
@@ -319,6 +352,11 @@ class Modules(Architecture[ModulesTrace]):
         with naming_submodule(part):
             outputs = part.try_out(weights, x)
             fewer = part.side_by_side([weight[:1] for weight in weights], x[:1, :-1])
+        if part.inert:
+            raise ValueError(
+                f"{part.argument}: its output has no derivative with respect to any of its weights; compute it outside "
+                "of torch.no_grad(), or freeze them (requires_grad_(False))"
+            )
         changed = [name for name, value in part.constants.items() if not torch.equal(value, before[name])]
         if changed:
             raise ValueError(
@@ -567,12 +605,14 @@ def check_vectorizable(module: nn.Module, argument: str) -> None:
         argument: its name in errors.
 
     Raises:
-        ValueError: running statistics, dropout or parameters without a shape; the message names the submodule and the
-            remedy.
+        ValueError: running statistics, dropout, compiled modules or parameters without a shape; the message names the
+            submodule and the remedy.
     """
     for name, part in module.named_modules():
         kind, remedy = type(part).__name__, None
-        if any(nn.parameter.is_lazy(value) for value in part.parameters(recurse=False)):
+        if isinstance(part, torch.jit.ScriptModule) or hasattr(part, "_orig_mod"):
+            remedy = "is compiled; give the module that it was compiled from"
+        elif any(nn.parameter.is_lazy(value) for value in part.parameters(recurse=False)):
             remedy = "has parameters without a shape; give it its sizes"
         elif not part.training:
             continue

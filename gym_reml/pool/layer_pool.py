@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self  # in typing since Python 3.11
 
 NORMS = ("stem.norm", "layers.norm")
-LARGEST_SIZE = 1 << 16
-"""Largest size of modules that are read from a file."""
+LARGEST_INPUT = 1 << 24
+"""Largest number of inputs of modules that are read from a file."""
 
 PLAIN_STEP_RANGE = (1e-3, 0.3)
 RATED_STEP_RANGE = (0.25, 4.0)
@@ -358,7 +358,8 @@ class LayerPool:
         """Copies another pool's tensors into this one's, in place; the devices may differ.
 
         Raises:
-            ValueError: the pools differ in layer kind, granularity of rates, adapted parameters, shapes or dtype.
+            ValueError: the pools differ in layer kind, modules, granularity of rates, adapted parameters, shapes or
+                dtype.
         """
         own, theirs = self._tensors(), other._tensors()
         self._check_numbers()
@@ -366,6 +367,8 @@ class LayerPool:
         traits = ("kind", "granularity", "adapt_stem")
         differing = [name for name in traits if getattr(self, name) != getattr(other, name)]
         kinds = [{name: (tensor.shape, tensor.dtype) for name, tensor in part.items()} for part in (own, theirs)]
+        if self.modules is not None and other.modules is not None:
+            differing += ["modules"] * (self.modules.describe() != other.modules.describe())
         differing += [name for name in own | theirs if kinds[0].get(name) != kinds[1].get(name)]
         if differing:
             raise ValueError(
@@ -461,13 +464,14 @@ class LayerPool:
         described = parts.pop("modules", None)
         if file_format == MODULES_FORMAT:
             if isinstance(described, dict):
-                modules = _block_modules(parts.get("kind"), described, source)
+                modules = _block_modules(parts, described, source)
             elif modules is not None and not isinstance(modules, Modules):
                 raise ValueError(f"modules={modules!r}: must be a gym_reml.networks.modules.Modules or None")
             elif modules is None:
                 raise ValueError(
-                    f"{source}: holds weights of modules that are not in the file; pass modules=Modules(stem=..., "
-                    f"layer=..., head=..., input_shape=...) of gym_reml.networks.modules. They were\n{described}"
+                    f"{source}: holds weights of modules that are not in the file; load it by LayerPool.load(path, "
+                    "modules=Modules(stem=..., layer=..., head=..., input_shape=...)), with Modules of "
+                    f"gym_reml.networks.modules. They were\n{described}"
                 )
         else:
             modules = None
@@ -501,17 +505,25 @@ class LayerPool:
         return cls.from_state(load_safely(path), str(path), modules)
 
 
-def _block_modules(kind: Any, settings: dict[str, Any], source: str) -> Modules:
-    """The modules of a file, whose kind and settings these are."""
+def _block_modules(parts: dict[str, Any], settings: dict[str, Any], source: str) -> Modules:
+    """The modules of a file, whose content and settings these are."""
     try:
+        kind, parameters = parts["kind"], parts["parameters"]
         if kind not in BLOCKS:
             raise ValueError(f"layer kind {kind!r} is none of {', '.join(map(repr, BLOCKS))}")
         sizes = {name: settings[name] for name in ("out_features", "width", "constant_outputs")}
         shape = settings["input_shape"]
-        if not all(is_integer(size) and 0 <= size <= LARGEST_SIZE for size in (*sizes.values(), *shape)):
+        # Modules are only made of the sizes that the file's tensors have: damaged ones could fill the memory.
+        fitting = [
+            [sizes["width"], shape[0], 3, 3],
+            [sizes["out_features"] - sizes["constant_outputs"], sizes["width"]],
+        ]
+        if [list(parameters[name].shape) for name in ("stem.0.0.weight", "head.1.weight")] != fitting or not all(
+            is_integer(size) and 0 <= size <= LARGEST_INPUT for size in (*sizes.values(), *shape, math.prod(shape))
+        ):
             raise ValueError(f"sizes {settings}")
         return block_modules(kind, input_shape=shape, **sizes)
-    except (LookupError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{source}: damaged layer pool, {error}") from error
 
 

@@ -62,7 +62,7 @@ def find_problem(
     """The first problem with a pool's content (types, names, shapes, devices or values), as text; None if valid."""
     choices = LAYER_KINDS if modules is None else (*BLOCKS, MODULES)
     if not isinstance(kind, str) or kind not in choices:
-        return f"layer kind {kind!r} is none of {', '.join(map(repr, choices))}"
+        return f"layer kind {kind!r} with{'out' * (modules is None)} modules is none of {', '.join(map(repr, choices))}"
     if not isinstance(adapt_stem, bool):
         return f"adapt_stem is {adapt_stem!r}"
     for part in (parameters, rates, statistics):

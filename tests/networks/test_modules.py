@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pickle
+import time
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +18,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.checkpoint import checkpoint
 
 from gym_reml import ENVIRONMENTS
 from gym_reml.learning import Episodes, LearningOptions, PoolLearner, replay
@@ -457,6 +460,63 @@ def test_copied_and_pickled(name: str, copy: Callable[[LayerPool], LayerPool]) -
     assert ours.pool.describe() == theirs.pool.describe()
 
 
+def test_threads_may_share_a_pool() -> None:
+    class Slow(nn.Module):
+        """Lets other threads run in the middle of a pass."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(6, 6), nn.Linear(6, 6)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.first(x)
+            time.sleep(0.001)
+            output: Tensor = self.second(x)
+            return output
+
+    pool = LayerPool.from_modules(**dense(Slow), input_shape=(2,), layers=5)
+
+    def losses(size: float) -> np.ndarray[Any, Any]:
+        mdp = process("", pool)
+        for layers in LAYERS:
+            mdp.train(layers, np.full(5, size, dtype=np.float32))
+        return mdp.query_loss
+
+    sizes = [0.01, 0.05, 0.1, 0.3]
+    with ThreadPoolExecutor(4) as executor:
+        together = list(executor.map(losses, sizes))
+    np.testing.assert_array_equal(together, [losses(size) for size in sizes])
+
+
+class Remembering(nn.Module):
+    """Keeps what it computed, as modules do to be looked into."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(6, 6)
+        self.last: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.last, self.hidden = x, self.linear(x)
+        return self.hidden
+
+
+@pytest.mark.parametrize("name", ["remembering", "lstm"])
+def test_tensors_that_modules_keep_are_forgotten(name: str) -> None:
+    """They could not be copied."""
+    pool = pool_of("lstm") if name == "lstm" else LayerPool.from_modules(**dense(Remembering), input_shape=(2,))
+    mdp = process("", pool, learn="maml")
+    for layers in LAYERS:
+        mdp.step(Decided(layers[:, None], np.zeros((5, 1), dtype=np.float32)))
+    copy = deepcopy(mdp)
+    np.testing.assert_array_equal(copy.query_loss, mdp.query_loss)
+    export_network(mdp, 0)
+    assert pool.modules is not None
+    assert not hasattr(pool.modules.kinds[0].module, "hidden")
+    if name == "remembering":
+        assert pool.modules.kinds[0].module.last is None
+
+
 @pytest.mark.parametrize("name", ZOO)
 def test_exported_networks_compute_the_same(name: str) -> None:
     mdp = process(name)
@@ -656,8 +716,31 @@ def test_other_modules_with_the_same_weights_are_noticed() -> None:
     other = Modules(**dense(lambda: nn.Sequential(nn.Linear(6, 6), nn.ReLU())), input_shape=(2,))
     with pytest.warns(UserWarning, match=r"(?s)something else.*Tanh.*given are.*ReLU"):
         LayerPool.from_state(pool.state(), modules=other)
+    with pytest.raises(ValueError, match="they differ in modules"):
+        pool.assign(LayerPool("modules", other.initial(5, 0), modules=other))
+    pool.assign(LayerPool("modules", same.initial(5, 1), modules=same))
     with pytest.raises(ValueError, match=r"modules='conv': must be"):
         LayerPool.from_state(pool.state(), modules="conv")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"width": 60_000},
+        {"constant_outputs": 9},
+        {"out_features": 2},
+        {"input_shape": [2, 60_000, 60_000]},
+        {"input_shape": [2, 5, "4"]},
+        {"input_shape": 2},
+        {"width": None},
+    ],
+)
+def test_sizes_of_damaged_files_are_noticed(settings: dict[str, Any]) -> None:
+    """Before modules of these sizes are made."""
+    state = pool_of("conv").state()
+    state["modules"] |= settings
+    with pytest.raises(ValueError, match="state: damaged layer pool"):
+        LayerPool.from_state(state)
 
 
 @pytest.mark.parametrize("input_shape", [50, (-2, -5, 5), (2, 5.0, 5)])
@@ -707,6 +790,18 @@ class Wandering(nn.Module):
         return output
 
 
+class WithoutGradient(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            return super().forward(x)
+
+
+class Checkpointed(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        output: Tensor = checkpoint(super().forward, x, use_reentrant=False)
+        return output
+
+
 class RandomFeatures(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -726,6 +821,11 @@ class Named(nn.Module):
         return x @ self.constants
 
 
+def compiled() -> nn.Module:
+    module: nn.Module = torch.compile(nn.Linear(6, 6), backend="eager")  # type: ignore[assignment]
+    return module
+
+
 HOPELESS: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "running statistics": (
         lambda: nn.Sequential(nn.Linear(6, 6), nn.BatchNorm1d(6)),
@@ -740,6 +840,10 @@ HOPELESS: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "buffers": (lambda: nn.Sequential(nn.Linear(6, 6), Counting()), r"passes|Counting at '1'"),
     "shape": (lambda: nn.Linear(6, 5), r"keep the shape.*\(5,\) of \(6,\)"),
     "weights": (nn.Identity, "no weights"),
+    "no gradient": (lambda: WithoutGradient(6, 6), "layer: its output has no derivative.*no_grad"),
+    "checkpoint": (lambda: Checkpointed(6, 6), "layer: Checkpointed cannot be computed"),
+    "scripted": (lambda: torch.jit.script(nn.Linear(6, 6)), "is compiled; give the module"),
+    "compiled": (compiled, "OptimizedModule is compiled"),
     "random numbers": (Wandering, "layer: returns other outputs when it is called again"),
     "spectral norm": (
         lambda: nn.utils.parametrizations.spectral_norm(nn.Linear(6, 6)),
