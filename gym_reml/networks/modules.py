@@ -50,6 +50,7 @@ class Part:
             all (attention in evaluation mode).
         loops: uses functions that `torch.vmap` cannot compute, so that networks are computed one after the other.
         changes_input: changes its input in place, so that it is given a copy.
+        replaced: name of a buffer that it replaces in a pass, or None.
         inert: its output has no derivative with respect to any of its weights.
     """
 
@@ -64,6 +65,7 @@ class Part:
             raise ValueError(f"{argument}: must make a torch.nn.Module, but made a {type(module).__name__}")
         check_vectorizable(module, argument)
         self.module, self.argument = module, argument
+        self.replaced: str | None = None
         self.attends = self.loops = self.changes_input = self.inert = False
         kinds = (nn.RNNBase, nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerEncoder)
         self.fast = any(isinstance(part, kinds) for part in module.modules())
@@ -100,7 +102,9 @@ class Part:
                 tensors[leaf] = named[name]
             output: Tensor = self.module(x.clone() if self.changes_input else x)
         finally:
-            for tensors, leaf, value in before:
+            for (name, _, _), (tensors, leaf, value) in zip(self._places, before, strict=True):
+                if tensors[leaf] is not named[name]:
+                    self.replaced = name
                 tensors[leaf] = value
             if self._kept:
                 self._restore_attributes()
@@ -358,9 +362,10 @@ class Modules(Architecture[ModulesTrace]):
                 "of torch.no_grad(), or freeze them (requires_grad_(False))"
             )
         changed = [name for name, value in part.constants.items() if not torch.equal(value, before[name])]
+        changed += [part.replaced] if part.replaced else []
         if changed:
             raise ValueError(
-                f"{part.argument}: changes its buffer {changed[0]!r} in place, which networks side by side cannot do; "
+                f"{part.argument}: changes its buffer {changed[0]!r}, which networks side by side cannot do; "
                 "keep it constant, or pass it on as an activation"
             )
         if outputs.ndim < 3 or outputs.shape[1] != x.shape[1]:
