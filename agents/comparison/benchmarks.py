@@ -176,7 +176,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         file="net_tune.json", kind="tuning", seeds=5, evaluation_tasks=200, setting=TuningSetting()
     ),
     "loss": TuningBenchmark(file="net_loss.json", kind="loss", seeds=5, evaluation_tasks=200, setting=LossSetting()),
-    "loss_fashion_mnist": TuningBenchmark(
+    "loss-fashion_mnist": TuningBenchmark(
         file="net_loss_images.json", kind="loss", seeds=5, evaluation_tasks=200, setting=LossSetting("fashion_mnist")
     ),
 }

@@ -245,7 +245,7 @@ def test_an_episode_on_a_given_task(env_id: str, arguments: dict[str, Any]) -> N
     task = drawn[1]["task"] | {"width": 9, "input_scale": 7.0}
     assert_same(env.reset(seed=6, options={"task": task})[1]["task"], task)
     assert env.unwrapped.export()[1].out_features == 9
-    for wrong in ({"width": 0}, {"label_noise": 2.0}, {"input_scale": -1.0}, {"batch_size": 1.5}):
+    for wrong in ({"width": 0}, {"label_noise": 2.0}, {"input_scale": -1.0}, {"batch_size": 1.5}, {"imbalance": 0.5}):
         with pytest.raises(ValueError, match=f"task: {next(iter(wrong))}="):
             env.reset(options={"task": task | wrong})
 

@@ -48,14 +48,33 @@ def test_only_training_labels_are_noisy() -> None:
     assert torch.equal(flip_labels(labels, 0.0, 10, np.random.default_rng(0)), labels)
 
 
+@pytest.mark.parametrize("name", ["clusters", "digits"])
+def test_only_training_examples_are_imbalanced(name: str) -> None:
+    if name == "digits":
+        pytest.importorskip("sklearn")
+    data = drawn(make_data_sets(name, held_out=200), imbalance=20.0, examples=300, label_noise=0.0)
+    counts = {part: np.sort(np.bincount(examples.targets, minlength=10)) for part, examples in data.parts.items()}
+    shares = 20.0 ** (np.arange(10) / 9)
+    np.testing.assert_allclose(counts["train"], 300 * shares / shares.sum(), atol=20)
+    assert counts["train"][-1] > 6 * max(counts["train"][0], 1)
+    assert min(counts["validation"][0], counts["test"][0]) >= 8
+    # Which classes are rare is random.
+    rarest = set()
+    for seed in range(8):
+        labels = drawn(Clusters(), seed, imbalance=50.0, examples=300, label_noise=0.0).train.targets
+        rarest.add(int(torch.bincount(labels, minlength=10).argmin()))
+    assert len(rarest) > 3
+
+
 def test_tasks_vary_in_all_that_they_may() -> None:
-    family, generator = Clusters(), np.random.default_rng(0)
+    family, generator = Clusters(imbalances=(1.0, 10.0)), np.random.default_rng(0)
     tasks = [family.draw(generator) for _ in range(60)]
     for name, values in (
         ("examples", family.examples),
         ("width", family.widths),
         ("batch_size", family.batch_sizes),
         ("label_noise", family.label_noises),
+        ("imbalance", family.imbalances),
         ("input_scale", family.input_scales),
     ):
         assert {task[name] for task in tasks} == set(values)

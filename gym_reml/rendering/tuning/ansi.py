@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from gym_reml.rendering.frames import TuningFrame
 from gym_reml.rendering.scales import Scale, number, window
 from gym_reml.rendering.text import COLUMNS, MARGIN, spark, wrapped
-from gym_reml.rendering.tuning.words import by_part, clock, dial_scale, loss_scale, metric_scale, title
+from gym_reml.rendering.tuning.words import by_part, clock, dial_scale, in_words, loss_scale, metric_scale, title
 
 
 def write_tuning(frame: TuningFrame) -> str:
@@ -18,18 +18,16 @@ def write_tuning(frame: TuningFrame) -> str:
     if frame.diverged:
         lines += wrapped("", ["DIVERGED: counts as untrained"], "")
     for what, scale in ((frame.metric, metric_scale(frame)), ("loss", loss_scale(frame))):
-        lines += ["", f"{what}, from {number(scale.low)} to {number(scale.high)}"]
+        lines += ["", f"{in_words(what)}, from {number(scale.low)} to {number(scale.high)}"]
         lines += [_line(part, course, scale) for part, course in by_part(frame, what).items()]
     if frame.steps:
         all_shown = len(frame.shown) == len(frame.dials)
         lines += ["", "dials" if all_shown else f"{len(frame.shown)} of {len(frame.dials)} dials"]
-        lines += [
-            _line(name.replace("_", " "), values, dial_scale(frame, name)) for name, values in frame.shown.items()
-        ]
+        lines += [_line(in_words(name), values, dial_scale(frame, name)) for name, values in frame.shown.items()]
     return "\n".join(line.rstrip() for line in lines)
 
 
 def _line(name: str, values: Sequence[float], scale: Scale) -> str:
     """A name, the last value, and the last values as bars."""
-    head = f"{name:<{MARGIN + 6}}{number(values[-1]):<11}"
+    head = f"{name:<{MARGIN + 6}} {number(values[-1]):<11}"
     return head + spark(window(values, COLUMNS - len(head))[1], scale)

@@ -26,7 +26,7 @@ from gym_reml.rendering.canvas import (
 from gym_reml.rendering.frames import TuningFrame
 from gym_reml.rendering.plots import GUTTER, broken_line, legend, plot_area
 from gym_reml.rendering.scales import Scale, number
-from gym_reml.rendering.tuning.words import by_part, clock, dial_scale, loss_scale, metric_scale, title
+from gym_reml.rendering.tuning.words import by_part, clock, dial_scale, in_words, loss_scale, metric_scale, title
 
 Box = tuple[float, float, float, float]
 
@@ -50,7 +50,7 @@ def draw_tuning(frame: TuningFrame) -> NDArray[np.uint8]:
         halves, (frame.metric, "loss"), (metric_scale(frame), loss_scale(frame)), strict=True
     ):
         area = (left + GUTTER, TOP + 40, right, DIALS_TOP - 36)
-        canvas.text(left, TOP + 7, what.capitalize(), 15, bold=True)
+        canvas.text(left, TOP + 7, in_words(what).capitalize(), 15, bold=True)
         _draw_courses(canvas, frame, area, by_part(frame, what), scale)
     width = (RIGHT - LEFT + 24) / len(frame.shown)
     for index, (name, values) in enumerate(frame.shown.items()):
@@ -79,7 +79,7 @@ def _draw_courses(
 def _draw_dial(canvas: Canvas, frame: TuningFrame, name: str, values: Sequence[float], panel: Box) -> None:
     """The dial's value at each decision, as a line of steps."""
     left, top, right, bottom = panel
-    words = name.replace("_", " ").capitalize()
+    words = in_words(name).capitalize()
     canvas.text(left, top + 7, words, 15, bold=True)
     area = (left + GUTTER, top + 22, right, bottom - 20)
     if not values:

@@ -13,12 +13,17 @@ def title(frame: TuningFrame) -> str:
     return f"{frame.title}: {frame.task_words}, {frame.optimizer}"
 
 
+def in_words(name: str) -> str:
+    """The name of a dial or a metric."""
+    return name.replace("_", " ")
+
+
 def clock(frame: TuningFrame) -> str:
     """The last decision as a sentence."""
     head = f"step {frame.steps} of {frame.horizon}: "
     if not frame.steps:
         return head + "none yet"
-    dials = ", ".join(f"{name.replace('_', ' ')} {number(values[-1])}" for name, values in frame.shown.items())
+    dials = ", ".join(f"{in_words(name)} {number(values[-1])}" for name, values in frame.shown.items())
     return f"{head}{dials} for {frame.updates} minibatch{'es' * (frame.updates > 1)}"
 
 

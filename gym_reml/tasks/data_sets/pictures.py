@@ -67,11 +67,8 @@ class Pictures(Variation, DataSets):
         if shares is None:
             drawn = generator.choice(places, min(train + 2 * self.held_out, len(places)), replace=False)
         else:
-            order = generator.permutation(places)
-            held, left = np.split(order, [2 * self.held_out])
-            chances = shares[read.labels[left]] / np.bincount(read.labels[left])[read.labels[left]]
-            size = min(train, len(left))
-            drawn = np.concatenate([held, generator.choice(left, size, replace=False, p=chances / chances.sum())])
+            held, left = np.split(generator.permutation(places), [2 * self.held_out])
+            drawn = np.concatenate([held, _imbalanced(left, read.labels[left], generator.multinomial(train, shares))])
         images = _shrunk(read, self.side)[torch.from_numpy(drawn)]
         labels = torch.from_numpy(read.labels[drawn])
         held_out, test, rest = torch.arange(len(drawn), device="cpu").split(
@@ -85,6 +82,16 @@ class Pictures(Variation, DataSets):
             int(task["batch_size"]),
             len(read.classes),
         )
+
+
+def _imbalanced(places: NDArray[np.int64], labels: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """So many of these places by label; where there are fewer, the next of other labels take their place."""
+    others = np.ones(len(places), dtype=np.bool_)
+    for label, count in enumerate(counts):
+        own = np.flatnonzero(labels == label)
+        others[own[:count]] = False
+    # Those that are wanted first, in the order of the places.
+    return places[np.argsort(others, kind="stable")[: counts.sum()]]
 
 
 @lru_cache(maxsize=8)
