@@ -131,7 +131,7 @@ class NetLossEnv(TuningEnv):
 
     | Argument | Default | Meaning |
     |---|---|---|
-    | `losses` | the first four | whose parameters are decided: names of the table above, or `Loss` |
+    | `losses` | `("logit_adjustment", "focal", "smoothing", "trust")` | whose parameters are decided; or a `Loss` |
     | `metric` | `"balanced_accuracy"` | or `"accuracy"` or `"macro_f1"`, as in scikit-learn |
     | `reward` | `"gain"` | of the metric; `"sign"` for its sign |
     | `module` | `None` | makes the network; `None`: two hidden layers of ReLUs, of the task's width, or of 64 units |
