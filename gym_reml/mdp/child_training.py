@@ -353,17 +353,10 @@ class Children:
         # As many networks as are computed by vmap.
         count = FEW_NETWORKS + 1
         inputs = data.train.inputs[:2].expand(count, *[-1] * data.train.inputs.ndim)
-        constants = {name: value.clone() for name, value in part.constants.items()}
+        initial = list(part.initial().values())
+        part.try_once(initial, inputs[0])
         with naming_submodule(part):
-            outputs = part.side_by_side(
-                [value.expand(count, *value.shape) for value in part.initial().values()], inputs
-            )
-        changed = [name for name, value in part.constants.items() if not torch.equal(value, constants[name])]
-        if changed:
-            raise ValueError(
-                f"module: changes its buffer {changed[0]!r} in place, which networks side by side cannot do; keep it "
-                "constant, or pass it on as an activation"
-            )
+            outputs = part.side_by_side([value.expand(count, *value.shape) for value in initial], inputs)
         found, expected = tuple(outputs.shape[1:]), (inputs.shape[1], data.outputs)
         if found != expected:
             raise ValueError(f"module: maps inputs {tuple(inputs.shape[1:])} to {found}, must map them to {expected}")

@@ -50,6 +50,7 @@ class Part:
             all (attention in evaluation mode).
         loops: uses functions that `torch.vmap` cannot compute, so that networks are computed one after the other.
         changes_input: changes its input in place, so that it is given a copy.
+        replaced: name of a buffer that it replaces in a pass, or None.
         inert: its output has no derivative with respect to any of its weights.
     """
 
@@ -64,6 +65,7 @@ class Part:
             raise ValueError(f"{argument}: must make a torch.nn.Module, but made a {type(module).__name__}")
         check_vectorizable(module, argument)
         self.module, self.argument = module, argument
+        self.replaced: str | None = None
         self.attends = self.loops = self.changes_input = self.inert = False
         kinds = (nn.RNNBase, nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerEncoder)
         self.fast = any(isinstance(part, kinds) for part in module.modules())
@@ -100,7 +102,9 @@ class Part:
                 tensors[leaf] = named[name]
             output: Tensor = self.module(x.clone() if self.changes_input else x)
         finally:
-            for tensors, leaf, value in before:
+            for (name, _, _), (tensors, leaf, value) in zip(self._places, before, strict=True):
+                if tensors[leaf] is not named[name]:
+                    self.replaced = name
                 tensors[leaf] = value
             if self._kept:
                 self._restore_attributes()
@@ -179,11 +183,16 @@ class Part:
         if found and total.requires_grad:
             torch.autograd.grad(total, own, allow_unused=True)
 
-    def call_once(self, weights: Sequence[Tensor], x: Tensor) -> Any:
-        """What the module returns for one network; finds out whether it changes its input in place, or attributes."""
-        given, before = x.clone(), [(submodule, dict(vars(submodule))) for submodule in self.module.modules()]
+    def try_once(self, weights: Sequence[Tensor], x: Tensor) -> Any:
+        """What the module returns for one network; finds out what it changes: its input, attributes or buffers.
+
+        Raises:
+            ValueError: an error of the module, whose submodule is named, or a buffer that changes.
+        """
+        given, constants = x.clone(), {name: value.clone() for name, value in self.constants.items()}
+        before = [(submodule, dict(vars(submodule))) for submodule in self.module.modules()]
         version = given._version
-        with ONE_AT_A_TIME, self._settings(given):
+        with naming_submodule(self), ONE_AT_A_TIME, self._settings(given):
             output = self(weights, given)
         self.changes_input = self.changes_input or given._version != version
         for submodule, attributes in before:
@@ -191,6 +200,13 @@ class Part:
                 if name not in attributes or value is not attributes[name]:
                     self._kept.append((submodule, name, (attributes[name],) if name in attributes else ()))
         self._restore_attributes()
+        changed = [name for name, value in self.constants.items() if not torch.equal(value, constants[name])]
+        changed += [self.replaced] if self.replaced else []
+        if changed:
+            raise ValueError(
+                f"{self.argument}: changes its buffer {changed[0]!r}, which networks side by side cannot do; keep it "
+                "constant, or pass it on as an activation"
+            )
         return output
 
     def _constants_like(self, x: Tensor) -> dict[str, Tensor]:
@@ -343,9 +359,7 @@ class Modules(Architecture[ModulesTrace]):
 
     def _tried(self, part: Part, x: Tensor) -> Tensor:
         weights = [value.expand(len(x), *value.shape) for value in part.initial().values()]
-        before = {name: value.clone() for name, value in part.constants.items()}
-        with naming_submodule(part):
-            first = part.call_once([weight[0] for weight in weights], x[0])
+        first = part.try_once([weight[0] for weight in weights], x[0])
         if not isinstance(first, Tensor) or first.dtype != x.dtype:
             found = f"a {type(first).__name__}" if not isinstance(first, Tensor) else f"{first.dtype}"
             raise ValueError(f"{part.argument}: must return one tensor of {x.dtype}, as its input, but returns {found}")
@@ -356,12 +370,6 @@ class Modules(Architecture[ModulesTrace]):
             raise ValueError(
                 f"{part.argument}: its output has no derivative with respect to any of its weights; compute it outside "
                 "of torch.no_grad(), or freeze them (requires_grad_(False))"
-            )
-        changed = [name for name, value in part.constants.items() if not torch.equal(value, before[name])]
-        if changed:
-            raise ValueError(
-                f"{part.argument}: changes its buffer {changed[0]!r} in place, which networks side by side cannot do; "
-                "keep it constant, or pass it on as an activation"
             )
         if outputs.ndim < 3 or outputs.shape[1] != x.shape[1]:
             raise ValueError(

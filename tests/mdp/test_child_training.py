@@ -299,6 +299,25 @@ def test_nothing_depends_on_global_settings() -> None:
             assert torch.equal(value, state(expected, row)[name])
 
 
+class InPlace(nn.Linear):
+    """Adds to its input in place."""
+
+    def __init__(self) -> None:
+        super().__init__(FEATURES, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x += 1.0
+        return super().forward(x)
+
+
+def test_data_stay_as_they_are() -> None:
+    given = child(0, make=InPlace)
+    before = given.data.train.inputs.clone()
+    children = Children(1, OPTIMIZERS["sgd"], CrossEntropy())
+    children.start([0], [given])
+    assert torch.equal(given.data.train.inputs, before)
+
+
 class Counting(nn.Linear):
     def __init__(self) -> None:
         super().__init__(FEATURES, CLASSES)

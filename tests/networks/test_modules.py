@@ -773,6 +773,21 @@ class Counting(nn.Module):
         return x
 
 
+class Averaging(nn.Module):
+    """Follows a mean of its inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(6, 6)
+        self.mean: Tensor
+        self.register_buffer("mean", torch.zeros(6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.mean = 0.9 * self.mean + 0.1 * x.mean(0)
+        output: Tensor = self.linear(x)
+        return output
+
+
 class Double(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x.double()
@@ -844,6 +859,7 @@ HOPELESS: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "checkpoint": (lambda: Checkpointed(6, 6), "layer: Checkpointed cannot be computed"),
     "scripted": (lambda: torch.jit.script(nn.Linear(6, 6)), "is compiled; give the module"),
     "compiled": (compiled, "OptimizedModule is compiled"),
+    "replaced buffers": (Averaging, "layer: changes its buffer 'mean', which networks side by side"),
     "random numbers": (Wandering, "layer: returns other outputs when it is called again"),
     "spectral norm": (
         lambda: nn.utils.parametrizations.spectral_norm(nn.Linear(6, 6)),
