@@ -101,6 +101,8 @@ IMAGES = np.zeros((2, 32, 32, 3), np.uint8)
         (idx(np.zeros(199, np.uint8)), "labels"),
         (idx(np.full(200, 10, np.uint8)), "labels must be integers from 0 to 9"),
     ],
+    # Not the bytes, which hold the time of compression.
+    ids=["no gzip", "shortened", "two dimensions", "no length", "a value missing", "a label missing", "label 10"],
 )
 def test_damaged_fashion(content: bytes, message: str, root: Path) -> None:
     (root / "fashion_mnist" / LABELS).write_bytes(content)
