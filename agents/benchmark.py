@@ -240,7 +240,7 @@ def measure_images(config: Config) -> tuple[float, float, float]:
 
 def tuning_loop() -> Callable[[], int]:
     """One step of NetTune as a loop over one network; it returns the minibatches."""
-    task = {"examples": 500, "label_noise": 0.0, "input_scale": 1.0, "batch_size": TUNED_BATCH}
+    task = {"examples": 500, "label_noise": 0.0, "imbalance": 1.0, "input_scale": 1.0, "batch_size": TUNED_BATCH}
     data = Clusters().data(task, np.random.default_rng(0))
     network = nn.Sequential(
         *(nn.Linear(20, WIDTH), nn.ReLU()), *(nn.Linear(WIDTH, WIDTH), nn.ReLU()), nn.Linear(WIDTH, 10)
@@ -328,9 +328,7 @@ def main(config: Config) -> None:
     lines = [["plain PyTorch loop", f"{loop:.0f}", "1.0"], ["replay", f"{package:.0f}", f"{ratio:.1f}"]]
     print(
         f"\nConvolutions: 4 layers of 32 channels, 5-way 1-shot, {IMAGE_STEPS} exact steps, n = {IMAGE_TASKS}\n\n"
-        + markdown_table(
-            ["", "tasks/s", "ratio"], [["loop", f"{loop:.0f}", "1.0"], ["", f"{package:.0f}", f"{ratio:.1f}"]]
-        )
+        + markdown_table(["", "tasks/s", "replay / loop"], lines)
     )
     loop, tuned = measure_tuning(config)
     lines = [["plain PyTorch loop", f"{loop:,.0f}", "1.0"]]
