@@ -604,7 +604,7 @@ def test_bad_input_ends_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_benchmark_has_a_table_for_networks_and_one_for_trials(capsys: pytest.CaptureFixture[str]) -> None:
     benchmark.main(benchmark.Config(seconds=0.001, rounds=1, rows=(1, 2), trial_rows=2))
     shown = capsys.readouterr().out
-    assert shown.count("| plain PyTorch loop | ") == len(benchmark.SIZES) + 1
+    assert shown.count("| plain PyTorch loop | ") == len(benchmark.SIZES) + 2
     assert shown.count("| n = 2 | ") == len(benchmark.SIZES) + 1
     assert "Trials, n = 2\n\n|  | steps/s | SyncVectorEnv, steps/s | ratio |\n|---|---|---|---|\n" in shown
     assert all(f"\n| `{env_id}` | " in shown for env_id in TRIALS)
