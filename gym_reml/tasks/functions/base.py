@@ -138,8 +138,8 @@ def smoothing(inputs: Tensor, targets: Tensor, point_weights: Tensor | None = No
     else:
         weights *= point_weights.numpy()[:, None]
     density = np.add.reduce(weights, axis=2)
-    # Weights of distant points become 0 in float32. Products of finite numbers are valid, but BLAS computes with whatever
-    # stands behind the rows of small matrices, too, and numpy reports that.
+    # Weights of distant points become 0 in float32. Products of finite numbers are valid, but BLAS may compute with
+    # what stands behind the rows of small matrices, too, and numpy reports that.
     with np.errstate(under="ignore", invalid="ignore"):
         smoother = (weights / (density + PRIOR_DENSITY)[:, :, None]).astype(np.float32)
         static_signal = np.concatenate([(smoother @ y)[:, :, 0], density], axis=1, dtype=np.float32)
