@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -27,6 +27,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from numpy.typing import NDArray
 from torch import nn
 from torch.func import functional_call
 
@@ -170,14 +171,19 @@ def training(rows: int, sizes: Sizes, pool: LayerPool | None = None) -> Callable
     return step
 
 
+def rates_of(works: Sequence[Callable[[], int]], config: Config) -> NDArray[np.float64]:
+    """Steps per second of each work, in turn, (rounds, works); everything has run before it is measured."""
+    for work in works:
+        rate(work, 0.1)
+    return np.array([[rate(work, config.seconds) for work in works] for _ in range(config.rounds)])
+
+
 def measure(sizes: Sizes, config: Config) -> tuple[float, list[tuple[float, ...]]]:
     """Steps per second of the loop; by number of rows those of the environment, and its, training's, modules' ratio."""
     works = [plain_loop(sizes)]
     for rows in config.rows:
         works += [environment(rows, sizes), training(rows, sizes), training(rows, sizes, modules())]
-    for work in works:
-        rate(work, 0.1)
-    rates = np.array([[rate(work, config.seconds) for work in works] for _ in range(config.rounds)])
+    rates = rates_of(works, config)
     medians, ratios = np.median(rates, axis=0), np.median(rates / rates[:, :1], axis=0)
     return medians[0], list(zip(medians[1::3], *(ratios[first::3] for first in (1, 2, 3)), strict=True))
 
@@ -234,7 +240,7 @@ def measure_images(config: Config) -> tuple[float, float, float]:
     """Tasks per second by the package and by the loop, and their ratio."""
     images = RandomImages()
     works = (images.replayed, images.loop)
-    rates = np.array([[rate(work, config.seconds) for work in works] for _ in range(config.rounds)])
+    rates = rates_of(works, config)
     return (*np.median(rates, axis=0).tolist(), float(np.median(rates[:, 0] / rates[:, 1])))
 
 
@@ -282,9 +288,7 @@ def tuning(rows: int) -> Callable[[], int]:
 def measure_tuning(config: Config) -> tuple[float, list[tuple[float, float]]]:
     """Minibatches per second of the loop; for each number of rows those of the environment, and their ratio."""
     works = [tuning_loop(), *(tuning(rows) for rows in config.rows)]
-    for work in works:
-        rate(work, 0.1)
-    rates = np.array([[rate(work, config.seconds) for work in works] for _ in range(config.rounds)])
+    rates = rates_of(works, config)
     medians, ratios = np.median(rates, axis=0), np.median(rates / rates[:, :1], axis=0)
     return float(medians[0]), list(zip(medians[1:].tolist(), ratios[1:].tolist(), strict=True))
 
@@ -309,7 +313,7 @@ def measure_trials(env_id: str, config: Config) -> tuple[float, float, float]:
         trials(gym.make_vec(env_id, count, autoreset_mode=mode)),
         trials(SyncVectorEnv([lambda: gym.make(env_id) for _ in range(count)], autoreset_mode=mode)),
     ]
-    rates = np.array([[rate(work, config.seconds) for work in works] for _ in range(config.rounds)])
+    rates = rates_of(works, config)
     native, other = np.median(rates, axis=0)
     return float(native), float(other), float(np.median(rates[:, 0] / rates[:, 1]))
 
