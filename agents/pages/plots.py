@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -20,8 +21,14 @@ from .report import COLOURS, MARKERS, log_scale
 from .sections import Section
 
 PANELS_IN_A_ROW = 3
+TITLE_WIDTH = 46  # letters above a panel
 DPI = 110
 PALETTE = 256  # colours of the file: about a quarter of the size of full colour
+
+
+def in_lines(title: str) -> str:
+    """The title of a panel, in lines that do not reach into the next one."""
+    return textwrap.fill(title, TITLE_WIDTH)
 
 
 def alt_text(groups: Sequence[Group], section: Section) -> str:
@@ -69,7 +76,7 @@ def _plot_curves(groups: Sequence[Group], path: Path, section: Section) -> None:
     for group, axes in zip(groups, panels, strict=False):
         for name in filter(group.rows.__contains__, names):
             handles[name] = _curve(axes, group, name, colours[name])
-        axes.set_title(group.title, fontsize=8)
+        axes.set_title(in_lines(group.title), fontsize=8)
         axes.set_xlabel(section.axis, fontsize=8)
         axes.set_ylabel(group.metric, fontsize=8)
         axes.set_xticks(group.steps)

@@ -10,7 +10,7 @@ from matplotlib.transforms import Bbox
 
 from ..comparison.rows import Row
 from .groups import Group
-from .plots import interval, panels_of, save
+from .plots import in_lines, interval, panels_of, save
 from .report import COLOURS, log_scale
 from .sections import Section
 
@@ -80,7 +80,7 @@ def plot_work(panels: Sequence[Panel], path: Path, section: Section) -> None:
                 capsize=2,
                 linewidth=1.0,
             )
-        axes.set_title(f"{group.title}, {section.column(step)}", fontsize=8)
+        axes.set_title(in_lines(f"{group.title}, {section.column(step)}"), fontsize=8)
         axes.set_xlabel("million inner gradients of a training run", fontsize=8)
         axes.set_ylabel(group.metric, fontsize=8)
         axes.set_xscale("log")
