@@ -46,9 +46,16 @@ class NetTuneEnv(TuningEnv):
     A dial is a level, not a change: the same action leaves it where it is. Values outside [-1, 1] are clipped; NaN or a
     wrong shape is a `ValueError`.
 
+    With `step_sizes="group"` each of the G groups of parameters has a step size of its own, `step_size_1`,
+    `step_size_2` and so on, in place of the one; each encoding then has so many numbers or bins, and `Discrete` offers
+    at most 131,072 actions. Each child of the module is a group, as in `torch.optim` with
+    `[{"params": child.parameters()} for child in module.children()]`; those without parameters are left out, so that
+    the default network has 3, its linear layers. Parameters of the module itself are one more group, the first. A
+    module that only wraps another one counts as that one. `env.unwrapped.tuning.children.groups` has their names.
+
     ## Observation space
 
-    A `Box(-20, 20)` of float32. G is the number of submodules that own parameters, such as 3 in the default network:
+    A `Box(-20, 20)` of float32. G is the number of groups of parameters, see above:
 
     | Part | Size | Meaning |
     |---|---|---|
@@ -57,7 +64,7 @@ class NetTuneEnv(TuningEnv):
     | `gradient_norms` | G | log10 of the gradients' root mean square norm |
     | `update_ratios` | G | log10 of the norm of what the step changed, over the norm of the weights |
     | `alignments` | G | mean cosine of the gradients of successive minibatches |
-    | `dials` | dials | the last action |
+    | `dials` | dials | the last action: a number for each dial, or G for the step sizes of groups |
     | `progress` | 2 | steps / horizon; whether the run has diverged |
 
     Training losses and metrics are means over the minibatches of the last step, each before its update; after a reset,
@@ -141,6 +148,7 @@ class NetTuneEnv(TuningEnv):
     | `dials` | `("step_size",)` | what the agent sets: `"step_size"`, and also `"momentum"` or `"weight_decay"` |
     | `min_step` | `None` | smallest step size; `None`: by optimizer, 1e-4 for momentum, 1e-3 for SGD, else 1e-5 |
     | `max_step` | `None` | largest step size; `None`: by optimizer, 10 for momentum and SGD, else 1 |
+    | `step_sizes` | `"single"` | or `"group"`, one for each group of parameters |
     | `horizon` | `40` | steps of an episode |
     | `updates` | `25` | minibatches in a step |
     | `action` | `"box"` | see above; set by the id |
@@ -168,6 +176,7 @@ class NetTuneEnv(TuningEnv):
         dials: Sequence[str] = ("step_size",),
         min_step: float | None = None,
         max_step: float | None = None,
+        step_sizes: str = "single",
         horizon: int = 40,
         updates: int = 25,
         action: str = "box",
@@ -202,6 +211,7 @@ class NetTuneVectorEnv(TuningVectorEnv):
         dials: Sequence[str] = ("step_size",),
         min_step: float | None = None,
         max_step: float | None = None,
+        step_sizes: str = "single",
         horizon: int = 40,
         updates: int = 25,
         action: str = "box",

@@ -10,6 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import NamedTuple
 
 import numpy as np
@@ -115,7 +116,7 @@ class Child(NamedTuple):
 
 @dataclass
 class Progress:
-    """What n children went through in some updates; groups are the G modules that own parameters, in order.
+    """What n children went through in some updates, by groups of parameters, see `Children.groups`.
 
     Attributes:
         loss, metric: (n,) float64, the criterion's, means over the minibatches, each before its update; of children
@@ -189,7 +190,7 @@ class _Group:
                 self.held_out[name] = Examples(_expanded(part.inputs, len(sets)), _expanded(part.targets, len(sets)))
         self._shapes = list(self.part.shapes.values())
         self._sizes = [math.prod(shape) for shape in self._shapes]
-        self._group_sizes = _group_sizes(self.part)
+        self._group_sizes = list(_group_sizes(self.part).values())
 
     def outputs(self, weights: Tensor, inputs: Tensor) -> Tensor:
         """Outputs (g, b, out) for weights (g, P) and inputs (g, b, ...)."""
@@ -201,6 +202,12 @@ class _Group:
     def by_group(self, values: Tensor) -> Tensor:
         """The sums (g, G) of values (g, P) over the weights of each group of parameters."""
         return torch.stack([part.sum(dim=1) for part in values.split(self._group_sizes, dim=1)], dim=1)
+
+    def by_weight(self, values: Tensor) -> Tensor:
+        """For values (g, G) of the groups of parameters those of each weight (g, P); values (g, 1) stay as they are."""
+        if values.shape[1] == 1:
+            return values
+        return torch.cat([values[:, [index]].expand(-1, size) for index, size in enumerate(self._group_sizes)], dim=1)
 
     def places(self, updates: int) -> Tensor:
         """Where the minibatches of the next updates are in the training parts, (updates, g, batch_size) int64."""
@@ -252,13 +259,16 @@ def _select(groups: Sequence[_Group], rows: set[int]) -> _Group | None:
     )
 
 
-def _group_sizes(part: Part) -> list[int]:
-    """The number of weights of each module that owns some, in the order of the module's parameters."""
+def _group_sizes(part: Part) -> dict[str, int]:
+    """The number of weights in each group of parameters by name, see `Children.groups`."""
+    owners = [name.split(".")[:-1] for name in part.shapes]
+    # Those that all parameters are in, such as an `nn.Sequential` that is a module's one child.
+    wrappers = len(list(takewhile(lambda names: len(set(names)) == 1, zip(*owners, strict=False))))
     sizes: dict[str, int] = {}
-    for name, shape in part.shapes.items():
-        owner = name.rpartition(".")[0]
-        sizes[owner] = sizes.get(owner, 0) + math.prod(shape)
-    return list(sizes.values())
+    for owner, shape in zip(owners, part.shapes.values(), strict=True):
+        group = ".".join(owner[: wrappers + 1])
+        sizes[group] = sizes.get(group, 0) + math.prod(shape)
+    return sizes
 
 
 class Children:
@@ -270,14 +280,16 @@ class Children:
 
     Attributes:
         count: n.
-        groups: G, number of groups of parameters: the modules that own some, in order; 0 before the first `start`.
+        groups: names of the G groups of parameters, in order; none before the first `start`. Each child of the module
+            that has parameters is a group, and so are those of the module itself, if any, with the name "". A module
+            that only wraps another one counts as that one.
         diverged: (n,) bool.
     """
 
     def __init__(self, count: int, optimizer: Optimizer, criterion: Criterion) -> None:
         """Takes number of rows, optimizer and criterion; call `start` for all rows before `update`."""
         self.count, self.optimizer, self.criterion = count, optimizer, criterion
-        self.groups = 0
+        self.groups: tuple[str, ...] = ()
         self.diverged = np.zeros(count, dtype=np.bool_)
         self._groups: dict[Hashable, _Group] = {}
         self._parts: dict[Hashable, Part] = {}
@@ -360,11 +372,11 @@ class Children:
         found, expected = tuple(outputs.shape[1:]), (inputs.shape[1], data.outputs)
         if found != expected:
             raise ValueError(f"module: maps inputs {tuple(inputs.shape[1:])} to {found}, must map them to {expected}")
-        groups = len(_group_sizes(part))
-        if self.groups not in (0, groups):
+        groups = tuple(_group_sizes(part))
+        if self.groups and len(groups) != len(self.groups):
             raise ValueError(
-                f"module: has {groups} modules with parameters for one task and {self.groups} for another; their "
-                "number must not depend on the task"
+                f"module: has {len(groups)} children with parameters for one task and {len(self.groups)} for another; "
+                "their number must not depend on the task"
             )
         self.groups = groups
 
@@ -394,7 +406,7 @@ class Children:
         return progress
 
     def _no_progress(self) -> Progress:
-        shape = (self.count, self.groups)
+        shape = (self.count, len(self.groups))
         return Progress(np.zeros(self.count), np.zeros(self.count), np.zeros(shape), np.zeros(shape), np.zeros(shape))
 
     @own_state
@@ -412,7 +424,7 @@ class Children:
 
         Args:
             updates: number of minibatches.
-            step_sizes: (n,).
+            step_sizes: (n,), or (n, G) for one for each group of parameters.
             momentum: (n,), see `Optimizer.direction`; None for the optimizer's own.
             weight_decay: (n,), decoupled as in AdamW; None for none.
             loss: what is trained by; None for the criterion's.
@@ -423,9 +435,9 @@ class Children:
                 group,
                 updates,
                 progress,
-                step_sizes=_column(step_sizes, group.rows),
-                momentum=None if momentum is None else _column(momentum, group.rows)[:, 0],
-                decay=None if weight_decay is None else _column(weight_decay, group.rows),
+                step_sizes=group.by_weight(_columns(step_sizes, group.rows)),
+                momentum=None if momentum is None else _columns(momentum, group.rows)[:, 0],
+                decay=None if weight_decay is None else _columns(weight_decay, group.rows),
                 row_loss=loss,
             )
         for values, name in ((progress.loss, "train_loss"), (progress.metric, "train_metric")):
@@ -448,7 +460,7 @@ class Children:
         running = torch.from_numpy(~self.diverged[rows])
         before = group.weights
         losses, metrics = torch.zeros(2, len(rows), dtype=torch.float32)
-        squares, cosines = torch.zeros(2, len(rows), self.groups, dtype=torch.float32)
+        squares, cosines = torch.zeros(2, len(rows), len(self.groups), dtype=torch.float32)
         last_square = group.by_group(group.gradient.square())
         for places in group.places(updates):
             loss, metric, gradient = self._loss_and_gradient(group, group.minibatch(places), row_loss)
@@ -530,8 +542,9 @@ def _make_part(make: Callable[[], nn.Module], seed: int) -> Part:
         return Part(make(), "module")
 
 
-def _column(values: NDArray[np.float64], rows: list[int]) -> Tensor:
-    return torch.from_numpy(values[rows].astype(np.float32))[:, None]
+def _columns(values: NDArray[np.float64], rows: list[int]) -> Tensor:
+    """The values (n,) or (n, k) of these rows as (g, 1) or (g, k)."""
+    return torch.from_numpy(values[rows].astype(np.float32)).reshape(len(rows), -1)
 
 
 def _finite(values: Tensor) -> NDArray[np.float64]:

@@ -236,6 +236,26 @@ def test_dials_span_their_ranges() -> None:
     np.testing.assert_allclose(dials.place([1e-5, 1e-3, 1e-1, 10.0, 99.0]), [-1.0, -1.0, 0.0, 1.0, 1.0])
 
 
+def test_equal_step_sizes_of_groups_are_one_step_size() -> None:
+    dials = ["momentum", "step_size", "weight_decay"]
+    single, grouped = (
+        native("NetTune-v0", 3, family_kwargs=SIZES, dials=dials, step_sizes=sizes) for sizes in ("single", "group")
+    )
+    names = ("momentum", "step_size_1", "step_size_2", "step_size_3", "weight_decay")
+    assert grouped.decision.names == names
+    one, other = (envs.reset(seed=0) for envs in (single, grouped))
+    for place in (0.1, -0.3, 0.4):
+        parts = [envs.tuning.parts for envs in (single, grouped)]
+        for name in set(parts[0]) - {"dials"}:
+            np.testing.assert_array_equal(one[0][:, parts[0][name]], other[0][:, parts[1][name]])
+        places = {"momentum": -0.2, "step_size": place, "weight_decay": 0.3}
+        one, other = (envs.step(envs.decision.decide(3, **places).numbers) for envs in (single, grouped))
+        assert_same(one[1], other[1])
+        np.testing.assert_array_equal(other[0][0, parts[1]["dials"]], np.array([-0.2, *[place] * 3, 0.3], np.float32))
+        for name in names[1:4]:
+            np.testing.assert_array_equal(other[4][name], one[4]["step_size"])
+
+
 @every_plain_variant
 def test_an_episode_on_a_given_task(env_id: str, arguments: dict[str, Any]) -> None:
     env = make(env_id, **arguments)
@@ -302,6 +322,7 @@ BAD_ARGUMENTS: list[tuple[dict[str, Any], str]] = [
     ({"dials": ("step_size", "step_size")}, "different"),
     ({"dials": ("momentum",)}, "must include 'step_size'"),
     ({"dials": ("step_size", "momentum"), "optimizer": "sgd"}, "'sgd' has no momentum"),
+    ({"step_sizes": "layer"}, "step_sizes='layer'.*'single', 'group'"),
     ({"min_step": 0.0}, r"min_step=0\.0"),
     ({"min_step": 99.0}, r"min_step=99\.0.*max_step"),
     ({"family": "sinusoid"}, "family='sinusoid'.*'clusters'"),

@@ -91,10 +91,17 @@ TORCH: dict[str, Callable[..., torch.optim.Optimizer]] = {
 STEP_SIZES = {"sgd": 0.1, "momentum": 0.05, "adam": 0.01, "rmsprop": 0.005}
 
 
-def loop(network: nn.Module, data: DataSet, generator: np.random.Generator, optimizer: str, loss: nn.Module) -> None:
+def loop(
+    network: nn.Module,
+    data: DataSet,
+    generator: np.random.Generator,
+    optimizer: str,
+    loss: nn.Module,
+    groups: list[dict[str, Any]] | None = None,
+) -> None:
     """Training of one network as PyTorch's users write it."""
     network.train()
-    stepper = TORCH[optimizer](network.parameters(), lr=STEP_SIZES[optimizer])
+    stepper = TORCH[optimizer](groups or network.parameters(), lr=STEP_SIZES[optimizer])
     order = np.concatenate([generator.permutation(len(data.train)) for _ in range(20)])
     for update in range(UPDATES):
         places = order[update * data.batch_size : (update + 1) * data.batch_size]
@@ -207,6 +214,70 @@ def test_momentum_and_decay_are_each_childs_own() -> None:
                     parameter.sub_(0.05 * (velocity[place] + decays[row] * parameter))
         for name, value in network.state_dict().items():
             torch.testing.assert_close(state(children, row)[name], value, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("optimizer", TORCH)
+def test_each_group_of_parameters_has_a_step_size_of_its_own(optimizer: str) -> None:
+    """As by an optimizer of torch with a group for each child of the module."""
+    seeds = [0, 1, 2, 3, 4]
+    children = started(seeds, optimizer, make=Attention)
+    assert children.groups == ("", "embed", "norm", "attend", "head")
+    networks = [children.network(row) for row in seeds]
+    step_sizes = STEP_SIZES[optimizer] * np.random.default_rng(0).uniform(0.1, 2.0, (5, 5))
+    step_sizes[0, 1] = 0.0
+    frozen = [value.clone() for name, value in state(children, 0).items() if name.startswith("embed")]
+    children.update(UPDATES, step_sizes)
+    for row, network in enumerate(networks):
+        generator = np.random.default_rng(seeds[row])
+        generator.integers(2**63)
+        owned = [[value for name, value in network.named_parameters() if "." not in name]]
+        owned += [list(child.parameters()) for child in network.children()]
+        groups = [{"params": own, "lr": size} for own, size in zip(owned, step_sizes[row].tolist(), strict=True)]
+        data = data_set(seeds[row])
+        loop(network, data, generator, optimizer, nn.CrossEntropyLoss(), groups)
+        with torch.no_grad():
+            outputs, found = (one(data.validation.inputs) for one in (network, children.network(row)))
+        torch.testing.assert_close(found, outputs, rtol=1e-4, atol=1e-4)
+    for now, then in zip(children.network(0).get_submodule("embed").parameters(), frozen, strict=True):
+        assert torch.equal(now, then)
+
+
+class Wrapper(nn.Module):
+    def __init__(self, inside: nn.Module) -> None:
+        super().__init__()
+        self.inside = inside
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inside(x)
+
+
+class Owner(Wrapper):
+    """With a parameter and a frozen one beside its child."""
+
+    def __init__(self, inside: nn.Module) -> None:
+        super().__init__(inside)
+        self.scale = nn.Parameter(torch.ones(1))
+        self.frozen = nn.Parameter(torch.ones(1), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x * self.scale * self.frozen)
+
+
+GROUPS: dict[str, tuple[MakeModule, tuple[str, ...]]] = {
+    "children": (dense, ("0", "2")),
+    "one module": (lambda: nn.Linear(FEATURES, CLASSES), ("",)),
+    "blocks": (lambda: nn.Sequential(nn.Sequential(dense()), nn.Tanh(), nn.Linear(CLASSES, CLASSES)), ("0", "2")),
+    "wrapped": (lambda: Wrapper(Wrapper(dense())), ("inside.inside.0", "inside.inside.2")),
+    "owner": (lambda: Owner(dense()), ("", "inside")),
+    "wrapped owner": (lambda: Wrapper(Owner(dense())), ("inside", "inside.inside")),
+}
+
+
+@pytest.mark.parametrize(("make", "names"), GROUPS.values(), ids=GROUPS)
+def test_groups_are_the_children_of_the_module(make: MakeModule, names: tuple[str, ...]) -> None:
+    children = started([0], make=make)
+    assert children.groups == names
+    assert children.update(2, np.full(1, 0.1)).gradient_norms.shape == (1, len(names))
 
 
 def test_rows_are_independent_and_may_start_at_any_time() -> None:

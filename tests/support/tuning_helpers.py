@@ -65,9 +65,9 @@ TUNING_VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
         "NetTuneDiscrete-v0",
         {"family_kwargs": SIZES, "optimizer": "rmsprop", "min_step": 1e-3, "max_step": 1e20},
     ),
-    "sgd, decay": (
+    "sgd, decay, a step size for each group": (
         "NetTuneHybrid-v0",
-        {"family_kwargs": SIZES, "optimizer": "sgd", "dials": ["step_size", "weight_decay"]},
+        {"family_kwargs": SIZES, "optimizer": "sgd", "dials": ["step_size", "weight_decay"], "step_sizes": "group"},
     ),
     "losses": ("NetLoss-v0", {"family_kwargs": SIZES, "step_size": 0.3}),
     "class correlation, macro F1": (

@@ -38,6 +38,7 @@ def make_tuning(
     dials: Sequence[str] = ("step_size",),
     min_step: float | None = None,
     max_step: float | None = None,
+    step_sizes: str = "single",
     horizon: int = 40,
     updates: int = 25,
     action: str = "box",
@@ -60,6 +61,7 @@ def make_tuning(
         optimizer=optimizer,
         dials=dials,
         step_range=(min_step, max_step),
+        step_sizes=step_sizes,
         horizon=horizon,
         updates=updates,
     )
