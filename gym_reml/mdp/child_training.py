@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gym_reml.mdp.metrics import METRICS, confusion
-from gym_reml.networks.modules import FEW_NETWORKS, Part, naming_submodule, seeded
 from gym_reml.networks.optimizers import Optimizer, State
+from gym_reml.networks.part import FEW_NETWORKS, Part, naming_submodule, seeded
 from gym_reml.networks.torch_state import own_state
 from gym_reml.tasks.data_sets.base import DataSet, Examples
 

@@ -27,8 +27,9 @@ from gym_reml.learning.replay import requires_grad
 from gym_reml.mdp import Objective, TrainingMDP
 from gym_reml.mdp.export import export_network
 from gym_reml.networks.blocks import BLOCKS
-from gym_reml.networks.modules import FEW_NETWORKS, Modules
+from gym_reml.networks.modules import Modules
 from gym_reml.networks.optimizers import OPTIMIZERS
+from gym_reml.networks.part import FEW_NETWORKS
 from gym_reml.pool import LayerPool
 from gym_reml.pool.rates import RATES
 from gym_reml.spaces import Decided
