@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+
 from gym_reml.envs.common.arguments import list_choices
 from gym_reml.envs.common.versions import AutoresetMode
 from gym_reml.envs.tuning.envs import TuningEnv, TuningVectorEnv
@@ -151,6 +153,7 @@ class NetTuneEnv(TuningEnv):
     | `step_sizes` | `"single"` | or `"group"`, one for each group of parameters |
     | `horizon` | `40` | steps of an episode |
     | `updates` | `25` | minibatches in a step |
+    | `device` | `"cpu"` | any torch device: networks and their data are there, observations and rewards are numpy |
     | `action` | `"box"` | see above; set by the id |
     | `step_bins` | `13` | number of values of a dial in finite encodings |
     | `render_mode` | `None` | `"rgb_array"` or `"ansi"` (and `"human"` through Gymnasium's wrapper) |
@@ -179,6 +182,7 @@ class NetTuneEnv(TuningEnv):
         step_sizes: str = "single",
         horizon: int = 40,
         updates: int = 25,
+        device: str | torch.device = "cpu",
         action: str = "box",
         step_bins: int = 13,
     ) -> None:
@@ -214,6 +218,7 @@ class NetTuneVectorEnv(TuningVectorEnv):
         step_sizes: str = "single",
         horizon: int = 40,
         updates: int = 25,
+        device: str | torch.device = "cpu",
         action: str = "box",
         step_bins: int = 13,
         render_mode: str | None = None,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from gym_reml.checks import is_number
@@ -96,6 +97,7 @@ class TuningProcess(RunProcess):
         step_sizes: str,
         horizon: int,
         updates: int,
+        device: torch.device,
     ) -> None:
         """Creates the runs; see `RunProcess`.
 
@@ -127,6 +129,7 @@ class TuningProcess(RunProcess):
             criterion=criterion_for,
             horizon=horizon,
             updates=updates,
+            device=device,
         )
         groups = len(self.children.groups)
         several = {"step_size": [f"step_size_{group}" for group in range(1, groups + 1)]}

@@ -282,6 +282,20 @@ def test_modules_take_the_tasks_numbers_by_name() -> None:
     assert set(seen) == {(task["width"], task["label_noise"], 3)}
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@every_variant
+def test_a_run_on_a_gpu_is_that_on_the_cpu(env_id: str, arguments: dict[str, Any]) -> None:
+    if arguments.get("max_step", arguments.get("step_size", 0.0)) > 1e9:
+        pytest.skip("where runs diverge, rounding decides in which step")
+    here, there = (native(env_id, 6, "SameStep", device=device, **arguments) for device in ("cpu", "cuda"))
+    actions = sampled(here.action_space, 7)
+    one, other = (play_vector(envs, actions, seed=0) for envs in (here, there))
+    assert next(there.unwrapped.export(3).parameters()).is_cuda
+    for mine, its in zip(one, other, strict=True):
+        assert_same(its, mine, tolerance=0.02)
+    assert_same(play_vector(there, actions, seed=0), other)
+
+
 class Pairs(torch.utils.data.Dataset):
     def __init__(self, *arrays: np.ndarray) -> None:
         self.arrays = arrays
@@ -303,6 +317,7 @@ def test_data_may_be_arrays_tensors_or_datasets() -> None:
         lambda pair: torch.utils.data.TensorDataset(*(torch.from_numpy(array) for array in pair)),
     ]
     envs = [make("NetTune-v0", train=form(points(20)), validation=form(points(9, 1))) for form in forms]
+    envs.append(make("NetTune-v0", train=points(20), validation=points(9, 1), device=torch.device("cpu")))
     actions = sampled(envs[0].action_space, 4)
     trails = [play(env, actions, seed=0) for env in envs]
     for trail in trails[1:]:
@@ -313,6 +328,9 @@ def test_data_may_be_arrays_tensors_or_datasets() -> None:
 
 DATA = {"train": points(9), "validation": points(9)}
 BAD_ARGUMENTS: list[tuple[dict[str, Any], str]] = [
+    ({"device": "gpu"}, "device='gpu': not available"),
+    ({"device": "meta"}, "device='meta': not available"),
+    ({"device": 3}, "device=3: must be the name of a torch device"),
     ({"horizon": 0}, "horizon=0"),
     ({"updates": 1.5}, r"updates=1\.5"),
     ({"step_bins": 0}, "step_bins=0"),

@@ -18,6 +18,7 @@ from gymnasium import spaces
 
 from gym_reml.checks import check_integer, is_number
 from gym_reml.envs.common.arguments import argument_names
+from gym_reml.envs.common.devices import find_device
 from gym_reml.learning.options import RULES, LearningOptions
 from gym_reml.learning.pool_learner import PoolLearner
 from gym_reml.mdp.objective import Objective
@@ -97,7 +98,7 @@ def make_setup(
         raise ValueError(f"observation={observation!r}: must be one of 'flat', 'dict'")
     objective = Objective(horizon, burn_in, reward, feedback)
     task_family = _make_family(family, family_kwargs, shots, queries)
-    torch_device = _find_device(device)
+    torch_device = find_device(device)
     layer_pool, source = pool_for(task_family, pool, width=width, layers=layers, layer_kind=layer_kind)
     if layer_pool.device != torch_device:
         if learn is not None and source == "given":
@@ -176,16 +177,6 @@ def _make_family(
         if value is not None:
             arguments[argument] = value
     return make_family(family, **arguments)
-
-
-def _find_device(device: str | torch.device) -> torch.device:
-    if not isinstance(device, str | torch.device):
-        raise ValueError(f"device={device!r}: must be the name of a torch device, or one")
-    try:
-        # A round trip over the CPU, because that fails for "meta", a device without memory.
-        return torch.zeros(1, device="cpu").to(device).cpu().to(device).device
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device={device!r}: not available here ({str(error).splitlines()[0]})") from error
 
 
 def _step_range(pool: LayerPool, min_step: float | None, max_step: float | None) -> tuple[float, float]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import torch
+
 from gym_reml.checks import check_integer
 from gym_reml.decisions.losses import Loss
 from gym_reml.envs.common.arguments import argument_names
+from gym_reml.envs.common.devices import find_device
 from gym_reml.mdp.loss_alignment import LossProcess
 from gym_reml.mdp.runs import MakeNetwork, RunProcess
 from gym_reml.mdp.tuning import TuningProcess
@@ -41,6 +44,7 @@ def make_tuning(
     step_sizes: str = "single",
     horizon: int = 40,
     updates: int = 25,
+    device: str | torch.device = "cpu",
     action: str = "box",
     step_bins: int = 13,
 ) -> TuningSetup:
@@ -64,6 +68,7 @@ def make_tuning(
         step_sizes=step_sizes,
         horizon=horizon,
         updates=updates,
+        device=find_device(device),
     )
     return TuningSetup(process, make_encoding(action, process.decision, step_bins=step_bins))
 
@@ -96,6 +101,7 @@ def make_loss_alignment(
     step_size: float = 0.05,
     horizon: int = 20,
     updates: int = 15,
+    device: str | torch.device = "cpu",
     action: str = "box",
     step_bins: int = 3,
 ) -> TuningSetup:
@@ -127,6 +133,7 @@ def make_loss_alignment(
         step_size=step_size,
         horizon=horizon,
         updates=updates,
+        device=find_device(device),
     )
     return TuningSetup(process, make_encoding(action, process.decision, step_bins=step_bins))
 
