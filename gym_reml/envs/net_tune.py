@@ -118,7 +118,8 @@ class NetTuneEnv(TuningEnv):
     Weights are drawn anew in every episode, from the seed of the environment. In a vector environment networks of equal
     shape are computed side by side by `torch.func`, so modules must be functions of weights and inputs: batch
     normalisation with running statistics, dropout, changes in place and branches that depend on data are a `ValueError`
-    that names the submodule. What requires no gradient is a constant, the same in every episode.
+    that names the submodule. Recurrent modules (`nn.GRU`, `nn.LSTM`), for which `torch.vmap` has no rule, are computed
+    one network after the other. What requires no gradient is a constant, the same in every episode.
 
     `env.unwrapped.export(row)` returns a copy of the row's current network.
 

@@ -368,11 +368,13 @@ class Children:
             raise ValueError("module: has no parameters to train")
         # As many networks as are computed by vmap.
         count = FEW_NETWORKS + 1
-        inputs = data.train.inputs[:2].to(self.device).expand(count, *[-1] * data.train.inputs.ndim)
+        # A copy, because autograd takes no tensors of the user's inference mode.
+        inputs = data.train.inputs[:2].clone().to(self.device).expand(count, *[-1] * data.train.inputs.ndim)
         initial = [value.to(self.device) for value in part.initial().values()]
         part.try_once(initial, inputs[0])
         with naming_submodule(part):
-            outputs = part.side_by_side([value.expand(count, *value.shape) for value in initial], inputs)
+            outputs = part.try_out([value.expand(count, *value.shape) for value in initial], inputs, twice=False)
+        part.check_derivative()
         found, expected = tuple(outputs.shape[1:]), (inputs.shape[1], data.outputs)
         if found != expected:
             raise ValueError(f"module: maps inputs {tuple(inputs.shape[1:])} to {found}, must map them to {expected}")

@@ -177,11 +177,7 @@ class Modules(Architecture[ModulesTrace]):
         with naming_submodule(part):
             outputs = part.try_out(weights, x)
             fewer = part.side_by_side([weight[:1] for weight in weights], x[:1, :-1])
-        if part.inert:
-            raise ValueError(
-                f"{part.argument}: its output has no derivative with respect to any of its weights; compute it outside "
-                "of torch.no_grad(), or freeze them (requires_grad_(False))"
-            )
+        part.check_derivative()
         if outputs.ndim < 3 or outputs.shape[1] != x.shape[1]:
             raise ValueError(
                 f"{part.argument}: must return one output for each of {x.shape[1]} points, but returns "

@@ -65,8 +65,9 @@ class Part:
         frozen = {name: value.detach() for name, value in parameters.items() if name not in adapted}
         self.constants = frozen | dict(module.named_buffers())
         self._places = _places(module, [*self.shapes, *self.constants])
-        # Attributes that change in a pass: submodule, name, and the value before it, () if there is none.
-        self._kept: list[tuple[nn.Module, str, tuple[Any, ...]]] = []
+        # Attributes that change in a pass: submodule and name. Their values are put back after it, since submodules may
+        # keep tensors of a pass, which could neither be copied nor pickled.
+        self._changing: list[tuple[nn.Module, str]] = []
 
     def initial(self) -> dict[str, Tensor]:
         """Copies of the module's own weights by name, float32."""
@@ -80,6 +81,7 @@ class Part:
             named[name] = named[name].squeeze(0)
         named |= self._constants_like(x)
         before = [(tensors, leaf, tensors[leaf]) for _, tensors, leaf in self._places]
+        kept = [_attribute(vars(submodule), name) for submodule, name in self._changing]
         try:
             for name, tensors, leaf in self._places:
                 tensors[leaf] = named[name]
@@ -89,17 +91,8 @@ class Part:
                 if tensors[leaf] is not named[name]:
                     self.replaced = name
                 tensors[leaf] = value
-            if self._kept:
-                self._restore_attributes()
+            _put_back(kept)
         return output
-
-    def _restore_attributes(self) -> None:
-        """Forgets what submodules keep of a pass: such tensors could neither be copied nor pickled."""
-        for submodule, name, value in self._kept:
-            if value:
-                vars(submodule)[name] = value[0]
-            else:
-                vars(submodule).pop(name, None)
 
     def side_by_side(self, weights: Sequence[Tensor], x: Tensor) -> Tensor:
         """The outputs of n networks: weights (n, *shape) in the order of `shapes`, inputs (n, points, ...)."""
@@ -134,16 +127,20 @@ class Part:
             parameters[name].data = weight.detach().reshape(parameters[name].shape).clone()
         return copy
 
-    def try_out(self, weights: Sequence[Tensor], x: Tensor) -> Tensor:
-        """Outputs as by `side_by_side`, after second derivatives, which meta-gradients need.
+    def try_out(self, weights: Sequence[Tensor], x: Tensor, *, twice: bool = True) -> Tensor:
+        """Outputs as by `side_by_side`, after derivatives; finds out whether networks are computed one by one.
+
+        Args:
+            weights, x: of n networks, see `side_by_side`.
+            twice: whether to take second derivatives, which meta-gradients need.
 
         Raises:
             RuntimeError: an operation that torch cannot vectorise or differentiate.
         """
         try:
             with torch.enable_grad():
-                self._differentiate_twice([weight[:1] for weight in weights], x[:1])
-                self._differentiate_twice(weights, x)
+                self._differentiate([weight[:1] for weight in weights], x[:1], twice)
+                self._differentiate(weights, x, twice)
             return self.side_by_side(weights, x)
         except RuntimeError as error:
             if not self.attends and "scaled_dot_product" in str(error):
@@ -152,19 +149,27 @@ class Part:
                 self.loops = True
             else:
                 raise
-            return self.try_out(weights, x)
+            return self.try_out(weights, x, twice=twice)
 
-    def _differentiate_twice(self, weights: Sequence[Tensor], x: Tensor) -> None:
+    def _differentiate(self, weights: Sequence[Tensor], x: Tensor, twice: bool) -> None:
         own = [weight.clone().requires_grad_() for weight in weights]
         total = self.side_by_side(own, x).square().sum()
         if not own:
             return
-        slopes = torch.autograd.grad(total, own, create_graph=True, allow_unused=True) if total.requires_grad else ()
+        slopes = torch.autograd.grad(total, own, create_graph=twice, allow_unused=True) if total.requires_grad else ()
         found = [slope for slope in slopes if slope is not None]
         self.inert = not found
         total = torch.stack([slope.square().sum() for slope in found]).sum() if found else total
-        if found and total.requires_grad:
+        if twice and found and total.requires_grad:
             torch.autograd.grad(total, own, allow_unused=True)
+
+    def check_derivative(self) -> None:
+        """Raises a ValueError if, after `try_out`, the output has no derivative with respect to any weight."""
+        if self.inert:
+            raise ValueError(
+                f"{self.argument}: its output has no derivative with respect to any of its weights; compute it outside "
+                "of torch.no_grad(), or freeze them (requires_grad_(False))"
+            )
 
     def try_once(self, weights: Sequence[Tensor], x: Tensor) -> Any:
         """What the module returns for one network; finds out what it changes: its input, attributes or buffers.
@@ -179,15 +184,15 @@ class Part:
             output = self(weights, given)
         self.changes_input = self.changes_input or given._version != version
         for submodule, attributes in before:
-            for name, value in vars(submodule).items():
-                if name not in attributes or value is not attributes[name]:
-                    self._kept.append((submodule, name, (attributes[name],) if name in attributes else ()))
-        self._restore_attributes()
-        changed = [name for name, value in self.constants.items() if not torch.equal(value, constants[name])]
-        changed += [self.replaced] if self.replaced else []
-        if changed:
+            now = vars(submodule)
+            changed = [name for name, value in now.items() if name not in attributes or value is not attributes[name]]
+            self._changing += [(submodule, name) for name in changed]
+            _put_back([(now, name, _attribute(attributes, name)[2]) for name in changed])
+        buffers = [name for name, value in self.constants.items() if not torch.equal(value, constants[name])]
+        buffers += [self.replaced] if self.replaced else []
+        if buffers:
             raise ValueError(
-                f"{self.argument}: changes its buffer {changed[0]!r}, which networks side by side cannot do; keep it "
+                f"{self.argument}: changes its buffer {buffers[0]!r}, which networks side by side cannot do; keep it "
                 "constant, or pass it on as an activation"
             )
         return output
@@ -198,6 +203,22 @@ class Part:
             name: value.to(x.device, floating if value.is_floating_point() else None)
             for name, value in self.constants.items()
         }
+
+
+Attribute = tuple[dict[str, Any], str, tuple[Any, ...]]
+"""The attributes of a module, the name of one of them, and its value, () if there is none."""
+
+
+def _attribute(attributes: dict[str, Any], name: str) -> Attribute:
+    return attributes, name, (attributes[name],) if name in attributes else ()
+
+
+def _put_back(values: Sequence[Attribute]) -> None:
+    for attributes, name, value in values:
+        if value:
+            attributes[name] = value[0]
+        else:
+            attributes.pop(name, None)
 
 
 def _places(module: nn.Module, names: Sequence[str]) -> list[tuple[str, dict[str, Any], str]]:

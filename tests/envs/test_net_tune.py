@@ -25,7 +25,16 @@ from gym_reml.sb3 import make_vec_env
 from gym_reml.streams import row_streams
 from gym_reml.tasks.data_sets.registry import DATA_SETS
 from tests.support.env_helpers import assert_same, play, play_vector
-from tests.support.tuning_helpers import OWN_VARIANTS, QUICK, SIZES, TUNING_VARIANTS, make_line, make_normed, points
+from tests.support.tuning_helpers import (
+    OWN_VARIANTS,
+    QUICK,
+    SIZES,
+    TUNING_VARIANTS,
+    Reader,
+    make_line,
+    make_normed,
+    points,
+)
 from tests.support.vectors import assert_outcomes_agree, singles
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -191,10 +200,11 @@ def test_the_return_is_the_gain_of_the_validation_metric(env_id: str, arguments:
     np.testing.assert_allclose(observation[:, clock], 2 / 3)
 
 
-def test_an_episode_is_the_run_of_a_plain_loop() -> None:
+@pytest.mark.parametrize("module", [make_normed, Reader])
+def test_an_episode_is_the_run_of_a_plain_loop(module: Callable[[], nn.Module]) -> None:
     """From the exported network at the start, by the minibatches that the row's stream draws."""
     data = {"train": points(20), "validation": points(10, 1), "test": points(10, 2)}
-    env = make("NetTune-v0", module=make_normed, batch_size=5, horizon=3, updates=4, **data).unwrapped
+    env = make("NetTune-v0", module=module, batch_size=5, horizon=3, updates=4, **data).unwrapped
     env.reset(seed=3)
     network, order = env.export(), np.random.default_rng(row_streams(3, "train").query.integers(2**63))
     order.integers(2**63)  # the weights' seed

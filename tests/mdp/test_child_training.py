@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -47,11 +48,24 @@ def batch_norm() -> nn.Module:
     return nn.Sequential(nn.Linear(FEATURES, 8), norm, nn.ReLU(), nn.Linear(8, CLASSES))
 
 
+class Reader(nn.Module):
+    """Reads the features one after the other, by a recurrent module for which `torch.vmap` has no rule."""
+
+    def __init__(self, kind: type[nn.LSTM] | type[nn.GRU] = nn.LSTM) -> None:
+        super().__init__()
+        self.memory, self.head = kind(1, 5, batch_first=True), nn.Linear(5, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.memory(x[..., None])[0][:, -1])
+
+
 MODULES: dict[str, MakeModule] = {
     "dense": dense,
     "attention": Attention,
     "convolution": convolution,
     "batch statistics": batch_norm,
+    "LSTM": Reader,
+    "GRU": partial(Reader, nn.GRU),
 }
 
 
@@ -404,6 +418,14 @@ class Branching(nn.Linear):
         return super().forward(x if x.sum() > 0 else -x)
 
 
+class Detached(nn.Linear):
+    def __init__(self) -> None:
+        super().__init__(FEATURES, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).detach()
+
+
 REFUSED: dict[str, tuple[MakeModule, str]] = {
     "running statistics": (lambda: nn.Sequential(nn.BatchNorm1d(FEATURES), dense()), r"BatchNorm1d.*'0'.*GroupNorm"),
     "dropout": (lambda: nn.Sequential(dense(), nn.Dropout(0.5)), r"Dropout at '1'"),
@@ -411,6 +433,7 @@ REFUSED: dict[str, tuple[MakeModule, str]] = {
     "branches": (lambda: nn.Sequential(nn.Identity(), Branching(FEATURES, CLASSES)), r"Branching at '1'"),
     "another shape": (lambda: nn.Linear(FEATURES, 5), r"\(2, 6\) to \(2, 5\), must map them to \(2, 3\)"),
     "nothing to train": (nn.Identity, "no parameters"),
+    "no derivative": (Detached, "no derivative with respect to any of its weights"),
 }
 
 
