@@ -62,7 +62,7 @@ class NetLossEnv(TuningEnv):
 
     ## Observation space
 
-    A `Box(-20, 20)` of float32, for C classes and P parameters:
+    A `Box(-20, 20)` of float32, for C classes and P parameters; with `observation="dict"` the same parts by name:
 
     | Part | Size | Meaning |
     |---|---|---|
@@ -147,6 +147,7 @@ class NetLossEnv(TuningEnv):
     | `step_size` | `0.05` | of every update |
     | `horizon` | `20` | steps of an episode |
     | `updates` | `15` | minibatches in a step |
+    | `observation` | `"flat"` | or `"dict"` |
     | `device` | `"cpu"` | any torch device: networks and their data are there, observations and rewards are numpy |
     | `action` | `"box"` | see above; set by the id |
     | `step_bins` | `3` | number of values of a number in finite encodings |
@@ -176,6 +177,7 @@ class NetLossEnv(TuningEnv):
         step_size: float = 0.05,
         horizon: int = 20,
         updates: int = 15,
+        observation: str = "flat",
         device: str | torch.device = "cpu",
         action: str = "box",
         step_bins: int = 3,
@@ -212,6 +214,7 @@ class NetLossVectorEnv(TuningVectorEnv):
         step_size: float = 0.05,
         horizon: int = 20,
         updates: int = 15,
+        observation: str = "flat",
         device: str | torch.device = "cpu",
         action: str = "box",
         step_bins: int = 3,

@@ -57,7 +57,8 @@ class NetTuneEnv(TuningEnv):
 
     ## Observation space
 
-    A `Box(-20, 20)` of float32. G is the number of groups of parameters, see above:
+    A `Box(-20, 20)` of float32; with `observation="dict"` the same parts by name. G is the number of groups of
+    parameters, see above:
 
     | Part | Size | Meaning |
     |---|---|---|
@@ -154,6 +155,7 @@ class NetTuneEnv(TuningEnv):
     | `step_sizes` | `"single"` | or `"group"`, one for each group of parameters |
     | `horizon` | `40` | steps of an episode |
     | `updates` | `25` | minibatches in a step |
+    | `observation` | `"flat"` | or `"dict"` |
     | `device` | `"cpu"` | any torch device: networks and their data are there, observations and rewards are numpy |
     | `action` | `"box"` | see above; set by the id |
     | `step_bins` | `13` | number of values of a dial in finite encodings |
@@ -183,6 +185,7 @@ class NetTuneEnv(TuningEnv):
         step_sizes: str = "single",
         horizon: int = 40,
         updates: int = 25,
+        observation: str = "flat",
         device: str | torch.device = "cpu",
         action: str = "box",
         step_bins: int = 13,
@@ -219,6 +222,7 @@ class NetTuneVectorEnv(TuningVectorEnv):
         step_sizes: str = "single",
         horizon: int = 40,
         updates: int = 25,
+        observation: str = "flat",
         device: str | torch.device = "cpu",
         action: str = "box",
         step_bins: int = 13,

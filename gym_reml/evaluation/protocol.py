@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from gym_reml.checks import check_integer, is_integer
+from gym_reml.envs.common.observations import format_observation
 from gym_reml.envs.training.setup import make_setup
-from gym_reml.envs.training.view import format_observation
 from gym_reml.evaluation.meta_learner import Ensemble, MetaLearner
 from gym_reml.evaluation.plans import Planner
 from gym_reml.evaluation.results import Result

@@ -193,11 +193,11 @@ def test_the_return_is_the_gain_of_the_validation_metric(env_id: str, arguments:
     gain = np.where(outcomes[-1][4]["diverged"], 0.0, outcomes[-1][4][name] - first[name])
     np.testing.assert_allclose(sum(outcome[1] for outcome in outcomes), gain, atol=1e-6)
     assert [outcome[2].tolist() for outcome in outcomes] == [[False] * 4, [False] * 4, [True] * 4]
-    observation, reward, terminated, _, _ = envs.step(envs.action_space.sample())
+    _, reward, terminated, _, _ = envs.step(envs.action_space.sample())
     assert terminated.all()
     assert np.isfinite(reward).all()
     clock = envs.tuning.parts["progress"].start
-    np.testing.assert_allclose(observation[:, clock], 2 / 3)
+    np.testing.assert_allclose(envs.tuning.observe()[:, clock], 2 / 3)
 
 
 @pytest.mark.parametrize("module", [make_normed, Reader])
@@ -264,6 +264,16 @@ def test_equal_step_sizes_of_groups_are_one_step_size() -> None:
         np.testing.assert_array_equal(other[0][0, parts[1]["dials"]], np.array([-0.2, *[place] * 3, 0.3], np.float32))
         for name in names[1:4]:
             np.testing.assert_array_equal(other[4][name], one[4]["step_size"])
+
+
+@pytest.mark.parametrize("env_id", ["NetTune-v0", "NetLoss-v0"])
+def test_a_dict_has_the_parts_of_a_flat_observation(env_id: str) -> None:
+    flat, parts = (native(env_id, 3, family_kwargs=SIZES, observation=form) for form in ("flat", "dict"))
+    actions = sampled(flat.action_space, 3)
+    for one, other in zip(play_vector(flat, actions, seed=0), play_vector(parts, actions, seed=0), strict=True):
+        assert list(other[0]) == list(parts.single_observation_space) == sorted(flat.tuning.parts)
+        for name, place in flat.tuning.parts.items():
+            np.testing.assert_array_equal(other[0][name], one[0][:, place])
 
 
 @every_plain_variant
@@ -341,6 +351,7 @@ BAD_ARGUMENTS: list[tuple[dict[str, Any], str]] = [
     ({"device": "gpu"}, "device='gpu': not available"),
     ({"device": "meta"}, "device='meta': not available"),
     ({"device": 3}, "device=3: must be the name of a torch device"),
+    ({"observation": "image"}, "observation='image'.*'flat', 'dict'"),
     ({"horizon": 0}, "horizon=0"),
     ({"updates": 1.5}, r"updates=1\.5"),
     ({"step_bins": 0}, "step_bins=0"),

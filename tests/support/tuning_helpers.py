@@ -96,7 +96,7 @@ TUNING_VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "one loss, in bins": (
         "NetLossHybrid-v0",
-        {"family_kwargs": SIZES, "losses": ["trust"], "optimizer": "adam", "step_bins": 5},
+        {"family_kwargs": SIZES, "losses": ["trust"], "optimizer": "adam", "step_bins": 5, "observation": "dict"},
     ),
 }
 """An id and arguments that JSON can hold, for every encoding."""
@@ -111,6 +111,6 @@ OWN_VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
         "NetLoss-v0",
         {"module": Reader, "train": points(20), "validation": points(10, 1)},
     ),
-    "own distribution": ("NetTuneHybrid-v0", {"family": Slopes(), "module": make_line}),
+    "own distribution": ("NetTuneHybrid-v0", {"family": Slopes(), "module": make_line, "observation": "dict"}),
 }
 """The same for what a user provides."""

@@ -6,13 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
+from gymnasium import spaces
 
 from gym_reml.checks import check_integer
 from gym_reml.decisions.losses import Loss
 from gym_reml.envs.common.arguments import argument_names
 from gym_reml.envs.common.devices import find_device
+from gym_reml.envs.common.observations import make_observation_space
 from gym_reml.mdp.loss_alignment import LossProcess
-from gym_reml.mdp.runs import MakeNetwork, RunProcess
+from gym_reml.mdp.runs import OBSERVATION_LIMIT, MakeNetwork, RunProcess
 from gym_reml.mdp.tuning import TuningProcess
 from gym_reml.spaces import ActionEncoding, make_encoding
 from gym_reml.streams import check_split
@@ -21,10 +23,22 @@ from gym_reml.tasks.data_sets.registry import make_data_sets
 
 
 class TuningSetup(NamedTuple):
-    """The parts of a single or vector environment: the process and the encoding of its actions."""
+    """The parts of a single or vector environment.
+
+    Attributes:
+        process: of n rows.
+        encoding: of the actions.
+        space: observation space of one row.
+    """
 
     process: RunProcess
     encoding: ActionEncoding
+    space: spaces.Space[Any]
+
+
+def _make_setup(process: RunProcess, action: str, step_bins: int, observation: str) -> TuningSetup:
+    encoding = make_encoding(action, process.decision, step_bins=step_bins)
+    return TuningSetup(process, encoding, make_observation_space(observation, process.parts, OBSERVATION_LIMIT))
 
 
 def make_tuning(
@@ -44,6 +58,7 @@ def make_tuning(
     step_sizes: str = "single",
     horizon: int = 40,
     updates: int = 25,
+    observation: str = "flat",
     device: str | torch.device = "cpu",
     action: str = "box",
     step_bins: int = 13,
@@ -70,7 +85,7 @@ def make_tuning(
         updates=updates,
         device=find_device(device),
     )
-    return TuningSetup(process, make_encoding(action, process.decision, step_bins=step_bins))
+    return _make_setup(process, action, step_bins, observation)
 
 
 VARIED: dict[str, Any] = {
@@ -101,6 +116,7 @@ def make_loss_alignment(
     step_size: float = 0.05,
     horizon: int = 20,
     updates: int = 15,
+    observation: str = "flat",
     device: str | torch.device = "cpu",
     action: str = "box",
     step_bins: int = 3,
@@ -135,7 +151,7 @@ def make_loss_alignment(
         updates=updates,
         device=find_device(device),
     )
-    return TuningSetup(process, make_encoding(action, process.decision, step_bins=step_bins))
+    return _make_setup(process, action, step_bins, observation)
 
 
 def select_arguments(make: Callable[..., TuningSetup], names: Mapping[str, Any]) -> dict[str, Any]:
