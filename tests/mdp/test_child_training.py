@@ -370,6 +370,14 @@ def test_an_order_takes_every_example_once_before_any_twice() -> None:
     assert all(sorted(epoch) == list(range(5)) for epoch in taken.reshape(3, 5).tolist())
 
 
+def test_random_numbers_of_accelerators_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def seed_all(seed: int) -> None:
+        raise AssertionError("seeded")
+
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seed_all)
+    started([0, 1])
+
+
 def test_nothing_depends_on_global_settings() -> None:
     expected = started([0, 1, 2, 3])
     expected.update(2, np.full(4, 0.1))
