@@ -32,6 +32,9 @@ CPU = torch.device("cpu")
 TINY = 1e-20
 CHUNK = 1024
 """Examples of a held-out part that are computed at a time."""
+KINDS = 16
+"""Up to this many kinds of modules are kept though no row has one any more: making and trying one takes as long as the
+rest of a reset."""
 
 
 class Criterion(ABC):
@@ -324,8 +327,9 @@ class Children:
             whole = _select(groups, set(range(self.count)))
             assert whole is not None
             self._groups[key] = whole
-        used = {child.kind for group in self._groups.values() for child in group.children}
-        self._parts = {kind: part for kind, part in self._parts.items() if kind in used}
+        if len(self._parts) > KINDS:
+            used = {child.kind for group in self._groups.values() for child in group.children}
+            self._parts = {kind: part for kind, part in self._parts.items() if kind in used}
         places = list(rows)
         self.diverged[places] = False
         progress = self._probe()
