@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from gym_reml.checks import check_integer, read_parameters
-from gym_reml.mdp.child_training import Child, Children, Criterion, Progress
+from gym_reml.mdp.child_training import CPU, Child, Children, Criterion, Progress
 from gym_reml.mdp.process import Outcome
 from gym_reml.networks.optimizers import Optimizer, find_optimizer
 from gym_reml.networks.torch_state import own_state
@@ -107,7 +107,7 @@ class RunProcess(ABC):
         criterion: Callable[[DataSet], Criterion],
         horizon: int,
         updates: int,
-        device: torch.device,
+        device: torch.device = CPU,
     ) -> None:
         """Creates the runs; call `seed` and `reset` before the first step.
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from gym_reml.checks import is_integer
 from gym_reml.envs.common.arguments import frame_mode
-from gym_reml.envs.common.observations import format_observation
+from gym_reml.envs.common.observations import format_observation, make_observation_space
 from gym_reml.envs.common.single import ProcessEnv
 from gym_reml.envs.common.vector import ProcessVectorEnv
 from gym_reml.envs.common.versions import AutoresetMode
@@ -18,7 +18,7 @@ from gym_reml.envs.common.view import ProcessView, for_rows
 from gym_reml.envs.tuning.recorder import TuningRecorder
 from gym_reml.envs.tuning.setup import TuningSetup
 from gym_reml.mdp.process import Outcome
-from gym_reml.mdp.runs import RunProcess
+from gym_reml.mdp.runs import OBSERVATION_LIMIT, RunProcess
 from gym_reml.rendering.render import render_tuning
 from gym_reml.spaces import ActionEncoding, Decision
 
@@ -34,7 +34,8 @@ class TuningView(ProcessView):
     action_encoding: ActionEncoding
 
     def _set_up(self, setup: TuningSetup) -> None:
-        self.action_encoding, self._space = setup.encoding, setup.space
+        self.action_encoding = setup.encoding
+        self._space = make_observation_space(setup.observation, setup.process.parts, OBSERVATION_LIMIT)
 
     @property
     def tuning(self) -> RunProcess:
@@ -85,7 +86,7 @@ class TuningEnv(TuningView, ProcessEnv):
         super().__init__(
             setup.process,
             setup.encoding.space,
-            observation_space=setup.space,
+            observation_space=self._space,
             split=setup.process.data_sets.split,
             render_mode=render_mode,
         )
@@ -105,7 +106,7 @@ class TuningVectorEnv(TuningView, ProcessVectorEnv):
         """Takes the result of `make_tuning` for n rows.
 
         Args:
-            setup: the process, with encoding and observation space.
+            setup: the process, with encoding and form of observations.
             autoreset_mode: "NextStep", "SameStep" or "Disabled", as `gymnasium.vector.SyncVectorEnv`.
             render_mode: None, "rgb_array", "ansi", "rgb_array_list" or "ansi_list".
             max_episode_steps: number of steps after which episodes are truncated; None for no limit.
@@ -117,7 +118,7 @@ class TuningVectorEnv(TuningView, ProcessVectorEnv):
         super().__init__(
             setup.process,
             setup.encoding.space,
-            observation_space=setup.space,
+            observation_space=self._space,
             split=setup.process.data_sets.split,
             autoreset_mode=autoreset_mode,
             render_mode=render_mode,

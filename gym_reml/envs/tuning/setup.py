@@ -6,15 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from gymnasium import spaces
 
 from gym_reml.checks import check_integer
 from gym_reml.decisions.losses import Loss
 from gym_reml.envs.common.arguments import argument_names
 from gym_reml.envs.common.devices import find_device
-from gym_reml.envs.common.observations import make_observation_space
 from gym_reml.mdp.loss_alignment import LossProcess
-from gym_reml.mdp.runs import OBSERVATION_LIMIT, MakeNetwork, RunProcess
+from gym_reml.mdp.runs import MakeNetwork, RunProcess
 from gym_reml.mdp.tuning import TuningProcess
 from gym_reml.spaces import ActionEncoding, make_encoding
 from gym_reml.streams import check_split
@@ -28,17 +26,12 @@ class TuningSetup(NamedTuple):
     Attributes:
         process: of n rows.
         encoding: of the actions.
-        space: observation space of one row.
+        observation: form of the observations, see `make_observation_space`.
     """
 
     process: RunProcess
     encoding: ActionEncoding
-    space: spaces.Space[Any]
-
-
-def _make_setup(process: RunProcess, action: str, step_bins: int, observation: str) -> TuningSetup:
-    encoding = make_encoding(action, process.decision, step_bins=step_bins)
-    return TuningSetup(process, encoding, make_observation_space(observation, process.parts, OBSERVATION_LIMIT))
+    observation: str = "flat"
 
 
 def make_tuning(
@@ -85,7 +78,7 @@ def make_tuning(
         updates=updates,
         device=find_device(device),
     )
-    return _make_setup(process, action, step_bins, observation)
+    return TuningSetup(process, make_encoding(action, process.decision, step_bins=step_bins), observation)
 
 
 VARIED: dict[str, Any] = {
@@ -151,7 +144,7 @@ def make_loss_alignment(
         updates=updates,
         device=find_device(device),
     )
-    return _make_setup(process, action, step_bins, observation)
+    return TuningSetup(process, make_encoding(action, process.decision, step_bins=step_bins), observation)
 
 
 def select_arguments(make: Callable[..., TuningSetup], names: Mapping[str, Any]) -> dict[str, Any]:
