@@ -47,7 +47,15 @@ class TuningBenchmark(Benchmark):
         return {variant.family: None}
 
     def measure(
-        self, name: str, variant: TuningSetting, *, seed: int, tasks: int | None, evaluation_tasks: int, folder: Path
+        self,
+        name: str,
+        variant: TuningSetting,
+        *,
+        seed: int,
+        tasks: int | None,
+        evaluation_tasks: int,
+        folder: Path,
+        device: str = "cpu",
     ) -> Findings:
         start = time.monotonic()
         player = self.choices[name].train(TuningProblem(variant, tasks, seed), folder)
