@@ -179,9 +179,9 @@ BENCHMARKS: dict[str, Benchmark] = {
     "tuning": TuningBenchmark(
         file="net_tune.json", kind="tuning", seeds=5, evaluation_tasks=200, setting=TuningSetting()
     ),
-    "loss": TuningBenchmark(file="net_loss.json", kind="loss", seeds=5, evaluation_tasks=200, setting=LossSetting()),
+    "loss": TuningBenchmark(file="loss.json", kind="loss", seeds=5, evaluation_tasks=200, setting=LossSetting()),
     "loss-fashion_mnist": TuningBenchmark(
-        file="net_loss_images.json", kind="loss", seeds=5, evaluation_tasks=200, setting=LossSetting("fashion_mnist")
+        file="loss.json", kind="loss", seeds=5, evaluation_tasks=200, setting=LossSetting("fashion_mnist")
     ),
 }
 """The benchmarks by the name that `python -m agents.compare --family` takes."""

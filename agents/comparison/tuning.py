@@ -62,8 +62,8 @@ class TuningBenchmark(Benchmark):
         if callable(player):
             played: Played = player(evaluation_tasks)
         else:
-            policy = player.policy if isinstance(player, TuningAgent) else player
-            played = play(policy, variant, evaluation_tasks)
+            policy, setting = (player.policy, player.setting) if isinstance(player, TuningAgent) else (player, variant)
+            played = play(policy, setting, evaluation_tasks)
         result = Result(
             name,
             variant.family,
