@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 import gym_reml  # noqa: F401
 from agents.comparison.grids import reml
@@ -20,6 +22,7 @@ from gym_reml.evaluation import Ensemble, MetaLearner, evaluate
 from gym_reml.pool import LayerPool
 from gym_reml.pool.rates import RATES
 from gym_reml.tasks import make_family
+from gym_reml.tasks.base import TaskFamily
 from gym_reml.tasks.images.labelled import from_classes
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an accelerator")
@@ -33,13 +36,13 @@ def exact_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
 KINDS = ("relu", "tanh", "residual", "layer_norm", "batch_norm", "conv", "conv_group_norm", "conv_residual")
 
 
-def pictures() -> object:
+def pictures() -> TaskFamily:
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (400, 16, 16), dtype=np.uint8)
     return from_classes(images, np.arange(40).repeat(10), ways=3, shots=1, queries=6)
 
 
-def play(device: str, **arguments: object) -> list[np.ndarray]:
+def play(device: str, **arguments: Any) -> list[NDArray[Any]]:
     envs = gym.make_vec("NetBuild-v0", num_envs=6, device=device, pool="random", **arguments)
     observation, _ = envs.reset(seed=7)
     generator = np.random.default_rng(1)
