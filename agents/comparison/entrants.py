@@ -119,11 +119,16 @@ def _per_task(shape: str) -> AtDials:
     )
 
 
-def _tuning_agent(problem: TuningProblem, folder: Path) -> tuning.TuningAgent:
-    recipe = tuning.TuningRecipe()
-    if problem.tasks is not None:
-        recipe = replace(recipe, total_steps=problem.tasks * problem.setting.horizon)
-    return tuning.train(problem.setting, recipe, seed=problem.seed, folder=folder)
+def _tuning_agent(**changes: Any) -> Callable[[TuningProblem, Path], tuning.TuningAgent]:
+    """PPO, in runs with these changes to the benchmark's setting."""
+
+    def run(problem: TuningProblem, folder: Path) -> tuning.TuningAgent:
+        setting, recipe = replace(problem.setting, **changes), tuning.TuningRecipe()
+        if problem.tasks is not None:
+            recipe = replace(recipe, total_steps=problem.tasks * setting.horizon)
+        return tuning.train(setting, recipe, seed=problem.seed, folder=folder)
+
+    return run
 
 
 # -- the tables, in the order in which pages show them ----------------------------------------------------------------
@@ -232,7 +237,7 @@ TUNING: dict[str, AtDials] = {
     "cosine": _schedule("cosine"),
     "step_decay": _schedule("step_decay"),
     "ppo": Entrant(
-        _tuning_agent,
+        _tuning_agent(),
         compared_with=("constant", "cosine", "step_decay", "constant_per_task", "cosine_per_task"),
     ),
     "constant_per_task": _per_task("constant"),
@@ -251,7 +256,10 @@ LOSS: dict[str, AtDials] = {
         draws_tasks=False,
         seeded=False,
     ),
-    "ppo": Entrant(_tuning_agent, compared_with=("cross_entropy", "fixed_loss", "fixed_loss_per_kind")),
+    "ppo": Entrant(_tuning_agent(), compared_with=("cross_entropy", "fixed_loss", "fixed_loss_per_kind")),
+    "ppo_phi": Entrant(
+        _tuning_agent(losses=("class_correlation",)), compared_with=("cross_entropy", "fixed_loss", "ppo")
+    ),
     "fixed_loss_per_kind": Entrant(
         lambda problem, folder: lambda tasks: best_per_kind(problem.setting, tasks),
         draws_tasks=False,

@@ -47,15 +47,23 @@ class TuningBenchmark(Benchmark):
         return {variant.family: None}
 
     def measure(
-        self, name: str, variant: TuningSetting, *, seed: int, tasks: int | None, evaluation_tasks: int, folder: Path
+        self,
+        name: str,
+        variant: TuningSetting,
+        *,
+        seed: int,
+        tasks: int | None,
+        evaluation_tasks: int,
+        folder: Path,
+        device: str = "cpu",
     ) -> Findings:
         start = time.monotonic()
         player = self.choices[name].train(TuningProblem(variant, tasks, seed), folder)
         if callable(player):
             played: Played = player(evaluation_tasks)
         else:
-            policy = player.policy if isinstance(player, TuningAgent) else player
-            played = play(policy, variant, evaluation_tasks)
+            policy, setting = (player.policy, player.setting) if isinstance(player, TuningAgent) else (player, variant)
+            played = play(policy, setting, evaluation_tasks)
         result = Result(
             name,
             variant.family,

@@ -37,7 +37,7 @@ class TuningSetting:
     @property
     def folder(self) -> str:
         """A name for folders."""
-        return "-".join(str(value) for value in asdict(self).values())
+        return f"{self.family}-{self.optimizer}-{self.horizon}-{self.updates}"
 
     def __str__(self) -> str:
         return f"{self.family}, {self.optimizer}, {self.horizon} x {self.updates} minibatches"
@@ -51,6 +51,7 @@ class LossSetting(TuningSetting):
     measured: ClassVar[str] = "balanced_accuracy"
 
     updates: int = 15
+    losses: tuple[str, ...] = ("logit_adjustment", "focal", "smoothing", "trust")
 
 
 @dataclass(frozen=True)

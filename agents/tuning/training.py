@@ -46,12 +46,14 @@ class TuningAgent:
     """A finished run.
 
     Attributes:
+        setting: the runs that it was trained on.
         policy: takes observations as the environment gives them.
         steps: environment steps.
         seconds: of training.
         parameters: of the policy, the critic included.
     """
 
+    setting: TuningSetting
     policy: Policy
     steps: int
     seconds: float
@@ -74,7 +76,7 @@ def train(setting: TuningSetting, recipe: TuningRecipe, *, seed: int, folder: Pa
     about = json.loads(state["about"])
     agent = policy_from_state(about["policy"], state["policy"])
     parameters = sum(tensor.numel() for tensor in agent.policy.parameters())
-    return TuningAgent(agent, about["steps"], about["seconds"], parameters)
+    return TuningAgent(setting, agent, about["steps"], about["seconds"], parameters)
 
 
 def _train(setting: TuningSetting, recipe: TuningRecipe, seed: int, path: Path) -> None:
