@@ -23,6 +23,8 @@ def clock(frame: TuningFrame) -> str:
     head = f"step {frame.steps} of {frame.horizon}: "
     if not frame.steps:
         return head + "none yet"
+    if not frame.dials:
+        return head + frame.lines[-1]
     dials = ", ".join(f"{in_words(name)} {number(values[-1])}" for name, values in frame.shown.items())
     return f"{head}{dials} for {frame.updates} minibatch{'es' * (frame.updates > 1)}"
 
