@@ -414,6 +414,10 @@ class Rule:
     def __hash__(self) -> int:
         return self._hash
 
+    def __reduce__(self) -> Any:
+        # Without what is computed from the groups: functions, and a hash that other processes compute differently.
+        return Rule, (self.groups,)
+
     @cached_property
     def _hash(self) -> int:
         return hash(self.term)

@@ -200,7 +200,7 @@ class TuningFrame:
         title: what is done here, in a word.
         data: name of the distribution of data sets.
         task: the numbers of the task by name.
-        optimizer: name of the optimizer.
+        optimizer: name of the optimizer, or other words that end the title.
         metric: name of the metric.
         horizon: decisions of a run.
         updates: minibatches after each decision.

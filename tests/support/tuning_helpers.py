@@ -86,6 +86,12 @@ TUNING_VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
         "NetLossHybrid-v0",
         {"family_kwargs": SIZES, "losses": ["trust"], "optimizer": "adam", "step_bins": 5},
     ),
+    "rules": ("NetRule-v0", {"family_kwargs": SIZES}),
+    "rules on several data sets": (
+        "NetRuleBox-v0",
+        {"family_kwargs": SIZES | {"split": "test"}, "tasks": 2, "rates": [0.1]},
+    ),
+    "rules that diverge": ("NetRuleHybrid-v0", {"family_kwargs": SIZES, "rates": [1e20, 1e30]}),
 }
 """An id and arguments that JSON can hold, for every encoding."""
 
@@ -96,6 +102,8 @@ OWN_VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "own numbers": ("NetTune-v0", {"module": make_line, "train": curve(20), "validation": curve(10, 1)}),
     "own arrays, losses": ("NetLoss-v0", {"train": points(20), "validation": points(10, 1)}),
+    "own numbers, rules": ("NetRule-v0", {"module": make_line, "train": curve(20), "validation": curve(10, 1)}),
+    "own distribution, rules": ("NetRuleBox-v0", {"family": Slopes(), "module": make_line, "tasks": 2}),
     "own distribution": ("NetTuneHybrid-v0", {"family": Slopes(), "module": make_line}),
 }
 """The same for what a user provides."""

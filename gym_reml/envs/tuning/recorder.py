@@ -94,7 +94,7 @@ class RuleRecorder:
             title=process.title,
             task=dict(process.tasks[self.row]),
             data=process.data_sets.name,
-            optimizer="one data set" if tasks == 1 else f"{tasks} data sets",
+            optimizer="" if tasks == 1 else f"{tasks} data sets",
             metric=process.metric_name,
             horizon=process.horizon,
             updates=process.updates,

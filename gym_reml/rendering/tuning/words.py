@@ -10,7 +10,7 @@ from gym_reml.rendering.scales import TINY, Scale, number, range_scale, tamed
 
 def title(frame: TuningFrame) -> str:
     """What is trained, and by what."""
-    return f"{frame.title}: {frame.task_words}, {frame.optimizer}"
+    return f"{frame.title}: " + ", ".join(filter(None, (frame.task_words, frame.optimizer)))
 
 
 def in_words(name: str) -> str:
