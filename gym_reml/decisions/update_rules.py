@@ -575,15 +575,20 @@ def advance(rule: Rule, state: State, gradient: Tensor, weights: Tensor, *, upda
 
 
 def drawer(generators: Sequence[np.random.Generator], shape: Sequence[int]) -> Draw:
-    """Draws numbers of the shape (n, ...), each row from its own generator."""
+    """Draws numbers of the shape (n, ...), each row from its generator; rows that share one get the same numbers."""
+    different = list(dict.fromkeys(generators))
+    index = torch.tensor([different.index(one) for one in generators], device="cpu")
 
     def draw(normal: bool) -> Tensor:
         size = shape[1:]
         rows = [
             generator.standard_normal(size, dtype=np.float32) if normal else generator.random(size, dtype=np.float32)
-            for generator in generators
+            for generator in different
         ]
-        return torch.from_numpy(np.stack(rows))
+        drawn = torch.from_numpy(rows[0][None] if len(rows) == 1 else np.stack(rows))
+        if len(rows) == 1:
+            return drawn.expand(*shape)
+        return drawn if len(rows) == len(index) else drawn.index_select(0, index)
 
     return draw
 
@@ -596,7 +601,7 @@ class RowRules:
 
     Attributes:
         rules: of each row.
-        generators: of each row, for what is random.
+        generators: of each row, for what is random; rows of equal rules that share one draw the same numbers.
         updates: of the whole run.
     """
 

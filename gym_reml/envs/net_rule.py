@@ -141,7 +141,7 @@ class NetRuleEnv(RuleView, TuningEnv):
     `module`, `train`, `validation`, `test`, `batch_size`, `family` and `family_kwargs` are those of
     [NetTune-v0](net_tune.md), which says what modules may be. Families by name (`"clusters"`, `"fashion_mnist"`,
     `"digits"`, `"sign_digits"`) have 400 `examples` here (50 or 150 in the two small collections), without label noise,
-    `widths` of 32 and `batch_sizes` of 32; `family_kwargs` changes each of these.
+    `widths` of 16 and `batch_sizes` of 32; `family_kwargs` changes each of these.
 
     `env.unwrapped.rule(row)` is the row's `gym_reml.decisions.update_rules.Rule`, which prints as a formula, is written
     to and read from JSON, and becomes a `torch.optim.Optimizer`: see [Update rules](../rules.md).
@@ -159,7 +159,7 @@ class NetRuleEnv(RuleView, TuningEnv):
     | `family` | `None` | distribution of data sets; `None`: `"clusters"`, unless `train` is given |
     | `family_kwargs` | `None` | fields of the family, as a dict |
     | `tasks` | `1` | data sets of an episode |
-    | `rates` | `(0.001, 0.01, 0.1, 1.0)` | step sizes that every rule is trained with; one for a fixed rate |
+    | `rates` | `(0.01, 0.1, 1.0)` | step sizes that every rule is trained with; one for a fixed rate |
     | `horizon` | `3` | groups of a rule: steps of an episode |
     | `updates` | `100` | minibatches that a network is trained by |
     | `action` | `"multidiscrete"` | see above; set by the id |
@@ -184,7 +184,7 @@ class NetRuleEnv(RuleView, TuningEnv):
         family: str | DataSets | None = None,
         family_kwargs: Mapping[str, Any] | None = None,
         tasks: int = 1,
-        rates: Sequence[float] = (0.001, 0.01, 0.1, 1.0),
+        rates: Sequence[float] = (0.01, 0.1, 1.0),
         horizon: int = 3,
         updates: int = 100,
         action: str = "multidiscrete",
@@ -215,7 +215,7 @@ class NetRuleVectorEnv(RuleView, TuningVectorEnv):
         family: str | DataSets | None = None,
         family_kwargs: Mapping[str, Any] | None = None,
         tasks: int = 1,
-        rates: Sequence[float] = (0.001, 0.01, 0.1, 1.0),
+        rates: Sequence[float] = (0.01, 0.1, 1.0),
         horizon: int = 3,
         updates: int = 100,
         action: str = "multidiscrete",

@@ -13,7 +13,7 @@ from torch import nn
 
 from gym_reml.checks import check_integer, is_number, read_parameters
 from gym_reml.decisions.update_rules import OPERANDS, PLACES, RULES, RowRules, Rule, options
-from gym_reml.mdp.child_training import Child, Children, criterion_for
+from gym_reml.mdp.child_training import Child, Children, Progress, criterion_for
 from gym_reml.mdp.process import Outcome
 from gym_reml.mdp.runs import MakeNetwork, NetworkProcess
 from gym_reml.spaces.decision import Decided, Decision, Masks
@@ -30,7 +30,7 @@ class _Cohort:
     Attributes:
         rows: which began here; some may have been reset since.
         children: (rows * tasks * rates), the rates of a task side by side.
-        generators: one for each child, for what is random in its rule.
+        generators: one for each child, for what is random in its rule; the rates of a task share it.
     """
 
     rows: list[int]
@@ -172,7 +172,7 @@ class RuleProcess(NetworkProcess):
                 data, seed = self.data_sets.data(task, streams.support), int(streams.query.integers(2**63))
                 # Runs of a task differ in the step size alone.
                 children += [self._child(task, data, np.random.default_rng(seed))] * rates
-                generators += [np.random.default_rng((seed, 1)) for _ in range(rates)]
+                generators += [np.random.default_rng((seed, 1))] * rates
         cohort = _Cohort(rows.tolist(), Children(len(children), self.optimizer, self.children.criterion), generators)
         progress = cohort.children.start(range(len(children)), children)
         self._cohorts = self._cohorts or [(cohort, 0)] * self.count
@@ -183,16 +183,22 @@ class RuleProcess(NetworkProcess):
         self._best[rows] = 0
         for values in self.values.values():
             values[rows] = 0
-        self._keep(cohort, np.arange(len(rows)), progress.loss, progress.metric)
+        self._keep(cohort, np.arange(len(rows)), progress, cohort.children.measure("validation"))
         return self._info()
 
     def _keep(
-        self, cohort: _Cohort, places: NDArray[np.int64], loss: NDArray[np.float64], metric: NDArray[np.float64]
+        self,
+        cohort: _Cohort,
+        places: NDArray[np.int64],
+        progress: Progress,
+        validation: tuple[NDArray[np.float64], NDArray[np.float64]],
     ) -> None:
         """Keeps what is measured of the rows at these places, at their best step sizes."""
-        rows, best = np.array(cohort.rows)[places], self._best[np.array(cohort.rows)[places]]
-        measured = {"train": (loss, metric)}
-        measured |= {part: cohort.children.measure(part) for part in self._loss if part != "train"}
+        rows = np.array(cohort.rows)[places]
+        best = self._best[rows]
+        measured = {"train": (progress.loss, progress.metric), "validation": validation}
+        if self.has_test:
+            measured["test"] = cohort.children.measure("test")
         for part, found in measured.items():
             for kept, values in zip((self._loss, self._metric), found, strict=True):
                 kept[part][rows] = self._by_row(values)[places, :, best].mean(axis=1)
@@ -230,13 +236,13 @@ class RuleProcess(NetworkProcess):
         rule = RowRules(every, cohort.generators, self.updates)
         step_sizes = np.tile(self.rates, tasks * len(rules))
         course = [cohort.children.update(piece, step_sizes, rule=rule) for piece in self._pieces]
-        _, metric = cohort.children.measure("validation")
-        best = self._by_row(metric).mean(axis=1).argmax(axis=1)
+        validation = cohort.children.measure("validation")
+        best = self._by_row(validation[1]).mean(axis=1).argmax(axis=1)
         index = np.array(places)
         rows = np.array(cohort.rows)[index]
         self._best[rows] = best[index]
         self.values["rate"][rows] = self.rates[best[index]]
-        self._keep(cohort, index, course[-1].loss, course[-1].metric)
+        self._keep(cohort, index, course[-1], validation)
         for kept, name in zip(self.curves.values(), ("loss", "metric"), strict=True):
             found = np.stack([self._by_row(getattr(progress, name)) for progress in course])
             kept[rows] = found[:, index, :, best[index]].mean(axis=2)

@@ -132,7 +132,7 @@ def make_loss_alignment(
 
 ALIKE: dict[str, Any] = {
     "examples": (400,),
-    "widths": (32,),
+    "widths": (16,),
     "batch_sizes": (32,),
     "label_noises": (0.0,),
     "input_scales": (1.0,),
@@ -151,7 +151,7 @@ def make_rule_search(
     family: str | DataSets | None = None,
     family_kwargs: Mapping[str, Any] | None = None,
     tasks: int = 1,
-    rates: Sequence[float] = (0.001, 0.01, 0.1, 1.0),
+    rates: Sequence[float] = (0.01, 0.1, 1.0),
     horizon: int = 3,
     updates: int = 100,
     action: str = "multidiscrete",
