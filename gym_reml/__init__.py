@@ -21,7 +21,7 @@ class Registration(NamedTuple):
 
     Attributes:
         process: "training" where an episode builds and trains a network, "tuning" where it sets the dials of a training
-            run or of its loss, "trial" where it is several inner episodes.
+            run or of its loss, or writes its update rule, "trial" where it is several inner episodes.
         entry_point, vector_entry_point: "module:Class" of the single and of the vector environment.
         kwargs: arguments that both are constructed with.
     """
@@ -50,6 +50,9 @@ REGISTRATIONS = {
     "NetLossMultiDiscrete-v0": _registration("tuning", "net_loss:NetLoss", action="multidiscrete"),
     "NetLossDiscrete-v0": _registration("tuning", "net_loss:NetLoss", action="discrete"),
     "NetLossHybrid-v0": _registration("tuning", "net_loss:NetLoss", action="hybrid"),
+    "NetRule-v0": _registration("tuning", "net_rule:NetRule", action="multidiscrete"),
+    "NetRuleBox-v0": _registration("tuning", "net_rule:NetRule", action="box"),
+    "NetRuleHybrid-v0": _registration("tuning", "net_rule:NetRule", action="hybrid"),
     "BanditTrial-v0": _registration("trial", "bandit_trial:BanditTrial"),
     "TabularTrial-v0": _registration("trial", "tabular_trial:TabularTrial"),
     "NavigationTrial-v0": _registration("trial", "navigation_trial:NavigationTrial"),
@@ -60,7 +63,7 @@ ENVIRONMENTS = {env_id: row.kwargs["action"] for env_id, row in REGISTRATIONS.it
 """The ids of environments that build and train networks, each with its action encoding."""
 
 TUNERS = {env_id: row.kwargs["action"] for env_id, row in REGISTRATIONS.items() if row.process == "tuning"}
-"""The ids of environments whose agent sets the dials of a training run or of its loss, each with its encoding."""
+"""The ids of environments whose agent decides how networks are trained, each with its encoding."""
 
 TRIALS = tuple(env_id for env_id, row in REGISTRATIONS.items() if row.process == "trial")
 """The ids of environments whose episode is a trial."""

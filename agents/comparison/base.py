@@ -11,10 +11,10 @@ from typing import Any
 from gym_reml.evaluation import Result
 
 from ..trials.rl2.recipes import Setting
-from ..tuning.setting import TuningSetting
+from ..tuning.setting import RunSetting
 from .entrants import ENTRANTS, Entrant
 
-Variant = int | Setting | TuningSetting
+Variant = int | Setting | RunSetting
 """What a benchmark is run with, each on its own: a number of shots, or a setting of trials or of training runs."""
 
 

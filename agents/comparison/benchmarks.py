@@ -10,7 +10,7 @@ from gym_reml.tasks.base import TaskFamily
 from ..problems.problem import POLICY_STEPS
 from ..problems.recipes import CONVOLUTIONS
 from ..trials.rl2.recipes import Setting
-from ..tuning.setting import LossSetting, TuningSetting
+from ..tuning.setting import LossSetting, RuleSetting, TuningSetting
 from .base import Benchmark
 from .few_shot import FewShotBenchmark, Test
 from .trials import TrialBenchmark
@@ -182,6 +182,14 @@ BENCHMARKS: dict[str, Benchmark] = {
     "loss": TuningBenchmark(file="loss.json", kind="loss", seeds=5, evaluation_tasks=200, setting=LossSetting()),
     "loss-fashion_mnist": TuningBenchmark(
         file="loss.json", kind="loss", seeds=5, evaluation_tasks=200, setting=LossSetting("fashion_mnist")
+    ),
+    "rule": TuningBenchmark(
+        file="rule.json",
+        kind="rule",
+        seeds=5,
+        evaluation_tasks=200,
+        setting=RuleSetting(),
+        held_out=("fashion_mnist", "digits"),
     ),
 }
 """The benchmarks by the name that `python -m agents.compare --family` takes."""

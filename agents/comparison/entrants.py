@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from gym_reml.decisions.update_rules import RULES
 from gym_reml.evaluation import Ensemble, MetaLearner, Policy
 
 from ..problems.problem import Problem, own_shape, usual_shape
@@ -18,8 +19,9 @@ from ..trials.rl2.recipes import TrialProblem, rl2_recipe_for
 from ..trials.rl2.training import TrainedAgent, train
 from ..tuning import training as tuning
 from ..tuning.fixed_losses import FixedLoss, best_loss, best_per_kind, cross_entropy
+from ..tuning.rules import RULE_RECIPE, FoundRule, known_rule, random_rules, search
 from ..tuning.schedules import Schedule, best_fixed, tuned_per_task
-from ..tuning.setting import Played, TuningProblem
+from ..tuning.setting import Played, TuningProblem, play
 from .grids import GRIDS, reml
 
 P = TypeVar("P")
@@ -60,8 +62,8 @@ FewShot = Entrant[Problem, MetaLearner | Ensemble]
 OnTrials = Entrant[TrialProblem, Policy | TrainedAgent]
 """An entrant that acts in trials."""
 
-AtDials = Entrant[TuningProblem, Schedule | FixedLoss | tuning.TuningAgent | Callable[[int], Played]]
-"""An entrant that sets the dials of training runs: a policy, or a function that plays so many held-out tasks."""
+AtDials = Entrant[TuningProblem, Schedule | FixedLoss | FoundRule | tuning.TuningAgent | Callable[[Any, int], Played]]
+"""An entrant that decides how networks are trained: a policy, or a function that plays held-out tasks of a setting."""
 
 
 # -- how they are trained ---------------------------------------------------------------------------------------------
@@ -112,23 +114,45 @@ def _schedule(shape: str) -> AtDials:
 def _per_task(shape: str) -> AtDials:
     """The row of a schedule that is tuned for each held-out task."""
     return Entrant(
-        lambda problem, folder: lambda tasks: tuned_per_task(problem.setting, shape, tasks),
+        lambda problem, folder: lambda setting, tasks: tuned_per_task(setting, shape, tasks),
         draws_tasks=False,
         seeded=False,
         informed=True,
     )
 
 
+def _limited(recipe: tuning.TuningRecipe, problem: TuningProblem) -> tuning.TuningRecipe:
+    """The recipe with as many steps as the problem says."""
+    if problem.tasks is None:
+        return recipe
+    return replace(recipe, total_steps=problem.tasks * problem.setting.horizon)
+
+
 def _tuning_agent(**changes: Any) -> Callable[[TuningProblem, Path], tuning.TuningAgent]:
     """PPO, in runs with these changes to the benchmark's setting."""
 
     def run(problem: TuningProblem, folder: Path) -> tuning.TuningAgent:
-        setting, recipe = replace(problem.setting, **changes), tuning.TuningRecipe()
-        if problem.tasks is not None:
-            recipe = replace(recipe, total_steps=problem.tasks * setting.horizon)
+        setting, recipe = replace(problem.setting, **changes), _limited(tuning.TuningRecipe(), problem)
         return tuning.train(setting, recipe, seed=problem.seed, folder=folder)
 
     return run
+
+
+def _known_rule(name: str) -> AtDials:
+    """The row of a known update rule, with its step size tuned."""
+    return Entrant(lambda problem, folder: known_rule(name), draws_tasks=False, seeded=False)
+
+
+def _rule_agent(problem: TuningProblem, folder: Path) -> FoundRule:
+    recipe = _limited(RULE_RECIPE, problem)
+    agent = tuning.train(problem.setting, recipe, seed=problem.seed, folder=folder)
+    return search(agent.policy, problem.setting, folder, seed=problem.seed, agent=agent)
+
+
+def _random_search(problem: TuningProblem, folder: Path) -> FoundRule:
+    """As many rules as the agent tries in its training."""
+    more = _limited(RULE_RECIPE, problem).total_steps // problem.setting.horizon
+    return search(random_rules(problem.setting, problem.seed), problem.setting, folder, seed=problem.seed, more=more)
 
 
 # -- the tables, in the order in which pages show them ----------------------------------------------------------------
@@ -261,13 +285,24 @@ LOSS: dict[str, AtDials] = {
         _tuning_agent(losses=("class_correlation",)), compared_with=("cross_entropy", "fixed_loss", "ppo")
     ),
     "fixed_loss_per_kind": Entrant(
-        lambda problem, folder: lambda tasks: best_per_kind(problem.setting, tasks),
+        lambda problem, folder: lambda setting, tasks: best_per_kind(setting, tasks),
         draws_tasks=False,
         seeded=False,
         informed=True,
     ),
 }
 """At the parameters of the loss."""
+
+RULE: dict[str, AtDials] = {
+    **{name: _known_rule(name) for name in RULES},
+    "random_rules": Entrant(
+        lambda problem, folder: lambda setting, tasks: play(random_rules(setting, problem.seed), setting, tasks),
+        draws_tasks=False,
+    ),
+    "random_search": Entrant(_random_search),
+    "ppo": Entrant(_rule_agent, compared_with=(*RULES, "random_search")),
+}
+"""Update rules; beside `ppo`, the best rule that the agent wrote, its control `ppo/average` is all that it writes."""
 
 ENTRANTS: Mapping[str, dict[str, Entrant[Any, Any]]] = {
     "supervised": SUPERVISED,
@@ -276,5 +311,6 @@ ENTRANTS: Mapping[str, dict[str, Entrant[Any, Any]]] = {
     "tabular": TABULAR,
     "tuning": TUNING,
     "loss": LOSS,
+    "rule": RULE,
 }
 """All of them by the kind of tasks that they are compared on. A new entrant is a row here."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from gym_reml.evaluation import Result
 
-from ..tuning.setting import Played, TuningProblem, TuningSetting, play
+from ..tuning.rules import FoundRule
+from ..tuning.setting import Played, RunSetting, TuningProblem, play
 from ..tuning.training import TuningAgent
 from .base import Benchmark, Findings
 
@@ -19,37 +22,39 @@ class TuningBenchmark(Benchmark):
 
     Attributes:
         setting: the runs.
+        held_out: families that it is tested on besides, and was not trained on.
     """
 
-    setting: TuningSetting
+    setting: RunSetting
+    held_out: tuple[str, ...] = ()
 
-    def variants(self, shots: int | None = None) -> tuple[TuningSetting, ...]:
+    def variants(self, shots: int | None = None) -> tuple[RunSetting, ...]:
         if shots is not None:
             raise ValueError(f"--shots {shots}: not for {self.kind!r}, whose tasks are data sets, which have no shots")
         return (self.setting,)
 
-    def label(self, variant: TuningSetting) -> str:
+    def label(self, variant: RunSetting) -> str:
         return str(variant)
 
-    def folder(self, variant: TuningSetting) -> str:
+    def folder(self, variant: RunSetting) -> str:
         return variant.folder
 
-    def option(self, variant: TuningSetting) -> str:
+    def option(self, variant: RunSetting) -> str:
         return ""
 
-    def metric(self, variant: TuningSetting) -> str:
+    def metric(self, variant: RunSetting) -> str:
         return variant.measured
 
-    def steps(self, variant: TuningSetting) -> tuple[int, ...]:
+    def steps(self, variant: RunSetting) -> tuple[int, ...]:
         return (1,)
 
-    def tests(self, variant: TuningSetting) -> dict[str, str | None]:
-        return {variant.family: None}
+    def tests(self, variant: RunSetting) -> dict[str, str | None]:
+        return {variant.family: None} | dict.fromkeys(self.held_out, "heldout")
 
     def measure(
         self,
         name: str,
-        variant: TuningSetting,
+        variant: RunSetting,
         *,
         seed: int,
         tasks: int | None,
@@ -59,32 +64,50 @@ class TuningBenchmark(Benchmark):
     ) -> Findings:
         start = time.monotonic()
         player = self.choices[name].train(TuningProblem(variant, tasks, seed), folder)
-        if callable(player):
-            played: Played = player(evaluation_tasks)
-        else:
-            policy, setting = (player.policy, player.setting) if isinstance(player, TuningAgent) else (player, variant)
-            played = play(policy, setting, evaluation_tasks)
-        result = Result(
-            name,
-            variant.family,
-            shots=None,
-            seed=0,
-            steps=(1,),
-            metrics={
-                variant.measured: played.test[None],
-                f"validation_{variant.measured}": played.validation[None],
-            },
-            diverged=None,
-            arguments=asdict(variant),
-            notes={} if callable(player) or isinstance(player, TuningAgent) else player.notes,
-            axis="episode",
-        )
-        trained = player if isinstance(player, TuningAgent) else None
+        players = {name: _how(player)}
+        notes = {} if callable(player) or isinstance(player, TuningAgent) else player.notes
+        if isinstance(player, FoundRule) and player.agent is not None:
+            players[f"{name}/average"] = player.average
+        results = {}
+        for family in self.tests(variant):
+            setting = replace(variant, family=family)
+            results[family] = [
+                Result(
+                    learner,
+                    family,
+                    shots=None,
+                    seed=0,
+                    steps=(1,),
+                    metrics={
+                        variant.measured: played.test[None],
+                        f"validation_{variant.measured}": played.validation[None],
+                    },
+                    diverged=None,
+                    arguments=asdict(setting),
+                    notes=notes,
+                    axis="episode",
+                )
+                for learner, how in players.items()
+                for played in [how(setting, evaluation_tasks)]
+            ]
+        trained = player.agent if isinstance(player, FoundRule) else player
+        agent = trained if isinstance(trained, TuningAgent) else None
         return Findings(
-            {variant.family: [result]},
-            time.monotonic() - start if trained is None else trained.seconds,
-            parameters=0 if trained is None else trained.parameters,
-            meta_training_tasks=0 if trained is None else trained.steps // variant.horizon,
+            results,
+            time.monotonic() - start if agent is None else agent.seconds,
+            parameters=0 if agent is None else agent.parameters,
+            meta_training_tasks=0 if agent is None else agent.steps // variant.horizon,
             inner_gradients=None,
-            environment_steps=None if trained is None else trained.steps,
+            environment_steps=None if agent is None else agent.steps,
         )
+
+
+def _how(player: Any) -> Callable[[Any, int], Played]:
+    """How an entrant plays held-out tasks."""
+    if isinstance(player, FoundRule):
+        return player.play
+    if callable(player):
+        return player
+    if isinstance(player, TuningAgent):
+        return lambda setting, tasks: play(player.policy, replace(player.setting, family=setting.family), tasks)
+    return lambda setting, tasks: play(player, setting, tasks)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gym_reml.files import write_text
 
-from .setting import Played, TuningSetting, play
+from .setting import Played, RunSetting, TuningSetting, play
 
 TUNING_TASKS = 150
 """Validation tasks that schedules are tuned on."""
@@ -74,10 +74,10 @@ class Schedule:
         return places[:, None].astype(np.float32), state
 
 
-_examples: dict[TuningSetting, Any] = {}
+_examples: dict[RunSetting, Any] = {}
 
 
-def example(setting: TuningSetting) -> Any:
+def example(setting: RunSetting) -> Any:
     """The process of such runs, for what all of them share."""
     if setting not in _examples:
         env: Any = gym.make(setting.env_id, **setting.arguments("train")).unwrapped

@@ -14,21 +14,20 @@ from gym_reml.streams import SPLITS
 
 
 @dataclass(frozen=True)
-class TuningSetting:
-    """Arguments of `NetTune-v0`; see there.
+class RunSetting:
+    """Arguments of an environment that trains networks; see there.
 
     Attributes:
         env_id: of the environment.
         measured: the metric of its runs.
+        horizon: steps of an episode; a field of subclasses.
     """
 
-    env_id: ClassVar[str] = "NetTune-v0"
+    env_id: ClassVar[str]
     measured: ClassVar[str] = "accuracy"
+    horizon: ClassVar[int]
 
     family: str = "clusters"
-    optimizer: str = "momentum"
-    horizon: int = 20
-    updates: int = 10
 
     def arguments(self, split: str) -> dict[str, Any]:
         """Of the environment."""
@@ -37,7 +36,18 @@ class TuningSetting:
     @property
     def folder(self) -> str:
         """A name for folders."""
-        return f"{self.family}-{self.optimizer}-{self.horizon}-{self.updates}"
+        return "-".join(str(value) for value in asdict(self).values() if not isinstance(value, tuple))
+
+
+@dataclass(frozen=True)
+class TuningSetting(RunSetting):
+    """Arguments of `NetTune-v0`; see there."""
+
+    env_id: ClassVar[str] = "NetTune-v0"
+
+    optimizer: str = "momentum"
+    horizon: int = 20  # type: ignore[misc]
+    updates: int = 10
 
     def __str__(self) -> str:
         return f"{self.family}, {self.optimizer}, {self.horizon} x {self.updates} minibatches"
@@ -55,16 +65,31 @@ class LossSetting(TuningSetting):
 
 
 @dataclass(frozen=True)
+class RuleSetting(RunSetting):
+    """Arguments of `NetRule-v0`; see there."""
+
+    env_id: ClassVar[str] = "NetRule-v0"
+
+    horizon: int = 3  # type: ignore[misc]
+    updates: int = 100
+    tasks: int = 1
+    rates: tuple[float, ...] = (0.01, 0.1, 1.0)
+
+    def __str__(self) -> str:
+        return f"{self.family}, rules of {self.horizon} groups, {self.updates} minibatches"
+
+
+@dataclass(frozen=True)
 class TuningProblem:
     """What an entrant of a comparison is given.
 
     Attributes:
-        setting: the runs.
+        setting: the runs, a `RunSetting`.
         tasks: training runs that it may draw, None for as many as its recipe has.
         seed: of weights and training tasks.
     """
 
-    setting: TuningSetting
+    setting: Any
     tasks: int | None
     seed: int
 
@@ -83,13 +108,13 @@ class Played:
     task: dict[str, NDArray[Any]]
 
 
-def play(policy: Policy, setting: TuningSetting, tasks: int, split: str = "test") -> Played:
+def play(policy: Policy, setting: RunSetting, tasks: int, split: str = "test", *, deterministic: bool = True) -> Played:
     """One run on each of `tasks` tasks of a split, the same for every policy."""
     assert split in SPLITS
     envs = gym.make_vec(setting.env_id, num_envs=tasks, autoreset_mode="Disabled", **setting.arguments(split))
     observation, info = envs.reset(seed=0)
     for _ in range(setting.horizon):
-        action, _ = policy.predict(observation, deterministic=True)
+        action, _ = policy.predict(observation, deterministic=deterministic)
         observation, _, _, _, info = envs.step(action)
     envs.close()
     return Played(info[f"validation_{setting.measured}"], info[f"test_{setting.measured}"], info["task"])

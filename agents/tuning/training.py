@@ -16,7 +16,7 @@ from gym_reml.sb3 import make_vec_env
 
 from ..runs.run import TASKS_OF_A_RUN
 from ..runs.schedules import LinearSchedule
-from .setting import TuningSetting
+from .setting import RunSetting
 
 FORMAT = "gym_reml.TuningAgent/1"
 
@@ -38,7 +38,9 @@ class TuningRecipe:
     gae_lambda: float = 0.95
     """lambda of generalised advantage estimation; rewards are not discounted"""
     log_std: float = -1.0
-    """initial log standard deviation of the policy"""
+    """initial log standard deviation of the policy's numbers"""
+    entropy: float = 0.0
+    """weight of the policy's entropy in the loss"""
 
 
 @dataclass(frozen=True)
@@ -53,14 +55,14 @@ class TuningAgent:
         parameters: of the policy, the critic included.
     """
 
-    setting: TuningSetting
+    setting: RunSetting
     policy: Policy
     steps: int
     seconds: float
     parameters: int
 
 
-def train(setting: TuningSetting, recipe: TuningRecipe, *, seed: int, folder: Path) -> TuningAgent:
+def train(setting: RunSetting, recipe: TuningRecipe, *, seed: int, folder: Path) -> TuningAgent:
     """Trains an agent, or loads the one in the folder.
 
     Raises:
@@ -79,7 +81,7 @@ def train(setting: TuningSetting, recipe: TuningRecipe, *, seed: int, folder: Pa
     return TuningAgent(setting, agent, about["steps"], about["seconds"], parameters)
 
 
-def _train(setting: TuningSetting, recipe: TuningRecipe, seed: int, path: Path) -> None:
+def _train(setting: RunSetting, recipe: TuningRecipe, seed: int, path: Path) -> None:
     # No two runs shall meet in their tasks.
     first = (seed + 1) * TASKS_OF_A_RUN
     envs = make_vec_env(setting.env_id, n_envs=recipe.n_envs, **setting.arguments("train"))
@@ -92,6 +94,7 @@ def _train(setting: TuningSetting, recipe: TuningRecipe, seed: int, path: Path) 
         learning_rate=LinearSchedule(recipe.learning_rate),
         gamma=1.0,
         gae_lambda=recipe.gae_lambda,
+        ent_coef=recipe.entropy,
         policy_kwargs={"log_std_init": recipe.log_std},
         seed=seed,
         device="cpu",

@@ -1,15 +1,17 @@
 """Child training: n networks, each on its own data set, trained side by side by minibatches.
 
 What is exchanged to make a decision of it is a part: the optimizer (`networks.optimizers`), what is measured
-(`Criterion`), the loss that is trained by (`RowLoss`), and the minibatches (`_Group.minibatch`).
+(`Criterion`), the loss that is trained by (`RowLoss`), the rule of updates (`RowUpdate`), and the minibatches
+(`_Group.minibatch`).
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import NamedTuple
 
@@ -100,6 +102,10 @@ def criterion_for(data: DataSet) -> Criterion:
 RowLoss = Callable[[Tensor, Tensor, list[int]], Tensor]
 """A loss to train by in place of the criterion's: losses (g,), differentiable, of outputs (g, b, out), targets
 (g, b, ...) and the g rows of the children that these are of."""
+
+RowUpdate = Callable[[Tensor, Tensor, list[int]], Tensor]
+"""A rule to update by in place of the optimizer: directions (g, P) of gradients (g, P), weights (g, P) and the g rows
+of the children that these are of."""
 
 
 class Child(NamedTuple):
@@ -305,7 +311,7 @@ class Children:
     @own_state
     @torch.no_grad()
     def start(self, rows: Sequence[int], children: Sequence[Child]) -> Progress:
-        """Starts new children in these rows.
+        """Starts new children in these rows; one that is given for several rows begins alike in all of them.
 
         Returns:
             Loss, metric and gradient of the first training examples; nothing has been updated.
@@ -315,15 +321,21 @@ class Children:
                 are not those of the others.
         """
         new: dict[Hashable, list[_Group]] = {}
+        first: dict[int, _Group] = {}
         for row, child in zip(rows, children, strict=True):
             held_out = [len(part) for name, part in child.data.parts.items() if name != "train"]
             key: Hashable = (child.kind, child.data.batch_size, *held_out)
-            new.setdefault(key, []).append(self._begin(row, child))
+            if id(child) in first:
+                begun = first[id(child)]
+                new[key].append(replace(begun, rows=[row], orders=copy.deepcopy(begun.orders)))
+            else:
+                first[id(child)] = self._begin(row, child)
+                new.setdefault(key, []).append(first[id(child)])
         others = set(range(self.count)) - set(rows)
         kept = {key: _select([group], others) for key, group in self._groups.items()}
         self._groups = {key: group for key, group in kept.items() if group is not None}
-        for key, begun in new.items():
-            groups = [*begun, *([self._groups[key]] if key in self._groups else [])]
+        for key, some in new.items():
+            groups = [*some, *([self._groups[key]] if key in self._groups else [])]
             whole = _select(groups, set(range(self.count)))
             assert whole is not None
             self._groups[key] = whole
@@ -429,6 +441,7 @@ class Children:
         momentum: NDArray[np.float64] | None = None,
         weight_decay: NDArray[np.float64] | None = None,
         loss: RowLoss | None = None,
+        rule: RowUpdate | None = None,
     ) -> Progress:
         """Trains every child by so many minibatches: w - step_size * (direction + weight_decay * w) for each.
 
@@ -438,6 +451,7 @@ class Children:
             momentum: (n,), see `Optimizer.direction`; None for the optimizer's own.
             weight_decay: (n,), decoupled as in AdamW; None for none.
             loss: what is trained by; None for the criterion's.
+            rule: what gives the directions; None for the optimizer, whose state stays as it is otherwise.
         """
         progress = self._no_progress()
         for group in self._groups.values():
@@ -449,6 +463,7 @@ class Children:
                 momentum=None if momentum is None else self._columns(momentum, group.rows)[:, 0],
                 decay=None if weight_decay is None else self._columns(weight_decay, group.rows),
                 row_loss=loss,
+                rule=rule,
             )
         for values, name in ((progress.loss, "train_loss"), (progress.metric, "train_metric")):
             values[:] = np.where(self.diverged, self._initial[name], values)
@@ -469,6 +484,7 @@ class Children:
         momentum: Tensor | None,
         decay: Tensor | None,
         row_loss: RowLoss | None,
+        rule: RowUpdate | None,
     ) -> None:
         rows = group.rows
         running = torch.from_numpy(~self.diverged[rows]).to(self.device)
@@ -478,8 +494,12 @@ class Children:
         last_square = group.by_group(group.gradient.square())
         for places in group.places(updates):
             loss, metric, gradient = self._loss_and_gradient(group, group.minibatch(places), row_loss)
-            directions, state = self.optimizer.direction([gradient], group.state, count=group.count, momentum=momentum)
-            direction = directions[0] if decay is None else directions[0] + decay * group.weights
+            state = group.state
+            if rule is None:
+                (direction,), state = self.optimizer.direction([gradient], state, count=group.count, momentum=momentum)
+            else:
+                direction = rule(gradient, group.weights, rows)
+            direction = direction if decay is None else direction + decay * group.weights
             weights = group.weights - step_sizes * direction
             # NaN is above nothing, so the comparison is false for it, too.
             running = running & (weights.abs().amax(dim=1) < torch.inf) & loss.isfinite()

@@ -19,7 +19,7 @@ from gym_reml.mdp.child_training import CPU, Child, Children, Criterion, Progres
 from gym_reml.mdp.process import Outcome
 from gym_reml.networks.optimizers import Optimizer, find_optimizer
 from gym_reml.networks.torch_state import own_state
-from gym_reml.spaces.decision import Decided, Decision
+from gym_reml.spaces.decision import Decided, Decision, Masks
 from gym_reml.streams import RowStreams
 from gym_reml.tasks.data_sets.base import DataSet, DataSets, Task
 
@@ -67,24 +67,22 @@ def check_module(module: Any) -> None:
         raise ValueError(f"module={module!r}: must be a callable that makes a torch.nn.Module, or None")
 
 
-class RunProcess(ABC):
-    """n runs of training, side by side, in which an agent decides something after every `updates` minibatches.
+class NetworkProcess(ABC):
+    """n rows, in each of which networks are trained from scratch on data sets as an agent decides.
 
-    An episode trains one network from scratch on one data set. The reward is the gain of the validation metric, so that
-    the return is its gain over the whole run. What is decided, and how networks are trained by it, is for subclasses:
-    they call `_lay_out` when they are made, and implement `_start`, `_train`, `_remember` and `_observe_own`.
+    Subclasses call `_lay_out` when they are made.
 
     Attributes:
-        title: what pictures call such runs.
+        title: what pictures call what is done.
         count: number of rows, n.
         data_sets: the distribution of data sets.
-        decision: the numbers that are decided.
-        values: what the decisions stand for by name, (n,) each.
+        decision: what is decided.
+        values: what is shown of decisions by name, (n,) each.
         axes: the range of each of them, for pictures.
         horizon: decisions of an episode.
-        updates: minibatches that follow a decision.
+        updates: minibatches that networks are trained by, at a time.
         device: that networks are trained on.
-        children: the networks.
+        children: networks.
         clock: (n,) int64, decisions taken.
         tasks: each row's task.
         parts: slice of each part of the observation by name.
@@ -135,41 +133,42 @@ class RunProcess(ABC):
         # Makes one network, so that errors come now, and the number of groups is known.
         self.children.prepare(self._child(self._example, data, generator))
 
-    def _lay_out(self, decision: Decision, axes: dict[str, Axis], own: dict[str, int]) -> None:
-        """Takes what is decided, its ranges, and the sizes of the subclass's own parts of the observation."""
+    def _lay_out(self, decision: Decision, axes: dict[str, Axis], sizes: dict[str, int]) -> None:
+        """Takes what is decided, its ranges, and the sizes of the parts of the observation."""
         self.decision, self.axes = decision, axes
-        sizes = {"loss": 6, "metric": 6, **own, "progress": 2}
         edges = np.cumsum([0, *sizes.values()]).tolist()
         self.parts = {name: slice(*ends) for name, *ends in zip(sizes, edges, edges[1:], strict=False)}
         self.observation_size: int = edges[-1]
         self.values = {name: np.zeros(self.count) for name in decision.names}
-        # Of training, validation: now, one decision before, at the start.
-        self._losses, self._metrics = np.zeros((2, self.count, 3)), np.zeros((2, self.count, 3))
-        self._best = np.zeros(self.count)
-        self._test = np.zeros(self.count)
 
-    def _begin(self, row: int, data: DataSet) -> None:  # noqa: B027  (optional)
-        """Takes the data of a row's new child, before it starts."""
+    def allowed(self) -> Masks:
+        """The options that each row may take now."""
+        return self.decision.all_allowed(self.count)
 
     @abstractmethod
-    def _start(self, rows: NDArray[np.int64]) -> None:
-        """Sets what is decided, and `values`, to what they are at the start, after new children began in these rows."""
+    def reset(self, rows: NDArray[np.int64] | None = None, given: list[Task] | None = None) -> dict[str, Any]:
+        """Starts new episodes in these rows (None: all), on new tasks or on these.
+
+        Returns:
+            The info of all rows, with the same names as after a step.
+        """
 
     @abstractmethod
-    def _train(self, decided: Decided) -> Progress:
-        """Trains by `updates` minibatches as decided, and sets `values`."""
+    def step(self, decided: Decided) -> Outcome:
+        """Does as decided; rows beyond their horizon stay terminated."""
 
     @abstractmethod
-    def _remember(self, progress: Progress, rows: NDArray[np.int64] | slice) -> None:
-        """Keeps what is observed of these rows, after a start or a step."""
+    def observe(self) -> NDArray[np.float32]:
+        """A new array with the observations of all rows, (n, observation_size)."""
+
+    @property
+    @abstractmethod
+    def diverged(self) -> NDArray[np.bool_]:
+        """Which rows' training has diverged, (n,)."""
 
     @abstractmethod
-    def _observe_own(self, flat: NDArray[np.float64]) -> None:
-        """Writes the subclass's own parts of the observations (n, observation_size)."""
-
-    def _reward(self, gain: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The rewards (n,) for gains of the validation metric."""
-        return gain
+    def network(self, row: int) -> nn.Module:
+        """A copy of the row's network, with its current weights."""
 
     def _child(self, task: Task, data: DataSet, generator: np.random.Generator) -> Child:
         given = {name: task[name] for name in self._takes}
@@ -196,6 +195,63 @@ class RunProcess(ABC):
             {name: values[place].item() if values.ndim == 1 else values[place].copy() for name, values in read.items()}
             for place in range(len(rows))
         ]
+
+    def _info(self) -> dict[str, Any]:
+        task = {name: np.stack([task[name] for task in self.tasks]) for name in self._example}
+        values = {name: values.copy() for name, values in self.values.items()}
+        return self.courses | values | {"diverged": self.diverged.copy(), "task": task}
+
+    @property
+    @abstractmethod
+    def courses(self) -> dict[str, NDArray[np.float64]]:
+        """Copies of what is measured after every decision, by name (n,), such as "validation_accuracy"."""
+
+
+class RunProcess(NetworkProcess):
+    """n runs of training, side by side, in which an agent decides something after every `updates` minibatches.
+
+    An episode trains one network from scratch on one data set. The reward is the gain of the validation metric, so that
+    the return is its gain over the whole run. What is decided, and how networks are trained by it, is for subclasses,
+    which implement `_start`, `_train`, `_remember` and `_observe_own`.
+    """
+
+    def _lay_out(self, decision: Decision, axes: dict[str, Axis], sizes: dict[str, int]) -> None:
+        """Takes the sizes of the subclass's own parts of the observation, between what all have."""
+        super()._lay_out(decision, axes, {"loss": 6, "metric": 6, **sizes, "progress": 2})
+        # Of training, validation: now, one decision before, at the start.
+        self._losses, self._metrics = np.zeros((2, self.count, 3)), np.zeros((2, self.count, 3))
+        self._best = np.zeros(self.count)
+        self._test = np.zeros(self.count)
+
+    @property
+    def diverged(self) -> NDArray[np.bool_]:
+        return self.children.diverged
+
+    def network(self, row: int) -> nn.Module:
+        return self.children.network(row)
+
+    def _begin(self, row: int, data: DataSet) -> None:
+        """Takes the data of a row's new child, before it starts."""
+
+    @abstractmethod
+    def _start(self, rows: NDArray[np.int64]) -> None:
+        """Sets what is decided, and `values`, to what they are at the start, after new children began in these rows."""
+
+    @abstractmethod
+    def _train(self, decided: Decided) -> Progress:
+        """Trains by `updates` minibatches as decided, and sets `values`."""
+
+    @abstractmethod
+    def _remember(self, progress: Progress, rows: NDArray[np.int64] | slice) -> None:
+        """Keeps what is observed of these rows, after a start or a step."""
+
+    @abstractmethod
+    def _observe_own(self, flat: NDArray[np.float64]) -> None:
+        """Writes the subclass's own parts of the observations (n, observation_size)."""
+
+    def _reward(self, gain: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The rewards (n,) for gains of the validation metric."""
+        return gain
 
     @own_state
     def reset(self, rows: NDArray[np.int64] | None = None, given: list[Task] | None = None) -> dict[str, Any]:
@@ -266,17 +322,11 @@ class RunProcess(ABC):
         progress = parts["progress"].start
         # Beyond the horizon the clock stays at the last decision, so that policies keep acting as they did there.
         flat[:, progress] = np.minimum(self.clock, self.horizon - 1) / self.horizon
-        flat[:, progress + 1] = self.children.diverged
+        flat[:, progress + 1] = self.diverged
         return np.clip(flat, -OBSERVATION_LIMIT, OBSERVATION_LIMIT).astype(np.float32)
-
-    def _info(self) -> dict[str, Any]:
-        task = {name: np.stack([task[name] for task in self.tasks]) for name in self._example}
-        values = {name: values.copy() for name, values in self.values.items()}
-        return self.courses | values | {"diverged": self.children.diverged.copy(), "task": task}
 
     @property
     def courses(self) -> dict[str, NDArray[np.float64]]:
-        """Copies of what is measured after every decision, by name (n,), such as "validation_accuracy"."""
         name = self.metric_name
         measured = {
             "train_loss": self._losses[0, :, 0].copy(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -199,15 +200,16 @@ class TuningFrame:
         title: what is done here, in a word.
         data: name of the distribution of data sets.
         task: the numbers of the task by name.
-        optimizer: name of the optimizer.
+        optimizer: name of the optimizer, or other words that end the title.
         metric: name of the metric.
         horizon: decisions of a run.
         updates: minibatches after each decision.
         axes: of each dial, lower end, upper end, and whether the scale is logarithmic.
         dials: the numbers decided by name, t each, such as "step_size".
         courses: by name, t + 1 each: "train_loss", "validation_loss", and of the metric the same, such as
-            "train_accuracy"; `test_` ones if there is a test part.
+            "train_accuracy"; `test_` ones if there is a test part. Without dials: over the whole run, from its start.
         diverged: whether the run has diverged.
+        lines: what was written, where there are no dials: a line for each decision, then what came of all.
     """
 
     title: str
@@ -221,11 +223,23 @@ class TuningFrame:
     dials: dict[str, tuple[float, ...]]
     courses: dict[str, tuple[float, ...]]
     diverged: bool
+    lines: tuple[str, ...] = ()
 
     @property
     def steps(self) -> int:
         """Decisions so far."""
-        return len(next(iter(self.dials.values())))
+        return len(next(iter(self.dials.values()))) if self.dials else min(len(self.lines), self.horizon)
+
+    @property
+    def length(self) -> int:
+        """Where the axis of the courses ends: decisions, or without dials minibatches."""
+        return max(self.horizon, self.steps) if self.dials else self.updates
+
+    def places(self, course: Sequence[float]) -> NDArray[np.float64]:
+        """Where on that axis the values of a course are."""
+        if self.dials or len(course) == 1:
+            return np.arange(len(course), dtype=np.float64)
+        return np.linspace(0.0, self.updates, len(course))
 
     @property
     def shown(self) -> dict[str, tuple[float, ...]]:

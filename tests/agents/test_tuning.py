@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -14,15 +16,18 @@ from agents.comparison import tuning as benchmark
 from agents.comparison.entrants import ENTRANTS
 from agents.comparison.jobs import Job
 from agents.comparison.summarise import rows_of
-from agents.tuning import fixed_losses, schedules
+from agents.tuning import fixed_losses, rules, schedules
 from agents.tuning.fixed_losses import GRID, FixedLoss, best_loss, best_per_kind, cross_entropy, settings
+from agents.tuning.rules import FixedRule, FoundRule, known_rule, random_rules, search, tune
 from agents.tuning.schedules import SHAPES, Schedule, best_fixed, rates, try_all, tuned_per_task
-from agents.tuning.setting import LossSetting, TuningSetting, play
+from agents.tuning.setting import LossSetting, RuleSetting, RunSetting, TuningSetting, play
 from agents.tuning.training import TuningRecipe, train
+from gym_reml.decisions.update_rules import OPERANDS, RULES, UNARIES, Rule
 from gym_reml.files import save_atomically
 
 QUICK = TuningSetting(horizon=3, updates=2)
 QUICK_LOSS = LossSetting(horizon=3, updates=2)
+QUICK_RULE = RuleSetting(updates=3)
 RECIPE = TuningRecipe(total_steps=12, n_envs=4, batch_size=6, epochs=1)
 
 
@@ -31,6 +36,8 @@ def _few_tries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(schedules, "TUNING_TASKS", 4)
     monkeypatch.setattr(schedules, "RATES_A_DECADE", 1)
     monkeypatch.setattr(fixed_losses, "TUNING_TASKS", 4)
+    for name, few in (("TUNING_TASKS", 3), ("RATES", (0.01, 0.1)), ("WRITTEN", 8), ("CANDIDATES", 2)):
+        monkeypatch.setattr(rules, name, few)
     monkeypatch.setattr(
         fixed_losses, "GRID", {name: (values[0], values[-1])[: 1 + (name == "trust")] for name, values in GRID.items()}
     )
@@ -122,9 +129,47 @@ def test_losses_are_chosen_on_validation_tasks(tmp_path: Path) -> None:
         assert found.test[task] in {played.test[task] for played in every}
 
 
-@pytest.mark.parametrize(("kind", "setting"), [("tuning", QUICK), ("loss", QUICK_LOSS)])
+def test_policies_write_rules() -> None:
+    from gymnasium import make_vec
+
+    envs: Any = make_vec("NetRule-v0", 40, updates=1)
+    observation, _ = envs.reset(seed=0)
+    fixed, random = FixedRule(QUICK_RULE, RULES["addsign"]), random_rules(QUICK_RULE, 0)
+    for step in range(3):
+        np.testing.assert_array_equal(fixed.predict(observation)[0], [RULES["addsign"].choices(3)[step]] * 40)
+        action, _ = random.predict(observation)
+        assert (action[:, :2].max(), action[:, 2:].max()) == (len(OPERANDS) + step - 1, len(UNARIES) - 1)
+        observation, *_ = envs.step(action)
+
+
+def test_the_rate_of_a_rule_is_the_best_on_validation_tasks() -> None:
+    rate, accuracy = tune(RULES["adam"], QUICK_RULE)
+    found = []
+    for one in rules.RATES:
+        envs: Any = gym.make("NetRule-v0", **replace(QUICK_RULE, tasks=3, rates=(one,)).arguments("validation"))
+        envs.reset(seed=0)
+        for group in RULES["adam"].choices(3):
+            *_, info = envs.step(group)
+        found.append(info["validation_accuracy"])
+    assert rate == rules.RATES[int(np.argmax(found))]
+    assert accuracy == pytest.approx(max(found))
+    played = known_rule("adam").play(QUICK_RULE, 4)
+    again = play(FixedRule(QUICK_RULE, RULES["adam"]), replace(QUICK_RULE, rates=(rate,)), 4)
+    np.testing.assert_array_equal(played.test, again.test)
+
+
+def test_a_search_writes_down_the_best_rule(tmp_path: Path) -> None:
+    found = search(random_rules(QUICK_RULE, 1), QUICK_RULE, tmp_path, seed=1)
+    tried = json.loads((tmp_path / "tried.json").read_text(encoding="utf-8"))
+    assert Rule.load(tmp_path / "rule.json") == found.rule
+    assert tried[found.rule.formula] == max(tried.values()) == tune(found.rule, QUICK_RULE)[1]
+    assert len(tried) == 2
+    assert search(random_rules(QUICK_RULE, 1), QUICK_RULE, tmp_path, seed=1) == FoundRule(found.rule)
+
+
+@pytest.mark.parametrize(("kind", "setting"), [("tuning", QUICK), ("loss", QUICK_LOSS), ("rule", QUICK_RULE)])
 def test_a_comparison_pairs_every_seed_with_what_is_fixed(
-    kind: str, setting: TuningSetting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, setting: RunSetting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from agents.comparison.benchmarks import BENCHMARKS
 
@@ -132,12 +177,13 @@ def test_a_comparison_pairs_every_seed_with_what_is_fixed(
     entrants = ENTRANTS[kind]
     monkeypatch.setitem(BENCHMARKS, "tiny", made)
     monkeypatch.setattr("agents.tuning.training.TuningRecipe", lambda: RECIPE)
+    monkeypatch.setattr("agents.comparison.entrants.RULE_RECIPE", RECIPE)
     pairs = [(name, seed) for name in entrants for seed in range(2 if entrants[name].seeded else 1)]
     jobs = [Job(tmp_path, "tiny", setting, name, seed, None, 4) for name, seed in pairs]
     for job in jobs:
         job.work()
     rows = {row["learner"]: row for row in rows_of(jobs)}
-    assert set(rows) == set(entrants)
+    assert set(rows) == {*entrants, *(("ppo/average",) if kind == "rule" else ())}
     assert (rows["ppo"]["seeds"], rows["ppo"]["tasks"], rows["ppo"]["meta_training_tasks"]) == (2, 4, 4)
     for other, difference in rows["ppo"]["paired"].items():
         assert difference["difference"] == pytest.approx(rows["ppo"]["mean"] - rows[other]["mean"])

@@ -279,7 +279,7 @@ def test_sb3_receives_time_limits(env_id: str) -> None:
 
 @every_mode
 @pytest.mark.parametrize("render_mode", ["ansi_list", "rgb_array_list"])
-@pytest.mark.parametrize("env_id", ["NetBuild-v0", "NetTune-v0", "NetLoss-v0", *gym_reml.TRIALS])
+@pytest.mark.parametrize("env_id", ["NetBuild-v0", "NetTune-v0", "NetLoss-v0", "NetRule-v0", *gym_reml.TRIALS])
 def test_lists_of_frames_are_those_of_single_environments(env_id: str, render_mode: str, mode: str) -> None:
     arguments: dict[str, Any] = LONG[env_id] | {"render_mode": render_mode}
     ours: Any = gym.make_vec(env_id, num_envs=2, autoreset_mode=mode, max_episode_steps=2, **arguments)

@@ -113,7 +113,7 @@ def test_everything_returned_is_in_its_space(env_id: str, arguments: dict[str, A
         metric = env.tuning.metric_name
         names = {"train_loss", f"train_{metric}", "validation_loss", f"validation_{metric}", "diverged", "task"}
         names |= {f"test_{metric}"} if env.tuning.has_test else set()
-        assert set(rest[-1]) == names | set(env.decision.names)
+        assert set(rest[-1]) == names | set(env.tuning.values)
 
 
 # -- randomness, rows and copies -------------------------------------------------------------------------------------
@@ -126,8 +126,8 @@ def test_a_seed_fixes_everything(env_id: str, arguments: dict[str, Any]) -> None
     trail = play(first, actions, seed=3)
     assert_same(trail, play(second, actions, seed=3))
     assert_same(trail, play(first, actions, seed=3))
-    assert len({repr(second.reset(seed=seed)[0]) for seed in (3, 4, None, None)}) == 4
-    assert len({repr(make(env_id, **arguments).reset()[0]) for _ in range(3)}) == 3
+    assert len({repr(second.reset(seed=seed)) for seed in (3, 4, None, None)}) == 4
+    assert len({repr(make(env_id, **arguments).reset()) for _ in range(3)}) == 3
 
 
 def test_splits_share_no_tasks() -> None:
@@ -288,12 +288,15 @@ def test_an_episode_on_a_given_task(env_id: str, arguments: dict[str, Any]) -> N
     env.reset(seed=0)
     drawn = env.reset(seed=5)
     assert_same(env.reset(seed=5, options={"task": drawn[1]["task"]}), drawn)
-    task = drawn[1]["task"] | {"width": 9, "input_scale": 7.0}
+    several = np.ndim(drawn[1]["task"]["width"]) == 1
+    own = {"width": 9, "input_scale": 7.0}
+    task = drawn[1]["task"] | {name: np.array([value] * 2) if several else value for name, value in own.items()}
     assert_same(env.reset(seed=6, options={"task": task})[1]["task"], task)
     assert env.unwrapped.export()[1].out_features == 9
     for wrong in ({"width": 0}, {"label_noise": 2.0}, {"input_scale": -1.0}, {"batch_size": 1.5}, {"imbalance": 0.5}):
-        with pytest.raises(ValueError, match=f"task: {next(iter(wrong))}="):
-            env.reset(options={"task": task | wrong})
+        ((name, value),) = wrong.items()
+        with pytest.raises(ValueError, match=f"task: {name}="):
+            env.reset(options={"task": task | {name: [task[name][0], value] if several else value}})
 
 
 def test_modules_take_the_tasks_numbers_by_name() -> None:

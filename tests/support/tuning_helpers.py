@@ -98,6 +98,12 @@ TUNING_VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
         "NetLossHybrid-v0",
         {"family_kwargs": SIZES, "losses": ["trust"], "optimizer": "adam", "step_bins": 5, "observation": "dict"},
     ),
+    "rules": ("NetRule-v0", {"family_kwargs": SIZES}),
+    "rules on several data sets": (
+        "NetRuleBox-v0",
+        {"family_kwargs": SIZES | {"split": "test"}, "tasks": 2, "rates": [0.1]},
+    ),
+    "rules that diverge": ("NetRuleHybrid-v0", {"family_kwargs": SIZES, "rates": [1e20, 1e30]}),
 }
 """An id and arguments that JSON can hold, for every encoding."""
 
@@ -112,5 +118,7 @@ OWN_VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
         {"module": Reader, "train": points(20), "validation": points(10, 1)},
     ),
     "own distribution": ("NetTuneHybrid-v0", {"family": Slopes(), "module": make_line, "observation": "dict"}),
+    "own numbers, rules": ("NetRule-v0", {"module": make_line, "train": curve(20), "validation": curve(10, 1)}),
+    "own distribution, rules": ("NetRuleBox-v0", {"family": Slopes(), "module": make_line, "tasks": 2}),
 }
 """The same for what a user provides."""

@@ -18,19 +18,19 @@ from gym_reml.envs.common.view import ProcessView, for_rows
 from gym_reml.envs.tuning.recorder import TuningRecorder
 from gym_reml.envs.tuning.setup import TuningSetup
 from gym_reml.mdp.process import Outcome
-from gym_reml.mdp.runs import OBSERVATION_LIMIT, RunProcess
+from gym_reml.mdp.runs import OBSERVATION_LIMIT, NetworkProcess
 from gym_reml.rendering.render import render_tuning
 from gym_reml.spaces import ActionEncoding, Decision
 
 
 class TuningView(ProcessView):
-    """Base of environments over a `RunProcess`.
+    """Base of environments over a `NetworkProcess`.
 
     Attributes:
         action_encoding: of the actions, with `decode` and `encode`.
     """
 
-    process: RunProcess
+    process: NetworkProcess
     action_encoding: ActionEncoding
 
     def _set_up(self, setup: TuningSetup) -> None:
@@ -38,7 +38,7 @@ class TuningView(ProcessView):
         self._space = make_observation_space(setup.observation, setup.process.parts, OBSERVATION_LIMIT)
 
     @property
-    def tuning(self) -> RunProcess:
+    def tuning(self) -> NetworkProcess:
         """The process."""
         return self.process
 
@@ -54,14 +54,18 @@ class TuningView(ProcessView):
         Raises:
             ValueError: `row` is out of range.
         """
-        self._check_started("export")
+        self._check_row("export", row)
+        return self.process.network(int(row))
+
+    def _check_row(self, method: str, row: Any) -> None:
+        """Raises an error before the first reset, or unless this is one of the rows."""
+        self._check_started(method)
         if not is_integer(row) or not 0 <= row < self.process.count:
             raise ValueError(f"row={row!r}: must be an integer from 0 to {self.process.count - 1}")
-        return self.process.children.network(int(row))
 
     def _act(self, actions: Any) -> Outcome:
         generators = [stream.ties for stream in self.process.streams]
-        decided = self.action_encoding.decode(actions, (), generators=generators)
+        decided = self.action_encoding.decode(actions, self.process.allowed(), generators=generators)
         outcome = self.process.step(decided)
         for recorder in self._recorders:
             recorder.record(self.process, outcome.info)
@@ -70,10 +74,10 @@ class TuningView(ProcessView):
     def _format_observation(self, flat: NDArray[np.float32], row: int | None) -> Any:
         return format_observation(flat, self.process.parts, self._space, row=row)
 
-    def _make_recorder(self, row: int) -> TuningRecorder:
+    def _make_recorder(self, row: int) -> Any:
         return TuningRecorder(row)
 
-    def _draw(self, recorder: TuningRecorder) -> Any:
+    def _draw(self, recorder: Any) -> Any:
         return render_tuning(recorder.frame(self.process), frame_mode(self.render_mode))
 
 

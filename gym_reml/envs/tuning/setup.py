@@ -12,7 +12,8 @@ from gym_reml.decisions.losses import Loss
 from gym_reml.envs.common.arguments import argument_names
 from gym_reml.envs.common.devices import find_device
 from gym_reml.mdp.loss_alignment import LossProcess
-from gym_reml.mdp.runs import MakeNetwork, RunProcess
+from gym_reml.mdp.rule_search import RuleProcess
+from gym_reml.mdp.runs import MakeNetwork, NetworkProcess
 from gym_reml.mdp.tuning import TuningProcess
 from gym_reml.spaces import ActionEncoding, make_encoding
 from gym_reml.streams import check_split
@@ -29,7 +30,7 @@ class TuningSetup(NamedTuple):
         observation: form of the observations, see `make_observation_space`.
     """
 
-    process: RunProcess
+    process: NetworkProcess
     encoding: ActionEncoding
     observation: str = "flat"
 
@@ -145,6 +146,47 @@ def make_loss_alignment(
         device=find_device(device),
     )
     return TuningSetup(process, make_encoding(action, process.decision, step_bins=step_bins), observation)
+
+
+ALIKE: dict[str, Any] = {
+    "examples": (400,),
+    "widths": (16,),
+    "batch_sizes": (32,),
+    "label_noises": (0.0,),
+    "input_scales": (1.0,),
+}
+"""Fields of families by name, where update rules are searched for."""
+
+
+def make_rule_search(
+    count: int,
+    *,
+    module: MakeNetwork | None = None,
+    train: Any = None,
+    validation: Any = None,
+    test: Any = None,
+    batch_size: int | None = None,
+    family: str | DataSets | None = None,
+    family_kwargs: Mapping[str, Any] | None = None,
+    tasks: int = 1,
+    rates: Sequence[float] = (0.01, 0.1, 1.0),
+    horizon: int = 3,
+    updates: int = 100,
+    action: str = "multidiscrete",
+) -> TuningSetup:
+    """Makes a process of `count` rows.
+
+    Args:
+        count: number of rows, n; the other arguments are those of `NetRuleEnv`.
+
+    Raises:
+        ValueError: an invalid value; the message names the argument and the choices.
+    """
+    data_sets = _data_sets(
+        train, validation, test, batch_size=batch_size, family=family, family_kwargs=family_kwargs, varied=ALIKE
+    )
+    process = RuleProcess(count, data_sets, module=module, tasks=tasks, rates=rates, horizon=horizon, updates=updates)
+    return TuningSetup(process, make_encoding(action, process.decision))
 
 
 def select_arguments(make: Callable[..., TuningSetup], names: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,9 @@ def write_tuning(frame: TuningFrame) -> str:
     for what, scale in ((frame.metric, metric_scale(frame)), ("loss", loss_scale(frame))):
         lines += ["", f"{in_words(what)}, from {number(scale.low)} to {number(scale.high)}"]
         lines += [_line(part, course, scale) for part, course in by_part(frame, what).items()]
-    if frame.steps:
+    if frame.lines:
+        lines += ["", "rule", *(text for line in frame.lines for text in textwrap.wrap(line, COLUMNS))]
+    if frame.steps and frame.dials:
         all_shown = len(frame.shown) == len(frame.dials)
         lines += ["", "dials" if all_shown else f"{len(frame.shown)} of {len(frame.dials)} dials"]
         lines += [_line(in_words(name), values, dial_scale(frame, name)) for name, values in frame.shown.items()]

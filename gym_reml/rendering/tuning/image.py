@@ -33,6 +33,7 @@ Box = tuple[float, float, float, float]
 PART_COLOURS: dict[str, Colour] = {"train": SUPPORT, "validation": QUERY, "test": STEEL}
 MIDDLE = 448.0
 TOP, DIALS_TOP, BOTTOM = 96.0, 346.0, 544.0
+MOST_LINES = 6
 
 
 def draw_tuning(frame: TuningFrame) -> NDArray[np.uint8]:
@@ -52,6 +53,9 @@ def draw_tuning(frame: TuningFrame) -> NDArray[np.uint8]:
         area = (left + GUTTER, TOP + 40, right, DIALS_TOP - 36)
         canvas.text(left, TOP + 7, in_words(what).capitalize(), 15, bold=True)
         _draw_courses(canvas, frame, area, by_part(frame, what), scale)
+    if not frame.dials:
+        _draw_lines(canvas, frame)
+        return canvas.to_array()
     width = (RIGHT - LEFT + 24) / len(frame.shown)
     for index, (name, values) in enumerate(frame.shown.items()):
         left = LEFT + index * width
@@ -60,8 +64,8 @@ def draw_tuning(frame: TuningFrame) -> NDArray[np.uint8]:
 
 
 def _across(frame: TuningFrame, area: Box, steps: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
-    """The horizontal positions of decisions, the same for courses and dials."""
-    return np.asarray(area[0] + np.asarray(steps) / max(frame.horizon, frame.steps) * (area[2] - area[0]))
+    """The horizontal positions of decisions, the same for courses and dials; without dials, of minibatches."""
+    return np.asarray(area[0] + np.asarray(steps) / frame.length * (area[2] - area[0]))
 
 
 def _draw_courses(
@@ -70,7 +74,7 @@ def _draw_courses(
     plot_area(canvas, area, scale, scale.ticks(4))
     for part, course in courses.items():
         y = area[3] - np.clip(scale.fraction(course), 0.0, 1.0) * (area[3] - area[1])
-        broken_line(canvas, _across(frame, area, range(len(course))), y, PART_COLOURS[part], 2.5)
+        broken_line(canvas, _across(frame, area, frame.places(course)), y, PART_COLOURS[part], 2.5)
     entries = [(f"{part} {number(course[-1])}", PART_COLOURS[part], "line") for part, course in courses.items()]
     legend(canvas, area[0] - GUTTER, TOP + 27, entries)
     _label_steps(canvas, frame, area)
@@ -95,9 +99,20 @@ def _draw_dial(canvas: Canvas, frame: TuningFrame, name: str, values: Sequence[f
     _label_steps(canvas, frame, area)
 
 
+def _draw_lines(canvas: Canvas, frame: TuningFrame) -> None:
+    """What was written, a line for each decision, below each other."""
+    canvas.text(LEFT, DIALS_TOP + 7, "Rule", 15, bold=True)
+    if not frame.lines:
+        canvas.text(LEFT + text_width("Rule", 15) + 12, DIALS_TOP + 7, "none yet", 14, MUTED)
+    # The last ones, if there are more than fit.
+    for place, line in enumerate(frame.lines[-MOST_LINES:]):
+        last = place == min(len(frame.lines), MOST_LINES) - 1
+        canvas.text(LEFT, DIALS_TOP + 38 + 28 * place, shortened(line, RIGHT - LEFT, 17), 17, bold=last)
+
+
 def _label_steps(canvas: Canvas, frame: TuningFrame, area: Box) -> None:
-    scale = Scale(0.0, float(max(frame.horizon, frame.steps)))
+    scale = Scale(0.0, float(frame.length))
     for tick in scale.ticks(5):
         if tick == round(tick):
             canvas.text(float(_across(frame, area, [tick])[0]), area[3] + 11, number(tick), 14, MUTED, "mm")
-    canvas.text(area[0] - 6, area[3] + 11, "step", 14, MUTED, "rm")
+    canvas.text(area[0] - 6, area[3] + 11, "step" if frame.dials else "batch", 14, MUTED, "rm")

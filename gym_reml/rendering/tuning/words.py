@@ -10,7 +10,7 @@ from gym_reml.rendering.scales import TINY, Scale, number, range_scale, tamed
 
 def title(frame: TuningFrame) -> str:
     """What is trained, and by what."""
-    return f"{frame.title}: {frame.task_words}, {frame.optimizer}"
+    return f"{frame.title}: " + ", ".join(filter(None, (frame.task_words, frame.optimizer)))
 
 
 def in_words(name: str) -> str:
@@ -23,6 +23,8 @@ def clock(frame: TuningFrame) -> str:
     head = f"step {frame.steps} of {frame.horizon}: "
     if not frame.steps:
         return head + "none yet"
+    if not frame.dials:
+        return head + frame.lines[-1]
     dials = ", ".join(f"{in_words(name)} {number(values[-1])}" for name, values in frame.shown.items())
     return f"{head}{dials} for {frame.updates} minibatch{'es' * (frame.updates > 1)}"
 

@@ -1,0 +1,163 @@
+"""Update rules in a comparison: known ones, and those that a policy writes, each with its step size tuned."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+from stable_baselines3.common.utils import set_random_seed
+
+from gym_reml.decisions.update_rules import OPERANDS, RULES, Rule, options
+from gym_reml.evaluation import Policy
+from gym_reml.files import write_text
+
+from .schedules import example
+from .setting import Played, RuleSetting, RunSetting, play
+from .training import TuningAgent, TuningRecipe
+
+RULE_RECIPE = TuningRecipe(total_steps=48_000, batch_size=192, epochs=4, entropy=0.01)
+"""How the agent is trained: by 16,000 rules."""
+
+RATES = tuple(float(rate) for rate in np.logspace(-4, 1, 11))
+"""The step sizes that are tried of each rule, two a decade."""
+TUNING_TASKS = 40
+"""Validation tasks that step sizes are tuned on, and rules are chosen on."""
+WRITTEN = 256
+"""Rules that a policy writes after its training."""
+CANDIDATES = 12
+"""How many of the rules that did best when they were written are tuned; the best of them is chosen."""
+
+
+@dataclass(frozen=True)
+class FixedRule:
+    """A policy that writes one rule."""
+
+    setting: RunSetting
+    rule: Rule
+
+    def predict(
+        self, observation: NDArray[np.float32], state: Any = None, episode_start: Any = None, deterministic: bool = True
+    ) -> tuple[NDArray[np.int64], Any]:
+        """Actions (n, 5) for observations (n, size)."""
+        return self.rule.choices(self.setting.horizon)[_groups(self.setting, observation)], state
+
+
+@dataclass(frozen=True)
+class RandomRules:
+    """A policy that draws every choice uniformly among the options there are."""
+
+    setting: RunSetting
+    generator: np.random.Generator
+
+    def predict(
+        self, observation: NDArray[np.float32], state: Any = None, episode_start: Any = None, deterministic: bool = True
+    ) -> tuple[NDArray[np.int64], Any]:
+        """Actions (n, 5) for observations (n, size)."""
+        sizes = np.tile([len(names) for names in options(self.setting.horizon)], (len(observation), 1))
+        sizes[:, :2] = len(OPERANDS) + _groups(self.setting, observation)[:, None]
+        return self.generator.integers(sizes), state
+
+
+def random_rules(setting: RunSetting, seed: int) -> RandomRules:
+    """The policy, with random numbers from this seed."""
+    return RandomRules(setting, np.random.default_rng(seed))
+
+
+def _groups(setting: RunSetting, observation: NDArray[np.float32]) -> NDArray[np.int64]:
+    """How many groups have been written, (n,)."""
+    progress = observation[:, example(setting).parts["progress"].start]
+    return np.rint(progress * setting.horizon).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class FoundRule:
+    """A rule, and the agent that found it, if one did."""
+
+    rule: Rule
+    agent: TuningAgent | None = None
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """The rule as a formula."""
+        return {"rule": self.rule.formula}
+
+    def play(self, setting: RuleSetting, tasks: int) -> Played:
+        """Held-out runs at the step size that does best on validation tasks of their family."""
+        rate, _ = tune(self.rule, setting)
+        return play(FixedRule(setting, self.rule), replace(setting, rates=(rate,)), tasks)
+
+    def average(self, setting: RuleSetting, tasks: int) -> Played:
+        """Held-out runs of all the rules that the agent writes, at the best of the setting's rates."""
+        assert self.agent is not None
+        set_random_seed(0)
+        return play(self.agent.policy, setting, tasks, deterministic=False)
+
+
+def known_rule(name: str) -> FoundRule:
+    """One of `RULES`."""
+    return FoundRule(RULES[name])
+
+
+def tune(rule: Rule, setting: RuleSetting) -> tuple[float, float]:
+    """The best of `RATES`, and the mean validation accuracy at it, on the same validation tasks for every rule."""
+    # One row has all the tasks, so that the best step size is that of their mean.
+    arguments = replace(setting, tasks=TUNING_TASKS, rates=RATES).arguments("validation")
+    envs: Any = gym.make_vec(setting.env_id, num_envs=1, autoreset_mode="Disabled", **arguments)
+    envs.reset(seed=0)
+    for group in rule.choices(setting.horizon):
+        *_, info = envs.step(group[None])
+    envs.close()
+    return float(info["rate"][0]), float(info[f"validation_{setting.measured}"][0])
+
+
+def search(
+    policy: Policy,
+    setting: RuleSetting,
+    folder: Path,
+    *,
+    seed: int,
+    more: int = 0,
+    agent: TuningAgent | None = None,
+) -> FoundRule:
+    """The best rule of those that a policy writes on training tasks.
+
+    The rules that did best there are tuned on validation tasks, and the best one there is chosen. It is written into
+    the folder as `rule.json`; all that were tuned are in `tried.json`.
+
+    Args:
+        policy: writes `WRITTEN` rules, and these many more.
+        setting: of the runs.
+        folder: for the files.
+        seed: of the policy and of the training tasks.
+        more: rules.
+        agent: which the policy is of, if it is of one.
+    """
+    set_random_seed(seed)
+    found = _write_rules(policy, setting, WRITTEN + more, seed)
+    best = sorted(found, key=lambda rule: -np.mean(found[rule]))[:CANDIDATES]
+    tried = {rule: tune(rule, setting)[1] for rule in best}
+    chosen = max(tried, key=lambda rule: tried[rule])
+    write_text(folder / "tried.json", json.dumps({rule.formula: accuracy for rule, accuracy in tried.items()}))
+    chosen.save(folder / "rule.json")
+    return FoundRule(chosen, agent)
+
+
+def _write_rules(policy: Policy, setting: RuleSetting, count: int, seed: int) -> dict[Rule, list[float]]:
+    """Different rules that a policy writes in so many episodes on training tasks, with all their rewards."""
+    envs: Any = gym.make_vec(setting.env_id, num_envs=64, autoreset_mode="Disabled", **setting.arguments("train"))
+    found: dict[Rule, list[float]] = {}
+    observation, _ = envs.reset(seed=seed)
+    for _ in range(-(-count // envs.num_envs)):
+        for _ in range(setting.horizon):
+            action, _ = policy.predict(observation, deterministic=False)
+            observation, reward, *_ = envs.step(action)
+        for row, gained in enumerate(reward.tolist()):
+            found.setdefault(envs.unwrapped.rule(row), []).append(gained)
+        observation, _ = envs.reset()
+    envs.close()
+    return found
