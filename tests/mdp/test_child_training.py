@@ -450,3 +450,36 @@ REFUSED: dict[str, tuple[MakeModule, str]] = {
 def test_what_cannot_be_trained_side_by_side_is_named(make: MakeModule, message: str, count: int) -> None:
     with pytest.raises(ValueError, match=rf"(?s)module: .*{message}"):
         started(list(range(count)), make=make)
+
+
+def test_a_child_that_is_given_for_several_rows_begins_alike_in_all() -> None:
+    children = Children(3, OPTIMIZERS["sgd"], CrossEntropy())
+    one = child(1)
+    children.start([0, 1, 2], [one, child(2), one])
+    children.update(UPDATES, np.array([0.1, 0.1, 0.1]))
+    alone = started([1])
+    alone.update(UPDATES, np.array([0.1]))
+    for row in (0, 2):
+        for name, weight in state(alone, 0).items():
+            torch.testing.assert_close(state(children, row)[name], weight)
+    children.update(UPDATES, np.array([0.1, 0.1, 0.0]))
+    assert not torch.equal(state(children, 0)["0.weight"], state(children, 2)["0.weight"])
+
+
+def test_a_rule_takes_the_place_of_the_optimizer() -> None:
+    """Of two groups, with minibatches of different sizes."""
+
+    def halved(gradient: Tensor, weights: Tensor, rows: list[int]) -> Tensor:
+        seen.append(rows)
+        return gradient / 2.0 + 0.01 * weights
+
+    seen: list[list[int]] = []
+    ours, theirs = Children(3, OPTIMIZERS["sgd"], CrossEntropy()), Children(3, OPTIMIZERS["sgd"], CrossEntropy())
+    for children in (ours, theirs):
+        children.start([0, 1, 2], [child(0), child(1, batch_size=2), child(2)])
+    ours.update(UPDATES, np.full(3, 0.2), rule=halved)
+    theirs.update(UPDATES, np.full(3, 0.1), weight_decay=np.full(3, 0.02))
+    for row in range(3):
+        for name, weight in state(theirs, row).items():
+            torch.testing.assert_close(state(ours, row)[name], weight)
+    assert [rows for rows in seen if rows == [1]] == [[1]] * UPDATES
