@@ -13,6 +13,7 @@ from ..trials.rl2.recipes import Setting
 from ..tuning.setting import LossSetting, TuningSetting
 from .base import Benchmark
 from .few_shot import FewShotBenchmark, Test
+from .optimizers import OptimizerBenchmark
 from .trials import TrialBenchmark
 from .tuning import TuningBenchmark
 
@@ -179,5 +180,6 @@ BENCHMARKS: dict[str, Benchmark] = {
     "loss-fashion_mnist": TuningBenchmark(
         file="net_loss_images.json", kind="loss", seeds=5, evaluation_tasks=200, setting=LossSetting("fashion_mnist")
     ),
+    "optimizer": OptimizerBenchmark(file="optimizer.json", kind="optimizer", seeds=5, evaluation_tasks=100),
 }
 """The benchmarks by the name that `python -m agents.compare --family` takes."""

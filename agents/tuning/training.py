@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from stable_baselines3 import PPO
+from stable_baselines3.common.vec_env import VecEnv
 
 from gym_reml.evaluation import Policy
 from gym_reml.evaluation.saved_policy import policy_from_state, policy_state
@@ -66,7 +69,17 @@ def train(setting: TuningSetting, recipe: TuningRecipe, *, seed: int, folder: Pa
     """
     path = folder / "agent.pt"
     if not path.is_file():
-        _train(setting, recipe, seed, path)
+        envs = make_vec_env(setting.env_id, n_envs=recipe.n_envs, **setting.arguments("train"))
+        learn(envs, setting.horizon, recipe, seed=seed, path=path, setting=asdict(setting))
+    return load(path)
+
+
+def load(path: Path) -> TuningAgent:
+    """The agent in a file that `learn` wrote.
+
+    Raises:
+        ValueError: a file that holds no agent of this version.
+    """
     state = load_safely(path)
     found = state.get("format") if isinstance(state, dict) else type(state).__name__
     if found != FORMAT:
@@ -77,14 +90,25 @@ def train(setting: TuningSetting, recipe: TuningRecipe, *, seed: int, folder: Pa
     return TuningAgent(agent, about["steps"], about["seconds"], parameters)
 
 
-def _train(setting: TuningSetting, recipe: TuningRecipe, seed: int, path: Path) -> None:
+def learn(
+    envs: VecEnv, horizon: int, recipe: TuningRecipe, *, seed: int, path: Path, setting: Mapping[str, Any]
+) -> None:
+    """Trains PPO, and writes it to a file.
+
+    Args:
+        envs: `recipe.n_envs` of them, whose episodes all have `horizon` steps; closed afterwards.
+        horizon: see there.
+        recipe: settings.
+        seed: of weights and training tasks.
+        path: of the file.
+        setting: what the file says of the environments.
+    """
     # No two runs shall meet in their tasks.
     first = (seed + 1) * TASKS_OF_A_RUN
-    envs = make_vec_env(setting.env_id, n_envs=recipe.n_envs, **setting.arguments("train"))
     agent = PPO(
         "MlpPolicy",
         envs,
-        n_steps=setting.horizon,
+        n_steps=horizon,
         batch_size=recipe.batch_size,
         n_epochs=recipe.epochs,
         learning_rate=LinearSchedule(recipe.learning_rate),
@@ -104,7 +128,7 @@ def _train(setting: TuningSetting, recipe: TuningRecipe, seed: int, path: Path) 
         "policy": policy,
         "steps": agent.num_timesteps,
         "seconds": time.monotonic() - begun,
-        "setting": asdict(setting),
+        "setting": dict(setting),
         "recipe": asdict(recipe),
     }
     save_atomically({"format": FORMAT, "about": json.dumps(about), "policy": weights}, path)
