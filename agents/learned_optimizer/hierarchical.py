@@ -76,6 +76,7 @@ class Hierarchical(Rule):
     """
 
     name: ClassVar[str] = "hierarchical"
+    powers: Tensor
 
     def __init__(self, generator: torch.Generator) -> None:
         """With random weights; before meta-training the steps are about those of RMSProp with momentum."""

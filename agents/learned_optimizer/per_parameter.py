@@ -30,6 +30,9 @@ class PerParameter(Rule):
     """
 
     name: ClassVar[str] = "per_parameter"
+    momenta: Tensor
+    decays: Tensor
+    clocks: Tensor
 
     def __init__(self, generator: torch.Generator) -> None:
         """With random weights; before meta-training the steps are about those of Adam."""

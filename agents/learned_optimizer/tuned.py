@@ -17,19 +17,27 @@ RATES = tuple(float(rate) for rate in np.logspace(-4, 1, 16))
 """The step sizes that are tried, three a decade."""
 
 
-def try_all(optimizer: str, kind: ProblemFamily, count: int, split: str, steps: Sequence[int]) -> Descent:
+def try_all(
+    optimizer: str,
+    kind: ProblemFamily,
+    count: int,
+    split: str,
+    steps: Sequence[int],
+    rates: Sequence[float] = RATES,
+) -> Descent:
     """The same problems with every rate, (S, rates, count)."""
-    problems = kind.drawn(0, count, split).copied(len(RATES))
-    descent = descend(Fixed(optimizer, torch.tensor(RATES).repeat(count)), problems, steps)
-    shape = (len(steps), count, len(RATES))
+    problems = kind.drawn(0, count, split).copied(len(rates))
+    descent = descend(Fixed(optimizer, torch.tensor(rates).repeat(count)), problems, steps)
+    shape = (len(steps), count, len(rates))
     return Descent(descent.log_ratio.reshape(shape).swapaxes(1, 2), descent.diverged.reshape(shape).swapaxes(1, 2))
 
 
 def tuned_for_family(optimizer: str, kind: ProblemFamily, count: int, steps: Sequence[int]) -> Descent:
     """Test problems, for each number of steps with the rate that is best on validation problems after as many."""
     means = try_all(optimizer, kind, TUNING_PROBLEMS, "validation", steps).log_ratio.mean(axis=2)
-    best = np.broadcast_to(means.argmin(axis=1)[:, None, None], (len(steps), 1, count))
-    return _chosen(try_all(optimizer, kind, count, "test", steps), best)
+    used, places = np.unique(means.argmin(axis=1), return_inverse=True)
+    every = try_all(optimizer, kind, count, "test", steps, [RATES[rate] for rate in used])
+    return _chosen(every, np.broadcast_to(places.reshape(-1, 1, 1), (len(steps), 1, count)))
 
 
 def tuned_for_problem(optimizer: str, kind: ProblemFamily, count: int, steps: Sequence[int]) -> Descent:

@@ -424,7 +424,7 @@ def test_fixed_optimizers_are_those_of_torch(name: str) -> None:
         gradients_of(network, problems, 1)
         optimizer.step()
     last = nn.functional.cross_entropy(network(data.inputs[1]), data.targets[1])
-    assert float(torch.log10(last / first + FLOOR)) == pytest.approx(descent.log_ratio[0, 1], abs=1e-4)
+    assert torch.log10(last / first + FLOOR).item() == pytest.approx(descent.log_ratio[0, 1], abs=1e-4)
 
 
 def test_rates_are_tuned_on_validation_problems_or_for_each() -> None:
