@@ -10,7 +10,7 @@ from ..tuning.training import TuningAgent, TuningRecipe
 from .descent import Descent, descend
 from .problems import ProblemFamily
 from .step_sizes import HORIZON, descend_by, train_agent
-from .training import MetaRecipe, TrainedRule, quick, train
+from .training import MetaRecipe, TrainedRule, train
 
 JUDGED = (100, 1000)
 """Steps after which losses are compared: about the mean length of a run in meta-training, and ten times as many."""
@@ -24,7 +24,7 @@ class OptimizerProblem:
     """What an entrant of a comparison is given.
 
     Attributes:
-        tasks: training problems that it may draw, about; None for as many as its recipe has.
+        tasks: training problems that it may draw; None for as many as its recipe has.
         seed: of weights and training problems.
     """
 
@@ -50,7 +50,7 @@ def train_rule(name: str, problem: OptimizerProblem, folder: Path) -> TrainedRul
     """Trains a rule of `table.RULES`."""
     recipe = recipe_of(name)
     if problem.tasks is not None:
-        recipe = quick(recipe, problem.tasks)
+        recipe = recipe.with_at_most(problem.tasks)
     return train(name, recipe, seed=problem.seed, folder=folder)
 
 

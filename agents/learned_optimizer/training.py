@@ -38,6 +38,11 @@ class MetaRecipe:
     clip: float = 1.0
     """largest norm of the meta-gradient"""
 
+    def with_at_most(self, tasks: int) -> MetaRecipe:
+        """A shorter training that draws at most so many problems, however short the runs on them come out."""
+        problems = min(self.problems, tasks)
+        return replace(self, problems=problems, truncations=min(self.truncations, tasks // problems))
+
 
 @dataclass
 class Course:
@@ -184,9 +189,3 @@ def _train(
         report(update, float(loss.detach()))
     about = {"problems": problems, "gradients": gradients, "seconds": time.monotonic() - start, "seed": seed}
     save_rule(rule, path, {**about, "recipe": asdict(recipe), "families": list(families)})
-
-
-def quick(recipe: MetaRecipe, tasks: int) -> MetaRecipe:
-    """A recipe with so many training problems, about."""
-    runs = max(1, tasks // recipe.problems)
-    return replace(recipe, truncations=max(1, round(runs * (0.5 + recipe.mean_unrolls))))

@@ -23,9 +23,10 @@ def try_all(
     count: int,
     split: str,
     steps: Sequence[int],
-    rates: Sequence[float] = RATES,
+    rates: Sequence[float] | None = None,
 ) -> Descent:
-    """The same problems with every rate, (S, rates, count)."""
+    """The same problems with every rate, by default all RATES, (S, rates, count)."""
+    rates = RATES if rates is None else rates
     problems = kind.drawn(0, count, split).copied(len(rates))
     descent = descend(Fixed(optimizer, torch.tensor(rates).repeat(count)), problems, steps)
     shape = (len(steps), count, len(rates))

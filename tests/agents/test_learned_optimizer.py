@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from agents.learned_optimizer import per_parameter
+from agents.comparison import optimizers
+from agents.comparison.benchmarks import BENCHMARKS
+from agents.comparison.entrants import ENTRANTS
+from agents.comparison.jobs import Job
+from agents.comparison.summarise import rows_of
+from agents.learned_optimizer import entering, per_parameter, tuned
 from agents.learned_optimizer.descent import DIVERGED, FLOOR, Fixed, descend
 from agents.learned_optimizer.hierarchical import SCALES, Hierarchical
 from agents.learned_optimizer.layout import Layout, flatten
@@ -519,3 +525,48 @@ def test_problems_follow_from_their_seeds(name: str) -> None:
 
 def test_landscapes_are_among_the_problems() -> None:
     assert {kind.family.function for kind in PROBLEMS.values() if isinstance(kind.family, Landscape)} >= {"rosenbrock"}
+
+
+def test_a_comparison_pairs_every_seed_with_what_is_tuned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = optimizers.OptimizerBenchmark(file="tiny.json", kind="optimizer", seeds=2, evaluation_tasks=4)
+    families = {"bowl": BOWL, "branin": PROBLEMS["branin"]}
+    monkeypatch.setitem(BENCHMARKS, "tiny", made)
+    monkeypatch.setattr(optimizers, "PROBLEMS", families)
+    monkeypatch.setattr(optimizers, "JUDGED", (10, 20))
+    monkeypatch.setattr(entering, "JUDGED", (10, 20))
+    monkeypatch.setattr(tuned, "TUNING_PROBLEMS", 3)
+    monkeypatch.setattr(entering, "TuningRecipe", lambda: TuningRecipe(n_envs=9, batch_size=60, epochs=1))
+    entrants = ENTRANTS["optimizer"]
+    pairs = [(name, seed) for name in entrants for seed in range(2 if entrants[name].seeded else 1)]
+    jobs = [Job(tmp_path, "tiny", 1, name, seed, 9, 4) for name, seed in pairs]
+    for job in jobs:
+        job.work()
+    rows = {(row["learner"], row["family"], row["step"]): row for row in rows_of(jobs)}
+    assert set(rows) == {(name, family, step) for name in entrants for family in families for step in (10, 20)}
+    row = rows["hierarchical", "branin", 20]
+    assert (row["metric"], row["split"], row["seeds"], row["tasks"]) == ("log_ratio", "heldout", 2, 4)
+    assert row["meta_training_tasks"] == 9
+    assert rows["ppo", "bowl", 10]["environment_steps"] == 9 * HORIZON
+    for (name, family, step), row in rows.items():
+        assert set(row.get("paired", {})) == set(entrants[name].compared_with)
+        for other, difference in row.get("paired", {}).items():
+            expected = row["mean"] - rows[other, family, step]["mean"]
+            assert difference["difference"] == pytest.approx(expected)
+    with pytest.raises(ValueError, match="whose problems have none"):
+        made.variants(5)
+
+
+def test_the_command_writes_a_rule_a_table_and_curves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = importlib.import_module("agents.learned_optimizer.__main__")
+    monkeypatch.setattr(command, "PROBLEMS", {"bowl": BOWL, "branin": PROBLEMS["branin"]})
+    monkeypatch.setattr(command, "STEPS", (5, 100, 1000))
+    monkeypatch.setattr(tuned, "RATES", (0.03, 0.1))
+    command.main(command.Config(rule="per_parameter", truncations=2, evaluation_tasks=2, run=tmp_path / "run"))
+    shown = capsys.readouterr().out
+    table = (tmp_path / "run" / "table.md").read_text(encoding="utf-8")
+    assert table.strip() in shown
+    assert "branin (held out)" in table
+    assert load_rule(tmp_path / "run" / "rule.pt", RULES)[0].name == "per_parameter"
+    assert (tmp_path / "run" / "curves.png").read_bytes()[:4] == b"\x89PNG"
