@@ -561,7 +561,8 @@ def test_the_command_writes_a_rule_a_table_and_curves(
 ) -> None:
     command = importlib.import_module("agents.learned_optimizer.__main__")
     monkeypatch.setattr(command, "PROBLEMS", {"bowl": BOWL, "branin": PROBLEMS["branin"]})
-    monkeypatch.setattr(command, "STEPS", (5, 100, 1000))
+    monkeypatch.setattr(command, "STEPS", (5, 10))
+    monkeypatch.setattr(command, "JUDGED", (5, 10))
     monkeypatch.setattr(tuned, "RATES", (0.03, 0.1))
     command.main(command.Config(rule="per_parameter", truncations=2, evaluation_tasks=2, run=tmp_path / "run"))
     shown = capsys.readouterr().out
