@@ -103,7 +103,7 @@ class Landscape(TaskFamily):
 
     The loss is the value of the function above its minimum. The box in which the function is usually searched is
     [-1, 1] for outputs. Each task has its own `shift` of the function, uniform in +-.25, and `scale` of its values,
-    log-uniform from .1 to 10; "quadratic" is |A x|^2 / d, with a `matrix` A of standard normal numbers. Support and
+    log-uniform from .1 to 10; "quadratic" is `|A x|^2 / d`, with a `matrix` A of standard normal numbers. Support and
     query set are the same single point.
 
     Attributes:
