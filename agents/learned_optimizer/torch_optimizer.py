@@ -34,6 +34,7 @@ class LearnedOptimizer(torch.optim.Optimizer):
         devices = {parameter.device for parameter in self._parameters()}
         if len(devices) > 1:
             raise ValueError(f"params: must be on one device, found {', '.join(sorted(map(str, devices)))}")
+        self._layout = Layout(())
         self.rule = (rule if isinstance(rule, Rule) else load_rule(rule, RULES)[0]).to(devices.pop())
 
     def _parameters(self) -> list[Tensor]:
@@ -58,6 +59,8 @@ class LearnedOptimizer(torch.optim.Optimizer):
                 loss = closure()
         parameters = self._parameters()
         layout = Layout(tuple(tuple(parameter.shape) for parameter in parameters))
+        # One that is equal knows already which parameter is whose.
+        self._layout = layout = self._layout if layout == self._layout else layout
         # Not a tensor's state but the problem's; torch saves and loads such entries as they are.
         states: dict[Any, Any] = self.state
         state = states.get("rule") or self.rule.initial(layout, 1)
