@@ -25,11 +25,11 @@ FILE = "rule.pt"
 class MetaRecipe:
     """Settings of meta-training."""
 
-    truncations: int = 2000
+    truncations: int = 4000
     """meta-updates: backpropagations through one truncated unroll each"""
     unroll: int = 20
     """steps of the optimizer in a truncated unroll"""
-    mean_unrolls: float = 5.0
+    mean_unrolls: float = 10.0
     """mean of the exponentially distributed number of further unrolls of a run, after the first"""
     problems: int = 16
     """problems of a family side by side"""
