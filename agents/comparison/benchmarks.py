@@ -180,6 +180,6 @@ BENCHMARKS: dict[str, Benchmark] = {
     "loss-fashion_mnist": TuningBenchmark(
         file="net_loss_images.json", kind="loss", seeds=5, evaluation_tasks=200, setting=LossSetting("fashion_mnist")
     ),
-    "optimizer": OptimizerBenchmark(file="optimizer.json", kind="optimizer", seeds=5, evaluation_tasks=100),
+    "optimizer": OptimizerBenchmark(file="optimizer.json", kind="optimizer", seeds=5, evaluation_tasks=50),
 }
 """The benchmarks by the name that `python -m agents.compare --family` takes."""

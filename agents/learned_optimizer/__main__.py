@@ -30,7 +30,7 @@ else:
     NAMES = tuple(RULES)
     RuleName = Literal[NAMES]
 
-STEPS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+STEPS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 """Where curves have points; JUDGED are among them."""
 COLUMNS = 5
 
@@ -48,7 +48,7 @@ class Config:
     """meta-updates"""
     seed: int = 0
     """of weights and training problems"""
-    evaluation_tasks: int = 100
+    evaluation_tasks: int = 50
     """test problems of each family"""
     run: Annotated[Path | None, default_is("a new one in runs/")] = None
     """run directory"""

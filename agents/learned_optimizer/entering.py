@@ -12,8 +12,8 @@ from .problems import ProblemFamily
 from .step_sizes import HORIZON, descend_by, train_agent
 from .training import MetaRecipe, TrainedRule, train
 
-JUDGED = (100, 1000)
-"""Steps after which losses are compared: about half the mean length of a run in meta-training, and ten times that."""
+JUDGED = (200, 2000)
+"""Steps after which losses are compared: about the mean length of a run in meta-training, and ten times as many."""
 
 Judge = Callable[[ProblemFamily, int, Sequence[int]], Descent]
 """How an optimizer does on so many test problems of a kind after these numbers of steps."""

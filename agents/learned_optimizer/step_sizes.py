@@ -24,8 +24,8 @@ from ..tuning.training import TuningAgent, TuningRecipe, learn, load
 from .descent import DIVERGED, FLOOR, Descent, Fixed, described, losses_and_gradients
 from .problems import PROBLEMS, ProblemFamily, Problems
 
-UPDATES, HORIZON = 5, 20
-"""Minibatches of a decision, and decisions of an episode."""
+UPDATES, HORIZON = 10, 20
+"""Minibatches of a decision, and decisions of an episode, which together are as long as runs in meta-training."""
 OPTIMIZER, RANGE = "adam", (1e-4, 10.0)
 """What the agent sets the step size of, and the range that its actions stand for, on a logarithmic scale."""
 FEATURES = 7

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from .descent import Descent, Fixed, descend
 from .problems import ProblemFamily
 
-TUNING_PROBLEMS = 64
+TUNING_PROBLEMS = 50
 """Validation problems of a family that step sizes are tuned on."""
 RATES = tuple(float(rate) for rate in np.logspace(-4, 1, 16))
 """The step sizes that are tried, three a decade."""
