@@ -30,6 +30,7 @@ from agents.learned_optimizer.table import RULES
 from agents.learned_optimizer.torch_optimizer import LearnedOptimizer
 from agents.learned_optimizer.training import OFFSET, MetaRecipe, begin, train, unroll
 from agents.learned_optimizer.tuned import RATES, try_all, tuned_for_family, tuned_for_problem
+from agents.rivals import maml
 from agents.tuning.training import TuningRecipe
 from gym_reml.files import save_atomically
 from gym_reml.tasks.blobs import Blobs
@@ -571,3 +572,9 @@ def test_the_command_writes_a_rule_a_table_and_curves(
     assert "branin (held out)" in table
     assert load_rule(tmp_path / "run" / "rule.pt", RULES)[0].name == "per_parameter"
     assert (tmp_path / "run" / "curves.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize("family", ["gym_reml.tasks.landscapes:Landscape", "gym_reml.tasks.blobs:Blobs"])
+def test_maml_runs_on_the_families_of_the_problems(family: str, capsys: pytest.CaptureFixture[str]) -> None:
+    maml.main(maml.Config(family=family, tasks=32, evaluation_tasks=4))
+    assert "maml_5" in capsys.readouterr().out
