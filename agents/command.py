@@ -29,6 +29,7 @@ COMMANDS = {
     "router": ("rivals.router", "a pool of specialists and a router trained by gradient descent"),
     "maml_rl": ("rivals.maml_rl", "MAML for reinforcement learning"),
     "rl2": ("rl2", "RL²: a recurrent policy that learns within trials"),
+    "learned_optimizer": ("learned_optimizer.__main__", "an optimizer that is learned, beside tuned ones"),
     "headroom": ("headroom", "how much there is to learn in the default environment"),
     "specialists": ("pools.specialists", "make the pool of specialists that the package ships"),
     "family_pictures": ("pages.family_pictures", "a picture of each task family"),

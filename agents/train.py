@@ -9,13 +9,14 @@ from contextlib import suppress
 from dataclasses import asdict, fields, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from rich import print as show
 
 from gym_reml.files import write_folder
 
+from .comparison import siblings
 from .pages.report import compare_with_controls, plot_examples, write_report
 from .pages.routing import plot_routing
 from .pools.bootstraps import learning_options
@@ -28,7 +29,7 @@ from .reml.designs import DESIGNS
 from .reml.training import Reml
 from .runs.command_line import program, run_command
 from .runs.run import Run
-from .tuning import command as tuning
+from .tuning.setting import SETTINGS
 
 
 def settings_used(config: Config, problem: Problem) -> dict[str, Any]:
@@ -54,13 +55,13 @@ def options(arguments: Sequence[str]) -> type[Any]:
         # What is wrong with the folder is said where the run is gone on with.
         with suppress(OSError, ValueError):
             named = Run(Path(given["--resume"])).config.get("env", BUILD)
-    return tuning.Config if named in get_args(tuning.EnvName) else Config
+    return siblings.Config if named in SETTINGS else Config
 
 
-def main(config: Config | tuning.Config) -> None:
+def main(config: Config | siblings.Config) -> None:
     """Trains, or continues training, and reports."""
-    if isinstance(config, tuning.Config):
-        tuning.train(config)
+    if isinstance(config, siblings.Config):
+        siblings.train(config)
         return
     torch.set_num_threads(1)
     start = time.monotonic()

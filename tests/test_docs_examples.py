@@ -101,6 +101,8 @@ def test_commands_have_the_options_that_pages_give_them() -> None:
                 if name.startswith("-"):
                     continue  # of gym-reml itself
                 path = COMMANDS[name.replace("-", "_")][0] if "gym-reml" in command[0] else name
+                if (ROOT / "agents" / path.replace(".", "/")).is_dir():
+                    path = f"{path}.__main__"
                 config = importlib.import_module(f"agents.{path}").Config
                 options = {field.name for field in dataclasses.fields(config)} | {"help"}
                 given = {option.replace("-", "_") for option in re.findall(r"--(?:no-)?([\w-]+)", rest)}

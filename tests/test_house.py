@@ -36,7 +36,7 @@ FLOORS = (
     {"gym_reml.__main__", "agents.problems"},
     {"agents.runs"},
     {"agents.pools", "agents.trials", "agents.tuning"},
-    {"agents.reml"},
+    {"agents.reml", "agents.learned_optimizer"},
     {"agents.rivals"},
     {"agents.comparison"},
     {"agents.pages"},

@@ -13,6 +13,7 @@ from ..trials.rl2.recipes import Setting
 from ..tuning.setting import LossSetting, RuleSetting, TuningSetting
 from .base import Benchmark
 from .few_shot import FewShotBenchmark, Test
+from .optimizers import OptimizerBenchmark
 from .trials import TrialBenchmark
 from .tuning import TuningBenchmark
 
@@ -191,5 +192,6 @@ BENCHMARKS: dict[str, Benchmark] = {
         setting=RuleSetting(),
         held_out=("fashion_mnist", "digits"),
     ),
+    "optimizer": OptimizerBenchmark(file="optimizer.json", kind="optimizer", seeds=5, evaluation_tasks=50),
 }
 """The benchmarks by the name that `python -m agents.compare --family` takes."""

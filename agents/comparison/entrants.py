@@ -10,6 +10,9 @@ from typing import Any, Generic, TypeVar
 from gym_reml.decisions.update_rules import RULES
 from gym_reml.evaluation import Ensemble, MetaLearner, Policy
 
+from ..learned_optimizer.entering import Judge, OptimizerProblem, train_rule, train_step_sizes
+from ..learned_optimizer.training import TrainedRule
+from ..learned_optimizer.tuned import tuned_for_family, tuned_for_problem
 from ..problems.problem import Problem, own_shape, usual_shape
 from ..problems.recipes import plain, policy_layers, still_pool, untrained_pool
 from ..rivals import bouncegrad, fomaml, maml, maml_plus_plus, maml_rl, meta_sgd, pretrained, reptile, router, scratch
@@ -64,6 +67,9 @@ OnTrials = Entrant[TrialProblem, Policy | TrainedAgent]
 
 AtDials = Entrant[TuningProblem, Schedule | FixedLoss | FoundRule | tuning.TuningAgent | Callable[[Any, int], Played]]
 """An entrant that decides how networks are trained: a policy, or a function that plays held-out tasks of a setting."""
+
+AtProblems = Entrant[OptimizerProblem, TrainedRule | tuning.TuningAgent | Judge]
+"""An entrant that optimises: a learned rule, an agent at the step size, or what becomes of test problems."""
 
 
 # -- how they are trained ---------------------------------------------------------------------------------------------
@@ -153,6 +159,33 @@ def _random_search(problem: TuningProblem, folder: Path) -> FoundRule:
     """As many rules as the agent tries in its training."""
     more = _limited(RULE_RECIPE, problem).total_steps // problem.setting.horizon
     return search(random_rules(problem.setting, problem.seed), problem.setting, folder, seed=problem.seed, more=more)
+
+
+def _rule(name: str) -> AtProblems:
+    """The row of a learned optimizer."""
+    return Entrant(
+        lambda problem, folder: train_rule(name, problem, folder),
+        compared_with=("adam", "rmsprop", "momentum", "sgd", "adam_per_problem", "rmsprop_per_problem"),
+    )
+
+
+def _tuned(optimizer: str) -> AtProblems:
+    """The row of an optimizer whose step size is tuned for each family, on validation problems."""
+    return Entrant(
+        lambda problem, folder: lambda kind, count, steps: tuned_for_family(optimizer, kind, count, steps),
+        draws_tasks=False,
+        seeded=False,
+    )
+
+
+def _tuned_per_problem(optimizer: str) -> AtProblems:
+    """The row of an optimizer whose step size is tuned for each test problem."""
+    return Entrant(
+        lambda problem, folder: lambda kind, count, steps: tuned_for_problem(optimizer, kind, count, steps),
+        draws_tasks=False,
+        seeded=False,
+        informed=True,
+    )
 
 
 # -- the tables, in the order in which pages show them ----------------------------------------------------------------
@@ -304,6 +337,19 @@ RULE: dict[str, AtDials] = {
 }
 """Update rules; beside `ppo`, the best rule that the agent wrote, its control `ppo/average` is all that it writes."""
 
+OPTIMIZER: dict[str, AtProblems] = {
+    "sgd": _tuned("sgd"),
+    "momentum": _tuned("momentum"),
+    "rmsprop": _tuned("rmsprop"),
+    "adam": _tuned("adam"),
+    "hierarchical": _rule("hierarchical"),
+    "per_parameter": _rule("per_parameter"),
+    "ppo": Entrant(train_step_sizes, compared_with=("adam", "adam_per_problem", "hierarchical", "per_parameter")),
+    "rmsprop_per_problem": _tuned_per_problem("rmsprop"),
+    "adam_per_problem": _tuned_per_problem("adam"),
+}
+"""On problems of optimisation."""
+
 ENTRANTS: Mapping[str, dict[str, Entrant[Any, Any]]] = {
     "supervised": SUPERVISED,
     "policies": POLICIES,
@@ -312,5 +358,6 @@ ENTRANTS: Mapping[str, dict[str, Entrant[Any, Any]]] = {
     "tuning": TUNING,
     "loss": LOSS,
     "rule": RULE,
+    "optimizer": OPTIMIZER,
 }
 """All of them by the kind of tasks that they are compared on. A new entrant is a row here."""

@@ -205,5 +205,21 @@ SECTIONS = (
         measured="on the test part",
         trials=True,
     ),
+    Section(
+        "optimizer.json",
+        "Learned optimizers",
+        "log10 of the loss over the loss at the start, plus 1e-6, on test problems; lower is better, -6 is the least. "
+        "`hierarchical` and `per_parameter` ([Learned optimizers](../learned_optimizers.md)) were meta-trained on runs "
+        "of about as many steps as the first column says, and have no step size to tune. `ppo` "
+        "{cite:p}`schulman2017ppo` sets the step size of Adam every ten minibatches by what it observes. `sgd`, "
+        "`momentum`, `rmsprop` and `adam` have for each column the step size, of a grid with three a decade, that did "
+        "best on 50 validation problems of the family; rows that end in `_per_problem` have the one that did best on "
+        "the very problem: sixteen runs for each, where all others have one. *Diverged* are runs whose loss was above "
+        "ten times the first, or no number, and count as 1. *Seconds* of tuned optimizers are those of tuning and "
+        "evaluation.",
+        kind="optimizer",
+        unit="step",
+        measured="log10 of the relative loss",
+    ),
 )
 """The sections of the page, in order. A new result file is a row here."""

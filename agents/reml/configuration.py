@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -15,11 +15,11 @@ from ..problems.problem import Problem
 from ..problems.recipes import Recipe, RecipeOptions, recipe_for
 from ..runs.command_line import check_options, default_is
 from ..runs.run import Run
-from ..tuning import command as tuning
+from ..tuning.setting import SETTINGS
 from .algorithms import ENCODINGS, WITH_LEARNING_RATE
 
 BUILD = "NetBuild-v0"
-ENVS = (BUILD, *get_args(tuning.EnvName))
+ENVS = (BUILD, *SETTINGS)
 
 if TYPE_CHECKING:
     Algorithm = str

@@ -29,6 +29,7 @@ def program(name: str) -> str:
     Args:
         name: of the command's module below `agents`, such as "train" or "rivals.maml".
     """
+    name = name.removesuffix(".__main__")
     short = spelled(name.rpartition(".")[2])
     started = Path(sys.argv[0])
     if started.stem == "gym-reml":

@@ -79,6 +79,10 @@ class RuleSetting(RunSetting):
         return f"{self.family}, rules of {self.horizon} groups, {self.updates} minibatches"
 
 
+SETTINGS: dict[str, type[RunSetting]] = {kind.env_id: kind for kind in (TuningSetting, LossSetting, RuleSetting)}
+"""The settings by the environment's id."""
+
+
 @dataclass(frozen=True)
 class TuningProblem:
     """What an entrant of a comparison is given.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -57,14 +58,14 @@ class TuningAgent:
     """A finished run.
 
     Attributes:
-        setting: the runs that it was trained on.
+        setting: what it was trained on, such as a `RunSetting`.
         policy: takes observations as the environment gives them.
         steps: environment steps.
         seconds: of training.
         parameters: of the policy, the critic included.
     """
 
-    setting: RunSetting
+    setting: Any
     policy: Policy
     steps: int
     seconds: float
@@ -78,11 +79,12 @@ def train(setting: RunSetting, recipe: TuningRecipe, *, seed: int, folder: Path)
         ValueError: a file in the folder that is no agent or checkpoint of this version.
     """
     if not (folder / FILE).is_file():
-        _train(setting, recipe, seed, folder)
+        envs = make_vec_env(setting.env_id, n_envs=recipe.n_envs, **setting.arguments("train"))
+        learn(envs, setting.horizon, recipe, seed=seed, folder=folder, setting=asdict(setting))
     return load(folder, setting)
 
 
-def load(folder: Path, setting: RunSetting) -> TuningAgent:
+def load(folder: Path, setting: Any) -> TuningAgent:
     """The finished agent in the folder.
 
     Raises:
@@ -99,14 +101,25 @@ def load(folder: Path, setting: RunSetting) -> TuningAgent:
     return TuningAgent(setting, agent, about["steps"], about["seconds"], parameters)
 
 
-def _train(setting: RunSetting, recipe: TuningRecipe, seed: int, folder: Path) -> None:
+def learn(
+    envs: VecEnv, horizon: int, recipe: TuningRecipe, *, seed: int, folder: Path, setting: Mapping[str, Any]
+) -> None:
+    """Trains PPO, from the checkpoint in the folder if there is one, and writes the agent there.
+
+    Args:
+        envs: `recipe.n_envs` of them, whose episodes all have `horizon` steps; closed afterwards.
+        horizon: see there.
+        recipe: settings.
+        seed: of weights and training tasks.
+        folder: of the files.
+        setting: what the file says of the environments.
+    """
     # No two runs shall meet in their tasks.
     first = (seed + 1) * TASKS_OF_A_RUN
-    envs = make_vec_env(setting.env_id, n_envs=recipe.n_envs, **setting.arguments("train"))
     agent = PPO(
         "MlpPolicy",
         envs,
-        n_steps=setting.horizon,
+        n_steps=horizon,
         batch_size=recipe.batch_size,
         n_epochs=recipe.epochs,
         learning_rate=LinearSchedule(recipe.learning_rate),
@@ -135,7 +148,7 @@ def _train(setting: RunSetting, recipe: TuningRecipe, seed: int, folder: Path) -
         "policy": policy,
         "steps": agent.num_timesteps,
         "seconds": time.monotonic() - begun,
-        "setting": asdict(setting),
+        "setting": dict(setting),
         "recipe": asdict(recipe),
     }
     save_atomically({"format": FORMAT, "about": json.dumps(about), "policy": weights}, folder / FILE)

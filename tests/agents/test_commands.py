@@ -619,7 +619,7 @@ def test_train_takes_every_environment_whose_agent_decides_how_networks_are_trai
     assert all(f"| {name} " in table for name in ("ppo", "cross_entropy"))
     results = tmp_path / "run" / "results"
     assert {path.name for path in results.iterdir()} == {"table.md", "means.png", "decisions.png", "decisions.json"}
-    decided = json.loads((results / "decisions.json").read_text())
+    decided = json.loads((results / "decisions.json").read_text(encoding="utf-8"))
     assert set(decided) == {"logit_adjustment", "focal", "smoothing", "trust"}
     assert np.shape(decided["focal"]) == (20, 4)
     arguments = ["--resume", str(tmp_path / "run")]

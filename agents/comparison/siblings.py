@@ -22,14 +22,14 @@ from gym_reml.evaluation import Result
 from gym_reml.evaluation.results import half_width, table
 from gym_reml.files import write_file, write_folder, write_text
 
-from ..comparison.benchmarks import BENCHMARKS
-from ..comparison.jobs import Job
-from ..comparison.tuning import TuningBenchmark
 from ..runs.command_line import check_options, default_is, program
 from ..runs.run import Run
 from ..runs.workers import check_none_failed, run_all
-from .setting import RunSetting
-from .training import TuningAgent, load
+from ..tuning.setting import SETTINGS, RunSetting
+from ..tuning.training import TuningAgent, load
+from .benchmarks import BENCHMARKS
+from .jobs import Job
+from .tuning import TuningBenchmark
 
 SIBLINGS = {name: benchmark for name, benchmark in BENCHMARKS.items() if isinstance(benchmark, TuningBenchmark)}
 """The benchmarks of environments whose agent decides how networks are trained."""
@@ -39,7 +39,7 @@ AGENT = "ppo"
 if TYPE_CHECKING:
     EnvName = str
 else:
-    EnvName = Literal[tuple(dict.fromkeys(benchmark.setting.env_id for benchmark in SIBLINGS.values()))]
+    EnvName = Literal[tuple(SETTINGS)]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,62 @@
+"""What optimizers are compared on, and how a trained one, whatever it is, is judged on the test problems."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..tuning.training import TuningAgent, TuningRecipe
+from .descent import Descent, descend
+from .problems import ProblemFamily
+from .step_sizes import HORIZON, descend_by, train_agent
+from .training import MetaRecipe, TrainedRule, train
+
+JUDGED = (200, 2000)
+"""Steps after which losses are compared: about the mean length of a run in meta-training, and ten times as many."""
+
+Judge = Callable[[ProblemFamily, int, Sequence[int]], Descent]
+"""How an optimizer does on so many test problems of a kind after these numbers of steps."""
+
+
+@dataclass(frozen=True)
+class OptimizerProblem:
+    """What an entrant of a comparison is given.
+
+    Attributes:
+        tasks: training problems that it may draw; None for as many as its recipe has.
+        seed: of weights and training problems.
+    """
+
+    tasks: int | None
+    seed: int
+
+
+def judge(trained: TrainedRule | TuningAgent | Judge, kind: ProblemFamily, count: int) -> Descent:
+    """The losses on `count` test problems after the steps JUDGED."""
+    if isinstance(trained, TrainedRule):
+        return descend(trained.rule, kind.drawn(0, count, "test"), JUDGED)
+    if isinstance(trained, TuningAgent):
+        return descend_by(trained.policy, kind.drawn(0, count, "test"), JUDGED)
+    return trained(kind, count, JUDGED)
+
+
+def recipe_of(name: str) -> MetaRecipe:
+    """The recipe of a rule: as many updates as take about five minutes on one core."""
+    return MetaRecipe(truncations=4000 if name == "hierarchical" else 6000)
+
+
+def train_rule(name: str, problem: OptimizerProblem, folder: Path) -> TrainedRule:
+    """Trains a rule of `table.RULES`."""
+    recipe = recipe_of(name)
+    if problem.tasks is not None:
+        recipe = recipe.with_at_most(problem.tasks)
+    return train(name, recipe, seed=problem.seed, folder=folder)
+
+
+def train_step_sizes(problem: OptimizerProblem, folder: Path) -> TuningAgent:
+    """Trains the agent that sets step sizes."""
+    recipe = TuningRecipe()
+    if problem.tasks is not None:
+        recipe = replace(recipe, total_steps=problem.tasks * HORIZON)
+    return train_agent(recipe, seed=problem.seed, folder=folder)
