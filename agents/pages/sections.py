@@ -133,20 +133,20 @@ SECTIONS = (
     Section(
         "navigation.json",
         "Navigation: networks that are policies",
-        "MAML's 2-D navigation {cite:p}`finn2017maml`. Shots are trajectories. An update is one policy-gradient step "
-        "on that many of them, sampled by the current policy; the return is the mean over as many others of the "
-        "updated one. Higher is better. Training uses half as many. The step size of `random` and `pretrained` is "
-        "tuned on validation tasks. **These rows are older than the recipe of policies**, under which returns after "
-        "two updates and more are about twice as good: they were trained on 10,000 goals through one update, with "
-        "clipped gradients, and with log deviations that learn as slowly as weights. [What did not "
-        "work](what-did-not-work.md) has the figures of the present recipe, of one seed. `maml_rl` keeps LVC's "
-        "derivatives and uses Adam outside; the name after its slash changes one of the two, or both. "
-        "`reml/maml_rl_pool` is PPO that chooses the size of every update on the pool of `maml_rl`, "
-        "`reml/pretrained_pool` on that of `pretrained`. In `reml` the pool of `maml_rl` continues to learn through "
-        "the updates that the agent chooses; `reml/layers` also chooses from eight layers. Both were trained when a "
-        "pool learned from 64 episodes at a time, some of them collected under the pool before its last update; now "
-        "it uses all that were collected under the current one, here 80. [Policies](../meta_rl.md) describes the "
-        "controls.",
+        "MAML's 2-D navigation {cite:p}`finn2017maml`. Shots are trajectories. An update is one policy-gradient "
+        "step on that many of them, sampled by the current policy; the return is the mean over as many others of "
+        "the updated one. Higher is better. Training uses half as many. The step size of `random` and `pretrained` "
+        "is tuned on validation tasks. `maml_rl` keeps LVC's derivatives and uses Adam outside; "
+        "`maml_rl/two_updates` is trained through two updates. In `reml`, of which there is one seed, the pool of "
+        "`maml_rl/two_updates` continues to learn through the updates whose size the agent chooses. Its controls "
+        "show what is the agent's part: on the same pool it is better than the rule by hand and the regression "
+        "after one update, and no better from the second on; what wins is the pool. The controls of `maml_rl` and "
+        "`maml_rl/two_updates` are the same rule and regression on their pools. **All other rows are of an earlier "
+        "recipe**, under which returns are about half as good: 10,000 goals, one update, clipped gradients, and log "
+        "deviations that learn as slowly as weights. Of these, `maml_rl/first_order` and `maml_rl/trpo` change the "
+        "derivatives or the outer step, `reml/maml_rl_pool` is PPO on the still pool of that `maml_rl`, "
+        "`reml/pretrained_pool` on that of `pretrained`, and `reml/layers` also chooses from eight layers. "
+        "[Policies](../meta_rl.md) describes the controls.",
         kind="policies",
         unit="update",
         measured="on the query trajectories",
