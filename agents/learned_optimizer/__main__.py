@@ -63,7 +63,7 @@ def compare(trained: TrainedRule, count: int) -> dict[str, dict[str, Descent]]:
     found: dict[str, dict[str, Descent]] = {}
     for family, kind in tqdm(PROBLEMS.items(), desc="test problems", leave=False):
         found[family] = {
-            trained.rule.name: descend(trained.rule, kind.drawn(0, count, "test"), STEPS),
+            trained.rule.name: descend(trained.rule, kind.tested(count), STEPS),
             "adam": tuned_for_family("adam", kind, count, STEPS),
             "rmsprop": tuned_for_family("rmsprop", kind, count, STEPS),
             "adam_per_problem": tuned_for_problem("adam", kind, count, STEPS),

@@ -35,9 +35,9 @@ class OptimizerProblem:
 def judge(trained: TrainedRule | TuningAgent | Judge, kind: ProblemFamily, count: int) -> Descent:
     """The losses on `count` test problems after the steps JUDGED."""
     if isinstance(trained, TrainedRule):
-        return descend(trained.rule, kind.drawn(0, count, "test"), JUDGED)
+        return descend(trained.rule, kind.tested(count), JUDGED)
     if isinstance(trained, TuningAgent):
-        return descend_by(trained.policy, kind.drawn(0, count, "test"), JUDGED)
+        return descend_by(trained.policy, kind.tested(count), JUDGED)
     return trained(kind, count, JUDGED)
 
 

@@ -23,6 +23,10 @@ ORDERED = 64
 """Minibatches that are drawn at once."""
 
 
+UNSEEN = 10_000
+"""Seed of the first test problem: some of those before were looked at while recipes were made."""
+
+
 @dataclass(frozen=True)
 class ProblemFamily:
     """Problems of one kind: on each task of a family, the loss on its support set is minimised.
@@ -56,6 +60,10 @@ class ProblemFamily:
         batch = family.support(tasks, torch.clone, [stream.support for stream in streams])
         start = torch.from_numpy(np.stack([self._start(stream) for stream in streams]))
         return Problems(replace(self, family=family), batch, start, [stream.batches for stream in streams])
+
+    def tested(self, count: int) -> Problems:
+        """The first problems of the test split that played no part while recipes were made."""
+        return self.drawn(UNSEEN, count, "test")
 
     def _start(self, stream: RowStreams) -> Any:
         """A point of the box [-1, 1], or weights with standard deviations of sqrt(2 / inputs), and biases of 0."""

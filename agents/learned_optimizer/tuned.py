@@ -27,7 +27,7 @@ def try_all(
 ) -> Descent:
     """The same problems with every rate, by default all RATES, (S, rates, count)."""
     rates = RATES if rates is None else rates
-    problems = kind.drawn(0, count, split).copied(len(rates))
+    problems = (kind.tested(count) if split == "test" else kind.drawn(0, count, split)).copied(len(rates))
     descent = descend(Fixed(optimizer, torch.tensor(rates).repeat(count)), problems, steps)
     shape = (len(steps), count, len(rates))
     return Descent(descent.log_ratio.reshape(shape).swapaxes(1, 2), descent.diverged.reshape(shape).swapaxes(1, 2))

@@ -438,7 +438,7 @@ def test_rates_are_tuned_on_validation_problems_or_for_each() -> None:
     steps, kind = (5, 20), replace(MLP, family=Blobs(shots=2, ways=2, features=2))
     every = try_all("adam", kind, 4, "test", steps)
     for rate in (0, 8):
-        alone = descend(Fixed("adam", torch.tensor([RATES[rate]])), kind.drawn(0, 4, "test"), steps)
+        alone = descend(Fixed("adam", torch.tensor([RATES[rate]])), kind.tested(4), steps)
         np.testing.assert_allclose(every.log_ratio[:, rate], alone.log_ratio, atol=1e-5)
     best = tuned_for_problem("adam", kind, 4, steps)
     np.testing.assert_array_equal(best.log_ratio, every.log_ratio.min(axis=1))
