@@ -21,7 +21,7 @@ class Registration(NamedTuple):
 
     Attributes:
         process: "training" where an episode builds and trains a network, "tuning" where it sets the dials of a training
-            run or of its loss, "trial" where it is several inner episodes.
+            run, of its loss or of its augmentation, "trial" where it is several inner episodes.
         entry_point, vector_entry_point: "module:Class" of the single and of the vector environment.
         kwargs: arguments that both are constructed with.
     """
@@ -50,6 +50,10 @@ REGISTRATIONS = {
     "NetLossMultiDiscrete-v0": _registration("tuning", "net_loss:NetLoss", action="multidiscrete"),
     "NetLossDiscrete-v0": _registration("tuning", "net_loss:NetLoss", action="discrete"),
     "NetLossHybrid-v0": _registration("tuning", "net_loss:NetLoss", action="hybrid"),
+    "NetAugment-v0": _registration("tuning", "net_augment:NetAugment", action="box"),
+    "NetAugmentMultiDiscrete-v0": _registration("tuning", "net_augment:NetAugment", action="multidiscrete"),
+    "NetAugmentDiscrete-v0": _registration("tuning", "net_augment:NetAugment", action="discrete"),
+    "NetAugmentHybrid-v0": _registration("tuning", "net_augment:NetAugment", action="hybrid"),
     "BanditTrial-v0": _registration("trial", "bandit_trial:BanditTrial"),
     "TabularTrial-v0": _registration("trial", "tabular_trial:TabularTrial"),
     "NavigationTrial-v0": _registration("trial", "navigation_trial:NavigationTrial"),
@@ -60,7 +64,7 @@ ENVIRONMENTS = {env_id: row.kwargs["action"] for env_id, row in REGISTRATIONS.it
 """The ids of environments that build and train networks, each with its action encoding."""
 
 TUNERS = {env_id: row.kwargs["action"] for env_id, row in REGISTRATIONS.items() if row.process == "tuning"}
-"""The ids of environments whose agent sets the dials of a training run or of its loss, each with its encoding."""
+"""The ids of environments whose agent takes part in a training run (dials, loss, augmentation), and encodings."""
 
 TRIALS = tuple(env_id for env_id, row in REGISTRATIONS.items() if row.process == "trial")
 """The ids of environments whose episode is a trial."""

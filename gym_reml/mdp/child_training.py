@@ -1,7 +1,7 @@
 """Child training: n networks, each on its own data set, trained side by side by minibatches.
 
 What is exchanged to make a decision of it is a part: the optimizer (`networks.optimizers`), what is measured
-(`Criterion`), the loss that is trained by (`RowLoss`), and the minibatches (`_Group.minibatch`).
+(`Criterion`), the loss that is trained by (`RowLoss`), and how the inputs of minibatches are changed (`Augmentation`).
 """
 
 from __future__ import annotations
@@ -95,6 +95,9 @@ def criterion_for(data: DataSet) -> Criterion:
 RowLoss = Callable[[Tensor, Tensor, list[int]], Tensor]
 """A loss to train by in place of the criterion's: losses (g,), differentiable, of outputs (g, b, out), targets
 (g, b, ...) and the g rows of the children that these are of."""
+
+Augmentation = Callable[[Tensor, list[int]], Tensor]
+"""Inputs (g, b, ...) to train on in place of those of a minibatch, given with the g rows of the children."""
 
 
 class Child(NamedTuple):
@@ -407,8 +410,10 @@ class Children:
         momentum: NDArray[np.float64] | None = None,
         weight_decay: NDArray[np.float64] | None = None,
         loss: RowLoss | None = None,
+        augmentation: Augmentation | None = None,
+        rows: Sequence[int] | None = None,
     ) -> Progress:
-        """Trains every child by so many minibatches: w - step_size * (direction + weight_decay * w) for each.
+        """Trains children by so many minibatches: w - step_size * (direction + weight_decay * w) for each.
 
         Args:
             updates: number of minibatches.
@@ -416,18 +421,30 @@ class Children:
             momentum: (n,), see `Optimizer.direction`; None for the optimizer's own.
             weight_decay: (n,), decoupled as in AdamW; None for none.
             loss: what is trained by; None for the criterion's.
+            augmentation: changes the inputs of minibatches; None to leave them as they are.
+            rows: whose children are trained; None for all. Of the others there is no progress.
         """
         progress = self._no_progress()
-        for group in self._groups.values():
+        for key, group in list(self._groups.items()):
+            trained = group if rows is None else _select([group], set(rows))
+            if trained is None:
+                continue
             self._update(
-                group,
+                trained,
                 updates,
                 progress,
-                step_sizes=_column(step_sizes, group.rows),
-                momentum=None if momentum is None else _column(momentum, group.rows)[:, 0],
-                decay=None if weight_decay is None else _column(weight_decay, group.rows),
+                step_sizes=_column(step_sizes, trained.rows),
+                momentum=None if momentum is None else _column(momentum, trained.rows)[:, 0],
+                decay=None if weight_decay is None else _column(weight_decay, trained.rows),
                 row_loss=loss,
+                augmentation=augmentation,
             )
+            if trained is not group:
+                others = _select([group], set(group.rows) - set(trained.rows))
+                assert others is not None
+                whole = _select([trained, others], set(group.rows))
+                assert whole is not None
+                self._groups[key] = whole
         for values, name in ((progress.loss, "train_loss"), (progress.metric, "train_metric")):
             values[:] = np.where(self.diverged, self._initial[name], values)
         np.minimum(progress.loss, LARGEST_LOSS, out=progress.loss)
@@ -443,6 +460,7 @@ class Children:
         momentum: Tensor | None,
         decay: Tensor | None,
         row_loss: RowLoss | None,
+        augmentation: Augmentation | None,
     ) -> None:
         rows = group.rows
         running = torch.from_numpy(~self.diverged[rows])
@@ -451,7 +469,10 @@ class Children:
         squares, cosines = torch.zeros(2, len(rows), self.groups, dtype=torch.float32)
         last_square = group.by_group(group.gradient.square())
         for places in group.places(updates):
-            loss, metric, gradient = self._loss_and_gradient(group, group.minibatch(places), row_loss)
+            batch = group.minibatch(places)
+            if augmentation is not None:
+                batch = Examples(augmentation(batch.inputs, rows), batch.targets)
+            loss, metric, gradient = self._loss_and_gradient(group, batch, row_loss)
             directions, state = self.optimizer.direction([gradient], group.state, count=group.count, momentum=momentum)
             direction = directions[0] if decay is None else directions[0] + decay * group.weights
             weights = group.weights - step_sizes * direction

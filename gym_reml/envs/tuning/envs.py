@@ -55,8 +55,9 @@ class TuningView(ProcessView):
         return self.process.children.network(int(row))
 
     def _act(self, actions: Any) -> Outcome:
+        allowed = self.decision.all_allowed(self.process.count)
         generators = [stream.ties for stream in self.process.streams]
-        decided = self.action_encoding.decode(actions, (), generators=generators)
+        decided = self.action_encoding.decode(actions, allowed, generators=generators)
         outcome = self.process.step(decided)
         for recorder in self._recorders:
             recorder.record(self.process, outcome.info)
