@@ -10,6 +10,7 @@ from gym_reml.tasks.base import TaskFamily
 from ..problems.problem import POLICY_STEPS
 from ..problems.recipes import CONVOLUTIONS
 from ..trials.rl2.recipes import Setting
+from ..tuning.augmentations import AugmentSetting
 from ..tuning.setting import LossSetting, TuningSetting
 from .base import Benchmark
 from .few_shot import FewShotBenchmark, Test
@@ -178,6 +179,16 @@ BENCHMARKS: dict[str, Benchmark] = {
     "loss": TuningBenchmark(file="net_loss.json", kind="loss", seeds=5, evaluation_tasks=200, setting=LossSetting()),
     "loss-fashion_mnist": TuningBenchmark(
         file="net_loss_images.json", kind="loss", seeds=5, evaluation_tasks=200, setting=LossSetting("fashion_mnist")
+    ),
+    "augment": TuningBenchmark(
+        file="net_augment.json",
+        kind="augment",
+        seeds=5,
+        evaluation_tasks=400,
+        setting=AugmentSetting("omniglot"),
+    ),
+    "augment-glyphs": TuningBenchmark(
+        file="net_augment_glyphs.json", kind="augment", seeds=5, evaluation_tasks=400, setting=AugmentSetting()
     ),
 }
 """The benchmarks by the name that `python -m agents.compare --family` takes."""

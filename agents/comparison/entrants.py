@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from gym_reml.decisions.augmentations import AugmentationPolicy
 from gym_reml.evaluation import Ensemble, MetaLearner, Policy
 
 from ..problems.problem import Problem, own_shape, usual_shape
@@ -16,6 +17,7 @@ from ..runs.run import Run
 from ..trials.baselines import baselines
 from ..trials.rl2.recipes import TrialProblem, rl2_recipe_for
 from ..trials.rl2.training import TrainedAgent, train
+from ..tuning import augmentations
 from ..tuning import training as tuning
 from ..tuning.fixed_losses import FixedLoss, best_loss, best_per_kind, cross_entropy
 from ..tuning.schedules import Schedule, best_fixed, tuned_per_task
@@ -60,8 +62,10 @@ FewShot = Entrant[Problem, MetaLearner | Ensemble]
 OnTrials = Entrant[TrialProblem, Policy | TrainedAgent]
 """An entrant that acts in trials."""
 
-AtDials = Entrant[TuningProblem, Schedule | FixedLoss | tuning.TuningAgent | Callable[[int], Played]]
-"""An entrant that sets the dials of training runs: a policy, or a function that plays so many held-out tasks."""
+AtDials = Entrant[
+    TuningProblem, Schedule | FixedLoss | tuning.TuningAgent | augmentations.FoundPolicy | Callable[[int], Played]
+]
+"""An entrant that takes part in training runs: a policy, or what plays so many held-out tasks."""
 
 
 # -- how they are trained ---------------------------------------------------------------------------------------------
@@ -124,6 +128,15 @@ def _tuning_agent(problem: TuningProblem, folder: Path) -> tuning.TuningAgent:
     if problem.tasks is not None:
         recipe = replace(recipe, total_steps=problem.tasks * problem.setting.horizon)
     return tuning.train(problem.setting, recipe, seed=problem.seed, folder=folder)
+
+
+def _augmentation(make: Callable[[float], AugmentationPolicy]) -> AtDials:
+    """The row of augmentation policies of a magnitude, which is tuned on validation tasks."""
+    return Entrant(
+        lambda problem, folder: augmentations.best_magnitude(make, problem.setting, folder),
+        draws_tasks=False,
+        seeded=False,
+    )
 
 
 # -- the tables, in the order in which pages show them ----------------------------------------------------------------
@@ -261,6 +274,23 @@ LOSS: dict[str, AtDials] = {
 }
 """At the parameters of the loss."""
 
+AUGMENT: dict[str, AtDials] = {
+    "none": Entrant(
+        lambda problem, folder: augmentations.FoundPolicy(problem.setting, AugmentationPolicy()),
+        draws_tasks=False,
+        seeded=False,
+    ),
+    "random_policy": Entrant(lambda problem, folder: augmentations.random_policy(problem), draws_tasks=False),
+    "rand_augment": _augmentation(augmentations.rand_augment),
+    "trivial_augment": _augmentation(augmentations.trivial_augment),
+    "random_search": Entrant(augmentations.random_search),
+    "ppo": Entrant(
+        augmentations.agents_search,
+        compared_with=("none", "random_policy", "rand_augment", "trivial_augment", "random_search"),
+    ),
+}
+"""Who builds augmentation policies."""
+
 ENTRANTS: Mapping[str, dict[str, Entrant[Any, Any]]] = {
     "supervised": SUPERVISED,
     "policies": POLICIES,
@@ -268,5 +298,6 @@ ENTRANTS: Mapping[str, dict[str, Entrant[Any, Any]]] = {
     "tabular": TABULAR,
     "tuning": TUNING,
     "loss": LOSS,
+    "augment": AUGMENT,
 }
 """All of them by the kind of tasks that they are compared on. A new entrant is a row here."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gym_reml.evaluation import Result
 
+from ..tuning.augmentations import FoundPolicy
 from ..tuning.setting import Played, TuningProblem, TuningSetting, play
 from ..tuning.training import TuningAgent
 from .base import Benchmark, Findings
@@ -68,10 +69,10 @@ class TuningBenchmark(Benchmark):
             },
             diverged=None,
             arguments=asdict(variant),
-            notes={} if callable(player) or isinstance(player, TuningAgent) else player.notes,
+            notes=getattr(player, "notes", {}),
             axis="episode",
         )
-        trained = player if isinstance(player, TuningAgent) else None
+        trained = player if isinstance(player, TuningAgent | FoundPolicy) and player.steps else None
         return Findings(
             {variant.family: [result]},
             time.monotonic() - start if trained is None else trained.seconds,
