@@ -133,7 +133,7 @@ def _tuning_agent(problem: TuningProblem, folder: Path) -> tuning.TuningAgent:
 def _augmentation(make: Callable[[float], AugmentationPolicy]) -> AtDials:
     """The row of augmentation policies of a magnitude, which is tuned on validation tasks."""
     return Entrant(
-        lambda problem, folder: augmentations.best_magnitude(make, problem.setting, folder),
+        lambda problem, folder: augmentations.best_magnitude(make, problem, folder),
         draws_tasks=False,
         seeded=False,
     )
@@ -276,7 +276,7 @@ LOSS: dict[str, AtDials] = {
 
 AUGMENT: dict[str, AtDials] = {
     "none": Entrant(
-        lambda problem, folder: augmentations.FoundPolicy(problem.setting, AugmentationPolicy()),
+        lambda problem, folder: augmentations.no_policy(problem),
         draws_tasks=False,
         seeded=False,
     ),

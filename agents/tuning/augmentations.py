@@ -79,7 +79,7 @@ class FoundPolicy:
 
 
 def train_children(policy: AugmentationPolicy, setting: AugmentSetting, tasks: int, split: str = "test") -> Played:
-    """One network for each of so many tasks of a split, trained by the policy; tasks and weights are those of `play`."""
+    """One network for each of so many tasks of a split, the same for every policy, trained by it."""
     parts = []
     for first in range(0, tasks, ROWS):
         rows = min(ROWS, tasks - first)
@@ -156,9 +156,9 @@ def trivial_augment(magnitude: float) -> AugmentationPolicy:
     return AugmentationPolicy(tuple((Step(name, 1.0, place),) for name in NAMES for place in places))
 
 
-def best_magnitude(make: Callable[[float], AugmentationPolicy], setting: AugmentSetting, folder: Path) -> FoundPolicy:
+def best_magnitude(make: Callable[[float], AugmentationPolicy], problem: TuningProblem, folder: Path) -> FoundPolicy:
     """The magnitude that does best on validation tasks, by the validation metric; all tried are written down."""
-    start = time.monotonic()
+    setting, start = _setting(problem), time.monotonic()
     found = [
         float(train_children(make(magnitude), setting, TUNING_TASKS, "validation").validation.mean())
         for magnitude in MAGNITUDES
@@ -199,6 +199,11 @@ def agents_search(problem: TuningProblem, folder: Path) -> FoundPolicy:
     seconds = agent.seconds + time.monotonic() - start
     children += agent.steps // setting.horizon
     return _written(FoundPolicy(setting, joined, children, seconds, agent.parameters), folder)
+
+
+def no_policy(problem: TuningProblem) -> FoundPolicy:
+    """No augmentation."""
+    return FoundPolicy(_setting(problem), AugmentationPolicy())
 
 
 def random_policy(problem: TuningProblem) -> FoundPolicy:

@@ -476,8 +476,9 @@ class Children:
             directions, state = self.optimizer.direction([gradient], group.state, count=group.count, momentum=momentum)
             direction = directions[0] if decay is None else directions[0] + decay * group.weights
             weights = group.weights - step_sizes * direction
-            # NaN is above nothing, so the comparison is false for it, too.
-            running = running & (weights.abs().amax(dim=1) < torch.inf) & loss.isfinite()
+            # NaN is above and below nothing, so the comparisons are false for it, too.
+            finite = (weights.amax(dim=1) < torch.inf) & (weights.amin(dim=1) > -torch.inf)
+            running = running & finite & loss.isfinite()
             losses += loss
             metrics += metric
             square = group.by_group(gradient.square())
