@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -36,6 +36,7 @@ class AugmentProcess(RunProcess):
     """
 
     title = "Augmentation"
+    words: ClassVar[dict[str, tuple[str, ...]]] = {"operation": NAMES}
 
     def __init__(
         self,

@@ -79,6 +79,7 @@ class RunProcess(ABC):
         decision: the numbers that are decided.
         values: what the decisions stand for by name, (n,) each.
         axes: the range of each of them, for pictures.
+        words: of those that are numbers of options, what options are called.
         horizon: decisions of an episode.
         updates: minibatches that follow a decision.
         children: the networks.
@@ -90,6 +91,7 @@ class RunProcess(ABC):
     """
 
     title: ClassVar[str]
+    words: ClassVar[dict[str, tuple[str, ...]]] = {}
     decision: Decision
     axes: dict[str, Axis]
 
