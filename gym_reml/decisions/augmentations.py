@@ -73,13 +73,14 @@ def moved(images: Tensor, matrices: Tensor) -> Tensor:
     x = torch.arange(width, dtype=torch.float32, device="cpu") + 0.5
     y = torch.arange(height, dtype=torch.float32, device="cpu") + 0.5
     # As grid_sample counts, from -1 at the left or upper edge to 1 at the other.
-    scale = torch.tensor([2.0 / width, 2.0 / height], device="cpu")
-    across, down, shift = (matrices * scale[:, None]).unbind(dim=2)
-    grid = across[:, None, None, :] * x[None, None, :, None]
-    grid = grid + (down[:, None, :] * y[None, :, None] + shift[:, None, :] - 1.0)[:, :, None]
-    inside = ((grid >= -1.0) & (grid < 1.0)).all(dim=3)
+    sizes = torch.tensor([width, height], dtype=torch.float32, device="cpu")
+    across, down, shift = (2.0 * matrices / sizes[:, None]).unbind(dim=2)
+    rows = down[:, :, None] * y + (shift - 1.0)[:, :, None]
+    places = rows[:, :, :, None] + (across[:, :, None] * x)[:, :, None, :]
+    outside = (places < -1.0) | (places >= 1.0)
+    grid = places.permute(0, 2, 3, 1)
     found = functional.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    return found * inside[:, None]
+    return found.masked_fill_((outside[:, 0] | outside[:, 1])[:, None], 0.0)
 
 
 def _matrices(*entries: Tensor | float, like: Tensor) -> Tensor:
@@ -176,7 +177,8 @@ def _brightness(images: Tensor, values: Tensor, places: Tensor) -> Tensor:
 def _sharpness(images: Tensor, values: Tensor, places: Tensor) -> Tensor:
     smooth = images.clone()
     if min(images.shape[2:]) > 2:  # the border stays as it is
-        sums = functional.avg_pool2d(images, 3, stride=1, divisor_override=1)
+        rows = images[:, :, :-2] + images[:, :, 1:-1] + images[:, :, 2:]
+        sums = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]
         smooth[:, :, 1:-1, 1:-1] = (sums + 4.0 * images[:, :, 1:-1, 1:-1]) / 13.0
     return _blend(smooth, images, values)
 

@@ -468,22 +468,26 @@ class Children:
         losses, metrics = torch.zeros(2, len(rows), dtype=torch.float32)
         squares, cosines = torch.zeros(2, len(rows), self.groups, dtype=torch.float32)
         last_square = group.by_group(group.gradient.square())
-        for places in group.places(updates):
+        # Large new tensors cost more than what is computed in them: these are written to again and again.
+        scratch, *spare = (torch.empty_like(before) for _ in range(3))
+        for number, places in enumerate(group.places(updates)):
             batch = group.minibatch(places)
             if augmentation is not None:
                 batch = Examples(augmentation(batch.inputs, rows), batch.targets)
             loss, metric, gradient = self._loss_and_gradient(group, batch, row_loss)
             directions, state = self.optimizer.direction([gradient], group.state, count=group.count, momentum=momentum)
             direction = directions[0] if decay is None else directions[0] + decay * group.weights
-            weights = group.weights - step_sizes * direction
+            torch.mul(step_sizes, direction, out=scratch)
+            weights = torch.sub(group.weights, scratch, out=spare[number % 2])
             # NaN is above and below nothing, so the comparisons are false for it, too.
             finite = (weights.amax(dim=1) < torch.inf) & (weights.amin(dim=1) > -torch.inf)
             running = running & finite & loss.isfinite()
             losses += loss
             metrics += metric
-            square = group.by_group(gradient.square())
+            square = group.by_group(torch.mul(gradient, gradient, out=scratch))
             squares += square
-            cosines += group.by_group(gradient * group.gradient) / (square * last_square).sqrt().clamp(min=TINY)
+            product = group.by_group(torch.mul(gradient, group.gradient, out=scratch))
+            cosines += product / (square * last_square).sqrt().clamp(min=TINY)
             last_square = square
             group.weights = weights if running.all() else torch.where(running[:, None], weights, group.weights)
             group.state, group.count, group.gradient = state, group.count + 1, gradient
