@@ -392,10 +392,11 @@ def apply_operations(images: Tensor, operations: Tensor, magnitudes: Tensor, noi
         if isinstance(operation, Affine):
             moving.append((rows, operation.matrix(values, *images.shape[2:])))
         else:
-            changed[rows] = operation.change(images.index_select(0, rows), values, random[:, 1:])
+            new = operation.change(images.index_select(0, rows), values, random[:, 1:])
+            changed.index_copy_(0, rows, new)
     if moving:  # all at once, which is faster
         rows, matrices = (torch.cat(parts) for parts in zip(*moving, strict=True))
-        changed[rows] = moved(images.index_select(0, rows), matrices)
+        changed.index_copy_(0, rows, moved(images.index_select(0, rows), matrices))
     return changed
 
 
