@@ -21,7 +21,8 @@ class Registration(NamedTuple):
 
     Attributes:
         process: "training" where an episode builds and trains a network, "tuning" where it sets the dials of a training
-            run or of its loss, or writes its update rule, "trial" where it is several inner episodes.
+            run, of its loss or of its augmentation, or writes its update rule, "trial" where it is several inner
+            episodes.
         entry_point, vector_entry_point: "module:Class" of the single and of the vector environment.
         kwargs: arguments that both are constructed with.
     """
@@ -53,6 +54,10 @@ REGISTRATIONS = {
     "NetRule-v0": _registration("tuning", "net_rule:NetRule", action="multidiscrete"),
     "NetRuleBox-v0": _registration("tuning", "net_rule:NetRule", action="box"),
     "NetRuleHybrid-v0": _registration("tuning", "net_rule:NetRule", action="hybrid"),
+    "NetAugment-v0": _registration("tuning", "net_augment:NetAugment", action="box"),
+    "NetAugmentMultiDiscrete-v0": _registration("tuning", "net_augment:NetAugment", action="multidiscrete"),
+    "NetAugmentDiscrete-v0": _registration("tuning", "net_augment:NetAugment", action="discrete"),
+    "NetAugmentHybrid-v0": _registration("tuning", "net_augment:NetAugment", action="hybrid"),
     "BanditTrial-v0": _registration("trial", "bandit_trial:BanditTrial"),
     "TabularTrial-v0": _registration("trial", "tabular_trial:TabularTrial"),
     "NavigationTrial-v0": _registration("trial", "navigation_trial:NavigationTrial"),

@@ -115,7 +115,7 @@ def test_every_environment_has_a_page_and_is_named() -> None:
     index, readme = TEXTS["docs/index.md"], TEXTS["README.md"]
     for env_id in gym_reml.REGISTRATIONS:
         assert f"`{env_id}`" in readme, env_id
-    for env_id in ("NetBuild-v0", "NetTune-v0", "NetLoss-v0", "NetRule-v0", *gym_reml.TRIALS):
+    for env_id in ("NetBuild-v0", "NetTune-v0", "NetLoss-v0", "NetRule-v0", "NetAugment-v0", *gym_reml.TRIALS):
         module = gym_reml.REGISTRATIONS[env_id].entry_point.partition(":")[0]
         page = f"environments/{module.rpartition('.')[2]}"
         assert f"{page}\n" in index, f"{page} is in no table of contents"
@@ -150,6 +150,7 @@ ELSEWHERE = {
     "gym_reml.__main__",  # the command line
     # Their arguments are on pages of their own.
     *("gym_reml.envs.net_build", "gym_reml.envs.net_tune", "gym_reml.envs.net_loss"),
+    "gym_reml.envs.net_augment",
     *("gym_reml.envs.bandit_trial", "gym_reml.envs.tabular_trial", "gym_reml.envs.navigation_trial"),
 }
 """Modules that are not in the reference."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from gym_reml.decisions.augmentations import AugmentationPolicy
 from gym_reml.decisions.update_rules import RULES
 from gym_reml.evaluation import Ensemble, MetaLearner, Policy
 
@@ -20,6 +21,7 @@ from ..runs.run import Run
 from ..trials.baselines import baselines
 from ..trials.rl2.recipes import TrialProblem, rl2_recipe_for
 from ..trials.rl2.training import TrainedAgent, train
+from ..tuning import augmentations
 from ..tuning import training as tuning
 from ..tuning.fixed_losses import FixedLoss, best_loss, best_per_kind, cross_entropy
 from ..tuning.rules import RULE_RECIPE, FoundRule, known_rule, random_rules, search
@@ -65,7 +67,10 @@ FewShot = Entrant[Problem, MetaLearner | Ensemble]
 OnTrials = Entrant[TrialProblem, Policy | TrainedAgent]
 """An entrant that acts in trials."""
 
-AtDials = Entrant[TuningProblem, Schedule | FixedLoss | FoundRule | tuning.TuningAgent | Callable[[Any, int], Played]]
+AtDials = Entrant[
+    TuningProblem,
+    Schedule | FixedLoss | FoundRule | augmentations.FoundPolicy | tuning.TuningAgent | Callable[[Any, int], Played],
+]
 """An entrant that decides how networks are trained: a policy, or a function that plays held-out tasks of a setting."""
 
 AtProblems = Entrant[OptimizerProblem, TrainedRule | tuning.TuningAgent | Judge]
@@ -185,6 +190,15 @@ def _tuned_per_problem(optimizer: str) -> AtProblems:
         draws_tasks=False,
         seeded=False,
         informed=True,
+    )
+
+
+def _augmentation(make: Callable[[float], AugmentationPolicy]) -> AtDials:
+    """The row of augmentation policies of a magnitude, which is tuned on validation tasks."""
+    return Entrant(
+        lambda problem, folder: augmentations.best_magnitude(make, problem, folder),
+        draws_tasks=False,
+        seeded=False,
     )
 
 
@@ -350,6 +364,23 @@ OPTIMIZER: dict[str, AtProblems] = {
 }
 """On problems of optimisation."""
 
+AUGMENT: dict[str, AtDials] = {
+    "none": Entrant(
+        lambda problem, folder: augmentations.no_policy(problem),
+        draws_tasks=False,
+        seeded=False,
+    ),
+    "random_policy": Entrant(lambda problem, folder: augmentations.random_policy(problem), draws_tasks=False),
+    "rand_augment": _augmentation(augmentations.rand_augment),
+    "trivial_augment": _augmentation(augmentations.trivial_augment),
+    "random_search": Entrant(augmentations.random_search),
+    "ppo": Entrant(
+        augmentations.agents_search,
+        compared_with=("none", "random_policy", "rand_augment", "trivial_augment", "random_search"),
+    ),
+}
+"""Who builds augmentation policies."""
+
 ENTRANTS: Mapping[str, dict[str, Entrant[Any, Any]]] = {
     "supervised": SUPERVISED,
     "policies": POLICIES,
@@ -359,5 +390,6 @@ ENTRANTS: Mapping[str, dict[str, Entrant[Any, Any]]] = {
     "loss": LOSS,
     "rule": RULE,
     "optimizer": OPTIMIZER,
+    "augment": AUGMENT,
 }
 """All of them by the kind of tasks that they are compared on. A new entrant is a row here."""

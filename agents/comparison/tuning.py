@@ -10,6 +10,7 @@ from typing import Any
 
 from gym_reml.evaluation import Result
 
+from ..tuning.augmentations import FoundPolicy
 from ..tuning.rules import FoundRule
 from ..tuning.setting import Played, RunSetting, TuningProblem, play
 from ..tuning.training import TuningAgent
@@ -65,7 +66,7 @@ class TuningBenchmark(Benchmark):
         start = time.monotonic()
         player = self.choices[name].train(TuningProblem(variant, tasks, seed), folder)
         players = {name: _how(player)}
-        notes = {} if callable(player) or isinstance(player, TuningAgent) else player.notes
+        notes = getattr(player, "notes", {})
         if isinstance(player, FoundRule) and player.agent is not None:
             players[f"{name}/average"] = player.average
         results = {}
@@ -91,7 +92,7 @@ class TuningBenchmark(Benchmark):
                 for played in [how(setting, evaluation_tasks)]
             ]
         trained = player.agent if isinstance(player, FoundRule) else player
-        agent = trained if isinstance(trained, TuningAgent) else None
+        agent = trained if isinstance(trained, TuningAgent | FoundPolicy) and trained.steps else None
         return Findings(
             results,
             time.monotonic() - start if agent is None else agent.seconds,

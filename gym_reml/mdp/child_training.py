@@ -1,8 +1,8 @@
 """Child training: n networks, each on its own data set, trained side by side by minibatches.
 
 What is exchanged to make a decision of it is a part: the optimizer (`networks.optimizers`), what is measured
-(`Criterion`), the loss that is trained by (`RowLoss`), the rule of updates (`RowUpdate`), and the minibatches
-(`_Group.minibatch`).
+(`Criterion`), the loss that is trained by (`RowLoss`), the rule of updates (`RowUpdate`), and how the inputs of
+minibatches are changed (`Augmentation`).
 """
 
 from __future__ import annotations
@@ -106,6 +106,9 @@ RowLoss = Callable[[Tensor, Tensor, list[int]], Tensor]
 RowUpdate = Callable[[Tensor, Tensor, list[int]], Tensor]
 """A rule to update by in place of the optimizer: directions (g, P) of gradients (g, P), weights (g, P) and the g rows
 of the children that these are of."""
+
+Augmentation = Callable[[Tensor, list[int]], Tensor]
+"""Inputs (g, b, ...) to train on in place of those of a minibatch, given with the g rows of the children."""
 
 
 class Child(NamedTuple):
@@ -442,8 +445,10 @@ class Children:
         weight_decay: NDArray[np.float64] | None = None,
         loss: RowLoss | None = None,
         rule: RowUpdate | None = None,
+        augmentation: Augmentation | None = None,
+        rows: Sequence[int] | None = None,
     ) -> Progress:
-        """Trains every child by so many minibatches: w - step_size * (direction + weight_decay * w) for each.
+        """Trains children by so many minibatches: w - step_size * (direction + weight_decay * w) for each.
 
         Args:
             updates: number of minibatches.
@@ -452,19 +457,31 @@ class Children:
             weight_decay: (n,), decoupled as in AdamW; None for none.
             loss: what is trained by; None for the criterion's.
             rule: what gives the directions; None for the optimizer, whose state stays as it is otherwise.
+            augmentation: changes the inputs of minibatches; None to leave them as they are.
+            rows: whose children are trained; None for all. Of the others there is no progress.
         """
         progress = self._no_progress()
-        for group in self._groups.values():
+        for key, group in list(self._groups.items()):
+            trained = group if rows is None else _select([group], set(rows))
+            if trained is None:
+                continue
             self._update(
-                group,
+                trained,
                 updates,
                 progress,
-                step_sizes=group.by_weight(self._columns(step_sizes, group.rows)),
-                momentum=None if momentum is None else self._columns(momentum, group.rows)[:, 0],
-                decay=None if weight_decay is None else self._columns(weight_decay, group.rows),
+                step_sizes=group.by_weight(self._columns(step_sizes, trained.rows)),
+                momentum=None if momentum is None else self._columns(momentum, trained.rows)[:, 0],
+                decay=None if weight_decay is None else self._columns(weight_decay, trained.rows),
                 row_loss=loss,
                 rule=rule,
+                augmentation=augmentation,
             )
+            if trained is not group:
+                others = _select([group], set(group.rows) - set(trained.rows))
+                assert others is not None
+                whole = _select([trained, others], set(group.rows))
+                assert whole is not None
+                self._groups[key] = whole
         for values, name in ((progress.loss, "train_loss"), (progress.metric, "train_metric")):
             values[:] = np.where(self.diverged, self._initial[name], values)
         np.minimum(progress.loss, LARGEST_LOSS, out=progress.loss)
@@ -485,6 +502,7 @@ class Children:
         decay: Tensor | None,
         row_loss: RowLoss | None,
         rule: RowUpdate | None,
+        augmentation: Augmentation | None,
     ) -> None:
         rows = group.rows
         running = torch.from_numpy(~self.diverged[rows]).to(self.device)
@@ -492,22 +510,30 @@ class Children:
         losses, metrics = torch.zeros(2, len(rows), dtype=torch.float32, device=self.device)
         squares, cosines = torch.zeros(2, len(rows), len(self.groups), dtype=torch.float32, device=self.device)
         last_square = group.by_group(group.gradient.square())
-        for places in group.places(updates):
-            loss, metric, gradient = self._loss_and_gradient(group, group.minibatch(places), row_loss)
+        # Large new tensors cost more than what is computed in them: these are written to again and again.
+        scratch, *spare = (torch.empty_like(before) for _ in range(3))
+        for number, places in enumerate(group.places(updates)):
+            batch = group.minibatch(places)
+            if augmentation is not None:
+                batch = Examples(augmentation(batch.inputs, rows), batch.targets)
+            loss, metric, gradient = self._loss_and_gradient(group, batch, row_loss)
             state = group.state
             if rule is None:
                 (direction,), state = self.optimizer.direction([gradient], state, count=group.count, momentum=momentum)
             else:
                 direction = rule(gradient, group.weights, rows)
             direction = direction if decay is None else direction + decay * group.weights
-            weights = group.weights - step_sizes * direction
-            # NaN is above nothing, so the comparison is false for it, too.
-            running = running & (weights.abs().amax(dim=1) < torch.inf) & loss.isfinite()
+            torch.mul(step_sizes, direction, out=scratch)
+            weights = torch.sub(group.weights, scratch, out=spare[number % 2])
+            # NaN is above and below nothing, so the comparisons are false for it, too.
+            finite = (weights.amax(dim=1) < torch.inf) & (weights.amin(dim=1) > -torch.inf)
+            running = running & finite & loss.isfinite()
             losses += loss
             metrics += metric
-            square = group.by_group(gradient.square())
+            square = group.by_group(torch.mul(gradient, gradient, out=scratch))
             squares += square
-            cosines += group.by_group(gradient * group.gradient) / (square * last_square).sqrt().clamp(min=TINY)
+            product = group.by_group(torch.mul(gradient, group.gradient, out=scratch))
+            cosines += product / (square * last_square).sqrt().clamp(min=TINY)
             last_square = square
             group.weights = weights if running.all() else torch.where(running[:, None], weights, group.weights)
             group.state, group.count, group.gradient = state, group.count + 1, gradient

@@ -79,6 +79,7 @@ class NetworkProcess(ABC):
         decision: what is decided.
         values: what is shown of decisions by name, (n,) each.
         axes: the range of each of them, for pictures.
+        words: of those that are numbers of options, what options are called.
         horizon: decisions of an episode.
         updates: minibatches that networks are trained by, at a time.
         device: that networks are trained on.
@@ -91,6 +92,7 @@ class NetworkProcess(ABC):
     """
 
     title: ClassVar[str]
+    words: ClassVar[dict[str, tuple[str, ...]]] = {}
     decision: Decision
     axes: dict[str, Axis]
 
@@ -297,17 +299,27 @@ class RunProcess(NetworkProcess):
         Rows beyond their horizon are trained on and stay terminated.
         """
         progress = self._train(decided)
-        measured = self.children.measure("validation")
-        before = self._metrics[1, :, 0].copy()
+        rows, reward = self._ready(), np.zeros(self.count)
+        if len(rows):
+            gain = self._record(progress, rows)
+            reward[rows] = self._reward(gain)[rows]
+        self.clock += 1
+        return Outcome(self.observe(), reward, self.clock >= self.horizon, self._info())
+
+    def _ready(self) -> NDArray[np.int64]:
+        """The rows that the current decision trains: all, unless several decisions are made before."""
+        return np.arange(self.count)
+
+    def _record(self, progress: Progress, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Measures these rows after their training; the gains (n,) of the validation metric, 0 for others."""
+        measured, before = self.children.measure("validation"), self._metrics[1, :, 0].copy()
         for side, (loss, metric) in enumerate(((progress.loss, progress.metric), measured)):
             for kept, now in ((self._losses[side], loss), (self._metrics[side], metric)):
-                kept[:, 1], kept[:, 0] = kept[:, 0].copy(), now
-        self._best = np.maximum(self._best, measured[1])
-        self._remember(progress, slice(None))
-        self._measure_test(slice(None))
-        self.clock += 1
-        reward = self._reward(measured[1] - before)
-        return Outcome(self.observe(), reward, self.clock >= self.horizon, self._info())
+                kept[rows, 1], kept[rows, 0] = kept[rows, 0], now[rows]
+        self._best[rows] = np.maximum(self._best, measured[1])[rows]
+        self._remember(progress, rows)
+        self._measure_test(rows)
+        return self._metrics[1, :, 0] - before
 
     def observe(self) -> NDArray[np.float32]:
         """A new array with the observations of all rows, (n, observation_size)."""

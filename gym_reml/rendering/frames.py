@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -206,6 +206,7 @@ class TuningFrame:
         updates: minibatches after each decision.
         axes: of each dial, lower end, upper end, and whether the scale is logarithmic.
         dials: the numbers decided by name, t each, such as "step_size".
+        words: of a dial whose numbers stand for options, what these are called.
         courses: by name, t + 1 each: "train_loss", "validation_loss", and of the metric the same, such as
             "train_accuracy"; `test_` ones if there is a test part. Without dials: over the whole run, from its start.
         diverged: whether the run has diverged.
@@ -224,6 +225,7 @@ class TuningFrame:
     courses: dict[str, tuple[float, ...]]
     diverged: bool
     lines: tuple[str, ...] = ()
+    words: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def steps(self) -> int:

@@ -16,16 +16,27 @@ from agents.comparison import tuning as benchmark
 from agents.comparison.entrants import ENTRANTS
 from agents.comparison.jobs import Job
 from agents.comparison.summarise import rows_of
-from agents.tuning import fixed_losses, rules, schedules, training
+from agents.tuning import augmentations, fixed_losses, rules, schedules, training
+from agents.tuning.augmentations import (
+    AugmentSetting,
+    rand_augment,
+    random_policies,
+    sampled,
+    scores,
+    train_children,
+    trivial_augment,
+)
 from agents.tuning.fixed_losses import GRID, FixedLoss, best_loss, best_per_kind, cross_entropy, settings
 from agents.tuning.rules import FixedRule, FoundRule, known_rule, random_rules, search, tune
 from agents.tuning.schedules import SHAPES, Schedule, best_fixed, rates, try_all, tuned_per_task
 from agents.tuning.setting import LossSetting, RuleSetting, RunSetting, TuningSetting, play
 from agents.tuning.training import TuningRecipe, train
+from gym_reml.decisions.augmentations import NAMES, AugmentationPolicy, Step
 from gym_reml.decisions.update_rules import OPERANDS, RULES, UNARIES, Rule
 from gym_reml.files import save_atomically
 
 QUICK = TuningSetting(horizon=3, updates=2)
+QUICK_AUGMENT = AugmentSetting(horizon=4, updates=2)
 QUICK_LOSS = LossSetting(horizon=3, updates=2)
 QUICK_RULE = RuleSetting(updates=3)
 RECIPE = TuningRecipe(total_steps=12, n_envs=4, batch_size=6, epochs=1)
@@ -34,6 +45,15 @@ RECIPE = TuningRecipe(total_steps=12, n_envs=4, batch_size=6, epochs=1)
 @pytest.fixture(autouse=True)
 def _few_tries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(schedules, "TUNING_TASKS", 4)
+    for name, value in {
+        "TUNING_TASKS": 4,
+        "TRIALS": 2,
+        "FIRST_TRIALS": 2,
+        "CANDIDATES": 6,
+        "CHILDREN": 16,
+        "MAGNITUDES": (0.3,),
+    }.items():
+        monkeypatch.setattr(augmentations, name, value)
     monkeypatch.setattr(schedules, "RATES_A_DECADE", 1)
     monkeypatch.setattr(fixed_losses, "TUNING_TASKS", 4)
     for name, few in (("TUNING_TASKS", 3), ("RATES", (0.01, 0.1)), ("WRITTEN", 8), ("CANDIDATES", 2)):
@@ -167,7 +187,47 @@ def test_a_search_writes_down_the_best_rule(tmp_path: Path) -> None:
     assert search(random_rules(QUICK_RULE, 1), QUICK_RULE, tmp_path, seed=1) == FoundRule(found.rule)
 
 
-@pytest.mark.parametrize(("kind", "setting"), [("tuning", QUICK), ("loss", QUICK_LOSS), ("rule", QUICK_RULE)])
+def test_policies_and_their_competitors_are_what_papers_say() -> None:
+    plain = rand_augment(0.3)
+    assert len(plain.sub_policies) == len(set(plain.sub_policies)) == 16**2
+    assert {(len(steps), *steps[0][1:], *steps[1][1:]) for steps in plain.sub_policies} == {(2, 1.0, 0.3, 1.0, 0.3)}
+    trivial = trivial_augment(0.6)
+    assert {len(steps) for steps in trivial.sub_policies} == {1}
+    magnitudes = [step.magnitude for (step,) in trivial.sub_policies if step.operation == "rotate"]
+    np.testing.assert_allclose(magnitudes, np.linspace(0, 0.6, 31))
+    policies = random_policies(QUICK_AUGMENT, 50, 0)
+    steps = [step for policy in policies for steps in policy.sub_policies for step in steps]
+    assert {len(policy.sub_policies) for policy in policies} == {2}
+    assert {step.operation for step in steps} == set(NAMES)
+    assert {round(10 * step.magnitude, 6) for step in steps} == set(range(11))
+
+
+def test_policies_are_tried_on_the_same_training_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    shift = AugmentationPolicy(((Step("translate_x", 0.5, 0.4), Step("translate_y", 0.5, 0.4)),))
+    setting = AugmentSetting(updates=40)
+    together = scores([AugmentationPolicy(), *[shift] * 2], setting, range(3))
+    np.testing.assert_allclose(together[1:], np.repeat(scores([shift], setting, range(3)), 2), atol=0.03)
+    assert together[1] > together[0]
+    # The tasks, weights and order of the environment's episodes.
+    envs: Any = gym.make_vec("NetAugment-v0", 6, updates=40, autoreset_mode="Disabled")
+    envs.reset(seed=0)
+    info = envs.unwrapped.tuning.train_with([shift] * 6)
+    monkeypatch.setattr(augmentations, "ROWS", 4)
+    found = train_children(shift, setting, 6, "train")
+    np.testing.assert_allclose(found.test, info["test_accuracy"], atol=0.03)
+
+
+def test_an_agent_draws_policies_of_its_own(tmp_path: Path) -> None:
+    agent = train(QUICK_AUGMENT, RECIPE, seed=0, folder=tmp_path)
+    first, again, other = (sampled(agent.policy, QUICK_AUGMENT, 6, seed) for seed in (0, 0, 1))
+    assert first == again != other
+    assert len(set(first)) == 6
+
+
+@pytest.mark.parametrize(
+    ("kind", "setting"),
+    [("tuning", QUICK), ("loss", QUICK_LOSS), ("rule", QUICK_RULE), ("augment", QUICK_AUGMENT)],
+)
 def test_a_comparison_pairs_every_seed_with_what_is_fixed(
     kind: str, setting: RunSetting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -184,7 +244,13 @@ def test_a_comparison_pairs_every_seed_with_what_is_fixed(
         job.work()
     rows = {row["learner"]: row for row in rows_of(jobs)}
     assert set(rows) == {*entrants, *(("ppo/average",) if kind == "rule" else ())}
-    assert (rows["ppo"]["seeds"], rows["ppo"]["tasks"], rows["ppo"]["meta_training_tasks"]) == (2, 4, 4)
+    # An agent that builds policies is followed by the trials of those that it draws.
+    trained = 16 + 6 * 2 if kind == "augment" else 4
+    assert (rows["ppo"]["seeds"], rows["ppo"]["tasks"], rows["ppo"]["meta_training_tasks"]) == (2, 4, trained)
+    if kind == "augment":
+        assert rows["random_search"]["meta_training_tasks"] == trained
+        written = json.loads(next(tmp_path.rglob("policy.json")).read_text(encoding="utf-8"))
+        assert AugmentationPolicy.from_json(json.dumps(written)).sub_policies
     for other, difference in rows["ppo"]["paired"].items():
         assert difference["difference"] == pytest.approx(rows["ppo"]["mean"] - rows[other]["mean"])
         assert len(difference["per_seed"]) == 2

@@ -92,7 +92,10 @@ def test_everything_returned_is_in_its_space(env_id: str, arguments: dict[str, A
 # -- how an environment is made --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("env_id", [*gym_reml.ENVIRONMENTS, "NetTune-v0", "NetLoss-v0", "NetRule-v0", *gym_reml.TRIALS])
+@pytest.mark.parametrize(
+    "env_id",
+    [*gym_reml.ENVIRONMENTS, "NetTune-v0", "NetLoss-v0", "NetRule-v0", "NetAugment-v0", *gym_reml.TRIALS],
+)
 def test_made_by_name_without_an_import(env_id: str) -> None:
     program = (
         f"import gymnasium, sys; sys.path.insert(0, {str(ROOT)!r})\n"

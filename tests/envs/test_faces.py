@@ -26,7 +26,7 @@ from tests.support.env_helpers import (
 from tests.support.family_arguments import IMAGE_FAMILIES, image_arguments
 from tests.support.gymnasium_helpers import make_cart
 from tests.support.trial_helpers import Chain, draw_length, set_length
-from tests.support.tuning_helpers import SIZES
+from tests.support.tuning_helpers import small_data
 from tests.support.vectors import assert_infos_agree, singles
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -82,7 +82,7 @@ TINY_FAMILY = {key: value for key, value in TINY.items() if key not in ("shots",
 
 def small(env_id: str) -> dict[str, Any]:
     if env_id in gym_reml.TUNERS:
-        return {"horizon": 2, "updates": 2, "family_kwargs": SIZES}
+        return {"horizon": 2, "updates": 2, "family_kwargs": small_data(env_id)}
     return TINY if env_id in gym_reml.ENVIRONMENTS else {"episodes": 2}
 
 

@@ -34,14 +34,14 @@ from gym_reml.mdp.objective import TrialBudget
 from gym_reml.pool import LayerPool
 from gym_reml.sb3 import make_vec_env
 from tests.support.env_helpers import SMALL, sample_actions
-from tests.support.tuning_helpers import SIZES
+from tests.support.tuning_helpers import small_data
 from tests.support.vectors import TOLERANCE
 
 ROOT = Path(__file__).resolve().parents[2]
 IDS = tuple(gym_reml.REGISTRATIONS)
 LONG: dict[str, dict[str, Any]] = {
     **{env_id: {"horizon": 20, **SMALL} for env_id in gym_reml.ENVIRONMENTS},
-    **{env_id: {"horizon": 20, "updates": 2, "family_kwargs": SIZES} for env_id in gym_reml.TUNERS},
+    **{env_id: {"horizon": 20, "updates": 2, "family_kwargs": small_data(env_id)} for env_id in gym_reml.TUNERS},
     "BanditTrial-v0": {"episodes": 20},
     "TabularTrial-v0": {"episodes": 5},
     "NavigationTrial-v0": {},
@@ -279,7 +279,9 @@ def test_sb3_receives_time_limits(env_id: str) -> None:
 
 @every_mode
 @pytest.mark.parametrize("render_mode", ["ansi_list", "rgb_array_list"])
-@pytest.mark.parametrize("env_id", ["NetBuild-v0", "NetTune-v0", "NetLoss-v0", "NetRule-v0", *gym_reml.TRIALS])
+@pytest.mark.parametrize(
+    "env_id", ["NetBuild-v0", "NetTune-v0", "NetLoss-v0", "NetRule-v0", "NetAugment-v0", *gym_reml.TRIALS]
+)
 def test_lists_of_frames_are_those_of_single_environments(env_id: str, render_mode: str, mode: str) -> None:
     arguments: dict[str, Any] = LONG[env_id] | {"render_mode": render_mode}
     ours: Any = gym.make_vec(env_id, num_envs=2, autoreset_mode=mode, max_episode_steps=2, **arguments)

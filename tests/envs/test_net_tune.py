@@ -43,6 +43,9 @@ EVERY_VARIANT = TUNING_VARIANTS | OWN_VARIANTS
 every_id = pytest.mark.parametrize("env_id", gym_reml.TUNERS)
 every_plain_variant = pytest.mark.parametrize(("env_id", "arguments"), TUNING_VARIANTS.values(), ids=TUNING_VARIANTS)
 every_variant = pytest.mark.parametrize(("env_id", "arguments"), EVERY_VARIANT.values(), ids=EVERY_VARIANT)
+GRADUAL = {name: row for name, row in EVERY_VARIANT.items() if not row[0].startswith("NetAugment")}
+every_gradual_variant = pytest.mark.parametrize(("env_id", "arguments"), GRADUAL.values(), ids=GRADUAL)
+"""Those that train at every step."""
 
 
 def in_turn(name: str, values: Sequence[Any]) -> Any:
@@ -190,7 +193,7 @@ def test_a_copy_in_mid_run_goes_on_alike(
 # -- what it is about ------------------------------------------------------------------------------------------------
 
 
-@every_variant
+@every_gradual_variant
 def test_the_return_is_the_gain_of_the_validation_metric(env_id: str, arguments: dict[str, Any]) -> None:
     envs = native(env_id, 4, "Disabled", **arguments)
     name = f"validation_{envs.tuning.metric_name}"
@@ -252,6 +255,12 @@ def test_dials_span_their_ranges() -> None:
     np.testing.assert_allclose(dials.place([1e-5, 1e-3, 1e-1, 10.0, 99.0]), [-1.0, -1.0, 0.0, 1.0, 1.0])
 
 
+WRONG_CLUSTERS: list[dict[str, Any]] = [
+    *({"width": 0}, {"label_noise": 2.0}, {"input_scale": -1.0}, {"batch_size": 1.5}, {"imbalance": 0.5})
+]
+WRONG_GLYPHS: list[dict[str, Any]] = [{"shift": 1.1}, {"turn": -1.0}]
+
+
 def test_equal_step_sizes_of_groups_are_one_step_size() -> None:
     dials = ["momentum", "step_size", "weight_decay"]
     single, grouped = (
@@ -288,12 +297,12 @@ def test_an_episode_on_a_given_task(env_id: str, arguments: dict[str, Any]) -> N
     env.reset(seed=0)
     drawn = env.reset(seed=5)
     assert_same(env.reset(seed=5, options={"task": drawn[1]["task"]}), drawn)
-    several = np.ndim(drawn[1]["task"]["width"]) == 1
-    own = {"width": 9, "input_scale": 7.0}
+    glyphs, several = "shift" in drawn[1]["task"], np.ndim(drawn[1]["task"].get("width", 0)) == 1
+    own: dict[str, Any] = {"shift": 0.4, "turn": 7.0} if glyphs else {"width": 9, "input_scale": 7.0}
     task = drawn[1]["task"] | {name: np.array([value] * 2) if several else value for name, value in own.items()}
     assert_same(env.reset(seed=6, options={"task": task})[1]["task"], task)
-    assert env.unwrapped.export()[1].out_features == 9
-    for wrong in ({"width": 0}, {"label_noise": 2.0}, {"input_scale": -1.0}, {"batch_size": 1.5}, {"imbalance": 0.5}):
+    assert env.unwrapped.export()[1].out_features == (64 if glyphs else 9)
+    for wrong in WRONG_GLYPHS if glyphs else WRONG_CLUSTERS:
         ((name, value),) = wrong.items()
         with pytest.raises(ValueError, match=f"task: {name}="):
             env.reset(options={"task": task | {name: [task[name][0], value] if several else value}})
@@ -434,4 +443,4 @@ def test_ppo_trains_on_it() -> None:
 
 
 def test_named_data_are_those_of_the_table() -> None:
-    assert {"clusters", "fashion_mnist", "digits", "sign_digits"} == set(DATA_SETS)
+    assert {"clusters", "glyphs", "omniglot", "fashion_mnist", "digits", "sign_digits"} == set(DATA_SETS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -122,6 +123,32 @@ def loop(
         stepper.zero_grad()
         loss(network(data.train.inputs[places]), data.train.targets[places]).backward()
         stepper.step()
+
+
+def test_some_rows_are_trained_with_changed_inputs() -> None:
+    """As by a loop on changed data, while the others stay as they are."""
+    seeds = [0, 1, 2, 3, 4, 5]
+    children = Children(6, OPTIMIZERS["momentum"], CrossEntropy())
+    children.start(seeds, [child(seed, batch_size=2 if seed == 3 else 4) for seed in seeds])
+    networks = [children.network(row) for row in seeds]
+    before = children.measure("validation")[0]
+
+    def divided(inputs: Tensor, rows: list[int]) -> Tensor:
+        return inputs / (1.0 + torch.tensor(rows)[:, None, None])
+
+    for rows in ([4, 1, 3], [5]):
+        children.update(UPDATES, np.full(6, STEP_SIZES["momentum"]), augmentation=divided, rows=rows)
+    losses = children.measure("validation")[0]
+    np.testing.assert_array_equal(losses[[0, 2]], before[[0, 2]])
+    for row in (1, 3, 4, 5):
+        generator = np.random.default_rng(row)
+        generator.integers(2**63)  # the weights' seed
+        data = data_set(row, 2 if row == 3 else 4)
+        changed = replace(data, train=Examples(data.train.inputs / (1.0 + row), data.train.targets))
+        loop(networks[row], changed, generator, "momentum", nn.CrossEntropyLoss())
+        with torch.no_grad():
+            expected = nn.functional.cross_entropy(networks[row](data.validation.inputs), data.validation.targets)
+        assert losses[row] == pytest.approx(float(expected), rel=1e-4)
 
 
 @pytest.mark.parametrize("optimizer", TORCH)

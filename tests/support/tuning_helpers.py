@@ -13,11 +13,23 @@ from gym_reml.tasks.data_sets.base import DataSet, DataSets, Examples, Task
 
 QUICK: dict[str, Any] = {"horizon": 3, "updates": 2}
 SIZES: dict[str, Any] = {"examples": [12, 20], "widths": [3, 5], "batch_sizes": [2, 4], "held_out": 10, "features": 4}
+GLYPHS: dict[str, Any] = {"classes": 3, "shots": 3, "held_out": 7, "side": 8, "batch_size": 4}
+
+
+def small_data(env_id: str) -> dict[str, Any]:
+    """Fields that make the default data of a tuning environment small."""
+    return GLYPHS if env_id.startswith("NetAugment") else SIZES
 
 
 def points(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     inputs = np.random.default_rng(seed).standard_normal((count, 4)).astype(np.float32)
     return inputs, (inputs.sum(axis=1) > 0).astype(np.int64)
+
+
+def images(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """In colour, with the brighter ones as a class of their own."""
+    inputs = np.random.default_rng(seed).random((count, 3, 6, 5)).astype(np.float32)
+    return inputs, (inputs.mean(axis=(1, 2, 3)) > 0.5).astype(np.int64)
 
 
 def curve(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -104,6 +116,16 @@ TUNING_VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
         {"family_kwargs": SIZES | {"split": "test"}, "tasks": 2, "rates": [0.1]},
     ),
     "rules that diverge": ("NetRuleHybrid-v0", {"family_kwargs": SIZES, "rates": [1e20, 1e30]}),
+    "augmentation": ("NetAugment-v0", {"family_kwargs": GLYPHS}),
+    "augmentation, area": (
+        "NetAugmentMultiDiscrete-v0",
+        {"family_kwargs": GLYPHS | {"shifts": [0.0, 0.3]}, "reward": "area", "updates": 4, "optimizer": "adam"},
+    ),
+    "augmentations diverge": (
+        "NetAugmentDiscrete-v0",
+        {"family_kwargs": GLYPHS | {"split": "test"}, "step_size": 1e20, "optimizer": "sgd", "step_bins": 3},
+    ),
+    "two operations": ("NetAugmentHybrid-v0", {"family_kwargs": GLYPHS, "horizon": 2}),
 }
 """An id and arguments that JSON can hold, for every encoding."""
 
@@ -120,5 +142,6 @@ OWN_VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "own distribution": ("NetTuneHybrid-v0", {"family": Slopes(), "module": make_line, "observation": "dict"}),
     "own numbers, rules": ("NetRule-v0", {"module": make_line, "train": curve(20), "validation": curve(10, 1)}),
     "own distribution, rules": ("NetRuleBox-v0", {"family": Slopes(), "module": make_line, "tasks": 2}),
+    "own images": ("NetAugment-v0", {"train": images(9), "validation": images(5, 1), "test": images(5, 2)}),
 }
 """The same for what a user provides."""

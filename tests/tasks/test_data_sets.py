@@ -11,11 +11,13 @@ import pytest
 import torch
 
 from gym_reml.tasks.data_sets.base import DataSet, Examples, read_examples
+from gym_reml.tasks.data_sets.glyphs import Glyphs
 from gym_reml.tasks.data_sets.pictures import Pictures, _places, _shrunk
 from gym_reml.tasks.data_sets.registry import make_data_sets
 from gym_reml.tasks.data_sets.synthetic import Clusters
 from gym_reml.tasks.data_sets.variation import flip_labels
 from gym_reml.tasks.images.collections import Collection, read_collection
+from tests.support.omniglot_archive import write_archives
 
 
 def drawn(family: Any, seed: int = 0, **task: Any) -> DataSet:
@@ -116,6 +118,44 @@ def test_real_collections_can_be_trained_on() -> None:
         family = make_data_sets(name, root=str(root))
         assert isinstance(family, Pictures)
         assert drawn(family).input_shape == (channels, 14, 14)
+
+
+def test_glyphs_are_elsewhere_in_every_drawing() -> None:
+    calm, moved = (drawn(Glyphs(), shift=shift, turn=0.0) for shift in (0.0, 0.2))
+    assert [len(part) for part in calm.parts.values()] == [25, 50, 50]
+    assert (calm.outputs, calm.batch_size, calm.input_shape) == (5, 25, (1, 16, 16))
+    for part in calm.parts.values():
+        assert 0.0 == float(part.inputs.min()) < float(part.inputs.max()) == 1.0
+        assert np.bincount(part.targets).tolist() == [len(part) // 5] * 5
+    for data, best in ((calm, (0.9, 1.0)), (moved, (0.3, 0.8))):
+        # The nearest training drawing knows a glyph that is where it was.
+        nearest = torch.cdist(data.validation.inputs.flatten(1), data.train.inputs.flatten(1)).argmin(1)
+        share = float((data.train.targets[nearest] == data.validation.targets).float().mean())
+        assert best[0] <= share <= best[1]
+    assert not torch.equal(drawn(Glyphs(), shift=0.0, turn=20.0).train.inputs, calm.train.inputs)
+
+
+def test_characters_are_those_of_the_few_shot_family(tmp_path: Path) -> None:
+    root = str(write_archives(tmp_path, {"Alpha": 14, "Beta_(old)": 12, "Gamma": 9}))
+    seen: dict[str, set[int]] = {}
+    for split in ("train", "validation", "test"):
+        family: Any = make_data_sets("omniglot", root=root, split=split, ways=2, shots=3, held_out=4, side=28)
+        generator = np.random.default_rng(0)
+        task = family.draw(generator)
+        data = family.data(task, generator)
+        assert [len(part) for part in data.parts.values()] == [6, 8, 8]
+        assert data.train.targets.tolist() == [0, 0, 0, 1, 1, 1]
+        every = torch.cat([part.inputs for part in data.parts.values()]).flatten(1)
+        assert len(every.unique(dim=0)) == 22
+        drawings = torch.from_numpy(family.family.characters.images.copy()).float().reshape(-1, 20, 784) / 255
+        for label, character in enumerate(task["character"].tolist()):
+            for part in data.parts.values():
+                own = part.inputs[part.targets == label].flatten(1)
+                assert float(torch.cdist(own, drawings[character]).amin(1).max()) < 1e-2
+        seen[split] = {int(one) for seed in range(9) for one in family.draw(np.random.default_rng(seed))["character"]}
+    assert len(set().union(*seen.values())) == sum(map(len, seen.values()))
+    small = drawn(make_data_sets("omniglot", root=root, ways=2))
+    assert small.input_shape == (1, 14, 14)
 
 
 def test_examples_are_read_in_the_types_that_training_needs() -> None:

@@ -51,6 +51,7 @@ class TuningRecorder:
             dials={name: tuple(values) for name, values in self.dials.items()},
             courses={name: tuple(values) for name, values in self.courses.items()},
             diverged=self.diverged,
+            words=process.words,
         )
 
 

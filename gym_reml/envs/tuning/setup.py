@@ -11,6 +11,7 @@ from gym_reml.checks import check_integer
 from gym_reml.decisions.losses import Loss
 from gym_reml.envs.common.arguments import argument_names
 from gym_reml.envs.common.devices import find_device
+from gym_reml.mdp.augmentation import AugmentProcess
 from gym_reml.mdp.loss_alignment import LossProcess
 from gym_reml.mdp.rule_search import RuleProcess
 from gym_reml.mdp.runs import MakeNetwork, NetworkProcess
@@ -189,6 +190,65 @@ def make_rule_search(
     return TuningSetup(process, make_encoding(action, process.decision))
 
 
+FEW_IMAGES: dict[str, Any] = {
+    "imbalances": (1.0,),
+    "label_noises": (0.0,),
+    "examples": (100,),
+    "widths": (64,),
+    "batch_sizes": (25,),
+}
+"""Fields of families by name, where augmentations are decided."""
+
+
+def make_augmentation(
+    count: int,
+    *,
+    reward: str = "final",
+    module: MakeNetwork | None = None,
+    train: Any = None,
+    validation: Any = None,
+    test: Any = None,
+    batch_size: int | None = None,
+    family: str | DataSets | None = None,
+    family_kwargs: Mapping[str, Any] | None = None,
+    optimizer: str = "momentum",
+    step_size: float = 0.05,
+    horizon: int = 10,
+    updates: int = 120,
+    action: str = "box",
+    step_bins: int = 11,
+) -> TuningSetup:
+    """Makes a process of `count` rows.
+
+    Args:
+        count: number of rows, n; the other arguments are those of `NetAugmentEnv`.
+
+    Raises:
+        ValueError: an invalid value; the message names the argument and the choices.
+    """
+    check_integer("step_bins", step_bins)
+    process = AugmentProcess(
+        count,
+        _data_sets(
+            train,
+            validation,
+            test,
+            batch_size=batch_size,
+            family=family,
+            family_kwargs=family_kwargs,
+            varied=FEW_IMAGES,
+            usual="glyphs",
+        ),
+        reward=reward,
+        module=module,
+        optimizer=optimizer,
+        step_size=step_size,
+        horizon=horizon,
+        updates=updates,
+    )
+    return TuningSetup(process, make_encoding(action, process.decision, step_bins=step_bins))
+
+
 def select_arguments(make: Callable[..., TuningSetup], names: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of `make` among a function's local variables."""
     return {name: names[name] for name in argument_names(make)}
@@ -203,6 +263,7 @@ def _data_sets(
     family: str | DataSets | None,
     family_kwargs: Mapping[str, Any] | None,
     varied: Mapping[str, Any] | None = None,
+    usual: str = "clusters",
 ) -> DataSets:
     if family_kwargs is not None and not isinstance(family_kwargs, Mapping):
         raise ValueError(f"family_kwargs={family_kwargs!r}: must be a dict, or None")
@@ -213,6 +274,6 @@ def _data_sets(
     for argument, value in (("validation", validation), ("test", test), ("batch_size", batch_size)):
         if value is not None:
             raise ValueError(f"{argument}: is given without train; a family draws its own")
-    data_sets = make_data_sets("clusters" if family is None else family, varied, **(family_kwargs or {}))
+    data_sets = make_data_sets(usual if family is None else family, varied, **(family_kwargs or {}))
     check_split(data_sets.split)
     return data_sets

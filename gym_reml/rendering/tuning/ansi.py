@@ -8,7 +8,16 @@ from collections.abc import Sequence
 from gym_reml.rendering.frames import TuningFrame
 from gym_reml.rendering.scales import Scale, number, window
 from gym_reml.rendering.text import COLUMNS, MARGIN, spark, wrapped
-from gym_reml.rendering.tuning.words import by_part, clock, dial_scale, in_words, loss_scale, metric_scale, title
+from gym_reml.rendering.tuning.words import (
+    by_part,
+    clock,
+    dial_scale,
+    dial_value,
+    in_words,
+    loss_scale,
+    metric_scale,
+    title,
+)
 
 
 def write_tuning(frame: TuningFrame) -> str:
@@ -25,11 +34,14 @@ def write_tuning(frame: TuningFrame) -> str:
     if frame.steps and frame.dials:
         all_shown = len(frame.shown) == len(frame.dials)
         lines += ["", "dials" if all_shown else f"{len(frame.shown)} of {len(frame.dials)} dials"]
-        lines += [_line(in_words(name), values, dial_scale(frame, name)) for name, values in frame.shown.items()]
+        lines += [
+            _line(in_words(name), values, dial_scale(frame, name), dial_value(frame, name))
+            for name, values in frame.shown.items()
+        ]
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _line(name: str, values: Sequence[float], scale: Scale) -> str:
+def _line(name: str, values: Sequence[float], scale: Scale, last: str | None = None) -> str:
     """A name, the last value, and the last values as bars."""
-    head = f"{name:<{MARGIN + 6}} {number(values[-1]):<11}"
+    head = f"{name:<{MARGIN + 6}} {(number(values[-1]) if last is None else last) + ' ':<11}"
     return head + spark(window(values, COLUMNS - len(head))[1], scale)

@@ -18,6 +18,12 @@ def in_words(name: str) -> str:
     return name.replace("_", " ")
 
 
+def dial_value(frame: TuningFrame, name: str) -> str:
+    """The last value of a dial."""
+    value = frame.dials[name][-1]
+    return in_words(frame.words[name][round(value)]) if name in frame.words else number(value)
+
+
 def clock(frame: TuningFrame) -> str:
     """The last decision as a sentence."""
     head = f"step {frame.steps} of {frame.horizon}: "
@@ -25,7 +31,7 @@ def clock(frame: TuningFrame) -> str:
         return head + "none yet"
     if not frame.dials:
         return head + frame.lines[-1]
-    dials = ", ".join(f"{in_words(name)} {number(values[-1])}" for name, values in frame.shown.items())
+    dials = ", ".join(f"{in_words(name)} {dial_value(frame, name)}" for name in frame.shown)
     return f"{head}{dials} for {frame.updates} minibatch{'es' * (frame.updates > 1)}"
 
 

@@ -7,11 +7,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from gym_reml.tasks.data_sets.base import DataSets
+from gym_reml.tasks.data_sets.characters import FewCharacters
+from gym_reml.tasks.data_sets.glyphs import Glyphs
 from gym_reml.tasks.data_sets.pictures import Pictures
 from gym_reml.tasks.data_sets.synthetic import Clusters
 
 DATA_SETS: dict[str, tuple[type[DataSets], dict[str, Any]]] = {
     Clusters.name: (Clusters, {}),
+    Glyphs.name: (Glyphs, {}),
+    FewCharacters.name: (FewCharacters, {}),
     "fashion_mnist": (Pictures, {"collection": "fashion_mnist"}),
     # Smaller collections.
     "digits": (Pictures, {"collection": "digits", "side": 8, "examples": (50, 150), "held_out": 100}),
