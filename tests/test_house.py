@@ -293,7 +293,10 @@ IN_PLACE_DRAWS = {  # tensors' methods, then torch.nn.init's functions
     *("normal_", "uniform_", "random_", "bernoulli_", "exponential_", "cauchy_", "geometric_", "log_normal_"),
     *("trunc_normal_", "xavier_uniform_", "xavier_normal_", "kaiming_uniform_", "kaiming_normal_", "orthogonal_"),
 }
-TORCH_SEEDING = {"torch.manual_seed", "torch.seed", "torch.cuda.manual_seed", "torch.cuda.manual_seed_all"}
+TORCH_SEEDING = {
+    *("torch.manual_seed", "torch.seed", "torch.default_generator.manual_seed"),
+    *("torch.cuda.manual_seed", "torch.cuda.manual_seed_all"),
+}
 
 
 def full_names(tree: ast.AST) -> dict[str, str]:
@@ -338,7 +341,7 @@ def global_randomness(source: str) -> list[str]:
     return found
 
 
-SEEDED_AND_RESTORED = {"gym_reml.networks.modules": ["torch.manual_seed"]}
+SEEDED_AND_RESTORED = {"gym_reml.networks.modules": ["torch.default_generator.manual_seed"]}
 """Modules draw their initial weights from torch's generator, which is put back; tests/networks/test_modules.py."""
 
 

@@ -685,7 +685,8 @@ def naming_submodule(part: Part) -> Iterator[None]:
 def seeded(seed: int) -> Iterator[None]:
     """The CPU's global random number generator seeded, and restored afterwards, since modules draw weights from it."""
     with torch.random.fork_rng(devices=[]), default_dtype(torch.float32):
-        torch.manual_seed(seed)
+        # Not torch.manual_seed, which seeds other devices, too.
+        torch.default_generator.manual_seed(seed)
         yield
 
 
