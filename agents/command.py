@@ -60,7 +60,8 @@ def main(arguments: Sequence[str]) -> None:
             if missing in ("gym_reml", __package__):
                 raise
             sys.exit(f"error: {spelled(name)} needs {missing}: pip install '{EXTRA}'")
-        run_command(module.main, module.Config, others)
+        options = module.options(others) if hasattr(module, "options") else module.Config
+        run_command(module.main, options, others)
 
 
 def overview() -> str:

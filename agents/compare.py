@@ -52,6 +52,8 @@ class Config:
     """held-out tasks (or trials)"""
     workers: int = 1
     """runs side by side, each on a core of its own"""
+    device: str = "cpu"
+    """any torch device, for the networks of few-shot tasks"""
     run: Path = Path("runs/compare")
     """run directory"""
     results: Annotated[Path | None, default_is("the run directory")] = None
@@ -93,18 +95,20 @@ def jobs_of(config: Config) -> list[Job]:
 
     Raises:
         ValueError: a number below the least that makes sense, an entrant that is none of the benchmark's, or shots of
-            trials.
+            trials, or another device than the CPU for anything but few-shot tasks.
     """
     check_options(config, shots=1, seeds=1, tasks=1, evaluation_tasks=2, workers=1)
     jobs = []
     for name in BENCHMARKS if config.family == "all" else (config.family,):
         benchmark = BENCHMARKS[name]
+        if config.device != "cpu" and not isinstance(benchmark, FewShotBenchmark):
+            raise ValueError(f"--device {config.device}: {name!r} runs on the CPU; leave it out")
         for learner in config.learners:
             if learner not in benchmark.choices:
                 raise ValueError(f"--learners {learner}: not for {name!r}; choices: {', '.join(benchmark.choices)}")
         tasks = config.tasks or (QUICK_TASKS if config.quick else None)
         jobs += [
-            Job(config.run, name, variant, learner, seed, tasks, config.evaluation_tasks_of(benchmark))
+            Job(config.run, name, variant, learner, seed, tasks, config.evaluation_tasks_of(benchmark), config.device)
             for seed in range(config.seeds_of(benchmark))
             for variant in benchmark.variants(config.shots)
             for learner in config.learners or benchmark.learners or benchmark.choices

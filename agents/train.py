@@ -1,10 +1,15 @@
-"""Meta-trains REML and shows its results: `python -m agents.train`."""
+"""Meta-trains REML, or trains an agent of another environment, and shows its results: `python -m agents.train`."""
 
 from __future__ import annotations
 
+import sys
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, fields, replace
-from typing import Any
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, get_args
 
 import torch
 from rich import print as show
@@ -18,11 +23,12 @@ from .problems.families import check_own
 from .problems.problem import Problem
 from .problems.recipes import RecipeOptions
 from .reml.algorithms import encoding_of, full_settings
-from .reml.configuration import Config, config_of, problem_of
+from .reml.configuration import BUILD, Config, config_of, problem_of
 from .reml.designs import DESIGNS
 from .reml.training import Reml
 from .runs.command_line import program, run_command
 from .runs.run import Run
+from .tuning import command as tuning
 
 
 def settings_used(config: Config, problem: Problem) -> dict[str, Any]:
@@ -40,8 +46,22 @@ def settings_used(config: Config, problem: Problem) -> dict[str, Any]:
     }
 
 
-def main(config: Config) -> None:
+def options(arguments: Sequence[str]) -> type[Any]:
+    """The options of the environment that `--env` names, or of the run that `--resume` names."""
+    given = dict(pairwise(word for argument in arguments for word in argument.split("=", 1)))
+    named = given.get("--env", BUILD)
+    if "--resume" in given:
+        # What is wrong with the folder is said where the run is gone on with.
+        with suppress(OSError, ValueError):
+            named = Run(Path(given["--resume"])).config.get("env", BUILD)
+    return tuning.Config if named in get_args(tuning.EnvName) else Config
+
+
+def main(config: Config | tuning.Config) -> None:
     """Trains, or continues training, and reports."""
+    if isinstance(config, tuning.Config):
+        tuning.train(config)
+        return
     torch.set_num_threads(1)
     start = time.monotonic()
     resumed = Run(config.resume) if config.resume is not None else None
@@ -69,4 +89,4 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    run_command(main, Config)
+    run_command(main, options(sys.argv[1:]))

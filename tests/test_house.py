@@ -341,7 +341,7 @@ def global_randomness(source: str) -> list[str]:
     return found
 
 
-SEEDED_AND_RESTORED = {"gym_reml.networks.modules": ["torch.default_generator.manual_seed"]}
+SEEDED_AND_RESTORED = {"gym_reml.networks.part": ["torch.default_generator.manual_seed"]}
 """Modules draw their initial weights from torch's generator, which is put back; tests/networks/test_modules.py."""
 
 

@@ -102,7 +102,15 @@ class Benchmark(ABC):
 
     @abstractmethod
     def measure(
-        self, name: str, variant: Any, *, seed: int, tasks: int | None, evaluation_tasks: int, folder: Path
+        self,
+        name: str,
+        variant: Any,
+        *,
+        seed: int,
+        tasks: int | None,
+        evaluation_tasks: int,
+        folder: Path,
+        device: str = "cpu",
     ) -> Findings:
         """Trains an entrant and evaluates it on every test.
 
@@ -113,4 +121,5 @@ class Benchmark(ABC):
             tasks: training tasks, None for as many as the recipe draws.
             evaluation_tasks: held-out tasks.
             folder: for the files of training; an interrupted training run is continued from there.
+            device: that networks are computed on.
         """

@@ -58,9 +58,12 @@ IMAGE_LEARNERS = ("scratch", "maml_5", "fomaml", "meta_sgd", "maml_plus_plus", "
 
 
 def _omniglot_full(
-    name: str, shots: tuple[int, ...], *, convolutional: bool = False, **arguments: Any
+    name: str, shots: tuple[int, ...], *, channels: int | None = None, **arguments: Any
 ) -> FewShotBenchmark:
-    """The whole of Omniglot as papers use it, with rotated characters as further classes."""
+    """The whole of Omniglot as papers use it, with rotated characters as further classes.
+
+    With `channels` networks are convolutional, else dense.
+    """
 
     def family(shots: int) -> TaskFamily:
         return make_family("omniglot", shots=shots, whole=True, rotations=True, **arguments)
@@ -69,14 +72,14 @@ def _omniglot_full(
         file="omniglot_full.json",
         kind="supervised",
         learners=IMAGE_LEARNERS,
-        network="conv" if convolutional else "dense",
+        network="dense" if channels is None else f"conv 4 x {channels}",
         seeds=3,
         evaluation_tasks=600,
         shots=shots,
         train=family,
         tested=lambda shots: {name: Test(family(shots))},
-        tasks=32_000 if convolutional else 120_000,
-        changes=CONVOLUTIONS if convolutional else {},
+        tasks=120_000 if channels is None else 80_000,
+        changes={} if channels is None else CONVOLUTIONS | {"width": channels},
     )
 
 
@@ -144,7 +147,8 @@ BENCHMARKS: dict[str, Benchmark] = {
     "omniglot-domains": _omniglot("omniglot-domains", domains=("identity", "inverted", "permuted")),
     "omniglot_full": _omniglot_full("omniglot_full", (1, 5), split_by="vinyals"),
     "omniglot_full-characters": _omniglot_full("omniglot_full-characters", (1, 5), split_by="character"),
-    "omniglot_full-conv": _omniglot_full("omniglot_full-characters", (1, 5), convolutional=True, split_by="character"),
+    "omniglot_full-conv32": _omniglot_full("omniglot_full-characters", (1, 5), channels=32, split_by="character"),
+    "omniglot_full-conv64": _omniglot_full("omniglot_full-characters", (1, 5), channels=64, split_by="character"),
     "omniglot_full-20way": _omniglot_full("omniglot_full-20way", (1,), split_by="character", ways=20, queries=100),
     "mixed_images": FewShotBenchmark(
         file="mixed_images.json",
@@ -175,12 +179,12 @@ BENCHMARKS: dict[str, Benchmark] = {
     "tuning": TuningBenchmark(
         file="net_tune.json", kind="tuning", seeds=5, evaluation_tasks=200, setting=TuningSetting()
     ),
-    "loss": TuningBenchmark(file="net_loss.json", kind="loss", seeds=5, evaluation_tasks=200, setting=LossSetting()),
+    "loss": TuningBenchmark(file="loss.json", kind="loss", seeds=5, evaluation_tasks=200, setting=LossSetting()),
     "loss-fashion_mnist": TuningBenchmark(
-        file="net_loss_images.json", kind="loss", seeds=5, evaluation_tasks=200, setting=LossSetting("fashion_mnist")
+        file="loss.json", kind="loss", seeds=5, evaluation_tasks=200, setting=LossSetting("fashion_mnist")
     ),
     "rule": TuningBenchmark(
-        file="net_rule.json",
+        file="rule.json",
         kind="rule",
         seeds=5,
         evaluation_tasks=200,

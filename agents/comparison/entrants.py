@@ -128,9 +128,14 @@ def _limited(recipe: tuning.TuningRecipe, problem: TuningProblem) -> tuning.Tuni
     return replace(recipe, total_steps=problem.tasks * problem.setting.horizon)
 
 
-def _tuning_agent(problem: TuningProblem, folder: Path) -> tuning.TuningAgent:
-    recipe = _limited(tuning.TuningRecipe(), problem)
-    return tuning.train(problem.setting, recipe, seed=problem.seed, folder=folder)
+def _tuning_agent(**changes: Any) -> Callable[[TuningProblem, Path], tuning.TuningAgent]:
+    """PPO, in runs with these changes to the benchmark's setting."""
+
+    def run(problem: TuningProblem, folder: Path) -> tuning.TuningAgent:
+        setting, recipe = replace(problem.setting, **changes), _limited(tuning.TuningRecipe(), problem)
+        return tuning.train(setting, recipe, seed=problem.seed, folder=folder)
+
+    return run
 
 
 def _known_rule(name: str) -> AtDials:
@@ -256,7 +261,7 @@ TUNING: dict[str, AtDials] = {
     "cosine": _schedule("cosine"),
     "step_decay": _schedule("step_decay"),
     "ppo": Entrant(
-        _tuning_agent,
+        _tuning_agent(),
         compared_with=("constant", "cosine", "step_decay", "constant_per_task", "cosine_per_task"),
     ),
     "constant_per_task": _per_task("constant"),
@@ -275,7 +280,10 @@ LOSS: dict[str, AtDials] = {
         draws_tasks=False,
         seeded=False,
     ),
-    "ppo": Entrant(_tuning_agent, compared_with=("cross_entropy", "fixed_loss", "fixed_loss_per_kind")),
+    "ppo": Entrant(_tuning_agent(), compared_with=("cross_entropy", "fixed_loss", "fixed_loss_per_kind")),
+    "ppo_phi": Entrant(
+        _tuning_agent(losses=("class_correlation",)), compared_with=("cross_entropy", "fixed_loss", "ppo")
+    ),
     "fixed_loss_per_kind": Entrant(
         lambda problem, folder: lambda setting, tasks: best_per_kind(setting, tasks),
         draws_tasks=False,

@@ -81,13 +81,21 @@ class FewShotBenchmark(Benchmark):
         return {name: test.split for name, test in self.tested(variant).items()}
 
     def measure(
-        self, name: str, variant: int, *, seed: int, tasks: int | None, evaluation_tasks: int, folder: Path
+        self,
+        name: str,
+        variant: int,
+        *,
+        seed: int,
+        tasks: int | None,
+        evaluation_tasks: int,
+        folder: Path,
+        device: str = "cpu",
     ) -> Findings:
         entrant, family = self.choices[name], self.train(variant)
         recipe = replace(recipe_for(family), **self.changes)
         if tasks is None:
             tasks = at_most_tasks(self.tasks or recipe.tasks, entrant.most_tasks)
-        problem = Problem(family, recipe.scaled(tasks), tasks, seed)
+        problem = Problem(family, recipe.scaled(tasks), tasks, seed, device)
         begun = folder.exists()
         start = time.monotonic()
         with counting_work() as work:

@@ -1,7 +1,8 @@
 """The settings that were tried for the tuned methods, and the ones that were chosen on validation tasks.
 
 One procedure for all: eight settings each, trained on the same tasks with one seed, of which the one with the lowest
-geometric mean of the errors after 1, 5 and 10 steps on 1,000 validation tasks is taken, for all numbers of shots.
+geometric mean of the errors after 1, 5 and 10 steps on 1,000 validation tasks is taken, for all numbers of shots; of
+REML the second best, which its recipe was before.
 `python -m agents.tune` runs it, and keeps what it found in `docs/results/attempts.json`.
 """
 

@@ -29,6 +29,7 @@ class Job(Piece):
         seed: of weights and tasks.
         tasks: training tasks, None for as many as the recipe draws.
         evaluation_tasks: held-out tasks.
+        device: that few-shot networks are computed on.
     """
 
     root: Path
@@ -38,6 +39,7 @@ class Job(Piece):
     seed: int
     tasks: int | None
     evaluation_tasks: int
+    device: str = "cpu"
 
     def __str__(self) -> str:
         return f"{self.benchmark}, {self._about.label(self.variant)}, {self.learner}, seed {self.seed}"
@@ -86,6 +88,7 @@ class Job(Piece):
             f"--evaluation-tasks {self.evaluation_tasks}"
             if self.evaluation_tasks != self._about.evaluation_tasks
             else "",
+            f"--device {self.device}" if self.device != "cpu" else "",
         ]
         return " ".join(filter(None, parts))
 
@@ -114,6 +117,7 @@ class Job(Piece):
             tasks=self.tasks,
             evaluation_tasks=self.evaluation_tasks,
             folder=self.folder / "training",
+            device=self.device,
         )
         names = set()
         for test, results in found.results.items():

@@ -20,7 +20,7 @@ from .statistics import one_way_half_width, two_way_half_width
 
 Row = dict[str, Any]
 
-LOWER_IS_BETTER = {"mse": True, "loss": True, "accuracy": False, "return": False}
+LOWER_IS_BETTER = {"mse": True, "loss": True, "accuracy": False, "balanced_accuracy": False, "return": False}
 """The metrics of rows, and whether they are errors."""
 
 KEY = ("learner", "family", "shots", "step", "metric", "split", "network")

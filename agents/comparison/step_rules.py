@@ -120,7 +120,9 @@ class RegressionRule(Rule):
 
 def setup_of(learner: MetaLearner, family: PolicyFamily, count: int) -> Setup:
     """The learner's process, of so many rows."""
-    return make_setup(count, family=family, pool=learner.pool, **(learner.arguments | {"action": "box"}))
+    return make_setup(
+        count, family=family, pool=learner.pool, device=learner.pool.device, **(learner.arguments | {"action": "box"})
+    )
 
 
 def horizon_of(learner: MetaLearner) -> int:

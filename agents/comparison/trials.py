@@ -55,7 +55,15 @@ class TrialBenchmark(Benchmark):
         return {variant.family: None}
 
     def measure(
-        self, name: str, variant: Setting, *, seed: int, tasks: int | None, evaluation_tasks: int, folder: Path
+        self,
+        name: str,
+        variant: Setting,
+        *,
+        seed: int,
+        tasks: int | None,
+        evaluation_tasks: int,
+        folder: Path,
+        device: str = "cpu",
     ) -> Findings:
         start = time.monotonic()
         player = self.choices[name].train(TrialProblem(variant, tasks, seed), folder)

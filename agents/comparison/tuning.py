@@ -52,7 +52,15 @@ class TuningBenchmark(Benchmark):
         return {variant.family: None} | dict.fromkeys(self.held_out, "heldout")
 
     def measure(
-        self, name: str, variant: RunSetting, *, seed: int, tasks: int | None, evaluation_tasks: int, folder: Path
+        self,
+        name: str,
+        variant: RunSetting,
+        *,
+        seed: int,
+        tasks: int | None,
+        evaluation_tasks: int,
+        folder: Path,
+        device: str = "cpu",
     ) -> Findings:
         start = time.monotonic()
         player = self.choices[name].train(TuningProblem(variant, tasks, seed), folder)
@@ -100,5 +108,6 @@ def _how(player: Any) -> Callable[[Any, int], Played]:
         return player.play
     if callable(player):
         return player
-    policy = player.policy if isinstance(player, TuningAgent) else player
-    return lambda setting, tasks: play(policy, setting, tasks)
+    if isinstance(player, TuningAgent):
+        return lambda setting, tasks: play(player.policy, replace(player.setting, family=setting.family), tasks)
+    return lambda setting, tasks: play(player, setting, tasks)

@@ -189,5 +189,21 @@ SECTIONS = (
         measured="on the test part",
         trials=True,
     ),
+    Section(
+        "loss.json",
+        "Losses: an agent changes the loss while a classifier is trained",
+        "[NetLoss-v0](../environments/net_loss.md) on classes that are imbalanced and labels that are partly wrong, "
+        "both to a degree that is drawn with each task: balanced accuracy on the test part, which is balanced and "
+        "clean, after a run of 20 decisions, each for 15 minibatches. `fixed_loss` has the setting, of a grid of "
+        "48, that did best on 150 validation tasks; `fixed_loss_per_kind` the one that did best on validation tasks "
+        "with the very imbalance and noise, which it is told. `ppo` {cite:p}`schulman2017ppo` moves the parameters "
+        "by what it observes; `ppo_phi` moves the entries of Phi, the class correlation of Adaptive Loss Alignment "
+        "{cite:p}`huang2019ala`, instead. *Seconds* of the two are those of one run, of the others those of tuning "
+        "and evaluation.",
+        kind="loss",
+        unit="run",
+        measured="on the test part",
+        trials=True,
+    ),
 )
 """The sections of the page, in order. A new result file is a row here."""

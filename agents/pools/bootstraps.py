@@ -63,9 +63,9 @@ def learning_options(recipe: Recipe, learning_rate: float, seed: int) -> Learnin
 
 
 def fresh_pool(problem: Problem, scale: float = 1.0) -> LayerPool:
-    """Random layers of the recipe's sizes."""
+    """Random layers of the recipe's sizes, on the problem's device."""
     recipe = problem.recipe
-    return random_pool(
+    pool = random_pool(
         problem.training_family,
         width=recipe.width,
         layers=recipe.layers,
@@ -73,6 +73,7 @@ def fresh_pool(problem: Problem, scale: float = 1.0) -> LayerPool:
         scale=scale,
         seed=problem.seed,
     )
+    return pool.to(problem.device)
 
 
 def _compete(problem: Problem, progress: Log) -> Specialists:
@@ -129,7 +130,7 @@ def _specialise(problem: Problem, progress: Log) -> Specialists:
     recipe, family = problem.recipe, problem.training_family
     assert recipe.rates is not None
     # The same initial weights as those of MAML and Meta-SGD.
-    start = own_shape(recipe).fresh(family, problem.seed)
+    start = own_shape(recipe).fresh(problem)
     pool = with_copies(start, recipe.layers).with_rates(
         recipe.rates, recipe.initial_rate, steps=recipe.horizon, slots=recipe.depth
     )

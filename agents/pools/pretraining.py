@@ -19,7 +19,7 @@ BATCH = 32
 def weights(problem: Problem) -> LayerPool:
     """Weights with the least query loss after no step."""
     shape = usual_shape(problem)
-    pool = shape.fresh(problem.training_family, problem.seed, adapt_stem=True)
+    pool = shape.fresh(problem, adapt_stem=True)
     mdp = shape.process(problem, pool, BATCH, horizon=1)
     learner = PoolLearner(pool, problem.training_family, "maml", LearningOptions(learning_rate=3e-3, seed=problem.seed))
     layers, stay = torch.zeros((1, BATCH), dtype=torch.int64), torch.zeros((1, BATCH), dtype=torch.float32)

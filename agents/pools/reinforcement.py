@@ -43,7 +43,7 @@ def meta_learn_policies(
     """
     family, shape = policy_family(problem).replace(surrogate=surrogate), own_shape(problem.recipe)
     problem = replace(problem, family=family)
-    recipe, pool = problem.recipe, shape.fresh(family, problem.seed)
+    recipe, pool = problem.recipe, shape.fresh(problem)
     rates = inner_rates(recipe.bootstrap_updates)
     mdp = shape.process(problem, pool, POLICY_BATCH, horizon=len(rates))
     update = OUTER_UPDATES[outer](

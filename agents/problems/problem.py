@@ -33,12 +33,14 @@ class Problem:
         recipe: what is known about its kind; REML's own budgets in it are scaled to `tasks`.
         tasks: how many training tasks may be drawn.
         seed: of weights and tasks.
+        device: that networks are computed on.
     """
 
     family: TaskFamily
     recipe: Recipe
     tasks: int
     seed: int
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         if self.tasks < 1:
@@ -82,11 +84,17 @@ class NetworkShape:
     clip: float | None = CLIP
     optimizer: str = "sgd"
 
-    def fresh(self, family: TaskFamily, seed: int, adapt_stem: bool | None = None) -> LayerPool:
-        """Random weights of this shape."""
-        return random_pool(
-            family, width=self.width, layers=self.slots, kind=self.kind, adapt_stem=adapt_stem, seed=seed
+    def fresh(self, problem: Problem, adapt_stem: bool | None = None) -> LayerPool:
+        """Random weights of this shape, on the problem's device."""
+        pool = random_pool(
+            problem.training_family,
+            width=self.width,
+            layers=self.slots,
+            kind=self.kind,
+            adapt_stem=adapt_stem,
+            seed=problem.seed,
         )
+        return pool.to(problem.device)
 
     @property
     def slots(self) -> int:

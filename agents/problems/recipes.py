@@ -234,7 +234,7 @@ IMAGES = Recipe(
 )
 
 
-CONVOLUTIONS: dict[str, Any] = {"layer_kind": "conv", "width": 32, "bootstrap_learning_rate": 3e-3}
+CONVOLUTIONS: dict[str, Any] = {"layer_kind": "conv", "bootstrap_learning_rate": 3e-3}
 """Changes to IMAGES for convolutional networks."""
 
 POLICIES = Recipe(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import tyro
 
@@ -15,13 +15,19 @@ from ..problems.problem import Problem
 from ..problems.recipes import Recipe, RecipeOptions, recipe_for
 from ..runs.command_line import check_options, default_is
 from ..runs.run import Run
+from ..tuning import command as tuning
 from .algorithms import ENCODINGS, WITH_LEARNING_RATE
+
+BUILD = "NetBuild-v0"
+ENVS = (BUILD, *get_args(tuning.EnvName))
 
 if TYPE_CHECKING:
     Algorithm = str
+    EnvName = str
 else:
     # The command line lists the choices, whatever they are by now.
     Algorithm = Literal[tuple(ENCODINGS)]
+    EnvName = Literal[ENVS]
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,8 @@ class Config(RecipeOptions, FamilyChoice):
     Defaults depend on the family, and --help prints them.
     """
 
+    env: EnvName = BUILD
+    """what the agent decides; of other environments than this one, `--env NAME --help` shows the options"""
     algorithm: Algorithm = "PPO"
     """SB3 or sb3-contrib algorithm of the agent"""
     seed: int = 0

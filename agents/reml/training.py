@@ -7,7 +7,7 @@ learn) and settled (the agent alone again). All but the first happen inside one 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ class Reml:
         """Runs what is left to do of the four phases, and returns the meta-learner."""
         finished = self.run.folder / "learner"
         if (finished / "learner.pt").is_file():
-            return MetaLearner.load(finished)
+            return self._loaded(finished)
         pool_path = self.run.folder / "pool_bootstrapped.pt"
         if not pool_path.is_file():
             with SummaryWriter(str(self.run.folder / "tensorboard" / "bootstrap")) as writer:
@@ -66,9 +66,13 @@ class Reml:
             if clusters is not None:
                 save_atomically(clusters.state(), self._clusters_path)
             pool.save(pool_path)
-        learner = self._learn(LayerPool.load(pool_path))
+        learner = self._learn(LayerPool.load(pool_path).to(self.problem.device))
         learner.save(finished)
-        return MetaLearner.load(finished)
+        return self._loaded(finished)
+
+    def _loaded(self, folder: Path) -> MetaLearner:
+        learner = MetaLearner.load(folder)
+        return replace(learner, pool=learner.pool.to(self.problem.device))
 
     @property
     def _clusters_path(self) -> Path:
@@ -79,7 +83,7 @@ class Reml:
     def _learn(self, pool: LayerPool) -> MetaLearner:
         found = self.run.latest_checkpoint()
         if found is not None:
-            pool = LayerPool.load(found[1] / "pool.pt")
+            pool = LayerPool.load(found[1] / "pool.pt").to(self.problem.device)
         recipe, seed = self.problem.recipe, self.problem.seed
         design = DESIGNS[recipe.design]
         arguments = recipe.arguments(encoding_of(self.algorithm, design))
@@ -89,6 +93,7 @@ class Reml:
             n_envs=recipe.n_envs,
             family=self.problem.training_family,
             pool=pool,
+            device=self.problem.device,
             learn="maml",
             learn_kwargs=vars(learning_options(recipe, recipe.pool_learning_rate, seed)),
             reward=recipe.reward,

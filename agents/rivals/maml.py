@@ -79,7 +79,7 @@ def matched_shape(problem: Problem) -> NetworkShape:
         )
     wanted = sum(tensor.numel() for tensor in (*pool.trainable().values(), *policy.parameters()))
     shape = own_shape(recipe)
-    while sum(tensor.numel() for tensor in shape.fresh(family, 0).parameters.values()) < wanted:
+    while sum(tensor.numel() for tensor in shape.fresh(problem).parameters.values()) < wanted:
         shape = replace(shape, width=shape.width + 1)
     return shape
 

@@ -113,7 +113,7 @@ def by_batch(learner: MetaLearner) -> MetaLearner:
 
 def starting_pool(problem: Problem, shape: NetworkShape, parts: Config, rates: str, rate: float) -> LayerPool:
     """Fresh weights, step sizes and, for batch norm, what is kept per step."""
-    pool = shape.fresh(problem.training_family, problem.seed)
+    pool = shape.fresh(problem)
     if shape.kind == "batch_norm" and parts.per_step_norms:
         pool = pool.with_step_norms(STEPS, statistics=parts.per_step_statistics)
     return pool.with_rates(rates, rate, steps=STEPS)

@@ -92,7 +92,7 @@ def meta_learn(
         name: what the progress bar says.
     """
     if pool is None:
-        pool = shape.fresh(problem.training_family, problem.seed)
+        pool = shape.fresh(problem)
         if settings.rates is not None:
             pool = pool.with_rates(settings.rates, settings.rate, steps=settings.steps, slots=shape.slots)
     mdp = shape.process(problem, pool, settings.batch, settings.steps, settings.fixed_rate)

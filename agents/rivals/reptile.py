@@ -30,7 +30,7 @@ def train(problem: Problem) -> MetaLearner:
     else:
         trained_on, settings = problem, Settings(STEPS, rule="reptile", rate=0.2, learning_rate=0.5)
     # Only what episodes adapt moves at all, so the stem must be adapted too.
-    pool = shape.fresh(problem.family, problem.seed, adapt_stem=True)
+    pool = shape.fresh(problem, adapt_stem=True)
     meta_learn(trained_on, shape, settings, pool=pool, name="reptile")
     return tuned_learner("reptile", pool, problem, shape, FINETUNING_STEPS)
 

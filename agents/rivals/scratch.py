@@ -23,9 +23,7 @@ class Config(RivalConfig):
 def train(problem: Problem) -> MetaLearner:
     """Random weights with the best step size; no training task is drawn."""
     shape = usual_shape(problem)
-    return tuned_learner(
-        "scratch", shape.fresh(problem.training_family, problem.seed, adapt_stem=True), problem, shape, SCRATCH_STEPS
-    )
+    return tuned_learner("scratch", shape.fresh(problem, adapt_stem=True), problem, shape, SCRATCH_STEPS)
 
 
 def main(config: Config) -> None:

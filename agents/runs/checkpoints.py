@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from stable_baselines3.common.vec_env import VecNormalize
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from gym_reml.evaluation.saved_policy import algorithm_of
 from gym_reml.files import load_safely, save_atomically
@@ -31,7 +31,7 @@ COUNTERS = (
 """Counters of SB3's algorithms, where they have them."""
 
 
-def save_agent(agent: Any, env: VecNormalize, folder: Path) -> None:
+def save_agent(agent: Any, env: VecEnv, folder: Path) -> None:
     """Writes what `restore_agent` reads to a file in the folder."""
     _, tensors = agent._get_torch_save_params()
     if algorithm_of(agent) == "ARS":
@@ -44,12 +44,12 @@ def save_agent(agent: Any, env: VecNormalize, folder: Path) -> None:
         "counters": {name: getattr(agent, name) for name in COUNTERS if hasattr(agent, name)},
         "episodes": [[float(episode["r"]), float(episode["l"])] for episode in agent.ep_info_buffer or ()],
         "statistics": {name: _numbers(part) for name, part in _statistics(env).items()},
-        "normalises_on": env.training,
+        "normalises_on": isinstance(env, VecNormalize) and env.training,
     }
     save_atomically(state, folder / FILE)
 
 
-def restore_agent(agent: Any, env: VecNormalize, folder: Path) -> None:
+def restore_agent(agent: Any, env: VecEnv, folder: Path) -> None:
     """Restores a saved state in a newly made agent and its environment's normaliser.
 
     Raises:
@@ -83,13 +83,16 @@ def restore_agent(agent: Any, env: VecNormalize, folder: Path) -> None:
             if mean.shape != part.mean.shape or variance.shape != part.var.shape:
                 raise ValueError(f"statistics of {name} of another shape")
             part.mean, part.var, part.count = mean.numpy().copy(), variance.numpy().copy(), float(count)
-        env.training = bool(state["normalises_on"])
+        if isinstance(env, VecNormalize):
+            env.training = bool(state["normalises_on"])
     except (LookupError, TypeError, AttributeError, RuntimeError, ValueError) as error:
         raise ValueError(f"{path}: damaged checkpoint, or one of another agent ({error})") from error
 
 
-def _statistics(env: VecNormalize) -> dict[str, Any]:
-    """The running means of the normaliser, by name."""
+def _statistics(env: VecEnv) -> dict[str, Any]:
+    """The running means of the normaliser, by name; none where there is no normaliser."""
+    if not isinstance(env, VecNormalize):
+        return {}
     found = {"returns": env.ret_rms}
     if env.norm_obs:
         observations = env.obs_rms if isinstance(env.obs_rms, dict) else {"all": env.obs_rms}

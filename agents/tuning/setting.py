@@ -36,7 +36,7 @@ class RunSetting:
     @property
     def folder(self) -> str:
         """A name for folders."""
-        return "-".join(str(value) for value in asdict(self).values())
+        return "-".join(str(value) for value in asdict(self).values() if not isinstance(value, tuple))
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ class LossSetting(TuningSetting):
     measured: ClassVar[str] = "balanced_accuracy"
 
     updates: int = 15
+    losses: tuple[str, ...] = ("logit_adjustment", "focal", "smoothing", "trust")
 
 
 @dataclass(frozen=True)
@@ -73,10 +74,6 @@ class RuleSetting(RunSetting):
     updates: int = 100
     tasks: int = 1
     rates: tuple[float, ...] = (0.01, 0.1, 1.0)
-
-    @property
-    def folder(self) -> str:
-        return f"{self.family}-{self.horizon}-{self.updates}"
 
     def __str__(self) -> str:
         return f"{self.family}, rules of {self.horizon} groups, {self.updates} minibatches"

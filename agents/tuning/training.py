@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import VecEnv
+from tqdm import tqdm
 
 from gym_reml.evaluation import Policy
 from gym_reml.evaluation.saved_policy import policy_from_state, policy_state
-from gym_reml.files import load_safely, save_atomically
+from gym_reml.files import load_safely, save_atomically, write_folder, write_text
 from gym_reml.sb3 import make_vec_env
 
+from ..runs.checkpoints import restore_agent, save_agent
 from ..runs.run import TASKS_OF_A_RUN
 from ..runs.schedules import LinearSchedule
 from .setting import RunSetting
 
 FORMAT = "gym_reml.TuningAgent/1"
+FILE, CHECKPOINT, SECONDS = "agent.pt", "checkpoint", "seconds.txt"
+CHECKPOINT_SECONDS = 15.0
 
 
 @dataclass(frozen=True)
@@ -48,12 +57,14 @@ class TuningAgent:
     """A finished run.
 
     Attributes:
+        setting: the runs that it was trained on.
         policy: takes observations as the environment gives them.
         steps: environment steps.
         seconds: of training.
         parameters: of the policy, the critic included.
     """
 
+    setting: RunSetting
     policy: Policy
     steps: int
     seconds: float
@@ -61,14 +72,23 @@ class TuningAgent:
 
 
 def train(setting: RunSetting, recipe: TuningRecipe, *, seed: int, folder: Path) -> TuningAgent:
-    """Trains an agent, or loads the one in the folder.
+    """Trains an agent, from the checkpoint in the folder if there is one, or loads the finished one.
+
+    Raises:
+        ValueError: a file in the folder that is no agent or checkpoint of this version.
+    """
+    if not (folder / FILE).is_file():
+        _train(setting, recipe, seed, folder)
+    return load(folder, setting)
+
+
+def load(folder: Path, setting: RunSetting) -> TuningAgent:
+    """The finished agent in the folder.
 
     Raises:
         ValueError: a file in the folder that is no agent of this version.
     """
-    path = folder / "agent.pt"
-    if not path.is_file():
-        _train(setting, recipe, seed, path)
+    path = folder / FILE
     state = load_safely(path)
     found = state.get("format") if isinstance(state, dict) else type(state).__name__
     if found != FORMAT:
@@ -76,10 +96,10 @@ def train(setting: RunSetting, recipe: TuningRecipe, *, seed: int, folder: Path)
     about = json.loads(state["about"])
     agent = policy_from_state(about["policy"], state["policy"])
     parameters = sum(tensor.numel() for tensor in agent.policy.parameters())
-    return TuningAgent(agent, about["steps"], about["seconds"], parameters)
+    return TuningAgent(setting, agent, about["steps"], about["seconds"], parameters)
 
 
-def _train(setting: RunSetting, recipe: TuningRecipe, seed: int, path: Path) -> None:
+def _train(setting: RunSetting, recipe: TuningRecipe, seed: int, folder: Path) -> None:
     # No two runs shall meet in their tasks.
     first = (seed + 1) * TASKS_OF_A_RUN
     envs = make_vec_env(setting.env_id, n_envs=recipe.n_envs, **setting.arguments("train"))
@@ -96,11 +116,19 @@ def _train(setting: RunSetting, recipe: TuningRecipe, seed: int, path: Path) -> 
         policy_kwargs={"log_std_init": recipe.log_std},
         seed=seed,
         device="cpu",
+        tensorboard_log=str(folder / "tensorboard"),
     )
-    # SB3 has just seeded the environment as it seeds itself.
-    envs.seed(first)
-    begun = time.monotonic()
-    agent.learn(recipe.total_steps)
+    before = 0.0
+    if (folder / CHECKPOINT).is_dir():
+        restore_agent(agent, envs, folder / CHECKPOINT)
+        before = float((folder / CHECKPOINT / SECONDS).read_text(encoding="utf-8"))
+    # SB3 has just seeded the environment as it seeds itself. A resumed run goes on with other tasks.
+    envs.seed(first + agent.num_timesteps)
+    begun = time.monotonic() - before
+    left = recipe.total_steps - agent.num_timesteps
+    with tqdm(total=recipe.total_steps, initial=agent.num_timesteps, desc="ppo", unit="step", unit_scale=True) as bar:
+        if left > 0:
+            agent.learn(left, Progress(bar, envs, folder, begun), reset_num_timesteps=False, tb_log_name="ppo")
     envs.close()
     policy, weights = policy_state(agent)
     about = {
@@ -110,4 +138,28 @@ def _train(setting: RunSetting, recipe: TuningRecipe, seed: int, path: Path) -> 
         "setting": asdict(setting),
         "recipe": asdict(recipe),
     }
-    save_atomically({"format": FORMAT, "about": json.dumps(about), "policy": weights}, path)
+    save_atomically({"format": FORMAT, "about": json.dumps(about), "policy": weights}, folder / FILE)
+    shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
+
+
+class Progress(BaseCallback):
+    """Shows progress, and keeps checkpoints from time to time."""
+
+    def __init__(self, bar: Any, envs: VecEnv, folder: Path, begun: float) -> None:
+        super().__init__()
+        self.bar, self.envs, self.folder, self.begun = bar, envs, folder, begun
+        self._kept = time.monotonic()
+
+    def _on_rollout_start(self) -> None:
+        if time.monotonic() - self._kept > CHECKPOINT_SECONDS:
+            with write_folder(self.folder / CHECKPOINT) as part:
+                save_agent(self.model, self.envs, part)
+                write_text(part / SECONDS, str(time.monotonic() - self.begun))
+            self._kept = time.monotonic()
+
+    def _on_step(self) -> bool:
+        self.bar.update(self.num_timesteps - self.bar.n)
+        episodes = self.model.ep_info_buffer
+        if episodes:
+            self.bar.set_postfix(mean_return=f"{np.mean([episode['r'] for episode in episodes]):.3f}", refresh=False)
+        return True

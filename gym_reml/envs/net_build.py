@@ -174,8 +174,8 @@ class NetBuildEnv(TrainingEnv):
     uses that pool, and raises an error where it does not fit; `"random"` uses randomly initialised layers. Layers are
     dense, of kind `"relu"`, `"tanh"`, `"residual"`, `"layer_norm"` or `"batch_norm"`, or convolutions for families of
     images, of kind `"conv"`, `"conv_group_norm"` or `"conv_residual"`; pools of any other `torch.nn.Module` are made by
-    `LayerPool.from_modules`. The pool in
-    use is `env.unwrapped.pool`: the same object, if one was given.
+    `LayerPool.from_modules`, and read from files by `LayerPool.load(path, modules)`. The pool in use is
+    `env.unwrapped.pool`: the same object, if one was given.
 
     With `learn`, the pool changes between episodes: the environment is then non-stationary, a seed resets the tasks
     only, and transitions in the replay buffer of an off-policy agent become outdated.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+
 from gym_reml.decisions.losses import Loss
 from gym_reml.envs.common.arguments import list_choices
 from gym_reml.envs.common.versions import AutoresetMode
@@ -60,7 +62,7 @@ class NetLossEnv(TuningEnv):
 
     ## Observation space
 
-    A `Box(-20, 20)` of float32, for C classes and P parameters:
+    A `Box(-20, 20)` of float32, for C classes and P parameters; with `observation="dict"` the same parts by name:
 
     | Part | Size | Meaning |
     |---|---|---|
@@ -145,6 +147,8 @@ class NetLossEnv(TuningEnv):
     | `step_size` | `0.05` | of every update |
     | `horizon` | `20` | steps of an episode |
     | `updates` | `15` | minibatches in a step |
+    | `observation` | `"flat"` | or `"dict"` |
+    | `device` | `"cpu"` | any torch device: networks and their data are there, observations and rewards are numpy |
     | `action` | `"box"` | see above; set by the id |
     | `step_bins` | `3` | number of values of a number in finite encodings |
     | `render_mode` | `None` | `"rgb_array"` or `"ansi"` (and `"human"` through Gymnasium's wrapper) |
@@ -173,6 +177,8 @@ class NetLossEnv(TuningEnv):
         step_size: float = 0.05,
         horizon: int = 20,
         updates: int = 15,
+        observation: str = "flat",
+        device: str | torch.device = "cpu",
         action: str = "box",
         step_bins: int = 3,
     ) -> None:
@@ -208,6 +214,8 @@ class NetLossVectorEnv(TuningVectorEnv):
         step_size: float = 0.05,
         horizon: int = 20,
         updates: int = 15,
+        observation: str = "flat",
+        device: str | torch.device = "cpu",
         action: str = "box",
         step_bins: int = 3,
         render_mode: str | None = None,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+
 from gym_reml.envs.common.arguments import list_choices
 from gym_reml.envs.common.versions import AutoresetMode
 from gym_reml.envs.tuning.envs import TuningEnv, TuningVectorEnv
@@ -46,9 +48,17 @@ class NetTuneEnv(TuningEnv):
     A dial is a level, not a change: the same action leaves it where it is. Values outside [-1, 1] are clipped; NaN or a
     wrong shape is a `ValueError`.
 
+    With `step_sizes="group"` each of the G groups of parameters has a step size of its own, `step_size_1`,
+    `step_size_2` and so on, in place of the one; each encoding then has so many numbers or bins, and `Discrete` offers
+    at most 131,072 actions. Each child of the module is a group, as in `torch.optim` with
+    `[{"params": child.parameters()} for child in module.children()]`; those without parameters are left out, so that
+    the default network has 3, its linear layers. Parameters of the module itself are one more group, the first. A
+    module that only wraps another one counts as that one. `env.unwrapped.tuning.children.groups` has their names.
+
     ## Observation space
 
-    A `Box(-20, 20)` of float32. G is the number of submodules that own parameters, such as 3 in the default network:
+    A `Box(-20, 20)` of float32; with `observation="dict"` the same parts by name. G is the number of groups of
+    parameters, see above:
 
     | Part | Size | Meaning |
     |---|---|---|
@@ -57,7 +67,7 @@ class NetTuneEnv(TuningEnv):
     | `gradient_norms` | G | log10 of the gradients' root mean square norm |
     | `update_ratios` | G | log10 of the norm of what the step changed, over the norm of the weights |
     | `alignments` | G | mean cosine of the gradients of successive minibatches |
-    | `dials` | dials | the last action |
+    | `dials` | dials | the last action: a number for each dial, or G for the step sizes of groups |
     | `progress` | 2 | steps / horizon; whether the run has diverged |
 
     Training losses and metrics are means over the minibatches of the last step, each before its update; after a reset,
@@ -109,7 +119,8 @@ class NetTuneEnv(TuningEnv):
     Weights are drawn anew in every episode, from the seed of the environment. In a vector environment networks of equal
     shape are computed side by side by `torch.func`, so modules must be functions of weights and inputs: batch
     normalisation with running statistics, dropout, changes in place and branches that depend on data are a `ValueError`
-    that names the submodule. What requires no gradient is a constant, the same in every episode.
+    that names the submodule. Recurrent modules (`nn.GRU`, `nn.LSTM`), for which `torch.vmap` has no rule, are computed
+    one network after the other. What requires no gradient is a constant, the same in every episode.
 
     `env.unwrapped.export(row)` returns a copy of the row's current network.
 
@@ -141,8 +152,11 @@ class NetTuneEnv(TuningEnv):
     | `dials` | `("step_size",)` | what the agent sets: `"step_size"`, and also `"momentum"` or `"weight_decay"` |
     | `min_step` | `None` | smallest step size; `None`: by optimizer, 1e-4 for momentum, 1e-3 for SGD, else 1e-5 |
     | `max_step` | `None` | largest step size; `None`: by optimizer, 10 for momentum and SGD, else 1 |
+    | `step_sizes` | `"single"` | or `"group"`, one for each group of parameters |
     | `horizon` | `40` | steps of an episode |
     | `updates` | `25` | minibatches in a step |
+    | `observation` | `"flat"` | or `"dict"` |
+    | `device` | `"cpu"` | any torch device: networks and their data are there, observations and rewards are numpy |
     | `action` | `"box"` | see above; set by the id |
     | `step_bins` | `13` | number of values of a dial in finite encodings |
     | `render_mode` | `None` | `"rgb_array"` or `"ansi"` (and `"human"` through Gymnasium's wrapper) |
@@ -168,8 +182,11 @@ class NetTuneEnv(TuningEnv):
         dials: Sequence[str] = ("step_size",),
         min_step: float | None = None,
         max_step: float | None = None,
+        step_sizes: str = "single",
         horizon: int = 40,
         updates: int = 25,
+        observation: str = "flat",
+        device: str | torch.device = "cpu",
         action: str = "box",
         step_bins: int = 13,
     ) -> None:
@@ -202,8 +219,11 @@ class NetTuneVectorEnv(TuningVectorEnv):
         dials: Sequence[str] = ("step_size",),
         min_step: float | None = None,
         max_step: float | None = None,
+        step_sizes: str = "single",
         horizon: int = 40,
         updates: int = 25,
+        observation: str = "flat",
+        device: str | torch.device = "cpu",
         action: str = "box",
         step_bins: int = 13,
         render_mode: str | None = None,

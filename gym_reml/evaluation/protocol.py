@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from gym_reml.checks import check_integer, is_integer
+from gym_reml.envs.common.observations import format_observation
 from gym_reml.envs.training.setup import make_setup
-from gym_reml.envs.training.view import format_observation
 from gym_reml.evaluation.meta_learner import Ensemble, MetaLearner
 from gym_reml.evaluation.plans import Planner
 from gym_reml.evaluation.results import Result
@@ -54,7 +54,7 @@ def evaluate(
 
     Task i is drawn from seed + i of the split for every learner, so results can be compared pairwise. In a split with
     finitely many tasks (`TaskFamily.task_count`), none is drawn twice. Policies act deterministically. Beyond the
-    horizon the policy goes on acting.
+    horizon the policy goes on acting. Networks are computed on the device of the learner's pool.
 
     Args:
         learner: to evaluate; the networks' outputs of an `Ensemble` are averaged.
@@ -206,7 +206,7 @@ def rollout(
         yield from _averaged(rollouts, family)
         return
     count = len(seeds)
-    setup = make_setup(count, family=family, pool=learner.pool, **learner.arguments)
+    setup = make_setup(count, family=family, pool=learner.pool, device=learner.pool.device, **learner.arguments)
     mdp, encoding = setup.mdp, setup.encoding
     mdp.seed(range(count), [numbered_streams(seed, family.split) for seed in seeds])
     generators = [stream.ties for stream in mdp.streams]

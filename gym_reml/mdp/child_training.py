@@ -12,6 +12,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import NamedTuple
 
 import numpy as np
@@ -21,17 +22,21 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gym_reml.mdp.metrics import METRICS, confusion
-from gym_reml.networks.modules import FEW_NETWORKS, Part, naming_submodule, seeded
 from gym_reml.networks.optimizers import Optimizer, State
+from gym_reml.networks.part import FEW_NETWORKS, Part, naming_submodule, seeded
 from gym_reml.networks.torch_state import own_state
 from gym_reml.tasks.data_sets.base import DataSet, Examples
 
 LARGEST_LOSS = 1e4
 """Larger losses, and such that are not finite, count as this."""
 
+CPU = torch.device("cpu")
 TINY = 1e-20
 CHUNK = 1024
 """Examples of a held-out part that are computed at a time."""
+KINDS = 16
+"""Up to this many kinds of modules are kept though no row has one any more: making and trying one takes as long as the
+rest of a reset."""
 
 
 class Criterion(ABC):
@@ -121,7 +126,7 @@ class Child(NamedTuple):
 
 @dataclass
 class Progress:
-    """What n children went through in some updates; groups are the G modules that own parameters, in order.
+    """What n children went through in some updates, by groups of parameters, see `Children.groups`.
 
     Attributes:
         loss, metric: (n,) float64, the criterion's, means over the minibatches, each before its update; of children
@@ -187,15 +192,17 @@ class _Group:
         starts = np.cumsum([0, *(len(data.train) for data in different)])
         numbers = {id(data): number for number, data in enumerate(different)}
         self._starts = starts[[numbers[id(data)] for data in sets]]
-        self.train = _joined([data.train for data in different], torch.cat)
+        device = self.weights.device
+        self.train = _joined([data.train for data in different], torch.cat, device)
         self.held_out = {}
         for name in sets[0].parts:
             if name != "train":
-                part = _joined([data.parts[name] for data in (sets if len(different) > 1 else different)], torch.stack)
+                parts = [data.parts[name] for data in (sets if len(different) > 1 else different)]
+                part = _joined(parts, torch.stack, device)
                 self.held_out[name] = Examples(_expanded(part.inputs, len(sets)), _expanded(part.targets, len(sets)))
         self._shapes = list(self.part.shapes.values())
         self._sizes = [math.prod(shape) for shape in self._shapes]
-        self._group_sizes = _group_sizes(self.part)
+        self._group_sizes = list(_group_sizes(self.part).values())
 
     def outputs(self, weights: Tensor, inputs: Tensor) -> Tensor:
         """Outputs (g, b, out) for weights (g, P) and inputs (g, b, ...)."""
@@ -208,16 +215,22 @@ class _Group:
         """The sums (g, G) of values (g, P) over the weights of each group of parameters."""
         return torch.stack([part.sum(dim=1) for part in values.split(self._group_sizes, dim=1)], dim=1)
 
+    def by_weight(self, values: Tensor) -> Tensor:
+        """For values (g, G) of the groups of parameters those of each weight (g, P); values (g, 1) stay as they are."""
+        if values.shape[1] == 1:
+            return values
+        return torch.cat([values[:, [index]].expand(-1, size) for index, size in enumerate(self._group_sizes)], dim=1)
+
     def places(self, updates: int) -> Tensor:
         """Where the minibatches of the next updates are in the training parts, (updates, g, batch_size) int64."""
         taken = np.stack([order.take(updates * self.batch_size) for order in self.orders])
         places = taken.reshape(len(taken), updates, -1) + self._starts[:, None, None]
-        return torch.from_numpy(places.swapaxes(0, 1).copy())
+        return torch.from_numpy(places.swapaxes(0, 1).copy()).to(self.weights.device)
 
     def first_places(self) -> Tensor:
         """Where the first examples of each training part are, (g, batch_size); repeated, if they are too few."""
         each = [np.arange(self.batch_size) % len(child.data.train) for child in self.children]
-        return torch.from_numpy(np.stack(each) + self._starts[:, None])
+        return torch.from_numpy(np.stack(each) + self._starts[:, None]).to(self.weights.device)
 
     def minibatch(self, places: Tensor) -> Examples:
         """The examples at these places, (g, batch_size, ...)."""
@@ -231,8 +244,8 @@ def _expanded(values: Tensor, count: int) -> Tensor:
     return values.expand(count, *values.shape[1:])
 
 
-def _joined(parts: Sequence[Examples], join: Callable[[list[Tensor]], Tensor]) -> Examples:
-    return Examples(join([part.inputs for part in parts]), join([part.targets for part in parts]))
+def _joined(parts: Sequence[Examples], join: Callable[[list[Tensor]], Tensor], device: torch.device) -> Examples:
+    return Examples(*(join([getattr(part, side) for part in parts]).to(device) for side in ("inputs", "targets")))
 
 
 def _select(groups: Sequence[_Group], rows: set[int]) -> _Group | None:
@@ -244,7 +257,7 @@ def _select(groups: Sequence[_Group], rows: set[int]) -> _Group | None:
     if len(groups) == 1 and len(found) == len(groups[0].rows):
         return groups[0]
     starts = np.cumsum([0, *(len(group.rows) for group in groups)])
-    index = torch.tensor([int(starts[number]) + place for _, number, place in found], device="cpu")
+    index = torch.tensor([int(starts[number]) + place for _, number, place in found], device=groups[0].weights.device)
     states = zip(*(group.state for group in groups), strict=True)
     return _Group(
         [row for row, _, _ in found],
@@ -258,13 +271,16 @@ def _select(groups: Sequence[_Group], rows: set[int]) -> _Group | None:
     )
 
 
-def _group_sizes(part: Part) -> list[int]:
-    """The number of weights of each module that owns some, in the order of the module's parameters."""
+def _group_sizes(part: Part) -> dict[str, int]:
+    """The number of weights in each group of parameters by name, see `Children.groups`."""
+    owners = [name.split(".")[:-1] for name in part.shapes]
+    # Those that all parameters are in, such as an `nn.Sequential` that is a module's one child.
+    wrappers = len(list(takewhile(lambda names: len(set(names)) == 1, zip(*owners, strict=False))))
     sizes: dict[str, int] = {}
-    for name, shape in part.shapes.items():
-        owner = name.rpartition(".")[0]
-        sizes[owner] = sizes.get(owner, 0) + math.prod(shape)
-    return list(sizes.values())
+    for owner, shape in zip(owners, part.shapes.values(), strict=True):
+        group = ".".join(owner[: wrappers + 1])
+        sizes[group] = sizes.get(group, 0) + math.prod(shape)
+    return sizes
 
 
 class Children:
@@ -276,14 +292,17 @@ class Children:
 
     Attributes:
         count: n.
-        groups: G, number of groups of parameters: the modules that own some, in order; 0 before the first `start`.
+        device: that the networks are trained on, with a copy of their data.
+        groups: names of the G groups of parameters, in order; none before the first `start`. Each child of the module
+            that has parameters is a group, and so are those of the module itself, if any, with the name "". A module
+            that only wraps another one counts as that one.
         diverged: (n,) bool.
     """
 
-    def __init__(self, count: int, optimizer: Optimizer, criterion: Criterion) -> None:
-        """Takes number of rows, optimizer and criterion; call `start` for all rows before `update`."""
-        self.count, self.optimizer, self.criterion = count, optimizer, criterion
-        self.groups = 0
+    def __init__(self, count: int, optimizer: Optimizer, criterion: Criterion, device: torch.device = CPU) -> None:
+        """Takes number of rows, optimizer, criterion and device; call `start` for all rows before `update`."""
+        self.count, self.optimizer, self.criterion, self.device = count, optimizer, criterion, device
+        self.groups: tuple[str, ...] = ()
         self.diverged = np.zeros(count, dtype=np.bool_)
         self._groups: dict[Hashable, _Group] = {}
         self._parts: dict[Hashable, Part] = {}
@@ -320,8 +339,9 @@ class Children:
             whole = _select(groups, set(range(self.count)))
             assert whole is not None
             self._groups[key] = whole
-        used = {child.kind for group in self._groups.values() for child in group.children}
-        self._parts = {kind: part for kind, part in self._parts.items() if kind in used}
+        if len(self._parts) > KINDS:
+            used = {child.kind for group in self._groups.values() for child in group.children}
+            self._parts = {kind: part for kind, part in self._parts.items() if kind in used}
         places = list(rows)
         self.diverged[places] = False
         progress = self._probe()
@@ -353,8 +373,8 @@ class Children:
     def _begin(self, row: int, child: Child) -> _Group:
         part = self.prepare(child)
         made = _make_part(child.make, int(child.generator.integers(2**63)))
-        weights = torch.cat([value.flatten() for value in made.initial().values()])[None]
-        state, count = self.optimizer.initial([weights]), torch.zeros(1, dtype=torch.int64)
+        weights = torch.cat([value.flatten() for value in made.initial().values()])[None].to(self.device)
+        state, count = self.optimizer.initial([weights]), torch.zeros(1, dtype=torch.int64, device=self.device)
         order = Order(len(child.data.train), child.generator)
         return _Group([row], [child], [order], part, weights, state, count, torch.zeros_like(weights))
 
@@ -364,19 +384,21 @@ class Children:
             raise ValueError("module: has no parameters to train")
         # As many networks as are computed by vmap.
         count = FEW_NETWORKS + 1
-        inputs = data.train.inputs[:2].expand(count, *[-1] * data.train.inputs.ndim)
-        initial = list(part.initial().values())
+        # A copy, because autograd takes no tensors of the user's inference mode.
+        inputs = data.train.inputs[:2].clone().to(self.device).expand(count, *[-1] * data.train.inputs.ndim)
+        initial = [value.to(self.device) for value in part.initial().values()]
         part.try_once(initial, inputs[0])
         with naming_submodule(part):
-            outputs = part.side_by_side([value.expand(count, *value.shape) for value in initial], inputs)
+            outputs = part.try_out([value.expand(count, *value.shape) for value in initial], inputs, twice=False)
+        part.check_derivative()
         found, expected = tuple(outputs.shape[1:]), (inputs.shape[1], data.outputs)
         if found != expected:
             raise ValueError(f"module: maps inputs {tuple(inputs.shape[1:])} to {found}, must map them to {expected}")
-        groups = len(_group_sizes(part))
-        if self.groups not in (0, groups):
+        groups = tuple(_group_sizes(part))
+        if self.groups and len(groups) != len(self.groups):
             raise ValueError(
-                f"module: has {groups} modules with parameters for one task and {self.groups} for another; their "
-                "number must not depend on the task"
+                f"module: has {len(groups)} children with parameters for one task and {len(self.groups)} for another; "
+                "their number must not depend on the task"
             )
         self.groups = groups
 
@@ -400,13 +422,13 @@ class Children:
         progress = self._no_progress()
         for group in self._groups.values():
             loss, metric, gradient = self._loss_and_gradient(group, group.minibatch(group.first_places()))
-            progress.loss[group.rows] = loss.numpy()
-            progress.metric[group.rows] = metric.numpy()
+            progress.loss[group.rows] = loss.cpu().numpy()
+            progress.metric[group.rows] = metric.cpu().numpy()
             progress.gradient_norms[group.rows] = _finite(group.by_group(gradient.square()).sqrt())
         return progress
 
     def _no_progress(self) -> Progress:
-        shape = (self.count, self.groups)
+        shape = (self.count, len(self.groups))
         return Progress(np.zeros(self.count), np.zeros(self.count), np.zeros(shape), np.zeros(shape), np.zeros(shape))
 
     @own_state
@@ -425,7 +447,7 @@ class Children:
 
         Args:
             updates: number of minibatches.
-            step_sizes: (n,).
+            step_sizes: (n,), or (n, G) for one for each group of parameters.
             momentum: (n,), see `Optimizer.direction`; None for the optimizer's own.
             weight_decay: (n,), decoupled as in AdamW; None for none.
             loss: what is trained by; None for the criterion's.
@@ -437,9 +459,9 @@ class Children:
                 group,
                 updates,
                 progress,
-                step_sizes=_column(step_sizes, group.rows),
-                momentum=None if momentum is None else _column(momentum, group.rows)[:, 0],
-                decay=None if weight_decay is None else _column(weight_decay, group.rows),
+                step_sizes=group.by_weight(self._columns(step_sizes, group.rows)),
+                momentum=None if momentum is None else self._columns(momentum, group.rows)[:, 0],
+                decay=None if weight_decay is None else self._columns(weight_decay, group.rows),
                 row_loss=loss,
                 rule=rule,
             )
@@ -447,6 +469,10 @@ class Children:
             values[:] = np.where(self.diverged, self._initial[name], values)
         np.minimum(progress.loss, LARGEST_LOSS, out=progress.loss)
         return progress
+
+    def _columns(self, values: NDArray[np.float64], rows: list[int]) -> Tensor:
+        """The values (n,) or (n, k) of these rows as (g, 1) or (g, k)."""
+        return torch.from_numpy(values[rows].astype(np.float32)).reshape(len(rows), -1).to(self.device)
 
     def _update(
         self,
@@ -461,10 +487,10 @@ class Children:
         rule: RowUpdate | None,
     ) -> None:
         rows = group.rows
-        running = torch.from_numpy(~self.diverged[rows])
+        running = torch.from_numpy(~self.diverged[rows]).to(self.device)
         before = group.weights
-        losses, metrics = torch.zeros(2, len(rows), dtype=torch.float32)
-        squares, cosines = torch.zeros(2, len(rows), self.groups, dtype=torch.float32)
+        losses, metrics = torch.zeros(2, len(rows), dtype=torch.float32, device=self.device)
+        squares, cosines = torch.zeros(2, len(rows), len(self.groups), dtype=torch.float32, device=self.device)
         last_square = group.by_group(group.gradient.square())
         for places in group.places(updates):
             loss, metric, gradient = self._loss_and_gradient(group, group.minibatch(places), row_loss)
@@ -485,10 +511,11 @@ class Children:
             last_square = square
             group.weights = weights if running.all() else torch.where(running[:, None], weights, group.weights)
             group.state, group.count, group.gradient = state, group.count + 1, gradient
-        self.diverged[rows] = ~running.numpy()
+        self.diverged[rows] = ~running.cpu().numpy()
         moved = group.by_group((group.weights - before).square())
         size = group.by_group(before.square()).clamp(min=TINY)
-        progress.loss[rows], progress.metric[rows] = (losses / updates).numpy(), (metrics / updates).numpy()
+        progress.loss[rows] = (losses / updates).cpu().numpy()
+        progress.metric[rows] = (metrics / updates).cpu().numpy()
         progress.gradient_norms[rows] = _finite((squares / updates).sqrt())
         progress.update_ratios[rows] = _finite((moved / size).sqrt())
         progress.alignments[rows] = _finite(cosines / updates)
@@ -505,8 +532,8 @@ class Children:
         losses, metrics = np.zeros(self.count), np.zeros(self.count)
         for rows, outputs, targets in self._answers(part):
             loss = self.criterion.loss(outputs, targets).nan_to_num(LARGEST_LOSS)
-            losses[rows] = loss.clamp(max=LARGEST_LOSS).numpy()
-            metrics[rows] = self.criterion.metric(outputs, targets).numpy()
+            losses[rows] = loss.clamp(max=LARGEST_LOSS).cpu().numpy()
+            metrics[rows] = self.criterion.metric(outputs, targets).cpu().numpy()
         return losses, metrics
 
     def _answers(self, part: str) -> Iterator[tuple[list[int], Tensor, Tensor]]:
@@ -536,7 +563,7 @@ class Children:
         return found
 
     def network(self, row: int) -> nn.Module:
-        """A copy of the row's network, with its current weights."""
+        """A copy of the row's network, with its current weights, on their device."""
         group = next(group for group in self._groups.values() if row in group.rows)
         own = group.weights[group.rows.index(row)]
         sizes = [math.prod(shape) for shape in group.part.shapes.values()]
@@ -550,9 +577,5 @@ def _make_part(make: Callable[[], nn.Module], seed: int) -> Part:
         return Part(make(), "module")
 
 
-def _column(values: NDArray[np.float64], rows: list[int]) -> Tensor:
-    return torch.from_numpy(values[rows].astype(np.float32))[:, None]
-
-
 def _finite(values: Tensor) -> NDArray[np.float64]:
-    return torch.nan_to_num(values, nan=0.0, posinf=LARGEST_LOSS, neginf=-LARGEST_LOSS).double().numpy()
+    return torch.nan_to_num(values, nan=0.0, posinf=LARGEST_LOSS, neginf=-LARGEST_LOSS).cpu().double().numpy()

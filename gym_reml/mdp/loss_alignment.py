@@ -54,6 +54,7 @@ class LossProcess(RunProcess):
         step_size: float,
         horizon: int,
         updates: int,
+        device: torch.device,
     ) -> None:
         """Creates the runs; see `RunProcess`.
 
@@ -83,11 +84,12 @@ class LossProcess(RunProcess):
             criterion=criterion,
             horizon=horizon,
             updates=updates,
+            device=device,
         )
         self._lay_out_parameters()
         classes = self.classes
         self._confused = any(loss.by_pair for loss in self.losses)
-        self._shares = torch.full((count, classes), 1.0 / classes, device="cpu")
+        self._shares = np.full((count, classes), 1.0 / classes, dtype=np.float32)
         self._ranks = np.tile(np.arange(classes), (count, 1))
         self._statistics, self._averages, self._relative = np.zeros((3, count, len(SPREAD) + classes))
         self._confusions = np.zeros((count, classes * classes))
@@ -128,8 +130,8 @@ class LossProcess(RunProcess):
                 f"family: has tasks of {self.classes} and of {data.outputs} classes; their number must not depend on "
                 "the task"
             )
-        self._shares[row] = class_shares(data.train.targets, self.classes)
-        self._ranks[row] = np.argsort(-self._shares[row].numpy(), kind="stable")
+        self._shares[row] = class_shares(data.train.targets, self.classes).numpy()
+        self._ranks[row] = np.argsort(-self._shares[row], kind="stable")
 
     def _start(self, rows: NDArray[np.int64]) -> None:
         self._parameters[rows] = self._first
@@ -143,11 +145,11 @@ class LossProcess(RunProcess):
         moved = self._parameters + self._move * decided.numbers
         self._parameters = np.clip(moved, self._low, self._high)
         self._name_values()
-        values = self._loss_values()
+        values, shares = self._loss_values(), torch.from_numpy(self._shares).to(self.device)
 
         def loss(outputs: Tensor, targets: Tensor, rows: list[int]) -> Tensor:
             own = {name: value[rows] for name, value in values.items()}
-            return combined_loss(self.losses, outputs, targets, own, self._shares[rows])
+            return combined_loss(self.losses, outputs, targets, own, shares[rows])
 
         return self.children.update(self.updates, np.full(self.count, self.step_size), loss=loss)
 
@@ -156,7 +158,7 @@ class LossProcess(RunProcess):
         parameters, values, first = self._parameters.astype(np.float32), {}, 0
         for loss in self.losses:
             if not loss.by_pair:
-                values[loss.name] = torch.from_numpy(parameters[:, first].copy())
+                values[loss.name] = torch.from_numpy(parameters[:, first].copy()).to(self.device)
                 first += 1
                 continue
             size = self.classes**2
@@ -164,7 +166,7 @@ class LossProcess(RunProcess):
             by_label = np.empty_like(by_rank)
             rows = np.arange(self.count)[:, None, None]
             by_label[rows, self._ranks[:, :, None], self._ranks[:, None, :]] = by_rank
-            values[loss.name] = torch.from_numpy(by_label)
+            values[loss.name] = torch.from_numpy(by_label).to(self.device)
             first += size
         return values
 
@@ -187,8 +189,7 @@ class LossProcess(RunProcess):
     def _observe_own(self, flat: NDArray[np.float64]) -> None:
         parts = self.parts
         flat[:, parts["statistics"]], flat[:, parts["relative"]] = self._statistics, self._relative
-        shares = self._shares.numpy()
-        flat[:, parts["imbalance"]] = np.log10(shares.max(axis=1) / shares.min(axis=1))[:, None]
+        flat[:, parts["imbalance"]] = np.log10(self._shares.max(axis=1) / self._shares.min(axis=1))[:, None]
         flat[:, parts["parameters"]] = 2.0 * (self._parameters - self._low) / (self._high - self._low) - 1.0
         if self._confused:
             flat[:, parts["confusions"]] = self._confusions
@@ -208,7 +209,7 @@ def _summary(outputs: Tensor, labels: Tensor) -> Tensor:
     entropy = -torch.xlogy(predicted, predicted).sum(dim=1) / math.log(classes)
     spread = [found.amin(dim=1), found.std(dim=1), probabilities.amax(dim=2).mean(dim=1), entropy]
     own = logs.gather(2, labels[..., None])[..., 0].clamp(min=LEAST_LOG)
-    sums = torch.zeros(len(labels), classes, device="cpu").scatter_add_(1, labels, own)
+    sums = torch.zeros_like(logs[:, 0]).scatter_add_(1, labels, own)
     present = counts.sum(dim=2).clamp(min=1.0)
     shares = counts / present[..., None]
     return torch.cat([torch.stack(spread, dim=1), sums / present, shares.flatten(1)], dim=1)

@@ -16,7 +16,7 @@ def confusion(predicted: Tensor, labels: Tensor, classes: int) -> Tensor:
         classes: their number.
     """
     places = labels * classes + predicted
-    counts = torch.zeros(len(places), classes * classes, dtype=torch.float32, device="cpu")
+    counts = torch.zeros(len(places), classes * classes, dtype=torch.float32, device=places.device)
     return counts.scatter_add_(1, places, torch.ones_like(places, dtype=torch.float32)).unflatten(1, (classes, classes))
 
 

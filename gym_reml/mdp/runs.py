@@ -10,13 +10,15 @@ from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from gym_reml.checks import check_integer, read_parameters
-from gym_reml.mdp.child_training import Child, Children, Criterion, Progress
+from gym_reml.mdp.child_training import CPU, Child, Children, Criterion, Progress
 from gym_reml.mdp.process import Outcome
 from gym_reml.networks.optimizers import Optimizer, find_optimizer
+from gym_reml.networks.torch_state import own_state
 from gym_reml.spaces.decision import Decided, Decision, Masks
 from gym_reml.streams import RowStreams
 from gym_reml.tasks.data_sets.base import DataSet, DataSets, Task
@@ -79,6 +81,7 @@ class NetworkProcess(ABC):
         axes: the range of each of them, for pictures.
         horizon: decisions of an episode.
         updates: minibatches that networks are trained by, at a time.
+        device: that networks are trained on.
         children: networks.
         clock: (n,) int64, decisions taken.
         tasks: each row's task.
@@ -91,6 +94,7 @@ class NetworkProcess(ABC):
     decision: Decision
     axes: dict[str, Axis]
 
+    @own_state
     def __init__(
         self,
         count: int,
@@ -101,6 +105,7 @@ class NetworkProcess(ABC):
         criterion: Callable[[DataSet], Criterion],
         horizon: int,
         updates: int,
+        device: torch.device = CPU,
     ) -> None:
         """Creates the runs; call `seed` and `reset` before the first step.
 
@@ -111,6 +116,7 @@ class NetworkProcess(ABC):
             check_integer(argument, value)
         self.optimizer: Optimizer = find_optimizer(optimizer)
         self.count, self.data_sets, self.horizon, self.updates = count, data_sets, horizon, updates
+        self.device = device
         self.streams: list[RowStreams] = []
         self.clock = np.zeros(count, dtype=np.int64)
         self.tasks: list[Task] = []
@@ -123,7 +129,7 @@ class NetworkProcess(ABC):
         measured = criterion(data)
         self.metric_name = measured.metric_name
         self.has_test = data.test is not None
-        self.children = Children(count, self.optimizer, measured)
+        self.children = Children(count, self.optimizer, measured, device)
         # Makes one network, so that errors come now, and the number of groups is known.
         self.children.prepare(self._child(self._example, data, generator))
 
@@ -247,6 +253,7 @@ class RunProcess(NetworkProcess):
         """The rewards (n,) for gains of the validation metric."""
         return gain
 
+    @own_state
     def reset(self, rows: NDArray[np.int64] | None = None, given: list[Task] | None = None) -> dict[str, Any]:
         """Starts new runs in these rows (None: all), on new tasks or on these.
 
@@ -283,6 +290,7 @@ class RunProcess(NetworkProcess):
         if self.has_test:
             self._test[rows] = self.children.measure("test")[1][rows]
 
+    @own_state
     def step(self, decided: Decided) -> Outcome:
         """Trains by `updates` minibatches as decided.
 

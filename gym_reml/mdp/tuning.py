@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from gym_reml.checks import is_number
@@ -23,6 +24,7 @@ SMALLEST = 1e-6
 """Smaller gradient norms and update ratios are observed as this."""
 
 DIALS = ("step_size", "momentum", "weight_decay")
+STEP_SIZES = ("single", "group")
 MOMENTA = (0.0, 0.99)
 DECAYS = (1e-6, 1e-1)
 STEP_RANGES = {"sgd": (1e-3, 1e1), "momentum": (1e-4, 1e1), "adam": (1e-5, 1e0), "rmsprop": (1e-5, 1e0)}
@@ -92,14 +94,23 @@ class TuningProcess(RunProcess):
         optimizer: str,
         dials: Sequence[str],
         step_range: tuple[float | None, float | None],
+        step_sizes: str,
         horizon: int,
         updates: int,
+        device: torch.device,
     ) -> None:
         """Creates the runs; see `RunProcess`.
+
+        Args:
+            dials: what is decided; see `Dials`.
+            step_range: smallest and largest step size; None for the optimizer's, see `STEP_RANGES`.
+            step_sizes: "single", or "group" for a step size of its own for each group of parameters.
 
         Raises:
             ValueError: an invalid value; the message names the argument of the environment.
         """
+        if step_sizes not in STEP_SIZES:
+            raise ValueError(f"step_sizes={step_sizes!r}: must be one of {', '.join(map(repr, STEP_SIZES))}")
         has_momentum = find_optimizer(optimizer).has_momentum
         low, high = STEP_RANGES[optimizer]
         ends = low if step_range[0] is None else step_range[0], high if step_range[1] is None else step_range[1]
@@ -118,19 +129,24 @@ class TuningProcess(RunProcess):
             criterion=criterion_for,
             horizon=horizon,
             updates=updates,
+            device=device,
         )
-        names, groups = self.dials.names, self.children.groups
+        groups = len(self.children.groups)
+        several = {"step_size": [f"step_size_{group}" for group in range(1, groups + 1)]}
+        numbers = several if step_sizes == "group" else {}
+        # For each number that is decided its dial.
+        self._dials = {name: dial for dial in self.dials.names for name in numbers.get(dial, [dial])}
         every = {
             "step_size": Axis(*ends, log=True),
             "momentum": Axis(0.0, 1.0),
             "weight_decay": Axis(*DECAYS, log=True),
         }
         self._lay_out(
-            Decision(numbers=len(names), names=names),
-            {name: every[name] for name in names},
-            dict.fromkeys(TRAITS, groups) | {"dials": len(names)},
+            Decision(numbers=len(self._dials), names=tuple(self._dials)),
+            {name: every[dial] for name, dial in self._dials.items()},
+            dict.fromkeys(TRAITS, groups) | {"dials": len(self._dials)},
         )
-        self._places = np.zeros((count, len(names)))
+        self._places = np.zeros((count, len(self._dials)))
         self._traits = {name: np.zeros((count, groups)) for name in TRAITS}
 
     def _start(self, rows: NDArray[np.int64]) -> None:
@@ -141,11 +157,13 @@ class TuningProcess(RunProcess):
     def _train(self, decided: Decided) -> Progress:
         self._places[:] = decided.numbers
         self.values = {
-            name: self.dials.values(name, decided.numbers[:, column]) for column, name in enumerate(self.dials.names)
+            name: self.dials.values(dial, decided.numbers[:, column])
+            for column, (name, dial) in enumerate(self._dials.items())
         }
+        step_sizes = [self.values[name] for name, dial in self._dials.items() if dial == "step_size"]
         return self.children.update(
             self.updates,
-            self.values["step_size"],
+            np.stack(step_sizes, axis=1),
             momentum=self.values.get("momentum"),
             weight_decay=self.values.get("weight_decay"),
         )

@@ -469,9 +469,10 @@ class LayerPool:
                 raise ValueError(f"modules={modules!r}: must be a gym_reml.networks.modules.Modules or None")
             elif modules is None:
                 raise ValueError(
-                    f"{source}: holds weights of modules that are not in the file; load it by LayerPool.load(path, "
-                    "modules=Modules(stem=..., layer=..., head=..., input_shape=...)), with Modules of "
-                    f"gym_reml.networks.modules. They were\n{described}"
+                    f"{source}: holds weights of modules that are not in the file. Make them again, by pool = "
+                    "LayerPool.load(path, modules=Modules(stem=..., layer=..., head=..., input_shape=...)), with "
+                    "Modules of gym_reml.networks.modules, and give environments that, pool=pool. They were\n"
+                    f"{described}"
                 )
         else:
             modules = None

@@ -608,3 +608,33 @@ def test_the_benchmark_has_a_table_for_networks_and_one_for_trials(capsys: pytes
     assert shown.count("| n = 2 | ") == len(benchmark.SIZES) + 1
     assert "Trials, n = 2\n\n|  | steps/s | SyncVectorEnv, steps/s | ratio |\n|---|---|---|---|\n" in shown
     assert all(f"\n| `{env_id}` | " in shown for env_id in TRIALS)
+
+
+def test_train_takes_every_environment_whose_agent_decides_how_networks_are_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--env", "NetLoss-v0", "--tasks=64", "--evaluation-tasks=4", "--competitors", "cross_entropy"]
+    run_command(train.main, train.options(arguments), [*arguments, "--run", str(tmp_path / "run")])
+    table = capsys.readouterr().out.partition("| learner")[2].partition("table, ")[0]
+    assert all(f"| {name} " in table for name in ("ppo", "cross_entropy"))
+    results = tmp_path / "run" / "results"
+    assert {path.name for path in results.iterdir()} == {"table.md", "means.png", "decisions.png", "decisions.json"}
+    decided = json.loads((results / "decisions.json").read_text())
+    assert set(decided) == {"logit_adjustment", "focal", "smoothing", "trust"}
+    assert np.shape(decided["focal"]) == (20, 4)
+    arguments = ["--resume", str(tmp_path / "run")]
+    run_command(train.main, train.options(arguments), arguments)
+    assert table in capsys.readouterr().out, "nothing is trained again"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--env", "NetTune-v0", "--family", "moons"], "--family moons: not for NetTune-v0; choices: clusters"),
+        (["--env", "NetLoss-v0", "--competitors", "cosine"], "--competitors cosine: choices: cross_entropy, "),
+        (["--env", "NetRule-v0", "--tasks", "0"], "--tasks 0: must be at least 1"),
+    ],
+)
+def test_what_is_wrong_with_training_at_the_dials_is_named(arguments: list[str], message: str) -> None:
+    with pytest.raises(SystemExit, match=f"^error: {re.escape(message)}"):
+        run_command(train.main, train.options(arguments), arguments)

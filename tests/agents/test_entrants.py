@@ -28,7 +28,7 @@ def wide_steps(problem: Problem, folder: Path) -> MetaLearner:
     """Random weights and steps of a tenth."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "note.txt").write_text(f"{problem.tasks} tasks", encoding="utf-8")
-    return CLASSIC.learner("fresh", CLASSIC.fresh(problem.family, problem.seed), 5, 0.1)
+    return CLASSIC.learner("fresh", CLASSIC.fresh(problem), 5, 0.1)
 
 
 MINE = Entrant(wide_steps, controlled=True, compared_with=("scratch", "mine/random_layer"), colour=3)

@@ -262,7 +262,7 @@ def test_functions_have_no_norms() -> None:
 
 
 def candidate(problem: Problem, seed: int) -> MetaLearner:
-    pool = shape_of(problem).fresh(problem.family, seed).with_rates("step", 0.01 * (seed + 1), steps=5)
+    pool = shape_of(problem).fresh(replace(problem, seed=seed)).with_rates("step", 0.01 * (seed + 1), steps=5)
     return shape_of(problem).learner(f"{seed}", pool, 5)
 
 

@@ -153,7 +153,7 @@ def test_updates_are_replayed_as_they_happened(updates: int) -> None:
     Steps to a lower return are refused here, and then are not replayed either.
     """
     shape = own_shape(RECIPE)
-    pool = shape.fresh(family(), 0)
+    pool = shape.fresh(problem())
     mdp = shape.process(problem(), pool, 12, horizon=1)
     object.__setattr__(mdp.family, "cap", 0.0)
     episodes = adapt_policies(mdp, inner_rates(updates))
@@ -170,7 +170,7 @@ def test_updates_are_replayed_as_they_happened(updates: int) -> None:
 
 def test_layers_are_chosen_by_what_is_seen_first() -> None:
     shape = replace(own_shape(RECIPE), kind="residual", depth=2)
-    pool = shape.fresh(family(), 0)
+    pool = shape.fresh(problem())
     mdp = shape.process(problem(), pool, 3, horizon=1)
     mdp.initial_layers = ()
     seen: list[Any] = []
@@ -188,7 +188,7 @@ def test_layers_are_chosen_by_what_is_seen_first() -> None:
 
 
 def test_fresh_layers_are_nearly_the_identity_and_the_others_stay() -> None:
-    pool = replace(own_shape(RECIPE), kind="residual").fresh(family(), 0)
+    pool = replace(own_shape(RECIPE), kind="residual").fresh(problem())
     more = policy_specialists.with_fresh_layers(pool, 4, 0)
     assert more.layers == 4
     assert torch.equal(more.parameters["layers.matrix"][:1], pool.parameters["layers.matrix"])
@@ -218,7 +218,7 @@ def test_every_cluster_trains_its_own_layer(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def base() -> MetaLearner:
-    pool = with_inner_rates(own_shape(RECIPE).fresh(family(), 0))
+    pool = with_inner_rates(own_shape(RECIPE).fresh(problem()))
     arguments = {"action": "box", "depth": 1, "horizon": 4, "initial_layers": [1], "min_step": 0.125, "max_step": 8.0}
     return plan_learner("base", pool, arguments, (), 0.0)
 
@@ -339,7 +339,7 @@ def test_a_job_evaluates_others_who_choose_steps_on_the_same_pool(
 def steps_agent(algorithm: str = "PPO") -> tuple[Any, VecNormalize]:
     env_id = IDS[encoding_of(algorithm, DESIGNS["steps"])]
     arguments = {key: value for key, value in RECIPE.arguments("").items() if key != "action"}
-    pool = with_inner_rates(own_shape(RECIPE).fresh(family(), 0))
+    pool = with_inner_rates(own_shape(RECIPE).fresh(problem()))
     env = VecNormalize(make_vec_env(env_id, n_envs=4, family=family(), pool=pool, **arguments), norm_reward=False)
     agent = make_agent(algorithm, env, seed=0, learning_rate=1e-3, log_folder=None, design=DESIGNS["steps"])
     return agent, env

@@ -33,8 +33,9 @@ def prepared(
 ) -> tuple[LayerPool, Any, Any]:
     """A pool, episodes under it, and what updates it by them; `changes` are of the networks' shape."""
     shape, many = replace(own_shape(RECIPE), **changes), family(shots=10, queries=10)
-    pool = shape.fresh(many, 0)
-    mdp = shape.process(Problem(many, RECIPE, 40, 0), pool, 20, horizon=1)
+    problem = Problem(many, RECIPE, 40, 0)
+    pool = shape.fresh(problem)
+    mdp = shape.process(problem, pool, 20, horizon=1)
     return pool, adapt_policies(mdp, rates), OUTER_UPDATES[outer](pool, many, RATE, constants)
 
 

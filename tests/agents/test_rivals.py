@@ -82,7 +82,7 @@ def test_every_rival_trains_and_is_evaluated(module: str, capsys: pytest.Capture
     assert learner.name.startswith(module)
     for member in members(learner):
         pool = member.pool
-        start = NetworkShape(pool.width, pool.layers, pool.kind).fresh(make_family("sinusoid"), 3)
+        start = NetworkShape(pool.width, pool.layers, pool.kind).fresh(tiny(seed=3))
         if module == "router":
             start.parameters["layers.matrix"] *= HIDDEN_SCALE
         assert all(tensor.isfinite().all() for tensor in pool.trainable().values())
@@ -218,7 +218,7 @@ def adam_along_a_cosine(pool: LayerPool, losses: list[Callable[[], Tensor]]) -> 
 
 def plain_maml(problem: Problem, shape: NetworkShape, steps: int, rates: str | None, first_order: bool) -> LayerPool:
     """MAML with double backward, task by task."""
-    pool = shape.fresh(problem.family, problem.seed)
+    pool = shape.fresh(problem)
     if rates is not None:
         pool = pool.with_rates(rates, 0.01, steps=steps, slots=shape.depth)
 
@@ -263,17 +263,17 @@ def test_meta_learning_starts_from_fresh_weights_of_the_seed_and_draws_its_tasks
     settings = Settings(2, rates="step", rate=0.02, batch=8)
     problem = tiny(seed=5)
     drawn = meta_learn(replace(problem, tasks=16), CLASSIC, settings)
-    given = CLASSIC.fresh(problem.family, 5).with_rates("step", 0.02, steps=2)
+    given = CLASSIC.fresh(problem).with_rates("step", 0.02, steps=2)
     assert meta_learn(replace(problem, tasks=16), CLASSIC, settings, pool=given) is given
     torch.testing.assert_close(drawn.trainable(), given.trainable(), rtol=0, atol=0)
-    other = meta_learn(replace(tiny(seed=6), tasks=16), CLASSIC, settings, pool=CLASSIC.fresh(problem.family, 5))
+    other = meta_learn(replace(tiny(seed=6), tasks=16), CLASSIC, settings, pool=CLASSIC.fresh(problem))
     assert not other.parameters["stem.matrix"].equal(drawn.parameters["stem.matrix"])
 
 
 @exactly
 def test_pretraining_is_adam_on_the_query_loss_without_adaptation() -> None:
     learner = pretrained.train(EXACT)
-    pool = CLASSIC.fresh(EXACT.family, EXACT.seed)
+    pool = CLASSIC.fresh(EXACT)
 
     def loss(query: Batch) -> Tensor:
         stem, layers, head = (pool.parameters[name] for name in ("stem.matrix", "layers.matrix", "head.matrix"))
@@ -292,7 +292,7 @@ def test_pretraining_is_adam_on_the_query_loss_without_adaptation() -> None:
 def test_reptile_moves_half_the_way_to_the_mean_of_fast_weights() -> None:
     """Its tasks show support and query points together, and its inner steps are plain SGD."""
     problem = replace(EXACT, tasks=32)
-    pool = CLASSIC.fresh(problem.family, problem.seed)
+    pool = CLASSIC.fresh(problem)
     shown = replace(problem, family=problem.family.replace(shots=problem.family.most_shots + problem.family.queries))
     (whole,) = plain_episodes(shown, CLASSIC, 1, reptile.STEPS, float(np.float32(0.02)))
     assert whole.support[0].inputs.shape == (32, 55, 1)
@@ -317,7 +317,7 @@ def test_the_matched_shape_has_just_as_many_parameters_as_reml(family: TaskFamil
     assert wanted > pool_alone + 128 * 128, "the policy counts"
 
     def size(shape: NetworkShape) -> int:
-        return sum(tensor.numel() for tensor in shape.fresh(family, 0).parameters.values())
+        return sum(tensor.numel() for tensor in shape.fresh(problem).parameters.values())
 
     assert (shape.depth, shape.kind) == (problem.recipe.depth, problem.recipe.layer_kind)
     assert size(replace(shape, width=shape.width - 1)) < wanted <= size(shape)

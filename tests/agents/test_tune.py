@@ -32,13 +32,17 @@ def test_all_methods_have_as_many_settings() -> None:
     assert all(grid.chosen in grid.settings for grid in GRIDS.values())
 
 
-@pytest.mark.parametrize("method", [method for method in GRIDS if f"Settings of `{method}`" in ATTEMPTS])
+@pytest.mark.parametrize("method", GRIDS)
 def test_the_best_setting_on_validation_tasks_was_chosen(method: str) -> None:
-    """By the numbers that are committed, of which the first three are the errors."""
+    """By the numbers that are committed, of which the first three are the errors.
+
+    REML's recipe is older than its grid, and the second best there: an advantage of the rivals.
+    """
     figures = ATTEMPTS[f"Settings of `{method}`"]["figures"]
     assert {figure["what"] for figure in figures} == set(GRIDS[method].settings)
     scores = {figure["what"]: score(_errors(figure["value"])) for figure in figures}
-    assert min(scores, key=scores.__getitem__) == GRIDS[method].chosen
+    best = sorted(scores, key=scores.__getitem__)
+    assert GRIDS[method].chosen == best[1 if method == "reml" else 0]
 
 
 def _errors(value: str) -> list[float]:

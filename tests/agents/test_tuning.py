@@ -16,7 +16,7 @@ from agents.comparison import tuning as benchmark
 from agents.comparison.entrants import ENTRANTS
 from agents.comparison.jobs import Job
 from agents.comparison.summarise import rows_of
-from agents.tuning import fixed_losses, rules, schedules
+from agents.tuning import fixed_losses, rules, schedules, training
 from agents.tuning.fixed_losses import GRID, FixedLoss, best_loss, best_per_kind, cross_entropy, settings
 from agents.tuning.rules import FixedRule, FoundRule, known_rule, random_rules, search, tune
 from agents.tuning.schedules import SHAPES, Schedule, best_fixed, rates, try_all, tuned_per_task
@@ -190,3 +190,24 @@ def test_a_comparison_pairs_every_seed_with_what_is_fixed(
         assert len(difference["per_seed"]) == 2
     with pytest.raises(ValueError, match="no shots"):
         made.variants(5)
+
+
+def test_an_interrupted_training_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    setting, recipe = TuningSetting(horizon=2, updates=1), training.TuningRecipe(total_steps=64, n_envs=4, batch_size=8)
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    steps = []
+
+    class Interrupted(training.Progress):
+        def _on_step(self) -> bool:
+            steps.append(self.num_timesteps)
+            if len(steps) == 5:
+                raise KeyboardInterrupt
+            return super()._on_step()
+
+    monkeypatch.setattr(training, "Progress", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        training.train(setting, recipe, seed=0, folder=tmp_path)
+    agent = training.train(setting, recipe, seed=0, folder=tmp_path)
+    assert steps[:7] == [4, 8, 12, 16, 20, 20, 24], "the rollout that was interrupted is played again"
+    assert agent.steps == steps[-1] == 64
+    assert not (tmp_path / training.CHECKPOINT).exists()

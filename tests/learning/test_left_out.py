@@ -184,8 +184,9 @@ def test_fast_weights_too_large_to_be_averaged_are_left_out(rule: str) -> None:
 def test_updates_of_policies_leave_them_out_too(outer: str, damage: float) -> None:
     many = family(shots=6, queries=6)
     shape = own_shape(RECIPE)
-    pool = shape.fresh(many, 0)
-    mdp = shape.process(Problem(many, RECIPE, 40, 0), pool, 10, horizon=1, step=0.5)
+    problem = Problem(many, RECIPE, 40, 0)
+    pool = shape.fresh(problem)
+    mdp = shape.process(problem, pool, 10, horizon=1, step=0.5)
     whole = adapt_policies(mdp, (0.5,))
     good = torch.tensor([0, 1, 2, 4, 5, 6, 8, 9])
     expected = pool.clone()
@@ -196,7 +197,7 @@ def test_updates_of_policies_leave_them_out_too(outer: str, damage: float) -> No
     other(whole.take(good), 0.0)
     assert own.dropped == 2  # type: ignore[attr-defined]
     torch.testing.assert_close(pool.parameters, expected.parameters)
-    assert not torch.equal(pool.parameters["head.matrix"], shape.fresh(many, 0).parameters["head.matrix"])
+    assert not torch.equal(pool.parameters["head.matrix"], shape.fresh(problem).parameters["head.matrix"])
     all_broken = copy.deepcopy(whole)
     all_broken.query[-1].extras["weighted_advantage"][:] = damage
     fresh = OUTER_UPDATES[outer](pool, many, 1e-2, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -47,11 +48,24 @@ def batch_norm() -> nn.Module:
     return nn.Sequential(nn.Linear(FEATURES, 8), norm, nn.ReLU(), nn.Linear(8, CLASSES))
 
 
+class Reader(nn.Module):
+    """Reads the features one after the other, by a recurrent module for which `torch.vmap` has no rule."""
+
+    def __init__(self, kind: type[nn.LSTM] | type[nn.GRU] = nn.LSTM) -> None:
+        super().__init__()
+        self.memory, self.head = kind(1, 5, batch_first=True), nn.Linear(5, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.memory(x[..., None])[0][:, -1])
+
+
 MODULES: dict[str, MakeModule] = {
     "dense": dense,
     "attention": Attention,
     "convolution": convolution,
     "batch statistics": batch_norm,
+    "LSTM": Reader,
+    "GRU": partial(Reader, nn.GRU),
 }
 
 
@@ -91,10 +105,17 @@ TORCH: dict[str, Callable[..., torch.optim.Optimizer]] = {
 STEP_SIZES = {"sgd": 0.1, "momentum": 0.05, "adam": 0.01, "rmsprop": 0.005}
 
 
-def loop(network: nn.Module, data: DataSet, generator: np.random.Generator, optimizer: str, loss: nn.Module) -> None:
+def loop(
+    network: nn.Module,
+    data: DataSet,
+    generator: np.random.Generator,
+    optimizer: str,
+    loss: nn.Module,
+    groups: list[dict[str, Any]] | None = None,
+) -> None:
     """Training of one network as PyTorch's users write it."""
     network.train()
-    stepper = TORCH[optimizer](network.parameters(), lr=STEP_SIZES[optimizer])
+    stepper = TORCH[optimizer](groups or network.parameters(), lr=STEP_SIZES[optimizer])
     order = np.concatenate([generator.permutation(len(data.train)) for _ in range(20)])
     for update in range(UPDATES):
         places = order[update * data.batch_size : (update + 1) * data.batch_size]
@@ -209,6 +230,70 @@ def test_momentum_and_decay_are_each_childs_own() -> None:
             torch.testing.assert_close(state(children, row)[name], value, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("optimizer", TORCH)
+def test_each_group_of_parameters_has_a_step_size_of_its_own(optimizer: str) -> None:
+    """As by an optimizer of torch with a group for each child of the module."""
+    seeds = [0, 1, 2, 3, 4]
+    children = started(seeds, optimizer, make=Attention)
+    assert children.groups == ("", "embed", "norm", "attend", "head")
+    networks = [children.network(row) for row in seeds]
+    step_sizes = STEP_SIZES[optimizer] * np.random.default_rng(0).uniform(0.1, 2.0, (5, 5))
+    step_sizes[0, 1] = 0.0
+    frozen = [value.clone() for name, value in state(children, 0).items() if name.startswith("embed")]
+    children.update(UPDATES, step_sizes)
+    for row, network in enumerate(networks):
+        generator = np.random.default_rng(seeds[row])
+        generator.integers(2**63)
+        owned = [[value for name, value in network.named_parameters() if "." not in name]]
+        owned += [list(child.parameters()) for child in network.children()]
+        groups = [{"params": own, "lr": size} for own, size in zip(owned, step_sizes[row].tolist(), strict=True)]
+        data = data_set(seeds[row])
+        loop(network, data, generator, optimizer, nn.CrossEntropyLoss(), groups)
+        with torch.no_grad():
+            outputs, found = (one(data.validation.inputs) for one in (network, children.network(row)))
+        torch.testing.assert_close(found, outputs, rtol=1e-4, atol=1e-4)
+    for now, then in zip(children.network(0).get_submodule("embed").parameters(), frozen, strict=True):
+        assert torch.equal(now, then)
+
+
+class Wrapper(nn.Module):
+    def __init__(self, inside: nn.Module) -> None:
+        super().__init__()
+        self.inside = inside
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inside(x)
+
+
+class Owner(Wrapper):
+    """With a parameter and a frozen one beside its child."""
+
+    def __init__(self, inside: nn.Module) -> None:
+        super().__init__(inside)
+        self.scale = nn.Parameter(torch.ones(1))
+        self.frozen = nn.Parameter(torch.ones(1), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x * self.scale * self.frozen)
+
+
+GROUPS: dict[str, tuple[MakeModule, tuple[str, ...]]] = {
+    "children": (dense, ("0", "2")),
+    "one module": (lambda: nn.Linear(FEATURES, CLASSES), ("",)),
+    "blocks": (lambda: nn.Sequential(nn.Sequential(dense()), nn.Tanh(), nn.Linear(CLASSES, CLASSES)), ("0", "2")),
+    "wrapped": (lambda: Wrapper(Wrapper(dense())), ("inside.inside.0", "inside.inside.2")),
+    "owner": (lambda: Owner(dense()), ("", "inside")),
+    "wrapped owner": (lambda: Wrapper(Owner(dense())), ("inside", "inside.inside")),
+}
+
+
+@pytest.mark.parametrize(("make", "names"), GROUPS.values(), ids=GROUPS)
+def test_groups_are_the_children_of_the_module(make: MakeModule, names: tuple[str, ...]) -> None:
+    children = started([0], make=make)
+    assert children.groups == names
+    assert children.update(2, np.full(1, 0.1)).gradient_norms.shape == (1, len(names))
+
+
 def test_rows_are_independent_and_may_start_at_any_time() -> None:
     children = started([0, 1, 2, 3, 4], "adam")
     children.update(3, np.full(5, 0.01))
@@ -285,6 +370,14 @@ def test_an_order_takes_every_example_once_before_any_twice() -> None:
     assert all(sorted(epoch) == list(range(5)) for epoch in taken.reshape(3, 5).tolist())
 
 
+def test_random_numbers_of_accelerators_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def seed_all(seed: int) -> None:
+        raise AssertionError("seeded")
+
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seed_all)
+    started([0, 1])
+
+
 def test_nothing_depends_on_global_settings() -> None:
     expected = started([0, 1, 2, 3])
     expected.update(2, np.full(4, 0.1))
@@ -333,6 +426,14 @@ class Branching(nn.Linear):
         return super().forward(x if x.sum() > 0 else -x)
 
 
+class Detached(nn.Linear):
+    def __init__(self) -> None:
+        super().__init__(FEATURES, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).detach()
+
+
 REFUSED: dict[str, tuple[MakeModule, str]] = {
     "running statistics": (lambda: nn.Sequential(nn.BatchNorm1d(FEATURES), dense()), r"BatchNorm1d.*'0'.*GroupNorm"),
     "dropout": (lambda: nn.Sequential(dense(), nn.Dropout(0.5)), r"Dropout at '1'"),
@@ -340,6 +441,7 @@ REFUSED: dict[str, tuple[MakeModule, str]] = {
     "branches": (lambda: nn.Sequential(nn.Identity(), Branching(FEATURES, CLASSES)), r"Branching at '1'"),
     "another shape": (lambda: nn.Linear(FEATURES, 5), r"\(2, 6\) to \(2, 5\), must map them to \(2, 3\)"),
     "nothing to train": (nn.Identity, "no parameters"),
+    "no derivative": (Detached, "no derivative with respect to any of its weights"),
 }
 
 

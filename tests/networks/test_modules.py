@@ -27,8 +27,9 @@ from gym_reml.learning.replay import requires_grad
 from gym_reml.mdp import Objective, TrainingMDP
 from gym_reml.mdp.export import export_network
 from gym_reml.networks.blocks import BLOCKS
-from gym_reml.networks.modules import FEW_NETWORKS, Modules
+from gym_reml.networks.modules import Modules
 from gym_reml.networks.optimizers import OPTIMIZERS
+from gym_reml.networks.part import FEW_NETWORKS
 from gym_reml.pool import LayerPool
 from gym_reml.pool.rates import RATES
 from gym_reml.spaces import Decided
@@ -705,6 +706,21 @@ def test_names_of_dense_pools_are_free() -> None:
     for layers in LAYERS:
         mdp.step(Decided(layers[:, None], np.zeros((5, 1), dtype=np.float32)))
     assert not torch.equal(pool.parameters["stem.norm"], torch.ones(6, 1))
+
+
+def test_an_environment_says_how_to_read_a_file_of_own_modules(tmp_path: Path) -> None:
+    shape, makers = ZOO["linear"]
+    pool, path = pool_of("linear"), tmp_path / "pool.pt"
+    pool.save(path)
+    family = from_arrays(np.zeros((3, 9, 2)), np.arange(27).reshape(3, 9) % 3, shots=2, queries=2)
+    for place in (path, str(path)):
+        with pytest.raises(ValueError, match=r"(?s)pool = LayerPool.load\(path, modules=.*pool=pool.*layer: .*Linear"):
+            gym.make("NetBuild-v0", family=family, pool=place)
+    loaded = LayerPool.load(path, Modules(**makers, input_shape=shape))
+    envs: list[Any] = [gym.make("NetBuild-v0", family=family, pool=one) for one in (pool, loaded)]
+    action = np.ones(envs[0].action_space.shape, np.float32)
+    one, other = ([env.reset(seed=0)[0], env.step(action)[0]] for env in envs)
+    np.testing.assert_array_equal(one, other)
 
 
 def test_other_modules_with_the_same_weights_are_noticed() -> None:

@@ -32,6 +32,7 @@ from gym_reml.tasks.functions.sinusoid import Sinusoid
 from tests.support.env_helpers import SMALL, Absolute, Restless, assert_same, make_classes, play_vector, sample_actions
 from tests.support.family_arguments import family_arguments
 from tests.support.small_policies import RECIPE
+from tests.support.tuning_helpers import OWN_VARIANTS, QUICK, TUNING_VARIANTS
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -105,6 +106,12 @@ some_states = pytest.mark.parametrize("state", ["float16", "autocast", "all at o
 """The settings with the largest effect, for tests with many cases."""
 every_rule = pytest.mark.parametrize("rule", RULES)
 HORIZON = 3
+PICTURES = {"family": "digits", "family_kwargs": {"side": 4, "imbalances": [9.0], "examples": [20], "held_out": 20}}
+TUNERS = {
+    name: (TUNING_VARIANTS | OWN_VARIANTS)[name]
+    for name in ("adam, every dial, test split", "class correlation, macro F1", "own arrays and module")
+}
+TUNERS["pictures"] = ("NetLoss-v0", PICTURES)
 
 
 def play(arguments: dict[str, Any], steps: int = 2 * HORIZON) -> list[Any]:
@@ -124,6 +131,27 @@ def test_every_family_plays_as_ever(family: str, state: str, tmp_path: Path) -> 
     expected = play(given)
     with STATES[state]():
         found = play(given)
+    assert_same(found, expected)
+
+
+@pytest.mark.parametrize("state", ["float16", "all at once"])
+@pytest.mark.parametrize("variant", TUNERS)
+def test_dials_and_losses_are_set_as_ever(variant: str, state: str) -> None:
+    if variant == "pictures":
+        pytest.importorskip("sklearn")
+    env_id, given = TUNERS[variant]
+
+    def run() -> list[Any]:
+        envs: Any = gym.make_vec(env_id, num_envs=5, autoreset_mode="SameStep", **(QUICK | given))
+        envs.action_space.seed(0)
+        actions = [envs.action_space.sample() for _ in range(HORIZON + 1)]
+        trail = play_vector(envs, actions, seed=0)
+        weights = envs.unwrapped.export(1).state_dict()
+        return [*trail, {name: weight.numpy() for name, weight in weights.items()}]
+
+    expected = run()
+    with STATES[state]():
+        found = run()
     assert_same(found, expected)
 
 

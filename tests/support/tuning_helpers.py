@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gym_reml.tasks.data_sets.base import DataSet, DataSets, Examples, Task
 
@@ -27,6 +27,18 @@ def curve(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 def make_normed() -> nn.Module:
     return nn.Sequential(nn.Linear(4, 6), nn.LayerNorm(6), nn.ReLU(), nn.Linear(6, 2))
+
+
+class Reader(nn.Module):
+    """Reads the inputs one after the other, by a module for which `torch.vmap` has no rule."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.memory, self.head = nn.GRU(1, 3, batch_first=True), nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        output: Tensor = self.head(self.memory(x[..., None])[0][:, -1])
+        return output
 
 
 def make_line() -> nn.Module:
@@ -65,9 +77,9 @@ TUNING_VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
         "NetTuneDiscrete-v0",
         {"family_kwargs": SIZES, "optimizer": "rmsprop", "min_step": 1e-3, "max_step": 1e20},
     ),
-    "sgd, decay": (
+    "sgd, decay, a step size for each group": (
         "NetTuneHybrid-v0",
-        {"family_kwargs": SIZES, "optimizer": "sgd", "dials": ["step_size", "weight_decay"]},
+        {"family_kwargs": SIZES, "optimizer": "sgd", "dials": ["step_size", "weight_decay"], "step_sizes": "group"},
     ),
     "losses": ("NetLoss-v0", {"family_kwargs": SIZES, "step_size": 0.3}),
     "class correlation, macro F1": (
@@ -84,7 +96,7 @@ TUNING_VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "one loss, in bins": (
         "NetLossHybrid-v0",
-        {"family_kwargs": SIZES, "losses": ["trust"], "optimizer": "adam", "step_bins": 5},
+        {"family_kwargs": SIZES, "losses": ["trust"], "optimizer": "adam", "step_bins": 5, "observation": "dict"},
     ),
     "rules": ("NetRule-v0", {"family_kwargs": SIZES}),
     "rules on several data sets": (
@@ -101,9 +113,12 @@ OWN_VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
         {"module": make_normed, "train": points(20), "validation": points(10, 1), "test": points(10, 2)},
     ),
     "own numbers": ("NetTune-v0", {"module": make_line, "train": curve(20), "validation": curve(10, 1)}),
-    "own arrays, losses": ("NetLoss-v0", {"train": points(20), "validation": points(10, 1)}),
+    "own recurrent module, losses": (
+        "NetLoss-v0",
+        {"module": Reader, "train": points(20), "validation": points(10, 1)},
+    ),
+    "own distribution": ("NetTuneHybrid-v0", {"family": Slopes(), "module": make_line, "observation": "dict"}),
     "own numbers, rules": ("NetRule-v0", {"module": make_line, "train": curve(20), "validation": curve(10, 1)}),
     "own distribution, rules": ("NetRuleBox-v0", {"family": Slopes(), "module": make_line, "tasks": 2}),
-    "own distribution": ("NetTuneHybrid-v0", {"family": Slopes(), "module": make_line}),
 }
 """The same for what a user provides."""

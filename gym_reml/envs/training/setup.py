@@ -18,6 +18,8 @@ from gymnasium import spaces
 
 from gym_reml.checks import check_integer, is_number
 from gym_reml.envs.common.arguments import argument_names
+from gym_reml.envs.common.devices import find_device
+from gym_reml.envs.common.observations import make_observation_space
 from gym_reml.learning.options import RULES, LearningOptions
 from gym_reml.learning.pool_learner import PoolLearner
 from gym_reml.mdp.objective import Objective
@@ -93,11 +95,9 @@ def make_setup(
     """
     for argument, value in (("num_envs", count), ("depth", depth), ("step_bins", step_bins)):
         check_integer(argument, value)
-    if observation not in ("flat", "dict"):
-        raise ValueError(f"observation={observation!r}: must be one of 'flat', 'dict'")
     objective = Objective(horizon, burn_in, reward, feedback)
     task_family = _make_family(family, family_kwargs, shots, queries)
-    torch_device = _find_device(device)
+    torch_device = find_device(device)
     layer_pool, source = pool_for(task_family, pool, width=width, layers=layers, layer_kind=layer_kind)
     if layer_pool.device != torch_device:
         if learn is not None and source == "given":
@@ -117,7 +117,7 @@ def make_setup(
         step_sizes=step_sizes,
         learner=_make_learner(layer_pool, task_family, learn, learn_kwargs, count),
     )
-    space = _observation_space(mdp, observation)
+    space = make_observation_space(observation, mdp.parts, OBSERVATION_LIMIT)
     arguments = {
         "depth": depth,
         "initial_layers": list(mdp.initial_layers),
@@ -178,16 +178,6 @@ def _make_family(
     return make_family(family, **arguments)
 
 
-def _find_device(device: str | torch.device) -> torch.device:
-    if not isinstance(device, str | torch.device):
-        raise ValueError(f"device={device!r}: must be the name of a torch device, or one")
-    try:
-        # A round trip over the CPU, because that fails for "meta", a device without memory.
-        return torch.zeros(1, device="cpu").to(device).cpu().to(device).device
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device={device!r}: not available here ({str(error).splitlines()[0]})") from error
-
-
 def _step_range(pool: LayerPool, min_step: float | None, max_step: float | None) -> tuple[float, float]:
     low, high = pool.step_range
     low, high = low if min_step is None else min_step, high if max_step is None else max_step
@@ -230,13 +220,3 @@ def _in_worker() -> bool:
     # Ray starts workers by this script; calling Ray to find out could start Ray.
     in_ray = Path(getattr(sys.modules["__main__"], "__file__", None) or "").name == "default_worker.py"
     return in_ray or multiprocessing.parent_process() is not None
-
-
-def _observation_space(mdp: TrainingMDP, observation: str) -> spaces.Space[Any]:
-    def box(size: int) -> spaces.Box:
-        return spaces.Box(-OBSERVATION_LIMIT, OBSERVATION_LIMIT, (size,), np.float32)
-
-    if observation == "flat":
-        return box(mdp.observation_size)
-    parts = {name: part for name, part in mdp.parts.items() if part.stop > part.start}
-    return spaces.Dict({name: box(part.stop - part.start) for name, part in parts.items()})

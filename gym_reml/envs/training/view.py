@@ -5,13 +5,13 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
 from gym_reml.checks import is_integer
 from gym_reml.envs.common.arguments import frame_mode
+from gym_reml.envs.common.observations import format_observation
 from gym_reml.envs.common.view import ProcessView, for_rows
 from gym_reml.envs.training.recorder import TrainingRecorder
 from gym_reml.envs.training.setup import Setup
@@ -181,20 +181,3 @@ def warn_of_truncation(limit: int, horizon: int) -> None:
         "reset only after episodes have ended.",
         stacklevel=3,
     )
-
-
-def format_observation(
-    flat: NDArray[np.float32], parts: dict[str, slice], space: gym.Space[Any], *, row: int | None = None
-) -> Any:
-    """Observations of a `TrainingMDP` as elements of a space.
-
-    Args:
-        flat: (n, size) float32.
-        parts: slice of each part in a flat observation, by name.
-        space: of one row's observation, a `Box` or a `Dict` of parts.
-        row: index of the row whose observation is returned, or None for all.
-    """
-    chosen = flat if row is None else flat[row]
-    if isinstance(space, gym.spaces.Dict):
-        return {name: chosen[..., parts[name]] for name in space}
-    return chosen

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from gymnasium import spaces
+from numpy.typing import NDArray
 from torch import nn
 
 from gym_reml.checks import is_integer
 from gym_reml.envs.common.arguments import frame_mode
+from gym_reml.envs.common.observations import format_observation, make_observation_space
 from gym_reml.envs.common.single import ProcessEnv
 from gym_reml.envs.common.vector import ProcessVectorEnv
 from gym_reml.envs.common.versions import AutoresetMode
@@ -31,6 +32,10 @@ class TuningView(ProcessView):
 
     process: NetworkProcess
     action_encoding: ActionEncoding
+
+    def _set_up(self, setup: TuningSetup) -> None:
+        self.action_encoding = setup.encoding
+        self._space = make_observation_space(setup.observation, setup.process.parts, OBSERVATION_LIMIT)
 
     @property
     def tuning(self) -> NetworkProcess:
@@ -66,6 +71,9 @@ class TuningView(ProcessView):
             recorder.record(self.process, outcome.info)
         return outcome
 
+    def _format_observation(self, flat: NDArray[np.float32], row: int | None) -> Any:
+        return format_observation(flat, self.process.parts, self._space, row=row)
+
     def _make_recorder(self, row: int) -> Any:
         return TuningRecorder(row)
 
@@ -78,11 +86,11 @@ class TuningEnv(TuningView, ProcessEnv):
 
     def __init__(self, setup: TuningSetup, render_mode: str | None = None) -> None:
         """Takes the result of `make_tuning` for one row."""
-        self.action_encoding = setup.encoding
+        self._set_up(setup)
         super().__init__(
             setup.process,
             setup.encoding.space,
-            observation_space=_observation_space(setup.process),
+            observation_space=self._space,
             split=setup.process.data_sets.split,
             render_mode=render_mode,
         )
@@ -102,7 +110,7 @@ class TuningVectorEnv(TuningView, ProcessVectorEnv):
         """Takes the result of `make_tuning` for n rows.
 
         Args:
-            setup: the process and the encoding.
+            setup: the process, with encoding and form of observations.
             autoreset_mode: "NextStep", "SameStep" or "Disabled", as `gymnasium.vector.SyncVectorEnv`.
             render_mode: None, "rgb_array", "ansi", "rgb_array_list" or "ansi_list".
             max_episode_steps: number of steps after which episodes are truncated; None for no limit.
@@ -110,17 +118,13 @@ class TuningVectorEnv(TuningView, ProcessVectorEnv):
         Raises:
             ValueError: an unknown mode, or an invalid number of steps.
         """
-        self.action_encoding = setup.encoding
+        self._set_up(setup)
         super().__init__(
             setup.process,
             setup.encoding.space,
-            observation_space=_observation_space(setup.process),
+            observation_space=self._space,
             split=setup.process.data_sets.split,
             autoreset_mode=autoreset_mode,
             render_mode=render_mode,
             max_episode_steps=max_episode_steps,
         )
-
-
-def _observation_space(process: NetworkProcess) -> spaces.Box:
-    return spaces.Box(-OBSERVATION_LIMIT, OBSERVATION_LIMIT, (process.observation_size,), np.float32)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import torch
+
 from gym_reml.checks import check_integer
 from gym_reml.decisions.losses import Loss
 from gym_reml.envs.common.arguments import argument_names
+from gym_reml.envs.common.devices import find_device
 from gym_reml.mdp.loss_alignment import LossProcess
 from gym_reml.mdp.rule_search import RuleProcess
 from gym_reml.mdp.runs import MakeNetwork, NetworkProcess
@@ -19,10 +22,17 @@ from gym_reml.tasks.data_sets.registry import make_data_sets
 
 
 class TuningSetup(NamedTuple):
-    """The parts of a single or vector environment: the process and the encoding of its actions."""
+    """The parts of a single or vector environment.
+
+    Attributes:
+        process: of n rows.
+        encoding: of the actions.
+        observation: form of the observations, see `make_observation_space`.
+    """
 
     process: NetworkProcess
     encoding: ActionEncoding
+    observation: str = "flat"
 
 
 def make_tuning(
@@ -39,8 +49,11 @@ def make_tuning(
     dials: Sequence[str] = ("step_size",),
     min_step: float | None = None,
     max_step: float | None = None,
+    step_sizes: str = "single",
     horizon: int = 40,
     updates: int = 25,
+    observation: str = "flat",
+    device: str | torch.device = "cpu",
     action: str = "box",
     step_bins: int = 13,
 ) -> TuningSetup:
@@ -61,10 +74,12 @@ def make_tuning(
         optimizer=optimizer,
         dials=dials,
         step_range=(min_step, max_step),
+        step_sizes=step_sizes,
         horizon=horizon,
         updates=updates,
+        device=find_device(device),
     )
-    return TuningSetup(process, make_encoding(action, process.decision, step_bins=step_bins))
+    return TuningSetup(process, make_encoding(action, process.decision, step_bins=step_bins), observation)
 
 
 VARIED: dict[str, Any] = {
@@ -95,6 +110,8 @@ def make_loss_alignment(
     step_size: float = 0.05,
     horizon: int = 20,
     updates: int = 15,
+    observation: str = "flat",
+    device: str | torch.device = "cpu",
     action: str = "box",
     step_bins: int = 3,
 ) -> TuningSetup:
@@ -126,8 +143,9 @@ def make_loss_alignment(
         step_size=step_size,
         horizon=horizon,
         updates=updates,
+        device=find_device(device),
     )
-    return TuningSetup(process, make_encoding(action, process.decision, step_bins=step_bins))
+    return TuningSetup(process, make_encoding(action, process.decision, step_bins=step_bins), observation)
 
 
 ALIKE: dict[str, Any] = {
