@@ -20,7 +20,7 @@ from .schedules import example
 from .setting import Played, RuleSetting, RunSetting, play
 from .training import TuningAgent, TuningRecipe
 
-RULE_RECIPE = TuningRecipe(total_steps=48_000, batch_size=192, epochs=4, entropy=0.01)
+RULE_RECIPE = TuningRecipe(total_steps=48_000, batch_size=192, epochs=4, entropy=0.03)
 """How the agent is trained: by 16,000 rules."""
 
 RATES = tuple(float(rate) for rate in np.logspace(-4, 1, 11))

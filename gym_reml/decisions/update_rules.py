@@ -434,34 +434,39 @@ class Rule:
         return any(len(term.arguments) == 1 and UNARIES[term.name].timed for term in self.term.walk())
 
     @cached_property
-    def _program(self) -> list[tuple[Callable[..., Any] | None, Term, tuple[int, ...]]]:
-        """Every different term once, arguments first, with the places of its arguments."""
+    def _program(self) -> list[tuple[Callable[..., Any] | None, Any, tuple[int, ...]]]:
+        """Every different term once, arguments first: what computes it, or its number; the places of its arguments."""
         terms = list(dict.fromkeys(self.term.walk()))
         places = {term: place for place, term in enumerate(terms)}
-        computed: list[tuple[Callable[..., Any] | None, Term, tuple[int, ...]]] = []
+        # Functions of one number are schedules, and what draws; others were folded.
+        tensors = {term.arguments[0] for term in terms if len(term.arguments) == 1}
+        computed: list[tuple[Callable[..., Any] | None, Any, tuple[int, ...]]] = []
         for term in terms:
             compute: Callable[..., Any] | None
             if term.name == "number":
                 compute = None
             else:
                 compute = (OPERANDS, UNARIES, BINARIES)[len(term.arguments)][term.name].compute
-            computed.append((compute, term, tuple(places[argument] for argument in term.arguments)))
+            value = torch.tensor(term.value, device="cpu") if term in tensors else term.value
+            computed.append((compute, value, tuple(places[argument] for argument in term.arguments)))
         return computed
 
     def direction(self, update: Update) -> Tensor:
         """The direction d in w - step_size * d, of the gradient's shape."""
         found: list[Any] = []
-        for compute, term, places in self._program:
+        for compute, value, places in self._program:
             if compute is None:
-                found.append(term.value)
+                found.append(value)
             elif not places:
                 found.append(compute(update))
             elif len(places) == 1:
-                # Numbers are arguments of schedules, and of what draws; else they were folded.
-                found.append(compute(torch.as_tensor(found[places[0]]), update))
+                found.append(compute(found[places[0]], update))
             else:
                 found.append(compute(found[places[0]], found[places[1]]))
-        return torch.as_tensor(found[-1], dtype=update.gradient.dtype).expand_as(update.gradient)
+        last = found[-1]
+        if isinstance(last, Tensor) and last.ndim:
+            return last
+        return torch.as_tensor(last, dtype=update.gradient.dtype).expand_as(update.gradient)
 
     @staticmethod
     def from_choices(choices: NDArray[np.int64]) -> Rule:
