@@ -56,7 +56,7 @@ def write(env: Any, rule: Rule, horizon: int = 3) -> list[Any]:
             ),
         ),
     ],
-    ids=str,
+    ids=["adam", "momentum", "decayed"],
 )
 def test_an_episode_is_the_runs_of_a_plain_loop(rule: Rule, make_optimizer: Any) -> None:
     rates = (0.01, 0.3)
