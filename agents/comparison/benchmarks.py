@@ -10,8 +10,7 @@ from gym_reml.tasks.base import TaskFamily
 from ..problems.problem import POLICY_STEPS
 from ..problems.recipes import CONVOLUTIONS
 from ..trials.rl2.recipes import Setting
-from ..tuning.augmentations import AugmentSetting
-from ..tuning.setting import LossSetting, RuleSetting, TuningSetting
+from ..tuning.setting import AugmentSetting, LossSetting, RuleSetting, TuningSetting
 from .base import Benchmark
 from .few_shot import FewShotBenchmark, Test
 from .optimizers import OptimizerBenchmark
@@ -194,15 +193,15 @@ BENCHMARKS: dict[str, Benchmark] = {
         held_out=("fashion_mnist", "digits"),
     ),
     "optimizer": OptimizerBenchmark(file="optimizer.json", kind="optimizer", seeds=5, evaluation_tasks=50),
+    "augment-glyphs": TuningBenchmark(
+        file="augment.json", kind="augment", seeds=5, evaluation_tasks=400, setting=AugmentSetting()
+    ),
     "augment": TuningBenchmark(
         file="augment.json",
         kind="augment",
         seeds=5,
         evaluation_tasks=400,
         setting=AugmentSetting("omniglot"),
-    ),
-    "augment-glyphs": TuningBenchmark(
-        file="augment.json", kind="augment", seeds=5, evaluation_tasks=400, setting=AugmentSetting()
     ),
 }
 """The benchmarks by the name that `python -m agents.compare --family` takes."""

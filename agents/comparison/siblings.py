@@ -78,7 +78,7 @@ class Config:
         Raises:
             ValueError: a family that none of the environment's benchmarks has.
         """
-        own = {name: one for name, one in SIBLINGS.items() if one.setting.env_id == self.env}
+        own = {name: one for name, one in SIBLINGS.items() if type(one.setting) is SETTINGS[self.env]}
         for name, one in own.items():
             if self.family in (None, one.setting.family):
                 return name, one

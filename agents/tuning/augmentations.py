@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -21,7 +21,7 @@ from gym_reml.networks.modules import seeded
 from ..runs.run import TASKS_OF_A_RUN
 from . import training
 from .schedules import TUNING_TASKS
-from .setting import Played, TuningProblem, TuningSetting
+from .setting import AugmentSetting, Played, TuningProblem
 
 CHILDREN = 6_000
 """Networks that are trained by policies of an agent that learns."""
@@ -38,17 +38,6 @@ BINS = 11
 
 
 @dataclass(frozen=True)
-class AugmentSetting(TuningSetting):
-    """Arguments of `NetAugmentMultiDiscrete-v0`, whose decisions are AutoAugment's; see there."""
-
-    env_id: ClassVar[str] = "NetAugmentMultiDiscrete-v0"
-
-    family: str = "glyphs"
-    horizon: int = 10  # type: ignore[misc]
-    updates: int = 120
-
-
-@dataclass(frozen=True)
 class FoundPolicy:
     """An augmentation policy, and what it cost to find.
 
@@ -58,7 +47,7 @@ class FoundPolicy:
         children: networks that were trained in the search.
         seconds: of the search.
         parameters: of the agent.
-        notes: what was tuned.
+        notes: what was tuned, or found.
     """
 
     setting: AugmentSetting
@@ -66,7 +55,7 @@ class FoundPolicy:
     children: int = 0
     seconds: float = 0.0
     parameters: int = 0
-    notes: dict[str, float] = field(default_factory=dict)
+    notes: dict[str, float | str] = field(default_factory=dict)
 
     @property
     def steps(self) -> int:
@@ -185,7 +174,8 @@ def random_search(problem: TuningProblem, folder: Path) -> FoundPolicy:
     candidates = [policies[place] for place in np.argsort(-found, kind="stable")[:CANDIDATES]]
     joined, children = _best(candidates, problem)
     children += len(policies) * FIRST_TRIALS
-    return _written(FoundPolicy(setting, joined, children, time.monotonic() - start), folder)
+    notes: dict[str, float | str] = {"policy": str(joined)}
+    return _written(FoundPolicy(setting, joined, children, time.monotonic() - start, notes=notes), folder)
 
 
 def agents_search(problem: TuningProblem, folder: Path) -> FoundPolicy:
@@ -198,7 +188,8 @@ def agents_search(problem: TuningProblem, folder: Path) -> FoundPolicy:
     joined, children = _best(candidates, problem)
     seconds = agent.seconds + time.monotonic() - start
     children += agent.steps // setting.horizon
-    return _written(FoundPolicy(setting, joined, children, seconds, agent.parameters), folder)
+    notes: dict[str, float | str] = {"policy": str(joined)}
+    return _written(FoundPolicy(setting, joined, children, seconds, agent.parameters, notes), folder)
 
 
 def no_policy(problem: TuningProblem) -> FoundPolicy:

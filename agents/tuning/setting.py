@@ -79,8 +79,24 @@ class RuleSetting(RunSetting):
         return f"{self.family}, rules of {self.horizon} groups, {self.updates} minibatches"
 
 
-SETTINGS: dict[str, type[RunSetting]] = {kind.env_id: kind for kind in (TuningSetting, LossSetting, RuleSetting)}
-"""The settings by the environment's id."""
+@dataclass(frozen=True)
+class AugmentSetting(TuningSetting):
+    """Arguments of `NetAugmentMultiDiscrete-v0`, whose decisions are AutoAugment's; see there."""
+
+    env_id: ClassVar[str] = "NetAugmentMultiDiscrete-v0"
+
+    family: str = "glyphs"
+    horizon: int = 10  # type: ignore[misc]
+    updates: int = 120
+
+
+SETTINGS: dict[str, type[RunSetting]] = {
+    "NetTune-v0": TuningSetting,
+    "NetLoss-v0": LossSetting,
+    "NetRule-v0": RuleSetting,
+    "NetAugment-v0": AugmentSetting,
+}
+"""The settings by environment, whatever its encoding."""
 
 
 @dataclass(frozen=True)

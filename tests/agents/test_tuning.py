@@ -18,7 +18,6 @@ from agents.comparison.jobs import Job
 from agents.comparison.summarise import rows_of
 from agents.tuning import augmentations, fixed_losses, rules, schedules, training
 from agents.tuning.augmentations import (
-    AugmentSetting,
     rand_augment,
     random_policies,
     sampled,
@@ -29,7 +28,7 @@ from agents.tuning.augmentations import (
 from agents.tuning.fixed_losses import GRID, FixedLoss, best_loss, best_per_kind, cross_entropy, settings
 from agents.tuning.rules import FixedRule, FoundRule, known_rule, random_rules, search, tune
 from agents.tuning.schedules import SHAPES, Schedule, best_fixed, rates, try_all, tuned_per_task
-from agents.tuning.setting import LossSetting, RuleSetting, RunSetting, TuningSetting, play
+from agents.tuning.setting import AugmentSetting, LossSetting, RuleSetting, RunSetting, TuningSetting, play
 from agents.tuning.training import TuningRecipe, train
 from gym_reml.decisions.augmentations import NAMES, AugmentationPolicy, Step
 from gym_reml.decisions.update_rules import OPERANDS, RULES, UNARIES, Rule
