@@ -182,7 +182,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     ),
     "loss": TuningBenchmark(file="loss.json", kind="loss", seeds=5, evaluation_tasks=200, setting=LossSetting()),
     "loss-fashion_mnist": TuningBenchmark(
-        file="loss.json", kind="loss", seeds=5, evaluation_tasks=200, setting=LossSetting("fashion_mnist")
+        file="loss.json", kind="loss", seeds=5, evaluation_tasks=200, setting=LossSetting(family="fashion_mnist")
     ),
     "rule": TuningBenchmark(
         file="rule.json",
@@ -201,7 +201,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         kind="augment",
         seeds=5,
         evaluation_tasks=400,
-        setting=AugmentSetting("omniglot"),
+        setting=AugmentSetting(family="omniglot"),
     ),
 }
 """The benchmarks by the name that `python -m agents.compare --family` takes."""

@@ -206,6 +206,36 @@ SECTIONS = (
         trials=True,
     ),
     Section(
+        "augment.json",
+        "Augmentation: a policy is built, and trained by",
+        "The search of AutoAugment {cite:p}`cubuk2019autoaugment` ([Augmentation](../augmentation.md)): accuracy on "
+        "the test part of networks that are trained from scratch on a few images of each class under the policy, "
+        "which was found on other classes. `omniglot` has five characters with five images each, shrunk to 14 x 14, "
+        "`glyphs` synthetic drawings. `none` has no augmentation, `random_policy` five random policies joined, "
+        "`rand_augment` {cite:p}`cubuk2020randaugment` and `trivial_augment` {cite:p}`mueller2021trivialaugment` "
+        "the magnitude that did best on 150 validation tasks. `random_search` and `ppo` train as many networks, and "
+        "join the five best policies that they find on training tasks. *Seconds* are those of the search, or of "
+        "tuning and evaluation.",
+        kind="augment",
+        unit="run",
+        measured="on the test part",
+        trials=True,
+    ),
+    Section(
+        "rule.json",
+        "Update rules: a rule is written, and trained by",
+        "The search of Neural Optimizer Search {cite:p}`bello2017optimizer` ([Rules](../rules.md)): accuracy on the "
+        "test part of networks that are trained by the rule, whose step size is the best, of a grid, on 40 "
+        "validation tasks of the family. Rules are searched for on `clusters`; the two other families are held out. "
+        "`random_search` and `ppo` try as many rules, and the best of those that did best is chosen on validation "
+        "tasks of `clusters`. `ppo/average` are all rules that the agent writes after training, without a step size "
+        "of their own, and `random_rules` uniformly random ones: they have one of three step sizes.",
+        kind="rule",
+        unit="run",
+        measured="on the test part",
+        trials=True,
+    ),
+    Section(
         "optimizer.json",
         "Learned optimizers",
         "log10 of the loss over the loss at the start, plus 1e-6, on test problems; lower is better, -6 is the least. "

@@ -13,21 +13,22 @@ from gym_reml.evaluation import Policy
 from gym_reml.streams import SPLITS
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunSetting:
     """Arguments of an environment that trains networks; see there.
 
     Attributes:
         env_id: of the environment.
         measured: the metric of its runs.
-        horizon: steps of an episode; a field of subclasses.
+        family: of data sets.
+        horizon: steps of an episode.
     """
 
     env_id: ClassVar[str]
     measured: ClassVar[str] = "accuracy"
-    horizon: ClassVar[int]
 
     family: str = "clusters"
+    horizon: int = 20
 
     def arguments(self, split: str) -> dict[str, Any]:
         """Of the environment."""
@@ -39,21 +40,20 @@ class RunSetting:
         return "-".join(str(value) for value in asdict(self).values() if not isinstance(value, tuple))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TuningSetting(RunSetting):
     """Arguments of `NetTune-v0`; see there."""
 
     env_id: ClassVar[str] = "NetTune-v0"
 
     optimizer: str = "momentum"
-    horizon: int = 20  # type: ignore[misc]
     updates: int = 10
 
     def __str__(self) -> str:
         return f"{self.family}, {self.optimizer}, {self.horizon} x {self.updates} minibatches"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LossSetting(TuningSetting):
     """Arguments of `NetLoss-v0`; see there."""
 
@@ -64,13 +64,13 @@ class LossSetting(TuningSetting):
     losses: tuple[str, ...] = ("logit_adjustment", "focal", "smoothing", "trust")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RuleSetting(RunSetting):
     """Arguments of `NetRule-v0`; see there."""
 
     env_id: ClassVar[str] = "NetRule-v0"
 
-    horizon: int = 3  # type: ignore[misc]
+    horizon: int = 3
     updates: int = 100
     tasks: int = 1
     rates: tuple[float, ...] = (0.01, 0.1, 1.0)
@@ -79,14 +79,14 @@ class RuleSetting(RunSetting):
         return f"{self.family}, rules of {self.horizon} groups, {self.updates} minibatches"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AugmentSetting(TuningSetting):
     """Arguments of `NetAugmentMultiDiscrete-v0`, whose decisions are AutoAugment's; see there."""
 
     env_id: ClassVar[str] = "NetAugmentMultiDiscrete-v0"
 
     family: str = "glyphs"
-    horizon: int = 10  # type: ignore[misc]
+    horizon: int = 10
     updates: int = 120
 
 
