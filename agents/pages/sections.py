@@ -118,8 +118,8 @@ SECTIONS = (
         "has the fixed split of Vinyals et al. {cite:p}`vinyals2016matching` that Snell et al. "
         "{cite:p}`snell2017prototypical` published, 1,028, 172 and 423: all but one of its alphabets are in one part "
         "alone, which makes it harder. Dense networks are as large as those that `reml` builds, 784-64-64-64. "
-        "Convolutional ones are MAML's four layers, and `reml` adds up to two more. `conv 4 x 64` was trained on an H100, "
-        "207 tasks a second, on a fiftieth of the tasks of the published row.",
+        "Convolutional ones are MAML's four layers, and `reml` adds up to two more. `conv 4 x 64` was trained on an "
+        "H100, 207 tasks a second, on a fiftieth of the tasks of the published row.",
         work_steps=WORK_STEPS,
     ),
     Section(
