@@ -11,7 +11,7 @@ from gym_reml import __version__
 from .runs.command_line import HELP, program, run_command, spelled
 
 COMMANDS = {
-    "train": ("train", "meta-train an agent and a pool of layers (REML), and compare it with its controls"),
+    "train": ("train", "meta-train an agent and a pool of layers (REML), or one of another --env, and compare it"),
     "evaluate": ("evaluate", "evaluate a trained learner on any family"),
     "animate": ("animate", "draw a trained learner at work, as an animated GIF"),
     "average": ("average", "one table over runs that differ in their seed"),

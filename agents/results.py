@@ -8,6 +8,8 @@ from pathlib import Path
 from gym_reml.files import write_text
 
 from .pages.attempts import attempts_page
+from .pages.decisions import PAGE as DECISIONS_PAGE
+from .pages.decisions import decisions_page
 from .pages.groups import Group, read_groups
 from .pages.plots import alt_text, plot_groups
 from .pages.sections import SECTIONS, Section
@@ -20,9 +22,9 @@ ATTEMPTS = "attempts.json"
 
 INTRODUCTION = """\
 All results are on tasks held out from training, the same for every learner and seed. [Baselines](../baselines.md)
-describes the learners and how they were trained, [Protocol](../protocol.md) what the controls rule out. Two more pages:
-[what did not work](what-did-not-work.md), and [figures of the environment](environment.md), with its speed and the
-results of REML without learned rates.
+describes the learners and how they were trained, [Protocol](../protocol.md) what the controls rule out. Three more
+pages: [when reinforcement learning pays](when-rl-pays.md), [what did not work](what-did-not-work.md), and [figures of
+the environment](environment.md), with its speed and the results of REML without learned rates.
 
 - Cells hold the mean over tasks and seeds, ± half of its 95 % interval, and in brackets the mean of the medians over
   tasks. The interval is for other training seeds and other test tasks at once ([how](../baselines.md#comparing)).
@@ -82,6 +84,7 @@ def pages(folder: Path) -> dict[str, str]:
     sections = [_section(section, read_groups(folder / section.file, section)) for section in SECTIONS]
     return {
         "index.md": "\n\n".join([MADE, "# Results", INTRODUCTION, *sections]) + "\n",
+        DECISIONS_PAGE: f"{MADE}\n\n{decisions_page(folder)}\n",
         "what-did-not-work.md": f"{MADE}\n\n{attempts_page(folder / ATTEMPTS)}\n",
     }
 

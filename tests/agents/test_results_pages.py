@@ -14,9 +14,11 @@ from matplotlib.figure import Figure
 from PIL import Image
 from scipy import stats
 
+from agents.comparison.entrants import ENTRANTS
 from agents.comparison.rows import key_of, read_list, read_per_task
 from agents.pages import plots as result_plots
 from agents.pages import work
+from agents.pages.decisions import DECISIONS, decisions_page
 from agents.pages.groups import read_groups
 from agents.pages.report import log_scale
 from agents.pages.sections import SECTIONS
@@ -249,6 +251,7 @@ def test_main_writes_pages_and_small_plots(tmp_path: Path) -> None:
     write(tmp_path, rows)
     main(Config(tmp_path))
     assert {path.name for path in tmp_path.iterdir()} == {
+        "when-rl-pays.md",
         *("sinusoid.json", "sinusoid.png"),
         *("index.md", "what-did-not-work.md"),
     }
@@ -368,3 +371,38 @@ def test_every_logarithmic_axis_has_marks(low: float, high: float, labels: list[
     log_scale(axes)
     assert [label.get_text() for label in axes.get_yticklabels()] == labels
     assert axes.get_ylim() == (low, high)
+
+
+def test_the_page_of_decisions_lays_rows_side_by_side(tmp_path: Path) -> None:
+    """Rows are those of the result files, and verdicts those of intervals."""
+    rows = [
+        row("cross_entropy", 1, 0.6, family="fashion_mnist", shots=None, metric="balanced_accuracy"),
+        row("fixed_loss", 1, 0.64, family="fashion_mnist", shots=None, metric="balanced_accuracy"),
+        row(
+            "ppo",
+            1,
+            0.66,
+            family="fashion_mnist",
+            shots=None,
+            metric="balanced_accuracy",
+            paired={"fixed_loss": versus(0.02, 0.01, 0.3)},
+        ),
+    ]
+    write(tmp_path, rows, "loss.json")
+    page = decisions_page(tmp_path)
+    line = line_of(page, "| [the loss during a training run]")
+    assert all(part in line for part in ("0.600", "`cross_entropy`", "0.640", "0.660", "+0.020 ± 0.010, better"))
+    assert line_of(page, "| [the update rule]").count("–") == 6, "nothing is there yet"
+    rows[-1]["paired"]["fixed_loss"]["ci95"] = 0.03
+    write(tmp_path, rows, "loss.json")
+    assert "+0.020 ± 0.030, n.s." in decisions_page(tmp_path)
+
+
+def test_every_row_of_the_page_of_decisions_is_of_the_results() -> None:
+    """Entrants that it names are in the tables of entrants, and its files are shown by sections."""
+    names = {name for table in ENTRANTS.values() for name in table}
+    files = {section.file for section in SECTIONS}
+    for decision in DECISIONS:
+        assert decision.file in files
+        for name in (name for names in decision.who for name in names):
+            assert name in names or name.partition("/")[0] in names, name

@@ -1,0 +1,162 @@
+"""The page that lays every decision side by side: what an agent makes of it, and what does without one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from gym_reml.evaluation.results import markdown_table
+
+from ..comparison.rows import LOWER_IS_BETTER, Row, read_rows
+from .tables import number, verdict
+
+PAGE = "when-rl-pays.md"
+COLUMNS = ("nothing decided", "fixed", "random search", "teacher, or told", "agent")
+"""Who decides: a random or neutral choice; the choice that does best on validation tasks, for all tasks; a search among
+as many as the agent tries; what learns from labels that the agent has not, or is told what it must find out; and the
+agent, which is last."""
+
+
+@dataclass(frozen=True)
+class Decided:
+    """A decision, and the rows that show it.
+
+    Attributes:
+        title: what is decided.
+        page: about it, from docs/results.
+        file, family, shots, step: of the rows.
+        who: entrants for each of COLUMNS.
+    """
+
+    title: str
+    page: str
+    file: str
+    family: str
+    who: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...], tuple[str, ...], tuple[str, ...]]
+    shots: int | None = None
+    step: int = 1
+
+
+DECISIONS = (
+    Decided(
+        "layers and step sizes of a network for five points",
+        "../environments/net_build.md",
+        "sinusoid.json",
+        "sinusoid",
+        (("reml/random_layer",), ("reml/best_composition",), (), ("router_rates",), ("reml",)),
+        shots=5,
+        step=5,
+    ),
+    Decided(
+        "layers for one image of each class, of four domains",
+        "../environments/net_build.md",
+        "mixed_images.json",
+        "mixed_images",
+        (("reml/random_layer",), ("maml_5",), (), (), ("reml",)),
+        shots=1,
+        step=5,
+    ),
+    Decided(
+        "step sizes of two policy gradients",
+        "../meta_rl.md",
+        "navigation.json",
+        "navigation",
+        (("reml/neutral_steps",), ("reml/hand_rule",), (), ("reml/regression",), ("reml",)),
+        shots=40,
+        step=2,
+    ),
+    Decided(
+        "step size during a training run",
+        "../tuning.md",
+        "net_tune.json",
+        "clusters",
+        ((), ("constant", "cosine"), (), ("constant_per_task",), ("ppo",)),
+    ),
+    Decided(
+        "the loss during a training run",
+        "../environments/net_loss.md",
+        "loss.json",
+        "fashion_mnist",
+        (("cross_entropy",), ("fixed_loss",), (), ("fixed_loss_per_kind",), ("ppo",)),
+    ),
+    Decided(
+        "the augmentation of a few images",
+        "../augmentation.md",
+        "augment.json",
+        "omniglot",
+        (("none", "random_policy"), ("rand_augment", "trivial_augment"), ("random_search",), (), ("ppo",)),
+    ),
+    Decided(
+        "the update rule",
+        "../rules.md",
+        "rule.json",
+        "clusters",
+        (("random_rules",), ("adam", "rmsprop"), ("random_search",), (), ("ppo",)),
+    ),
+    Decided(
+        "step sizes of an optimizer",
+        "../learned_optimizers.md",
+        "optimizer.json",
+        "mlp",
+        ((), ("adam", "rmsprop"), (), ("hierarchical", "adam_per_problem"), ("ppo",)),
+        step=200,
+    ),
+)
+"""The page's rows. A new decision is a row here."""
+
+INTRODUCTION = """\
+# When does reinforcement learning pay?
+
+Every environment here has competitors that need no agent. This page lays them side by side, one line for each decision,
+from the tables of [Results](index.md): mean on held-out tasks, ± half of the 95 % interval, where there is one, and the
+name of the row."""
+
+
+def decisions_page(folder: Path) -> str:
+    """The page's text, but for its first line, from the result files in the folder.
+
+    Raises:
+        ValueError: a result file that is not as it should be.
+    """
+    lines = []
+    for decision in DECISIONS:
+        rows = _rows(folder / decision.file, decision)
+        agent = rows.get(decision.who[-1][0])
+        metric = "" if agent is None else f", {agent['metric'].replace('_', ' ')}"
+        cells = [_cell([rows[name] for name in names if name in rows]) for names in decision.who]
+        lines.append([f"[{decision.title}]({decision.page}){metric}", *cells, _gain(agent, decision.who[1])])
+    table = markdown_table(["decided", *COLUMNS, "agent minus fixed"], lines)
+    return "\n\n".join([INTRODUCTION, table, CONCLUSIONS])
+
+
+def _rows(path: Path, decision: Decided) -> dict[str, Row]:
+    """The decision's rows by learner; none where there is no file yet."""
+    wanted = (decision.family, decision.shots, decision.step)
+    found = read_rows(path) if path.is_file() else []
+    return {row["learner"]: row for row in found if (row["family"], row["shots"], row["step"]) == wanted}
+
+
+def _cell(rows: list[Row]) -> str:
+    return "<br>".join(f"{_number(row)} `{row['learner']}`" for row in rows) or "–"
+
+
+def _number(row: Row) -> str:
+    mean, width = row["mean"], row["ci95"]
+    said = number(mean, metric=row["metric"])
+    return said if width is None else f"{said} ± {number(width, metric=row['metric'])}"
+
+
+def _gain(agent: Row | None, fixed: tuple[str, ...]) -> str:
+    """The paired differences to the fixed choices, and which sign is the agent's gain."""
+    paired = {} if agent is None else agent.get("paired", {})
+    parts = []
+    for name in fixed:
+        if name in paired:
+            difference, width = paired[name]["difference"], paired[name]["ci95"]
+            assert agent is not None
+            said = verdict(difference, width, lower_is_better=LOWER_IS_BETTER[agent["metric"]])
+            parts.append(f"{difference:+.3f}{'' if width is None else f' ± {width:.3f}'}, {said}")
+    return "<br>".join(parts) or "–"
+
+
+CONCLUSIONS = ""
