@@ -39,7 +39,7 @@ class Decided:
 
 DECISIONS = (
     Decided(
-        "layers and step sizes of a network for five points",
+        "layers and steps, five points",
         "../environments/net_build.md",
         "sinusoid.json",
         "sinusoid",
@@ -48,7 +48,7 @@ DECISIONS = (
         step=5,
     ),
     Decided(
-        "layers for one image of each class, of four domains",
+        "layers, four image domains",
         "../environments/net_build.md",
         "mixed_images.json",
         "mixed_images",
@@ -57,7 +57,7 @@ DECISIONS = (
         step=5,
     ),
     Decided(
-        "step sizes of two policy gradients",
+        "steps of policy gradients",
         "../meta_rl.md",
         "navigation.json",
         "navigation",
@@ -66,35 +66,35 @@ DECISIONS = (
         step=2,
     ),
     Decided(
-        "step size during a training run",
+        "step size of a run",
         "../tuning.md",
         "net_tune.json",
         "clusters",
         ((), ("constant", "cosine"), (), ("constant_per_task",), ("ppo",)),
     ),
     Decided(
-        "the loss during a training run",
+        "loss of a run",
         "../environments/net_loss.md",
         "loss.json",
         "fashion_mnist",
         (("cross_entropy",), ("fixed_loss",), (), ("fixed_loss_per_kind",), ("ppo",)),
     ),
     Decided(
-        "the augmentation of a few images",
+        "augmentation",
         "../augmentation.md",
         "augment.json",
         "omniglot",
         (("none", "random_policy"), ("rand_augment", "trivial_augment"), ("random_search",), (), ("ppo",)),
     ),
     Decided(
-        "the update rule",
+        "update rule",
         "../rules.md",
         "rule.json",
         "clusters",
         (("random_rules",), ("adam", "rmsprop"), ("random_search",), (), ("ppo",)),
     ),
     Decided(
-        "step sizes of an optimizer",
+        "steps of an optimizer",
         "../learned_optimizers.md",
         "optimizer.json",
         "mlp",
@@ -122,7 +122,7 @@ def decisions_page(folder: Path) -> str:
     for decision in DECISIONS:
         rows = _rows(folder / decision.file, decision)
         agent = rows.get(decision.who[-1][0])
-        metric = "" if agent is None else f", {agent['metric'].replace('_', ' ')}"
+        metric = "" if agent is None else f"<br>{agent['metric'].replace('_', ' ')}"
         cells = [_cell([rows[name] for name in names if name in rows]) for names in decision.who]
         lines.append([f"[{decision.title}]({decision.page}){metric}", *cells, _gain(agent, decision.who[1])])
     table = markdown_table(["decided", *COLUMNS, "agent minus fixed"], lines)
@@ -137,7 +137,7 @@ def _rows(path: Path, decision: Decided) -> dict[str, Row]:
 
 
 def _cell(rows: list[Row]) -> str:
-    return "<br>".join(f"{_number(row)} `{row['learner']}`" for row in rows) or "–"
+    return "<br>".join(f"{_number(row)}<br>`{row['learner']}`" for row in rows) or "–"
 
 
 def _number(row: Row) -> str:

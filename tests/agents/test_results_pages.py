@@ -390,9 +390,9 @@ def test_the_page_of_decisions_lays_rows_side_by_side(tmp_path: Path) -> None:
     ]
     write(tmp_path, rows, "loss.json")
     page = decisions_page(tmp_path)
-    line = line_of(page, "| [the loss during a training run]")
+    line = line_of(page, "| [loss of a run]")
     assert all(part in line for part in ("0.600", "`cross_entropy`", "0.640", "0.660", "+0.020 ± 0.010, better"))
-    assert line_of(page, "| [the update rule]").count("–") == 6, "nothing is there yet"
+    assert line_of(page, "| [update rule]").count("–") == 6, "nothing is there yet"
     rows[-1]["paired"]["fixed_loss"]["ci95"] = 0.03
     write(tmp_path, rows, "loss.json")
     assert "+0.020 ± 0.030, n.s." in decisions_page(tmp_path)
