@@ -150,7 +150,7 @@ ELSEWHERE = {
     "gym_reml.__main__",  # the command line
     # Their arguments are on pages of their own.
     *("gym_reml.envs.net_build", "gym_reml.envs.net_tune", "gym_reml.envs.net_loss"),
-    "gym_reml.envs.net_augment",
+    *("gym_reml.envs.net_rule", "gym_reml.envs.net_augment"),
     *("gym_reml.envs.bandit_trial", "gym_reml.envs.tabular_trial", "gym_reml.envs.navigation_trial"),
 }
 """Modules that are not in the reference."""
