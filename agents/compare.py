@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from rich import print as show
 
+from gym_reml.envs.common.devices import find_device
+
 from .comparison.base import Benchmark
 from .comparison.benchmarks import BENCHMARKS
 from .comparison.entrants import ENTRANTS
@@ -103,6 +105,7 @@ def jobs_of(config: Config) -> list[Job]:
         benchmark = BENCHMARKS[name]
         if config.device != "cpu" and not isinstance(benchmark, FewShotBenchmark):
             raise ValueError(f"--device {config.device}: {name!r} runs on the CPU; leave it out")
+        find_device(config.device)
         for learner in config.learners:
             if learner not in benchmark.choices:
                 raise ValueError(f"--learners {learner}: not for {name!r}; choices: {', '.join(benchmark.choices)}")

@@ -52,7 +52,8 @@ class Job(Piece):
     def folder(self) -> Path:
         """Where it writes: beside others, but budgets of other sizes have folders of their own."""
         budget = "default" if self.tasks is None else str(self.tasks)
-        place = self.root / self.benchmark / self._about.folder(self.variant) / f"{budget}-tasks"
+        where = "" if self.device == "cpu" else f"-{file_name(self.device)}"
+        place = self.root / self.benchmark / self._about.folder(self.variant) / f"{budget}-tasks{where}"
         return place / file_name(self.learner) / f"seed-{self.seed}"
 
     @property

@@ -67,7 +67,7 @@ class Config:
         """What the environment implies, for `--help`."""
         _, benchmark = self.benchmark()
         return {
-            "family": benchmark.setting.family,
+            "family": f"{benchmark.setting.family}, of {', '.join(self.families())}",
             "tasks": "as many as the recipe has",
             "evaluation_tasks": f"{benchmark.evaluation_tasks}",
         }
@@ -78,12 +78,17 @@ class Config:
         Raises:
             ValueError: a family that none of the environment's benchmarks has.
         """
-        own = {name: one for name, one in SIBLINGS.items() if type(one.setting) is SETTINGS[self.env]}
-        for name, one in own.items():
+        for name, one in self._own().items():
             if self.family in (None, one.setting.family):
                 return name, one
-        families = ", ".join(one.setting.family for one in own.values())
-        raise ValueError(f"--family {self.family}: not for {self.env}; choices: {families}")
+        raise ValueError(f"--family {self.family}: not for {self.env}; choices: {', '.join(self.families())}")
+
+    def families(self) -> list[str]:
+        """The distributions that the environment has benchmarks on."""
+        return [one.setting.family for one in self._own().values()]
+
+    def _own(self) -> dict[str, TuningBenchmark]:
+        return {name: one for name, one in SIBLINGS.items() if type(one.setting) is SETTINGS[self.env]}
 
     def jobs(self, folder: Path) -> list[Job]:
         """The agent's training, and everyone's evaluation."""

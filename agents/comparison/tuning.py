@@ -91,13 +91,13 @@ class TuningBenchmark(Benchmark):
                 for learner, how in players.items()
                 for played in [how(setting, evaluation_tasks)]
             ]
-        trained = player.agent if isinstance(player, FoundRule) else player
-        agent = trained if isinstance(trained, TuningAgent | FoundPolicy) and trained.steps else None
+        agent = player if isinstance(player, TuningAgent | FoundPolicy | FoundRule) and player.steps else None
+        drawn = self.choices[name].draws_tasks
         return Findings(
             results,
             time.monotonic() - start if agent is None else agent.seconds,
             parameters=0 if agent is None else agent.parameters,
-            meta_training_tasks=0 if agent is None else agent.steps // variant.horizon,
+            meta_training_tasks=0 if agent is None or not drawn else agent.steps // variant.horizon,
             inner_gradients=None,
             environment_steps=None if agent is None else agent.steps,
         )

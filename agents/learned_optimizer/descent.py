@@ -64,7 +64,7 @@ class Descent:
 
     Attributes:
         log_ratio: (S, n), log10 of the loss on all points over the first one, plus `FLOOR`.
-        diverged: (S, n) bool, whether the loss was above `DIVERGED` times the first, or none, at that step or before.
+        diverged: (S, n) bool, whether the loss was above `DIVERGED` times the first, or none, at that step.
     """
 
     log_ratio: NDArray[np.float64]
@@ -105,5 +105,5 @@ def descend(method: Method, problems: Problems, steps: Sequence[int]) -> Descent
 def described(ratios: Sequence[Tensor]) -> Descent:
     """Of losses over the first, (n,) for each number of steps."""
     ratio = np.nan_to_num(torch.stack(list(ratios)).double().numpy(), nan=np.inf)
-    worst = np.maximum.accumulate(ratio > DIVERGED, axis=0)
+    worst = ratio > DIVERGED
     return Descent(np.log10(np.where(worst, DIVERGED, ratio) + FLOOR), worst)

@@ -37,6 +37,10 @@ class LearnedOptimizer(torch.optim.Optimizer):
         self._layout = Layout(())
         self.rule = (rule if isinstance(rule, Rule) else load_rule(rule, RULES)[0]).to(devices.pop())
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Torch keeps what all optimizers have.
+        return dict(super().__getstate__()) | {"rule": self.rule, "_layout": self._layout}
+
     def _parameters(self) -> list[Tensor]:
         return [parameter for group in self.param_groups for parameter in group["params"]]
 

@@ -99,6 +99,7 @@ DECISIONS = (
         "optimizer.json",
         "mlp",
         ((), ("adam", "rmsprop"), (), ("hierarchical", "adam_per_problem"), ("ppo",)),
+        shots=20,
         step=200,
     ),
 )
@@ -162,10 +163,10 @@ def _gain(agent: Row | None, fixed: tuple[str, ...]) -> str:
 CONCLUSIONS = """\
 ## What this says
 
-- **It pays where the right choice differs from task to task, and shows while training goes on.** An agent that sets the
-  step size of a run is, in one run for each data set, as good as the best of eleven constants for that data set, and far
-  better than any constant for all. One that changes the loss is better than the best of 48 fixed losses, which is better
-  than cross-entropy.
+- **It pays where the right choice differs from task to task, and shows while training goes on.** An agent that sets
+  the step size of a run is, in one run for each data set, as good as the best of eleven constants for that data set,
+  and far better than any constant for all. One that changes the loss is better than the best of 48 fixed losses, which
+  is better than cross-entropy.
 - **It pays where there are many choices, and a trial is cheap.** With as many trained networks, an agent finds better
   augmentation than a random search, and better than RandAugment and TrivialAugment at their best magnitude.
 - **It does not pay where gradients, or the loss of every choice, can be had.** A router that is trained on the loss of

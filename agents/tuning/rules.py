@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from gym_reml.decisions.update_rules import OPERANDS, RULES, Rule, options
 from gym_reml.evaluation import Policy
 from gym_reml.files import write_text
 
+from ..runs.run import TASKS_OF_A_RUN
 from .schedules import example
 from .setting import Played, RuleSetting, RunSetting, play
 from .training import TuningAgent, TuningRecipe
@@ -29,8 +32,12 @@ TUNING_TASKS = 40
 """Validation tasks that step sizes are tuned on, and rules are chosen on."""
 WRITTEN = 256
 """Rules that a policy writes after its training."""
+ROWS = 64
+"""Rules side by side."""
+TRIED_AGAIN, TRIALS = 64, 16
+"""How many of the rules that did best when they were written are tried on so many more training tasks."""
 CANDIDATES = 12
-"""How many of the rules that did best when they were written are tuned; the best of them is chosen."""
+"""How many of the rules that did best there are tuned; the best of them is chosen."""
 
 
 @dataclass(frozen=True)
@@ -76,10 +83,21 @@ def _groups(setting: RunSetting, observation: NDArray[np.float32]) -> NDArray[np
 
 @dataclass(frozen=True)
 class FoundRule:
-    """A rule, and the agent that found it, if one did."""
+    """A rule, and what it cost to find.
+
+    Attributes:
+        rule: the rule.
+        agent: which found it, if one did.
+        steps: environment steps of the search, those of training included.
+        seconds: of the search, training included.
+        parameters: of the agent.
+    """
 
     rule: Rule
     agent: TuningAgent | None = None
+    steps: int = 0
+    seconds: float = 0.0
+    parameters: int = 0
 
     @property
     def notes(self) -> dict[str, Any]:
@@ -126,7 +144,8 @@ def search(
 ) -> FoundRule:
     """The best rule of those that a policy writes on training tasks.
 
-    The rules that did best there are tuned on validation tasks, and the best one there is chosen. It is written into
+    The rules that did best there, once each, are tried on more of them, the same for all; those that then do best are
+    tuned on validation tasks, and the best one there is chosen. It is written into
     the folder as `rule.json`; all that were tuned are in `tried.json`.
 
     Args:
@@ -138,18 +157,31 @@ def search(
         agent: which the policy is of, if it is of one.
     """
     set_random_seed(seed)
-    found = _write_rules(policy, setting, WRITTEN + more, seed)
-    best = sorted(found, key=lambda rule: -np.mean(found[rule]))[:CANDIDATES]
+    start = time.monotonic()
+    # After the tasks that an agent learns from, and others for every seed.
+    first = (seed + 1) * TASKS_OF_A_RUN + TASKS_OF_A_RUN // 2
+    found = _write_rules(policy, setting, WRITTEN + more, first)
+    # One task says little of a rule, so the better ones are tried on more tasks, the same for all.
+    better = sorted(found, key=lambda rule: -np.mean(found[rule]))[:TRIED_AGAIN]
+    again = _try_again(better, setting, first)
+    best = sorted(better, key=lambda rule: -again[rule])[:CANDIDATES]
     tried = {rule: tune(rule, setting)[1] for rule in best}
     chosen = max(tried, key=lambda rule: tried[rule])
     write_text(folder / "tried.json", json.dumps({rule.formula: accuracy for rule, accuracy in tried.items()}))
     chosen.save(folder / "rule.json")
-    return FoundRule(chosen, agent)
+    tries = -(-(WRITTEN + more) // ROWS) * ROWS + len(better) * TRIALS
+    return FoundRule(
+        chosen,
+        agent,
+        tries * setting.horizon + (0 if agent is None else agent.steps),
+        time.monotonic() - start + (0.0 if agent is None else agent.seconds),
+        0 if agent is None else agent.parameters,
+    )
 
 
 def _write_rules(policy: Policy, setting: RuleSetting, count: int, seed: int) -> dict[Rule, list[float]]:
     """Different rules that a policy writes in so many episodes on training tasks, with all their rewards."""
-    envs: Any = gym.make_vec(setting.env_id, num_envs=64, autoreset_mode="Disabled", **setting.arguments("train"))
+    envs: Any = gym.make_vec(setting.env_id, num_envs=ROWS, autoreset_mode="Disabled", **setting.arguments("train"))
     found: dict[Rule, list[float]] = {}
     observation, _ = envs.reset(seed=seed)
     for _ in range(-(-count // envs.num_envs)):
@@ -159,5 +191,19 @@ def _write_rules(policy: Policy, setting: RuleSetting, count: int, seed: int) ->
         for row, gained in enumerate(reward.tolist()):
             found.setdefault(envs.unwrapped.rule(row), []).append(gained)
         observation, _ = envs.reset()
+    envs.close()
+    return found
+
+
+def _try_again(rules: Sequence[Rule], setting: RuleSetting, seed: int) -> dict[Rule, float]:
+    """The mean reward of each rule on the same training tasks."""
+    arguments = replace(setting, tasks=TRIALS).arguments("train")
+    found = {}
+    envs: Any = gym.make_vec(setting.env_id, num_envs=1, autoreset_mode="Disabled", **arguments)
+    for rule in rules:
+        envs.reset(seed=seed)
+        for group in rule.choices(setting.horizon):
+            _, reward, *_ = envs.step(group[None])
+        found[rule] = float(reward[0])
     envs.close()
     return found

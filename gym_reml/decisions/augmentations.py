@@ -121,7 +121,7 @@ def _grey(images: Tensor) -> Tensor:
     """Images (n, 1, height, width) without colours."""
     if images.shape[1] == 1:
         return images
-    return (images * torch.tensor(GREY, device="cpu")[:, None, None]).sum(dim=1, keepdim=True)
+    return (images * torch.tensor(GREY, dtype=images.dtype, device="cpu")[:, None, None]).sum(dim=1, keepdim=True)
 
 
 def _blend(plain: Tensor, images: Tensor, values: Tensor) -> Tensor:
@@ -270,7 +270,8 @@ class AugmentationPolicy:
                 value = getattr(step, name)
                 if not is_number(value) or not 0.0 <= value <= 1.0:
                     raise ValueError(f"{name}={value!r}: must be a number from 0 to 1")
-        object.__setattr__(self, "sub_policies", read)
+        plain = [[Step(step.operation, *map(float, step[1:])) for step in steps] for steps in read]
+        object.__setattr__(self, "sub_policies", tuple(map(tuple, plain)))
 
     @classmethod
     def joined(cls, policies: Iterable[AugmentationPolicy]) -> AugmentationPolicy:
@@ -291,7 +292,7 @@ class AugmentationPolicy:
         """
         try:
             found = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise ValueError(f"no policy: {error}") from error
         if not isinstance(found, Mapping) or found.get("format") != FORMAT:
             raise ValueError(f"no policy of this version: its format must be {FORMAT!r}")
@@ -439,12 +440,17 @@ class Augment:
             self._worker = worker.seed
             self._generator.manual_seed((self.seed + worker.seed) % 2**63)
         whole = images.dtype == torch.uint8
+        if not (whole or images.is_floating_point()):
+            raise ValueError(f"images: are {images.dtype}; must be uint8, or floats in [0, 1]")
         given = images.float() / 255.0 if whole else images.float()
         check_images("images", given)
         batch = given if images.ndim == 4 else given[None]
-        noise = torch.rand(1, len(batch), self._table.draws, generator=self._generator)
+        noise = torch.rand(
+            *(1, len(batch), self._table.draws), generator=self._generator, dtype=torch.float32, device="cpu"
+        )
         changed = self._table.apply(batch[None], noise)[0].view_as(given)
-        return (changed * 255.0).round().to(torch.uint8) if whole else changed.to(images.dtype)
+        changed = (changed * 255.0).round().to(torch.uint8) if whole else changed.to(images.dtype)
+        return changed.clone() if changed.data_ptr() == images.data_ptr() else changed
 
     def __getstate__(self) -> dict[str, Any]:
         return {"policy": self.policy, "seed": self.seed, "state": self._generator.get_state(), "worker": self._worker}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -44,8 +45,8 @@ class RuleOptimizer(torch.optim.Optimizer):
             ValueError: an invalid value, or no `updates` where the rule has a schedule.
         """
         self.rule = check_rule("rule", rule)
-        if not is_number(lr) or lr < 0:
-            raise ValueError(f"lr={lr!r}: must be a number that is not negative")
+        if not is_number(lr) or not 0.0 <= lr < math.inf:
+            raise ValueError(f"lr={lr!r}: must be a finite number that is not negative")
         if updates is None and self.rule.timed:
             raise ValueError(f"updates=None: must be given for {self.rule}, which has a schedule")
         if updates is not None:
@@ -53,6 +54,11 @@ class RuleOptimizer(torch.optim.Optimizer):
         self.updates = updates or 1
         self._generator = np.random.default_rng(seed)
         super().__init__(params, {"lr": lr})
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Torch keeps what all optimizers have.
+        own = {"rule": self.rule, "updates": self.updates, "_generator": self._generator}
+        return dict(super().__getstate__()) | own
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:

@@ -23,6 +23,8 @@ from torch import Tensor
 from gym_reml.files import as_path, write_text
 
 FORMAT = "gym_reml.Rule/1"
+MOST_GROUPS = 10
+"""Groups of a rule: terms double with each that uses the last result twice."""
 
 DELTA = 1e-8
 """Added to denominators, and to what logarithms are taken of."""
@@ -209,6 +211,8 @@ class Term:
     def _bracketed(self, least: int) -> str:
         binary = BINARIES.get(self.name) if len(self.arguments) == 2 else None
         own = binary.precedence if binary else 1 if self.name == "-x" or self.value < 0 else ATOM
+        if not self.arguments and self.name.endswith(" w"):
+            own = BINARIES["*"].precedence  # written as a product
         return self.formula if own >= least else f"({self.formula})"
 
     def walk(self) -> Iterator[Term]:
@@ -226,7 +230,9 @@ def _number(value: float) -> Term:
 def _fold(compute: Callable[..., Any], *numbers: Term) -> Term:
     """The number that this is of numbers, in float32 as in an update."""
     with torch.no_grad():
-        return _number(float(compute(*(torch.tensor(number.value, device="cpu") for number in numbers))))
+        return _number(
+            float(compute(*(torch.tensor(number.value, dtype=torch.float32, device="cpu") for number in numbers)))
+        )
 
 
 ZERO, ONE = _number(0.0), _number(1.0)
@@ -367,8 +373,8 @@ class Rule:
     groups: tuple[Group, ...]
 
     def __post_init__(self) -> None:
-        if not self.groups:
-            raise ValueError("groups=(): a rule has at least one group")
+        if not 1 <= len(self.groups) <= MOST_GROUPS:
+            raise ValueError(f"groups: {len(self.groups)} of them; a rule has from 1 to {MOST_GROUPS}")
         for number, group in enumerate(self.groups, 1):
             if not isinstance(group, Group):
                 raise ValueError(f"groups: {group!r}: must be a Group")
@@ -447,7 +453,7 @@ class Rule:
                 compute = None
             else:
                 compute = (OPERANDS, UNARIES, BINARIES)[len(term.arguments)][term.name].compute
-            value = torch.tensor(term.value, device="cpu") if term in tensors else term.value
+            value = torch.tensor(term.value, dtype=torch.float32, device="cpu") if term in tensors else term.value
             computed.append((compute, value, tuple(places[argument] for argument in term.arguments)))
         return computed
 
@@ -466,7 +472,9 @@ class Rule:
         last = found[-1]
         if isinstance(last, Tensor) and last.ndim:
             return last
-        return torch.as_tensor(last, dtype=update.gradient.dtype).expand_as(update.gradient)
+        return torch.as_tensor(last, dtype=update.gradient.dtype, device=update.gradient.device).expand_as(
+            update.gradient
+        )
 
     @staticmethod
     def from_choices(choices: NDArray[np.int64]) -> Rule:
@@ -504,7 +512,7 @@ class Rule:
         """
         try:
             read = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise ValueError(f"no rule: not JSON ({error})") from error
         if not isinstance(read, dict) or read.get("format") != FORMAT or not isinstance(read.get("groups"), list):
             raise ValueError(f"no rule: must be a dict with format {FORMAT!r} and a list of groups")

@@ -62,7 +62,7 @@ class AugmentProcess(RunProcess):
         self.step_size, self._pieces = float(step_size), CURVE if reward == "area" else 1
 
         def criterion(data: DataSet) -> Criterion:
-            check_images("train", data.train.inputs)
+            _check_parts(data)
             return criterion_for(data)
 
         super().__init__(
@@ -80,15 +80,19 @@ class AugmentProcess(RunProcess):
         self._written = np.zeros((count, horizon, decision.size), dtype=np.float32)
         self._areas = np.zeros(count)
         self._noise: list[np.random.Generator] = [np.random.default_rng(0)] * count
+        # Of rows that were trained by policies that were given, these.
+        self._given: dict[int, AugmentationPolicy] = {}
 
     def policy(self, row: int = 0) -> AugmentationPolicy:
-        """What was decided in this row so far.
+        """What was decided in this row so far, or the policy that `train_with` was given for it.
 
         Raises:
             ValueError: `row` is out of range.
         """
         if not is_integer(row) or not 0 <= row < self.count:
             raise ValueError(f"row={row!r}: must be an integer from 0 to {self.count - 1}")
+        if int(row) in self._given:
+            return self._given[int(row)]
         written = self._written[row, : self.clock[row]]
         operations = written[:, : len(NAMES)].argmax(axis=1)
         numbers = (written[:, len(NAMES) :].astype(np.float64) + 1.0) / 2.0
@@ -113,15 +117,18 @@ class AugmentProcess(RunProcess):
             raise ValueError("policies: episodes have begun; reset all rows first")
         self._record(self._train_by(policies, np.arange(self.count)), np.arange(self.count))
         self.clock[:] = self.horizon
+        self._given = dict(enumerate(policies))
         return self._info()
 
     def _begin(self, row: int, data: DataSet) -> None:
-        check_images("train", data.train.inputs)
+        _check_parts(data)
         # A generator of its own, so that what the row draws next does not depend on how long this run is.
         self._noise[row] = np.random.default_rng(self.streams[row].batches.integers(2**63))
 
     def _start(self, rows: NDArray[np.int64]) -> None:
         self._written[rows] = 0.0
+        for row in rows.tolist():
+            self._given.pop(row, None)
         for values in self.values.values():
             values[rows] = 0.0
 
@@ -146,10 +153,14 @@ class AugmentProcess(RunProcess):
         """Trains the networks of these rows by these policies."""
         places = {row: place for place, row in enumerate(rows.tolist())}
         table = PolicyTable.of(policies)
+        # As many random numbers as a row's own policy takes, whatever those of others are.
+        draws = [PolicyTable.of([policy]).draws for policy in policies]
 
         def augmentation(images: Tensor, of: list[int]) -> Tensor:
-            shape = images.shape[1], table.draws
-            noise = np.stack([self._noise[row].random(shape, dtype=np.float32) for row in of])
+            noise = np.zeros((len(of), images.shape[1], table.draws), dtype=np.float32)
+            for turn, row in enumerate(of):
+                own = draws[places[row]]
+                noise[turn, :, :own] = self._noise[row].random((images.shape[1], own), dtype=np.float32)
             return table.rows([places[row] for row in of]).apply(images, torch.from_numpy(noise))
 
         ends = np.unique(np.linspace(0, self.updates, self._pieces + 1).round().astype(int))
@@ -161,7 +172,7 @@ class AugmentProcess(RunProcess):
             )
             losses += progress.loss * updates / self.updates
             metrics += progress.metric * updates / self.updates
-            if self._pieces > 1:
+            if self._pieces > 1 and len(rows):
                 areas += self.children.measure("validation")[1] / (len(ends) - 1)
         self._areas[rows] = areas[rows]
         progress.loss, progress.metric = losses, metrics
@@ -176,3 +187,9 @@ class AugmentProcess(RunProcess):
 
     def _reward(self, gain: NDArray[np.float64]) -> NDArray[np.float64]:
         return self._areas if self._pieces > 1 else self._metrics[1, :, 0]
+
+
+def _check_parts(data: DataSet) -> None:
+    """Raises a ValueError unless the inputs of all parts are images in [0, 1]."""
+    for name, part in data.parts.items():
+        check_images(name, part.inputs)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from gym_reml.checks import check_integer, is_number, read_parameters
-from gym_reml.decisions.update_rules import OPERANDS, PLACES, RULES, RowRules, Rule, options
+from gym_reml.decisions.update_rules import MOST_GROUPS, OPERANDS, PLACES, RULES, RowRules, Rule, options
 from gym_reml.mdp.child_training import Child, Children, Progress, criterion_for
 from gym_reml.mdp.process import Outcome
 from gym_reml.mdp.runs import MakeNetwork, NetworkProcess
@@ -85,6 +85,8 @@ class RuleProcess(NetworkProcess):
         self._runs = tasks, len(rates)
         self._of_one = self._example
         self._example = self._joined([self._of_one] * tasks)
+        if horizon > MOST_GROUPS:
+            raise ValueError(f"horizon={horizon}: a rule has at most {MOST_GROUPS} groups")
         decision = Decision(tuple(map(len, options(horizon))), names=PLACES)
         self._lay_out(decision, {}, {"groups": horizon * decision.size, "progress": 2})
         self.values = {name: np.zeros(count, dtype=np.int64) for name in PLACES}

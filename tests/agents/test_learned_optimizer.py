@@ -578,3 +578,14 @@ def test_the_command_writes_a_rule_a_table_and_curves(
 def test_maml_runs_on_the_families_of_the_problems(family: str, capsys: pytest.CaptureFixture[str]) -> None:
     maml.main(maml.Config(family=family, tasks=32, evaluation_tasks=4))
     assert "maml_5" in capsys.readouterr().out
+
+
+def test_a_copied_optimizer_goes_on() -> None:
+    weight = torch.nn.Parameter(torch.ones(3))
+    rule = RULES["per_parameter"](torch.Generator().manual_seed(0))
+    optimizer = LearnedOptimizer([weight], rule)
+    for one in (optimizer, copy.deepcopy(optimizer)):
+        (parameter,) = one.param_groups[0]["params"]
+        parameter.grad = torch.full((3,), 0.5)
+        one.step()
+    torch.testing.assert_close(parameter, weight)

@@ -26,7 +26,7 @@ from agents.tuning.augmentations import (
     trivial_augment,
 )
 from agents.tuning.fixed_losses import GRID, FixedLoss, best_loss, best_per_kind, cross_entropy, settings
-from agents.tuning.rules import FixedRule, FoundRule, known_rule, random_rules, search, tune
+from agents.tuning.rules import FixedRule, known_rule, random_rules, search, tune
 from agents.tuning.schedules import SHAPES, Schedule, best_fixed, rates, try_all, tuned_per_task
 from agents.tuning.setting import AugmentSetting, LossSetting, RuleSetting, RunSetting, TuningSetting, play
 from agents.tuning.training import TuningRecipe, train
@@ -55,7 +55,8 @@ def _few_tries(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(augmentations, name, value)
     monkeypatch.setattr(schedules, "RATES_A_DECADE", 1)
     monkeypatch.setattr(fixed_losses, "TUNING_TASKS", 4)
-    for name, few in (("TUNING_TASKS", 3), ("RATES", (0.01, 0.1)), ("WRITTEN", 8), ("CANDIDATES", 2)):
+    few_of = {"TUNING_TASKS": 3, "RATES": (0.01, 0.1), "WRITTEN": 8, "CANDIDATES": 2}
+    for name, few in (few_of | {"ROWS": 8, "TRIED_AGAIN": 4, "TRIALS": 2}).items():
         monkeypatch.setattr(rules, name, few)
     monkeypatch.setattr(
         fixed_losses, "GRID", {name: (values[0], values[-1])[: 1 + (name == "trust")] for name, values in GRID.items()}
@@ -183,7 +184,8 @@ def test_a_search_writes_down_the_best_rule(tmp_path: Path) -> None:
     assert Rule.load(tmp_path / "rule.json") == found.rule
     assert tried[found.rule.formula] == max(tried.values()) == tune(found.rule, QUICK_RULE)[1]
     assert len(tried) == 2
-    assert search(random_rules(QUICK_RULE, 1), QUICK_RULE, tmp_path, seed=1) == FoundRule(found.rule)
+    assert search(random_rules(QUICK_RULE, 1), QUICK_RULE, tmp_path, seed=1).rule == found.rule
+    assert found.steps == (8 + 4 * 2) * QUICK_RULE.horizon
 
 
 def test_policies_and_their_competitors_are_what_papers_say() -> None:
@@ -243,8 +245,8 @@ def test_a_comparison_pairs_every_seed_with_what_is_fixed(
         job.work()
     rows = {row["learner"]: row for row in rows_of(jobs)}
     assert set(rows) == {*entrants, *(("ppo/average",) if kind == "rule" else ())}
-    # An agent that builds policies is followed by the trials of those that it draws.
-    trained = 16 + 6 * 2 if kind == "augment" else 4
+    # An agent that builds policies or writes rules is followed by the trials of those that it draws.
+    trained = {"augment": 16 + 6 * 2, "rule": 4 + 8 + 4 * 2}.get(kind, 4)
     assert (rows["ppo"]["seeds"], rows["ppo"]["tasks"], rows["ppo"]["meta_training_tasks"]) == (2, 4, trained)
     if kind == "augment":
         assert rows["random_search"]["meta_training_tasks"] == trained

@@ -241,3 +241,26 @@ def test_workers_draw_different_numbers() -> None:
 def test_other_than_images_are_refused(images: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Augment(POLICY)(images)
+
+
+def test_the_transform_gives_copies_whatever_the_default_dtype() -> None:
+    image = torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(0))
+    for policy in (AugmentationPolicy(), AugmentationPolicy(((("color", 0.0, 1.0),),))):  # type: ignore[arg-type]
+        assert Augment(policy)(image).data_ptr() != image.data_ptr()
+    coloured = AugmentationPolicy(((("color", 1.0, 1.0),),))  # type: ignore[arg-type]
+    expected = Augment(coloured, seed=1)(image)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        torch.testing.assert_close(Augment(coloured, seed=1)(image), expected, rtol=0, atol=0)
+    finally:
+        torch.set_default_dtype(before)
+    with pytest.raises(ValueError, match="must be uint8, or floats"):
+        Augment(coloured)(torch.ones(1, 4, 4, dtype=torch.int64))
+
+
+def test_numbers_of_numpy_are_written_as_json() -> None:
+    policy = AugmentationPolicy(((("rotate", np.float32(0.5), np.int64(1)),),))  # type: ignore[arg-type]
+    assert AugmentationPolicy.from_json(policy.to_json()) == policy
+    with pytest.raises(ValueError, match="no policy"):
+        AugmentationPolicy.from_json("[" * 200_000)

@@ -254,7 +254,7 @@ BAD_TEXTS = [
     ("{", "not JSON"),
     ("[]", "format"),
     ('{"format": "another", "groups": []}', "format"),
-    ('{"format": "gym_reml.Rule/1", "groups": []}', "at least one group"),
+    ('{"format": "gym_reml.Rule/1", "groups": []}', "from 1 to 10"),
     ('{"format": "gym_reml.Rule/1", "groups": [{"operand_1": "g"}]}', "must have 'operand_1'"),
     (RULES["sgd"].to_json().replace('"left"', '"__import__"'), "binary='__import__' in group 1.*'left'"),
     (RULES["sgd"].to_json().replace('"left"', "[3]"), "binary="),
@@ -325,3 +325,33 @@ def test_an_optimizer_leaves_what_has_no_gradient_and_the_global_randomness() ->
 def test_a_bad_argument_is_named(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=rf"(?s){message}"):
         RuleOptimizer([nn.Parameter(torch.ones(1))], **(dict[str, Any](rule="sgd", lr=0.1) | arguments))
+
+
+def test_operands_that_are_products_have_brackets() -> None:
+    assert Rule((Group("g", "1e-4 w", binary="/"),)).formula == "g / (1e-4 * w)"
+    assert Rule((Group("g", "1e-1 w", binary="^"),)).formula.endswith("(1e-1 * w)")
+    assert Rule((Group("g", "1e-4 w", binary="+"),)).formula == "1e-4 * w + g"
+
+
+def test_rules_have_a_limit() -> None:
+    """Terms double with each group that uses the last result twice."""
+    groups = [Group("g")] + [Group(f"r{number}", f"r{number}", "exp", binary="*") for number in range(1, 40)]
+    with pytest.raises(ValueError, match="groups: 40 of them; a rule has from 1 to 10"):
+        Rule(tuple(groups))
+    assert len(Rule(tuple(groups[:10])).formula) > 100
+    with pytest.raises(ValueError, match="no rule: not JSON"):
+        Rule.from_json("[" * 200_000)
+
+
+def test_a_copied_optimizer_goes_on() -> None:
+    weight = torch.nn.Parameter(torch.ones(3))
+    optimizer = RuleOptimizer([weight], RULES["addsign"], 0.1)
+    copied = copy.deepcopy(optimizer)
+    for one in (optimizer, copied):
+        (parameter,) = one.param_groups[0]["params"]
+        parameter.grad = torch.full((3,), 0.5)
+        one.step()
+    torch.testing.assert_close(copied.param_groups[0]["params"][0], weight)
+    for lr in (math.nan, math.inf, -1.0):
+        with pytest.raises(ValueError, match="lr="):
+            RuleOptimizer([weight], RULES["sgd"], lr)

@@ -157,3 +157,47 @@ BAD: list[tuple[dict[str, Any], str]] = [
 def test_a_bad_value_is_named(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=rf"(?s){message}"):
         make(**arguments)
+
+
+def test_given_policies_are_kept_and_leave_other_rows_alone() -> None:
+    short = AugmentationPolicy(((("rotate", 1.0, 0.5),), (("shear_x", 0.5, 0.4),)))  # type: ignore[arg-type]
+    long = AugmentationPolicy(((("translate_x", 0.9, 0.4), ("cutout", 0.9, 0.4)),))  # type: ignore[arg-type]
+    losses = []
+    for policies in ([short], [short, short], [short, long]):
+        envs = native(len(policies), updates=6)
+        envs.reset(seed=5)
+        losses.append(envs.unwrapped.tuning.train_with(policies)["train_loss"][0])
+    np.testing.assert_allclose(losses, losses[0], rtol=1e-5)
+    assert [envs.unwrapped.tuning.policy(row) for row in (0, 1)] == [short, long]
+    envs.reset()
+    assert envs.unwrapped.tuning.policy(1) == AugmentationPolicy()
+
+
+@pytest.mark.parametrize("part", ["train", "validation", "test"])
+def test_images_of_every_part_must_be_in_range(part: str) -> None:
+    inputs, labels = images(5, 2)
+    with pytest.raises(ValueError, match=f"{part}: has values outside"):
+        make(**(DATA | {part: (255.0 * inputs, labels)})).reset(seed=0)
+
+
+@pytest.mark.parametrize("env_id", ["NetRuleBox-v0", "NetAugment-v0"])
+def test_rows_that_wait_draw_nothing_for_ties(env_id: str) -> None:
+    """A row's trajectory is that of a single environment, whenever other rows are reset."""
+    arguments: dict[str, Any] = {"updates": 2, "horizon": 3}
+    envs: Any = gym.make_vec(env_id, 2, autoreset_mode="NextStep", **arguments)
+    envs.reset(seed=3)
+    single: Any = gym.make(env_id, **arguments).unwrapped
+    single.reset(seed=4)
+    ties = np.zeros(envs.action_space.shape, dtype=np.float32)
+    envs.step(ties)
+    single.step(ties[1])
+    envs.reset(options={"reset_mask": np.array([True, False])})
+    for _ in range(9):
+        observation, _, over, *_ = envs.step(ties)
+        own, _, ended, *_ = single.step(ties[1])
+        np.testing.assert_allclose(observation[1], own, atol=1e-5)
+        if over[1]:
+            assert ended
+            own, _ = single.reset()
+            observation, *_ = envs.step(ties)
+            np.testing.assert_allclose(observation[1], own, atol=1e-5)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gym_reml.mdp.process import Outcome, Process
+from gym_reml.streams import RowStreams
 
 
 class Recorder(Protocol):
@@ -58,6 +59,8 @@ class ProcessView(ABC):
     process: Process
     split: str
     render_mode: str | None
+    _idle_streams: RowStreams | None = None
+    """What rows draw from that are reset instead of stepped, but computed still; None where acting draws nothing."""
     _options: ClassVar[tuple[str, ...]] = ("task",)
     """Options of `reset` in single and vector environments."""
 
@@ -87,7 +90,15 @@ class ProcessView(ABC):
 
     def _act_with_idle_rows(self, actions: Any, idle: NDArray[np.int64]) -> Outcome:
         """As `_act`, but without lasting effect on the rows `idle`, whose outcome is not used."""
-        return self._act(actions)
+        if self._idle_streams is None:
+            return self._act(actions)
+        rows = idle.tolist()
+        own = [self.process.streams[row] for row in rows]
+        self.process.seed(rows, [self._idle_streams] * len(rows))
+        try:
+            return self._act(actions)
+        finally:
+            self.process.seed(rows, own)
 
     def _read_options(self, options: Any) -> dict[str, Any]:
         """The options of `reset`, checked; a ValueError lists the choices."""

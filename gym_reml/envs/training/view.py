@@ -52,7 +52,6 @@ class TrainingView(ProcessView):
         self._episode_finished = False
         # The step at which the last episodes were truncated, and how many in a row.
         self._truncations = (0, 0)
-        # Rows that are reset instead of stepped are still computed, but draw from these streams, not their own.
         self._idle_streams = row_streams(0, self.split)
 
     @property
@@ -153,14 +152,6 @@ class TrainingView(ProcessView):
             recorder.record(self.mdp, decided, info=outcome.info)
         self._with_mask(outcome.info)
         return outcome
-
-    def _act_with_idle_rows(self, actions: Any, idle: NDArray[np.int64]) -> Outcome:
-        own = [self.mdp.streams[row] for row in idle]
-        self.mdp.seed(idle, [self._idle_streams] * len(idle))
-        try:
-            return self._act(actions)
-        finally:
-            self.mdp.seed(idle, own)
 
     def _make_recorder(self, row: int) -> TrainingRecorder:
         return TrainingRecorder(row)

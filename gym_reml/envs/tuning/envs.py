@@ -21,6 +21,7 @@ from gym_reml.mdp.process import Outcome
 from gym_reml.mdp.runs import OBSERVATION_LIMIT, NetworkProcess
 from gym_reml.rendering.render import render_tuning
 from gym_reml.spaces import ActionEncoding, Decision
+from gym_reml.streams import row_streams
 
 
 class TuningView(ProcessView):
@@ -35,6 +36,7 @@ class TuningView(ProcessView):
 
     def _set_up(self, setup: TuningSetup) -> None:
         self.action_encoding = setup.encoding
+        self._idle_streams = row_streams(0, setup.process.data_sets.split)
         self._space = make_observation_space(setup.observation, setup.process.parts, OBSERVATION_LIMIT)
 
     @property
