@@ -41,7 +41,8 @@ ROOT = Path(__file__).resolve().parents[2]
 IDS = tuple(gym_reml.REGISTRATIONS)
 LONG: dict[str, dict[str, Any]] = {
     **{env_id: {"horizon": 20, **SMALL} for env_id in gym_reml.ENVIRONMENTS},
-    **{env_id: {"horizon": 20, "updates": 2, "family_kwargs": small_data(env_id)} for env_id in gym_reml.TUNERS},
+    # As many groups as a rule may have.
+    **{env_id: {"horizon": 10, "updates": 2, "family_kwargs": small_data(env_id)} for env_id in gym_reml.TUNERS},
     "BanditTrial-v0": {"episodes": 20},
     "TabularTrial-v0": {"episodes": 5},
     "NavigationTrial-v0": {},
