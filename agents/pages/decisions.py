@@ -165,15 +165,16 @@ CONCLUSIONS = """\
 
 - **It pays where the right choice differs from task to task, and shows while training goes on.** An agent that sets
   the step size of a run is, in one run for each data set, as good as the best of eleven constants for that data set,
-  and far better than any constant for all. One that changes the loss is better than the best of 48 fixed losses, which
-  is better than cross-entropy.
+  and far better than any constant for all. One that changes the loss is 1.6 and 2.2 points better than the best of 48
+  fixed losses in the two seeds run so far, and 5 to 6 better than cross-entropy.
 - **It pays where there are many choices, and a trial is cheap.** With as many trained networks, an agent finds better
-  augmentation than a random search, and better than RandAugment and TrivialAugment at their best magnitude.
+  augmentation than a random search, by 3.4 and 3.8 points in two seeds, and better than RandAugment and TrivialAugment
+  at their best magnitude.
 - **It does not pay where gradients, or the loss of every choice, can be had.** A router that is trained on the loss of
   every composition chooses layers better than the agent, which sees that of its own. A regression chooses the steps of
   policy gradients as well from the second on. A rule that is trained by gradients through its own steps optimises
-  problems of the kinds that it was trained on better than an agent that sets step sizes. On kinds that it has never
-  seen, tuned Adam does better than both.
+  problems of the kinds that it was trained on better than an agent that sets step sizes, which is no better than tuned
+  Adam. On kinds of networks that it has never seen, the rule is worse than both.
 - **It can find again what is known.** The best update rule that the agent writes is RMSProp with next to nothing added,
   as good as RMSProp where it was found, and worse than Adam on two families that it was not. What it writes on average
   improves from .18 to .65, but the search has nothing new to show.
