@@ -17,7 +17,7 @@ import gym_reml  # noqa: F401
 from agents.comparison.grids import reml
 from agents.problems.problem import Problem, own_shape, usual_shape
 from agents.problems.recipes import CONVOLUTIONS, recipe_for
-from agents.rivals import fomaml, maml, maml_plus_plus, meta_sgd
+from agents.rivals import bouncegrad, fomaml, maml, maml_plus_plus, meta_sgd, pretrained, router
 from gym_reml.evaluation import Ensemble, MetaLearner, evaluate
 from gym_reml.pool import LayerPool
 from gym_reml.pool.rates import RATES
@@ -88,6 +88,9 @@ TRAININGS: dict[str, Callable[[Problem, Path], MetaLearner | Ensemble]] = {
     "fomaml": lambda problem, folder: fomaml.train(problem),
     "meta_sgd": lambda problem, folder: meta_sgd.train(problem, 5, own_shape(problem.recipe), False),
     "maml_plus_plus": lambda problem, folder: maml_plus_plus.train(problem),
+    "pretrained": lambda problem, folder: pretrained.train(problem),
+    "router": lambda problem, folder: router.train(problem),
+    "bouncegrad": lambda problem, folder: bouncegrad.train(problem),
     "reml": reml(),
 }
 
@@ -103,5 +106,5 @@ def test_meta_learners_train_and_are_evaluated_on_the_device(method: str, networ
         first = learner.members[0] if isinstance(learner, Ensemble) else learner
         assert first.pool.device.type == device
         results.append(evaluate(learner, family, tasks=8).values(5))
-    if method != "reml":  # whose agent may act otherwise after the last bit of an observation
+    if method not in ("reml", "router", "bouncegrad"):  # which may choose otherwise after the last bit of a number
         np.testing.assert_allclose(results[1], results[0], rtol=0.1, atol=0.02)

@@ -101,14 +101,14 @@ class Annealing:
             temperature: at the start, where structures are random; it decreases linearly to zero.
         """
         count = len(support.inputs)
-        sizes = torch.full((self.free, count), step_size, dtype=torch.float32)
+        sizes = torch.full((self.free, count), step_size, dtype=torch.float32, device=pool.device)
         judged = [False] * (self.free - 1) + [True]
 
         def losses(structures: NDArray[np.int64]) -> NDArray[np.float64]:
-            layers, slots = torch.from_numpy(structures), self.free + len(initial_layers)
+            layers, slots = torch.from_numpy(structures).to(pool.device), self.free + len(initial_layers)
             trial = Episodes([support], [support], layers, sizes, initial_layers, slots, clip, optimizer)
             found: Tensor = replay(pool, family, trial, judged=judged)[0][-1]
-            return np.nan_to_num(found.numpy().astype(np.float64), nan=np.inf)
+            return np.nan_to_num(found.cpu().numpy().astype(np.float64), nan=np.inf)
 
         with torch.no_grad():
             present = generator.choice(self.candidates, (self.free, count))

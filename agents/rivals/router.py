@@ -150,7 +150,7 @@ def label(compositions: NDArray[np.int64], mdp: TrainingMDP, tasks: int) -> tupl
             sizes = torch.ones(layers.shape, dtype=torch.float32)
             trial = replace(mdp.episodes(layers, sizes), support=[support], query=[query])
             losses = replay(mdp.pool, mdp.family, trial)[0].nan_to_num(nan=mdp.family.cap).clamp_max(mdp.family.cap)
-            scores.append(mdp.family.score(losses).mean(dim=0).reshape(len(index), count))
+            scores.append(mdp.family.score(losses).mean(dim=0).reshape(len(index), count).cpu())
     return torch.cat(observations), torch.cat(scores)
 
 

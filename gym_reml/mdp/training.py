@@ -280,8 +280,8 @@ class TrainingMDP:
         return Episodes(
             [self.support] if minibatches is None else [minibatches.draw() for _ in layers],
             [self.query],
-            layers,
-            step_sizes,
+            layers.to(self.pool.device),
+            step_sizes.to(self.pool.device),
             initial_layers=self.initial_layers,
             slots=self.slots,
             clip=self.clip,
