@@ -132,18 +132,12 @@ def _per_task(shape: str) -> AtDials:
     )
 
 
-def _limited(recipe: tuning.TuningRecipe, problem: TuningProblem) -> tuning.TuningRecipe:
-    """The recipe with as many steps as the problem says."""
-    if problem.tasks is None:
-        return recipe
-    return replace(recipe, total_steps=problem.tasks * problem.setting.horizon)
-
-
 def _tuning_agent(**changes: Any) -> Callable[[TuningProblem, Path], tuning.TuningAgent]:
     """PPO, in runs with these changes to the benchmark's setting."""
 
     def run(problem: TuningProblem, folder: Path) -> tuning.TuningAgent:
-        setting, recipe = replace(problem.setting, **changes), _limited(tuning.TuningRecipe(), problem)
+        setting = replace(problem.setting, **changes)
+        recipe = tuning.TuningRecipe().limited(problem.tasks, setting.horizon)
         return tuning.train(setting, recipe, seed=problem.seed, folder=folder)
 
     return run
@@ -155,14 +149,15 @@ def _known_rule(name: str) -> AtDials:
 
 
 def _rule_agent(problem: TuningProblem, folder: Path) -> FoundRule:
-    recipe = _limited(RULE_RECIPE, problem)
+    recipe = RULE_RECIPE.limited(problem.tasks, problem.setting.horizon)
     agent = tuning.train(problem.setting, recipe, seed=problem.seed, folder=folder)
     return search(agent.policy, problem.setting, folder, seed=problem.seed, agent=agent)
 
 
 def _random_search(problem: TuningProblem, folder: Path) -> FoundRule:
     """As many rules as the agent tries in its training."""
-    more = _limited(RULE_RECIPE, problem).total_steps // problem.setting.horizon
+    horizon = problem.setting.horizon
+    more = RULE_RECIPE.limited(problem.tasks, horizon).total_steps // horizon
     return search(random_rules(problem.setting, problem.seed), problem.setting, folder, seed=problem.seed, more=more)
 
 

@@ -105,8 +105,6 @@ class TuningBenchmark(Benchmark):
 
 def _how(player: Any) -> Callable[[Any, int], Played]:
     """How an entrant plays held-out tasks."""
-    if isinstance(player, FoundRule):
-        return player.play
     if callable(player):
         return player
     if isinstance(player, TuningAgent):

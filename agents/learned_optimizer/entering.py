@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..tuning.training import TuningAgent, TuningRecipe
@@ -56,7 +56,4 @@ def train_rule(name: str, problem: OptimizerProblem, folder: Path) -> TrainedRul
 
 def train_step_sizes(problem: OptimizerProblem, folder: Path) -> TuningAgent:
     """Trains the agent that sets step sizes."""
-    recipe = TuningRecipe()
-    if problem.tasks is not None:
-        recipe = replace(recipe, total_steps=problem.tasks * HORIZON)
-    return train_agent(recipe, seed=problem.seed, folder=folder)
+    return train_agent(TuningRecipe().limited(problem.tasks, HORIZON), seed=problem.seed, folder=folder)

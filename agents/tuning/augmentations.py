@@ -18,10 +18,9 @@ from gym_reml.evaluation import Policy
 from gym_reml.files import write_text
 from gym_reml.networks.modules import seeded
 
-from ..runs.run import TASKS_OF_A_RUN
 from . import training
 from .schedules import TUNING_TASKS
-from .setting import AugmentSetting, Played, TuningProblem
+from .setting import AugmentSetting, Played, TuningProblem, first_seed
 
 CHILDREN = 6_000
 """Networks that are trained by policies of an agent that learns."""
@@ -168,7 +167,7 @@ def best_magnitude(make: Callable[[float], AugmentationPolicy], problem: TuningP
 
 def random_search(problem: TuningProblem, folder: Path) -> FoundPolicy:
     """As many networks as in the agent's search, for random policies: a few for each, and more for the better ones."""
-    setting, first, start = _setting(problem), _first(problem), time.monotonic()
+    setting, first, start = _setting(problem), first_seed(problem.seed), time.monotonic()
     policies = random_policies(setting, max(_children(problem) // FIRST_TRIALS, BEST), first)
     found = scores(policies, setting, range(first + TRIALS, first + TRIALS + FIRST_TRIALS))
     candidates = [policies[place] for place in np.argsort(-found, kind="stable")[:CANDIDATES]]
@@ -184,7 +183,7 @@ def agents_search(problem: TuningProblem, folder: Path) -> FoundPolicy:
     recipe = replace(training.TuningRecipe(), total_steps=_children(problem) * setting.horizon, batch_size=BATCH)
     agent = training.train(setting, recipe, seed=problem.seed, folder=folder)
     start = time.monotonic()
-    candidates = sampled(agent.policy, setting, CANDIDATES, _first(problem))
+    candidates = sampled(agent.policy, setting, CANDIDATES, first_seed(problem.seed))
     joined, children = _best(candidates, problem)
     seconds = agent.seconds + time.monotonic() - start
     children += agent.steps // setting.horizon
@@ -200,12 +199,12 @@ def no_policy(problem: TuningProblem) -> FoundPolicy:
 def random_policy(problem: TuningProblem) -> FoundPolicy:
     """As many random policies joined as searches join."""
     setting = _setting(problem)
-    return FoundPolicy(setting, AugmentationPolicy.joined(random_policies(setting, BEST, _first(problem))))
+    return FoundPolicy(setting, AugmentationPolicy.joined(random_policies(setting, BEST, first_seed(problem.seed))))
 
 
 def _best(candidates: Sequence[AugmentationPolicy], problem: TuningProblem) -> tuple[AugmentationPolicy, int]:
     """The best policies joined, and how many networks this took."""
-    first = _first(problem)
+    first = first_seed(problem.seed)
     found = scores(candidates, _setting(problem), range(first, first + TRIALS))
     best = [candidates[place] for place in np.argsort(-found, kind="stable")[:BEST]]
     return AugmentationPolicy.joined(best), len(candidates) * TRIALS
@@ -224,8 +223,3 @@ def _setting(problem: TuningProblem) -> AugmentSetting:
 
 def _children(problem: TuningProblem) -> int:
     return CHILDREN if problem.tasks is None else problem.tasks
-
-
-def _first(problem: TuningProblem) -> int:
-    """The first seed of tasks that the policies of a run are compared on, after those that an agent learns from."""
-    return (problem.seed + 1) * TASKS_OF_A_RUN + TASKS_OF_A_RUN // 2

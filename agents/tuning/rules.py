@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,8 @@ from gym_reml.decisions.update_rules import OPERANDS, RULES, Rule, options
 from gym_reml.evaluation import Policy
 from gym_reml.files import write_text
 
-from ..runs.run import TASKS_OF_A_RUN
 from .schedules import example
-from .setting import Played, RuleSetting, RunSetting, play
+from .setting import Played, RuleSetting, RunSetting, first_seed, play
 from .training import TuningAgent, TuningRecipe
 
 RULE_RECIPE = TuningRecipe(total_steps=48_000, batch_size=192, epochs=4, entropy=0.03)
@@ -104,7 +102,7 @@ class FoundRule:
         """The rule as a formula."""
         return {"rule": self.rule.formula}
 
-    def play(self, setting: RuleSetting, tasks: int) -> Played:
+    def __call__(self, setting: RuleSetting, tasks: int) -> Played:
         """Held-out runs at the step size that does best on validation tasks of their family."""
         rate, _ = tune(self.rule, setting)
         return play(FixedRule(setting, self.rule), replace(setting, rates=(rate,)), tasks)
@@ -123,13 +121,7 @@ def known_rule(name: str) -> FoundRule:
 
 def tune(rule: Rule, setting: RuleSetting) -> tuple[float, float]:
     """The best of `RATES`, and the mean validation accuracy at it, on the same validation tasks for every rule."""
-    # One row has all the tasks, so that the best step size is that of their mean.
-    arguments = replace(setting, tasks=TUNING_TASKS, rates=RATES).arguments("validation")
-    envs: Any = gym.make_vec(setting.env_id, num_envs=1, autoreset_mode="Disabled", **arguments)
-    envs.reset(seed=0)
-    for group in rule.choices(setting.horizon):
-        *_, info = envs.step(group[None])
-    envs.close()
+    _, info = _try(rule, replace(setting, tasks=TUNING_TASKS, rates=RATES), "validation", seed=0)
     return float(info["rate"][0]), float(info[f"validation_{setting.measured}"][0])
 
 
@@ -158,12 +150,11 @@ def search(
     """
     set_random_seed(seed)
     start = time.monotonic()
-    # After the tasks that an agent learns from, and others for every seed.
-    first = (seed + 1) * TASKS_OF_A_RUN + TASKS_OF_A_RUN // 2
+    first = first_seed(seed)
     found = _write_rules(policy, setting, WRITTEN + more, first)
     # One task says little of a rule, so the better ones are tried on more tasks, the same for all.
     better = sorted(found, key=lambda rule: -np.mean(found[rule]))[:TRIED_AGAIN]
-    again = _try_again(better, setting, first)
+    again = {rule: _try(rule, replace(setting, tasks=TRIALS), "train", seed=first)[0] for rule in better}
     best = sorted(better, key=lambda rule: -again[rule])[:CANDIDATES]
     tried = {rule: tune(rule, setting)[1] for rule in best}
     chosen = max(tried, key=lambda rule: tried[rule])
@@ -195,15 +186,14 @@ def _write_rules(policy: Policy, setting: RuleSetting, count: int, seed: int) ->
     return found
 
 
-def _try_again(rules: Sequence[Rule], setting: RuleSetting, seed: int) -> dict[Rule, float]:
-    """The mean reward of each rule on the same training tasks."""
-    arguments = replace(setting, tasks=TRIALS).arguments("train")
-    found = {}
-    envs: Any = gym.make_vec(setting.env_id, num_envs=1, autoreset_mode="Disabled", **arguments)
-    for rule in rules:
-        envs.reset(seed=seed)
-        for group in rule.choices(setting.horizon):
-            _, reward, *_ = envs.step(group[None])
-        found[rule] = float(reward[0])
+def _try(rule: Rule, setting: RuleSetting, split: str, seed: int) -> tuple[float, dict[str, Any]]:
+    """The reward of a rule on the setting's tasks, and the info of it.
+
+    One row has all the tasks, so that the best step size is that of their mean.
+    """
+    envs: Any = gym.make_vec(setting.env_id, num_envs=1, autoreset_mode="Disabled", **setting.arguments(split))
+    envs.reset(seed=seed)
+    for group in rule.choices(setting.horizon):
+        _, reward, _, _, info = envs.step(group[None])
     envs.close()
-    return found
+    return float(reward[0]), info

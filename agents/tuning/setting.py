@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from gym_reml.evaluation import Policy
 from gym_reml.streams import SPLITS
 
+from ..runs.run import TASKS_OF_A_RUN
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunSetting:
@@ -112,6 +114,11 @@ class TuningProblem:
     setting: Any
     tasks: int | None
     seed: int
+
+
+def first_seed(seed: int) -> int:
+    """The first seed of tasks that a run's search compares on: after those that an agent learns from."""
+    return (seed + 1) * TASKS_OF_A_RUN + TASKS_OF_A_RUN // 2
 
 
 @dataclass(frozen=True)

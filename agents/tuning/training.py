@@ -6,7 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,10 @@ class TuningRecipe:
     """initial log standard deviation of the policy's numbers"""
     entropy: float = 0.0
     """weight of the policy's entropy in the loss"""
+
+    def limited(self, episodes: int | None, horizon: int) -> TuningRecipe:
+        """As many steps as these episodes have; None for the recipe's own."""
+        return self if episodes is None else replace(self, total_steps=episodes * horizon)
 
 
 @dataclass(frozen=True)

@@ -173,7 +173,7 @@ def test_the_rate_of_a_rule_is_the_best_on_validation_tasks() -> None:
         found.append(info["validation_accuracy"])
     assert rate == rules.RATES[int(np.argmax(found))]
     assert accuracy == pytest.approx(max(found))
-    played = known_rule("adam").play(QUICK_RULE, 4)
+    played = known_rule("adam")(QUICK_RULE, 4)
     again = play(FixedRule(QUICK_RULE, RULES["adam"]), replace(QUICK_RULE, rates=(rate,)), 4)
     np.testing.assert_array_equal(played.test, again.test)
 
