@@ -273,6 +273,11 @@ class AugmentationPolicy:
         plain = [[Step(step.operation, *map(float, step[1:])) for step in steps] for steps in read]
         object.__setattr__(self, "sub_policies", tuple(map(tuple, plain)))
 
+    @property
+    def draws(self) -> int:
+        """How many random numbers an image takes: the sub-policy, and four for each step of the longest one."""
+        return 1 + 4 * max(map(len, self.sub_policies), default=0)
+
     @classmethod
     def joined(cls, policies: Iterable[AugmentationPolicy]) -> AugmentationPolicy:
         """The sub-policies of all of them, as AutoAugment joins its five best policies."""
@@ -340,7 +345,7 @@ class PolicyTable:
 
     @property
     def draws(self) -> int:
-        """How many random numbers an image takes."""
+        """How many random numbers an image takes, as many as under the policy that takes most."""
         return 1 + 4 * self.operations.shape[2]
 
     def rows(self, rows: Sequence[int]) -> PolicyTable:

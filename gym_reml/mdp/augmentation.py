@@ -93,11 +93,15 @@ class AugmentProcess(RunProcess):
             raise ValueError(f"row={row!r}: must be an integer from 0 to {self.count - 1}")
         if int(row) in self._given:
             return self._given[int(row)]
-        written = self._written[row, : self.clock[row]]
+        return self._decided(int(row), int(self.clock[row]))
+
+    def _decided(self, row: int, steps: int) -> AugmentationPolicy:
+        """The policy of the first decisions of an episode."""
+        written = self._written[row, :steps]
         operations = written[:, : len(NAMES)].argmax(axis=1)
         numbers = (written[:, len(NAMES) :].astype(np.float64) + 1.0) / 2.0
-        steps = [Step(NAMES[one], *map(float, shares)) for one, shares in zip(operations, numbers, strict=True)]
-        return AugmentationPolicy(tuple(tuple(steps[first : first + STEPS]) for first in range(0, len(steps), STEPS)))
+        taken = [Step(NAMES[one], *map(float, shares)) for one, shares in zip(operations, numbers, strict=True)]
+        return AugmentationPolicy(tuple(tuple(taken[first : first + STEPS]) for first in range(0, len(taken), STEPS)))
 
     def train_with(self, policies: Sequence[AugmentationPolicy]) -> dict[str, Any]:
         """Trains every row's new network by a given policy, of any length, in place of the decisions of an episode.
@@ -144,17 +148,14 @@ class AugmentProcess(RunProcess):
         for name, column in zip(self.decision.names, columns, strict=True):
             self.values[name][writing] = column[writing]
         rows = self._ready()
-        self.clock[rows] += 1  # the policy is complete
-        policies = [self.policy(row) for row in rows]
-        self.clock[rows] -= 1
-        return self._train_by(policies, rows)
+        return self._train_by([self._decided(row, self.horizon) for row in rows.tolist()], rows)
 
     def _train_by(self, policies: Sequence[AugmentationPolicy], rows: NDArray[np.int64]) -> Progress:
         """Trains the networks of these rows by these policies."""
         places = {row: place for place, row in enumerate(rows.tolist())}
         table = PolicyTable.of(policies)
         # As many random numbers as a row's own policy takes, whatever those of others are.
-        draws = [PolicyTable.of([policy]).draws for policy in policies]
+        draws = [policy.draws for policy in policies]
 
         def augmentation(images: Tensor, of: list[int]) -> Tensor:
             noise = np.zeros((len(of), images.shape[1], table.draws), dtype=np.float32)
@@ -163,7 +164,8 @@ class AugmentProcess(RunProcess):
                 noise[turn, :, :own] = self._noise[row].random((images.shape[1], own), dtype=np.float32)
             return table.rows([places[row] for row in of]).apply(images, torch.from_numpy(noise))
 
-        ends = np.unique(np.linspace(0, self.updates, self._pieces + 1).round().astype(int))
+        pieces = self._pieces if len(rows) else 1
+        ends = np.unique(np.linspace(0, self.updates, pieces + 1).round().astype(int))
         step_sizes = np.full(self.count, self.step_size)
         losses, metrics, areas = np.zeros((3, self.count))
         for updates in np.diff(ends).tolist():
@@ -172,7 +174,7 @@ class AugmentProcess(RunProcess):
             )
             losses += progress.loss * updates / self.updates
             metrics += progress.metric * updates / self.updates
-            if self._pieces > 1 and len(rows):
+            if pieces > 1:
                 areas += self.children.measure("validation")[1] / (len(ends) - 1)
         self._areas[rows] = areas[rows]
         progress.loss, progress.metric = losses, metrics
