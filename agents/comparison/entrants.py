@@ -161,18 +161,20 @@ def _random_search(problem: TuningProblem, folder: Path) -> FoundRule:
     return search(random_rules(problem.setting, problem.seed), problem.setting, folder, seed=problem.seed, more=more)
 
 
-def _rule(name: str) -> AtProblems:
+def _rule(name: str, colour: int) -> AtProblems:
     """The row of a learned optimizer."""
     return Entrant(
         lambda problem, folder: train_rule(name, problem, folder),
+        colour=colour,
         compared_with=("adam", "rmsprop", "momentum", "sgd", "adam_per_problem", "rmsprop_per_problem"),
     )
 
 
-def _tuned(optimizer: str) -> AtProblems:
+def _tuned(optimizer: str, colour: int) -> AtProblems:
     """The row of an optimizer whose step size is tuned for each family, on validation problems."""
     return Entrant(
         lambda problem, folder: lambda kind, count, steps: tuned_for_family(optimizer, kind, count, steps),
+        colour=colour,
         draws_tasks=False,
         seeded=False,
     )
@@ -347,13 +349,15 @@ RULE: dict[str, AtDials] = {
 """Update rules; beside `ppo`, the best rule that the agent wrote, its control `ppo/average` is all that it writes."""
 
 OPTIMIZER: dict[str, AtProblems] = {
-    "sgd": _tuned("sgd"),
-    "momentum": _tuned("momentum"),
-    "rmsprop": _tuned("rmsprop"),
-    "adam": _tuned("adam"),
-    "hierarchical": _rule("hierarchical"),
-    "per_parameter": _rule("per_parameter"),
-    "ppo": Entrant(train_step_sizes, compared_with=("adam", "adam_per_problem", "hierarchical", "per_parameter")),
+    "sgd": _tuned("sgd", 7),
+    "momentum": _tuned("momentum", 5),
+    "rmsprop": _tuned("rmsprop", 4),
+    "adam": _tuned("adam", 0),
+    "hierarchical": _rule("hierarchical", 2),
+    "per_parameter": _rule("per_parameter", 3),
+    "ppo": Entrant(
+        train_step_sizes, compared_with=("adam", "adam_per_problem", "hierarchical", "per_parameter"), colour=1
+    ),
     "rmsprop_per_problem": _tuned_per_problem("rmsprop"),
     "adam_per_problem": _tuned_per_problem("adam"),
 }

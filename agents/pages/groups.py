@@ -54,6 +54,11 @@ class Group:
         return LOWER_IS_BETTER[self.metric]
 
     @property
+    def on_log_axis(self) -> bool:
+        """Whether plots have a logarithmic axis: of errors, which are positive, unless they are logarithms already."""
+        return self.lower_is_better and self.metric != "log_ratio"
+
+    @property
     def steps(self) -> list[int]:
         """Every step that some learner has a row of."""
         return sorted({step for by_step in self.rows.values() for step in by_step})

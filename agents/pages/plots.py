@@ -82,7 +82,7 @@ def _plot_curves(groups: Sequence[Group], path: Path, section: Section) -> None:
         axes.set_xticks(group.steps)
         axes.tick_params(labelsize=7)
         axes.grid(alpha=0.3)
-        if group.lower_is_better:
+        if group.on_log_axis:
             log_scale(axes)
     figure.legend([handles[name] for name in names], names, loc="outside lower center", fontsize=8, ncols=4)
     save(figure, path)
@@ -105,7 +105,7 @@ def interval(group: Group, row: Row) -> tuple[float, float]:
     """The ends of a mean's interval as they are drawn, the mean itself where there is none."""
     mean, width = row["mean"], group.half_width(row) or 0.0
     # A logarithmic axis has no place for the part of an interval that reaches below zero.
-    low, high = (max(mean - width, mean * 0.1) if group.lower_is_better else mean - width), mean + width
+    low, high = (max(mean - width, mean * 0.1) if group.on_log_axis else mean - width), mean + width
     if group.metric == "accuracy":
         # The interval over a few seeds can reach beyond what shares can be.
         low, high = max(low, 0.0), min(high, 1.0)

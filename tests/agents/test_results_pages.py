@@ -21,7 +21,7 @@ from agents.pages import work
 from agents.pages.decisions import DECISIONS, decisions_page
 from agents.pages.groups import read_groups
 from agents.pages.report import log_scale
-from agents.pages.sections import SECTIONS
+from agents.pages.sections import SECTIONS, Section
 from agents.pages.tables import number, results_table, verdict
 from agents.pages.work import over_work
 from agents.results import Config, main, pages
@@ -406,3 +406,16 @@ def test_every_row_of_the_page_of_decisions_is_of_the_results() -> None:
         assert decision.file in files
         for name in (name for names in decision.who for name in names):
             assert name in names or name.partition("/")[0] in names, name
+
+
+@pytest.mark.parametrize("section", [section for section in SECTIONS if not section.trials], ids=lambda one: one.file)
+def test_every_picture_of_curves_has_curves(section: Section, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every panel, within the limits of its axes."""
+    drawn: list[Figure] = []
+    monkeypatch.setattr(result_plots, "save", lambda figure, path: drawn.append(figure))
+    groups = read_groups(FOLDER / section.file, section)
+    result_plots.plot_groups(groups, FOLDER / section.plot, section)
+    for group, axes in zip(groups, drawn[0].axes, strict=False):
+        low, high = sorted(axes.get_ylim())
+        seen = [y for line in axes.lines for y in np.ravel(line.get_ydata()) if low <= y <= high]
+        assert len(seen) >= len(group.steps), group.title
