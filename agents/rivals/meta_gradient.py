@@ -10,7 +10,7 @@ from tqdm import tqdm
 from gym_reml.evaluation import MetaLearner
 from gym_reml.learning import LearningOptions, PoolLearner
 from gym_reml.meta_training import meta_train
-from gym_reml.meta_training.outer_loop import Schedule, cosine, no_layer
+from gym_reml.meta_training.outer_loop import Schedule, cosine
 from gym_reml.pool import LayerPool
 
 from ..problems.problem import NetworkShape, Problem
@@ -112,7 +112,7 @@ def meta_learn(
             bar.set_postfix(query_loss=f"{loss:.3f}", refresh=False)
 
         learner = PoolLearner(pool, problem.training_family, settings.rule, options)
-        meta_train(mdp, learner, no_layer, iterations=iterations, schedule=schedule, progress=progress)
+        meta_train(mdp, learner, None, iterations=iterations, schedule=schedule, progress=progress)
     return pool
 
 

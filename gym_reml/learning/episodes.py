@@ -4,12 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from gym_reml.networks.weights import CLIP
 from gym_reml.tasks.base import Batch
+
+
+class SlotContents(NamedTuple):
+    """Pool layers in the slots of B networks.
+
+    Attributes:
+        layers: (slots, B) int64, numbers of the pool layers at the end of the episodes, on the episodes' device.
+        numbers: the same as an array.
+        depth: (T + 1, B) int64, number of filled slots before and after each step.
+    """
+
+    layers: Tensor
+    numbers: NDArray[np.int64]
+    depth: NDArray[np.int64]
 
 
 @dataclass
@@ -63,16 +80,15 @@ class Episodes:
         step_sizes = torch.cat([part.step_sizes for part in parts], dim=-1)
         return replace(first, support=support, query=query, layers=layers, step_sizes=step_sizes)
 
-    def slot_contents(self) -> tuple[Tensor, Tensor]:
-        """Pool layers in the slots at the end, (slots, B), and depths before and after each step, (T + 1, B), int64."""
-        steps, count = self.layers.shape
-        contents = self.layers.new_zeros(self.slots, count)
-        for slot, layer in enumerate(self.initial_layers):
-            contents[slot] = layer
-        depth = self.layers.new_full((steps + 1, count), len(self.initial_layers))
-        columns = torch.arange(count, device=self.layers.device)
+    def slot_contents(self) -> SlotContents:
+        """What the slots hold, found on the CPU: accelerators would be waited for at every step."""
+        layers = self.layers.cpu().numpy()
+        steps, count = layers.shape
+        numbers = np.zeros((self.slots, count), dtype=np.int64)
+        numbers[: len(self.initial_layers)] = np.array(self.initial_layers, dtype=np.int64)[:, None]
+        depth = np.full((steps + 1, count), len(self.initial_layers), dtype=np.int64)
         for step in range(steps):
-            growing = (self.layers[step] > 0) & (depth[step] < self.slots)
-            contents[depth[step][growing], columns[growing]] = self.layers[step][growing]
+            growing = (layers[step] > 0) & (depth[step] < self.slots)
+            numbers[depth[step][growing], growing.nonzero()[0]] = layers[step][growing]
             depth[step + 1] = depth[step] + growing
-        return contents, depth
+        return SlotContents(torch.from_numpy(numbers).to(self.layers.device), numbers, depth)

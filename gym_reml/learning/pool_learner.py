@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from gym_reml.learning.episodes import Episodes
 from gym_reml.learning.options import GRADIENT_RULES, RULES, LearningOptions
+from gym_reml.learning.recorded import RecordedGradients
 from gym_reml.learning.replay import finite_rows, replay, requires_grad, total_norm
 from gym_reml.learning.running_statistics import ReplayStatistics
 from gym_reml.networks.torch_state import own_state
@@ -89,6 +91,7 @@ class PoolLearner:
         if pool.constant_outputs:
             given = self.options.constants_learning_rate
             groups.append({"params": [pool.parameters["head.constants"]], "lr": self._rate if given is None else given})
+        self._recorded = RecordedGradients(pool, family, first_order=rule == "fomaml")
         self._optimizer = torch.optim.Adam([group | {"initial_lr": group["lr"]} for group in groups])
 
     def _begin(self) -> None:
@@ -180,6 +183,9 @@ class PoolLearner:
         Returns:
             The mean weighted query loss, NaN if all episodes were dropped.
         """
+        recorded = self._recorded(episodes, step_weights) if row_weights is None else None
+        if recorded is not None:
+            return self._take_step(recorded.gradients, recorded.norm, recorded.losses)
         leaves = list(self.pool.trainable().values())
         with requires_grad(leaves):
             by_row, fit, statistics = self._weighted_losses(episodes, step_weights)
@@ -204,16 +210,20 @@ class PoolLearner:
         self.dropped += len(fit) - int(fit.sum())
         if not fit.any():
             return self._without_update()
-        scale = min(1.0, self.options.clip / max(total, 1e-12))
-        for leaf, gradient in zip(leaves, gradients, strict=True):
+        if statistics is not None:
+            statistics.update_pool()
+        return self._take_step(gradients, total, by_row.detach())
+
+    def _take_step(self, gradients: Sequence[Tensor | None], norm: float, losses: Tensor) -> float:
+        """One Adam step on gradients of this norm, clipped; returns the mean of the losses (B,) that they are of."""
+        scale = min(1.0, self.options.clip / max(norm, 1e-12))
+        for leaf, gradient in zip(self.pool.trainable().values(), gradients, strict=True):
             leaf.grad = None if gradient is None else gradient * scale
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
-        if statistics is not None:
-            statistics.update_pool()
         self.updates += 1
-        self.used += len(kept)
-        return float(by_row.detach().mean())
+        self.used += len(losses)
+        return float(losses.mean())
 
     def _without_update(self) -> float:
         """Returns NaN, and warns if there has been no update so far."""

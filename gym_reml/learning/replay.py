@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gym_reml.learning.episodes import Episodes
+from gym_reml.learning.episodes import Episodes, SlotContents
 from gym_reml.networks.architecture import Trace
 from gym_reml.networks.optimizers import OptimizerState, find_directions, find_optimizer, present_positions
 from gym_reml.networks.torch_state import own_state
@@ -30,6 +30,8 @@ def replay(
     watch: Callable[[int, Weights, Trace, Tensor], None] | None = None,
     judge: Callable[[Tensor, Batch], Tensor] | None = None,
     pool_tensors: list[Tensor] | None = None,
+    contents: SlotContents | None = None,
+    lengths: list[Tensor] | None = None,
 ) -> tuple[Tensor, Weights, Tensor]:
     """Replays episodes, with the actions taken, from the pool's current weights.
 
@@ -47,6 +49,10 @@ def replay(
         judge: function from outputs (B, points, out) and query set to losses (B,); None for the family's loss.
         pool_tensors: list to which every tensor (B, ...) gathered from the pool is appended: all gradients reach the
             pool through these.
+        contents: `episodes.slot_contents()`, if it is known.
+        lengths: list to which the norms of the inner gradients (positions, B) of each step are appended. Gradients so
+            long that their norm could overflow (`weights.LONGEST`) are then not scaled down, since looking for them
+            waits for the device: the caller has to.
 
     Returns:
         Query losses after each step (T, B), the final fast weights, and the numbers of the pool layers in the slots at
@@ -63,14 +69,13 @@ def replay(
     # Autograd accepts tensors created in inference mode only as copies.
     episodes = episodes.map(lambda tensor: tensor.clone() if tensor.is_inference() else tensor)
     pool_tensors = [] if pool_tensors is None else pool_tensors
-    contents, depth = episodes.slot_contents()
-    assembly, architecture = pool.assemble(contents), pool.architecture
+    contents = contents or episodes.slot_contents()
+    layers, depth = contents.layers, contents.depth
+    assembly, architecture = pool.assemble(layers), pool.architecture
     weights, optimizer = assembly.weights, find_optimizer(episodes.optimizer)
     state = OptimizerState.initial(optimizer, weights) if optimizer.tensors else None
     pool_tensors += weights.tensors()
     losses = []
-    positions = torch.arange(episodes.slots, device=contents.device).unsqueeze(1)
-    slot_layers = contents.cpu().numpy()
     prepared: dict[int, Tensor] = {}
 
     def inputs(batch: Batch) -> Tensor:
@@ -82,13 +87,14 @@ def replay(
     for step in range(steps):
         support = episodes.support[min(step, len(episodes.support) - 1)]
         query = episodes.query[min(step, len(episodes.query) - 1)]
-        filled = architecture.filled(slot_layers, depth[step + 1].cpu().numpy(), contents.device)
-        clock = torch.full_like(depth[step], step)
+        filled = architecture.filled(contents.numbers, depth[step + 1], layers.device)
+        clock = torch.full_like(episodes.layers[step], step)
         norms = assembly.norms(clock, running=False)
         pool_tensors += norms or []
         trace = architecture.forward(weights, inputs(support), filled=filled, norms=norms)
         if watch is not None:
-            watch(step, weights, trace, contents * (depth[step + 1] > positions))
+            present = depth[step + 1] > np.arange(episodes.slots)[:, None]
+            watch(step, weights, trace, layers * torch.from_numpy(present).to(layers.device))
         output_gradient = family.output_gradient(trace.outputs, support).to(trace.outputs.dtype)
         count_work(inner_gradients=len(episodes))
         gradient = architecture.gradient(weights, trace, output_gradient=output_gradient, filled=filled)
@@ -96,28 +102,30 @@ def replay(
             gradient = gradient.like([tensor.detach() for tensor in gradient.tensors()])
         rates = assembly.rates(clock)
         pool_tensors += [] if rates is None else rates.tensors()
-        lengths = gradient_norms(gradient)
-        if episodes.clip is not None:
-            gradient, lengths = without_overflow(gradient, lengths)
+        norms_before = gradient_norms(gradient)
+        if lengths is not None:
+            lengths.append(norms_before)
+        elif episodes.clip is not None:
+            gradient, norms_before = without_overflow(gradient, norms_before)
         sizes, clip = episodes.step_sizes[step], episodes.clip
         if state is not None:
             gradient, state = find_directions(
                 optimizer,
                 gradient,
                 state,
-                norms=lengths,
+                norms=norms_before,
                 clip=clip,
-                present=present_positions(depth[step + 1], episodes.slots),
+                present=present_positions(torch.from_numpy(depth[step + 1]).to(layers.device), episodes.slots),
                 step_sizes=sizes,
             )
             clip = None
-        weights = descend(weights, gradient, norms=lengths, step_sizes=sizes, clip=clip, rates=rates)
+        weights = descend(weights, gradient, norms=norms_before, step_sizes=sizes, clip=clip, rates=rates)
         if judged is None or judged[step]:
             outputs = architecture.forward(weights, inputs(query), filled=filled, norms=norms).outputs
             losses.append((judge or family.loss)(outputs, query))
         else:
             losses.append(trace.outputs.new_zeros(len(episodes)))
-    return torch.stack(losses), weights, contents
+    return torch.stack(losses), weights, layers
 
 
 @contextmanager

@@ -83,13 +83,17 @@ class NetworkTraining:
         self._output_gradient = torch.zeros(0)
 
     def restart(self, rows: Rows) -> None:
+        """Resets the networks of these rows to the pool's initial weights, on their new tasks, and evaluates them."""
+        self.begin(rows)
+        self._measure(finite=True, fresh=rows if len(rows) < len(self.clock) else slice(None))
+
+    def begin(self, rows: Rows) -> None:
         """Resets the networks of these rows to the pool's initial weights, and collects data of their new tasks."""
         self.networks.restart(rows, self.initial_layers)
         self.clock[rows] = 0
         self._collect(rows)
         if self.minibatches is not None:
             self.minibatches.restart(rows)
-        self._measure(finite=True, fresh=rows if len(rows) < len(self.clock) else slice(None))
 
     def train(self, layers: NDArray[np.int64], step_sizes: NDArray[np.float32]) -> Trained:
         """Appends layers (n,), takes a gradient step of these sizes, evaluates, and undoes diverged steps.

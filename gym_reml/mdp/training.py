@@ -219,6 +219,16 @@ class TrainingMDP:
 
     @own_state
     @torch.inference_mode()
+    def draw(self) -> None:
+        """Draws new tasks in all rows for `episodes`, as `reset` does, but computes neither losses nor observations.
+
+        Call `reset` before the next step.
+        """
+        self.data.draw(self._every_row)
+        self.training.begin(self._every_row)
+
+    @own_state
+    @torch.inference_mode()
     def observe(self) -> NDArray[np.float32]:
         """A new array with the observations of all rows, (n, observation_size)."""
         return self._observation.observe()

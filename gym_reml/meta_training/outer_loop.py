@@ -33,16 +33,11 @@ def cosine(learner: PoolLearner, done: float) -> None:
     learner.scale_rates(cosine_schedule(done))
 
 
-def no_layer(observations: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Choice for networks that are complete from the start: no layer, 0, in any row."""
-    return np.zeros(len(observations), dtype=np.int64)
-
-
 @own_state
 def meta_train(
     mdp: TrainingMDP,
     learner: PoolLearner,
-    choose: Choice,
+    choose: Choice | None,
     *,
     iterations: int,
     schedule: Schedule = cosine,
@@ -57,7 +52,7 @@ def meta_train(
     Args:
         mdp: process that draws the tasks; must be seeded.
         learner: updates the pool.
-        choose: chooses the layer to append.
+        choose: chooses the layer to append; None for networks that are complete from the start.
         iterations: number of meta-updates, each on a batch of `mdp.count` tasks.
         schedule: called before each update, to set learning rates or other options.
         progress: called as progress(iteration, weighted query loss).
@@ -67,9 +62,12 @@ def meta_train(
     step_sizes = torch.full((horizon, mdp.count), step_size, dtype=torch.float32, device=device)
     for iteration in range(iterations):
         schedule(learner, iteration / iterations)
-        mdp.reset()
         layers = torch.zeros((horizon, mdp.count), dtype=torch.int64, device=device)
-        layers[0] = torch.from_numpy(choose(mdp.observe())).to(device)
+        if choose is None:
+            mdp.draw()
+        else:
+            mdp.reset()
+            layers[0] = torch.from_numpy(choose(mdp.observe())).to(device)
         loss = learner.update(mdp.episodes(layers, step_sizes))
         if progress is not None:
             progress(iteration, loss)

@@ -18,6 +18,40 @@ MOST_STAGES = 4
 GROUPS = 8
 
 
+class Convolution(nn.Conv2d):
+    """Convolution 3 x 3 with padding 1, on an accelerator as a product of matrices.
+
+    Networks side by side are a grouped convolution, which the libraries of accelerators compute slowly: 128 networks of
+    MAML's size, of which 5 steps are differentiated, take 1.7 times as long on an H200.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+        """`inputs` and `outputs` are numbers of channels."""
+        super().__init__(inputs, outputs, 3, stride, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(points, outputs, height / stride, width / stride) of (points, inputs, height, width)."""
+        return super().forward(x) if x.device.type == "cpu" else self.by_product(x)
+
+    def by_product(self, x: Tensor) -> Tensor:
+        """The same as a product of the weights and the inputs' neighbourhoods."""
+        points, _, *size = x.shape
+        stride = self.stride[0]
+        height, width = ((length - 1) // stride + 1 for length in size)
+        padded = nn.functional.pad(x, (1, 1, 1, 1))
+        neighbours = [
+            padded[
+                :, :, top : top + stride * (height - 1) + 1 : stride, left : left + stride * (width - 1) + 1 : stride
+            ]
+            for top in range(3)
+            for left in range(3)
+        ]
+        matrix = torch.stack(neighbours, dim=2).permute(1, 2, 0, 3, 4).flatten(2).flatten(0, 1)
+        outputs = (self.weight.flatten(1) @ matrix).unflatten(1, (points, height, width)).transpose(0, 1)
+        assert self.bias is not None
+        return outputs + self.bias.view(-1, 1, 1)
+
+
 class BatchStatistics(nn.Module):
     """Normalisation of each channel by mean and variance over the points of the pass and all places, as MAML has it.
 
@@ -65,7 +99,7 @@ def _group_norm(channels: int) -> nn.Module:
 
 def _convolution(norm: Callable[[int], nn.Module], inputs: int, width: int, stride: int = 1) -> nn.Sequential:
     """Convolution 3 x 3, normalisation, ReLU."""
-    return nn.Sequential(nn.Conv2d(inputs, width, 3, stride, 1), norm(width), nn.ReLU())
+    return nn.Sequential(Convolution(inputs, width, stride), norm(width), nn.ReLU())
 
 
 def _residual(norm: Callable[[int], nn.Module], inputs: int, width: int) -> nn.Module:

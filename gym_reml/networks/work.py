@@ -39,6 +39,16 @@ def counting_work() -> Iterator[Work]:
             around.environment_steps += work.environment_steps
 
 
+@contextmanager
+def uncounted() -> Iterator[None]:
+    """Context in which work is not counted, as it is counted elsewhere."""
+    token = _counted.set(None)
+    try:
+        yield
+    finally:
+        _counted.reset(token)
+
+
 def count_work(*, inner_gradients: int = 0, environment_steps: int = 0) -> None:
     """Adds to the work of the context around, if there is one."""
     work = _counted.get()

@@ -165,12 +165,13 @@ def test_losses_of_other_steps_are_not_computed(kind: str) -> None:
 
 
 def test_slot_contents() -> None:
-    contents, depth = episodes(initial_layers=(3,), slots=3).slot_contents()
-    assert contents.T.tolist() == [[3, 1, 2], [3, 2, 3], [3, 0, 0], [3, 3, 3], [3, 1, 2]]
-    assert depth.T.tolist() == [[1, 2, 2, 3], [1, 2, 3, 3], [1, 1, 1, 1], [1, 2, 3, 3], [1, 2, 3, 3]]
-    contents, depth = episodes(slots=2).slot_contents()
-    assert contents.T.tolist() == [[1, 2], [2, 3], [0, 0], [3, 3], [1, 2]]
-    assert depth[-1].tolist() == [2, 2, 0, 2, 2]
+    contents = episodes(initial_layers=(3,), slots=3).slot_contents()
+    assert contents.layers.T.tolist() == [[3, 1, 2], [3, 2, 3], [3, 0, 0], [3, 3, 3], [3, 1, 2]]
+    assert contents.numbers.tolist() == contents.layers.tolist()
+    assert contents.depth.T.tolist() == [[1, 2, 2, 3], [1, 2, 3, 3], [1, 1, 1, 1], [1, 2, 3, 3], [1, 2, 3, 3]]
+    contents = episodes(slots=2).slot_contents()
+    assert contents.layers.T.tolist() == [[1, 2], [2, 3], [0, 0], [3, 3], [1, 2]]
+    assert contents.depth[-1].tolist() == [2, 2, 0, 2, 2]
 
 
 @pytest.mark.parametrize("moments", [1, STEPS])

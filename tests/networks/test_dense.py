@@ -454,7 +454,7 @@ def test_fomaml_takes_inner_gradients_as_constants(kind: str) -> None:
             recorded.slots,
         )
         _, weights, contents = replay(pool, FAMILY, part)
-        depth = part.slot_contents()[1][-1]
+        depth = torch.from_numpy(part.slot_contents().depth[-1])
         filled = [(depth > slot).reshape(-1, 1, 1) for slot in range(recorded.slots)]
         ends = weights.like([tensor.detach().requires_grad_() for tensor in weights.tensors()])
         outputs = pool.architecture.forward(

@@ -26,7 +26,7 @@ from gym_reml.learning.options import RULES
 from gym_reml.learning.replay import requires_grad
 from gym_reml.mdp import Objective, TrainingMDP
 from gym_reml.mdp.export import export_network
-from gym_reml.networks.blocks import BLOCKS
+from gym_reml.networks.blocks import BLOCKS, Convolution
 from gym_reml.networks.modules import Modules
 from gym_reml.networks.optimizers import OPTIMIZERS
 from gym_reml.networks.part import FEW_NETWORKS
@@ -685,6 +685,24 @@ def test_maml_network_is_one_line() -> None:
     assert trace.activations[-1].shape[2:] == (64, 2, 2)
     for row in range(4):
         torch.testing.assert_close(trace.outputs[row], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", [(7, 6), (2, 2), (1, 5)])
+def test_convolutions_as_products_are_convolutions(size: tuple[int, int], stride: int) -> None:
+    """Which accelerators compute: the same outputs, gradients and gradients of gradients."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        convolution = Convolution(3, 4, stride).double()
+        x = torch.rand(5, 3, *size, dtype=torch.float64)
+    results: list[list[Tensor]] = []
+    for compute in (convolution, convolution.by_product):
+        weights = list(convolution.parameters())
+        outputs = compute(x)
+        first = torch.autograd.grad(outputs.tanh().square().sum(), weights, create_graph=True)
+        second = torch.autograd.grad(sum(gradient.square().sum() for gradient in first), weights)
+        results.append([outputs, *first, *second])
+    torch.testing.assert_close(results[1], results[0])
 
 
 class ParameterCalledNorm(nn.Module):
