@@ -88,8 +88,7 @@ def replay(
         support = episodes.support[min(step, len(episodes.support) - 1)]
         query = episodes.query[min(step, len(episodes.query) - 1)]
         filled = architecture.filled(contents.numbers, depth[step + 1], layers.device)
-        clock = torch.full_like(episodes.layers[step], step)
-        norms = assembly.norms(clock, running=False)
+        norms = assembly.norms(torch.full_like(episodes.layers[step], step), running=False)
         pool_tensors += norms or []
         trace = architecture.forward(weights, inputs(support), filled=filled, norms=norms)
         if watch is not None:
@@ -100,7 +99,7 @@ def replay(
         gradient = architecture.gradient(weights, trace, output_gradient=output_gradient, filled=filled)
         if first_order:
             gradient = gradient.like([tensor.detach() for tensor in gradient.tensors()])
-        rates = assembly.rates(clock)
+        rates = assembly.rates(np.full(len(episodes), step))
         pool_tensors += [] if rates is None else rates.tensors()
         norms_before = gradient_norms(gradient)
         if lengths is not None:

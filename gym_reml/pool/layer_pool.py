@@ -10,7 +10,9 @@ from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from gym_reml.checks import check_integer, is_integer
@@ -550,7 +552,7 @@ class Assembly:
                 weights.positions[position][key] = tensor.expand(count, *tensor.shape) if rows is None else tensor[rows]
         return weights
 
-    def rates(self, clock: Tensor) -> Weights | None:
+    def rates(self, clock: NDArray[np.int64]) -> Weights | None:
         """The rates at this step, each broadcastable to its weights; None if the pool has no rates.
 
         Args:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from gym_reml.networks.weights import Weights
@@ -62,7 +65,12 @@ def places(name: str, index: Tensor) -> Iterator[tuple[int, str, Tensor | None]]
 
 
 def gather_rates(
-    rates: Mapping[str, Tensor], granularity: str | None, *, adapted: Mapping[str, int], index: Tensor, clock: Tensor
+    rates: Mapping[str, Tensor],
+    granularity: str | None,
+    *,
+    adapted: Mapping[str, int],
+    index: Tensor,
+    clock: NDArray[np.int64],
 ) -> Weights:
     """The rates of n networks, each broadcastable to its weights.
 
@@ -75,9 +83,8 @@ def gather_rates(
             of the last slot that has its own.
     """
     count, by_step = len(clock), granularity in PER_STEP
-    # Only asked where it matters: on other devices the answer has to be waited for.
     first = int(clock[0]) if by_step and count else 0
-    together = by_step and bool((clock == first).all())
+    together = by_step and not np.count_nonzero(clock != first)
     gathered = Weights([{} for _ in range(len(index) + 2)])
     for name, dimensions in adapted.items():
         for position, key, row_layers in places(name, index):
@@ -93,7 +100,7 @@ def gather_rates(
                 now = rate[min(first, len(rate) - 1)]
                 chosen = now.expand(count, *now.shape) if row_layers is None else now[row_layers]
             else:
-                step = clock.clamp_max(len(rate) - 1)
+                step = torch.from_numpy(np.minimum(clock, len(rate) - 1)).to(rate.device)
                 chosen = rate[step] if row_layers is None else rate[step, row_layers]
             # A single number per tensor is broadcast over the tensor.
             gathered.positions[position][key] = chosen if chosen.ndim > 1 else chosen.reshape(-1, *[1] * dimensions)

@@ -188,7 +188,7 @@ class SubNetworks:
             gradient, norms = without_overflow(gradient, norms)
         rates = None
         if self.pool.rates:
-            rates = self._assembly.rates(torch.from_numpy(clock).to(device))
+            rates = self._assembly.rates(clock)
         steps = torch.from_numpy(step_sizes).to(device)
         clip = self.clip
         if self._state is not None:

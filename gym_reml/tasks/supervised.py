@@ -47,7 +47,8 @@ class Classification(TaskFamily):
         return -target_log_probabilities.mean(dim=(1, 2))
 
     def output_gradient(self, outputs: Tensor, batch: Batch) -> Tensor:
-        one_hot = functional.one_hot(batch.targets, outputs.shape[-1]).to(outputs.dtype)
+        # Not torch's one_hot, which looks at the numbers.
+        one_hot = outputs.new_zeros(outputs.shape).scatter_(-1, batch.targets.unsqueeze(-1), 1.0)
         if WEIGHTS in batch.extras:
             return (torch.softmax(outputs, dim=-1) - one_hot) * batch.extras[WEIGHTS].unsqueeze(2)
         return (torch.softmax(outputs, dim=-1) - one_hot) / outputs.shape[1]

@@ -12,12 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from gym_reml.learning import LearningOptions, PoolLearner, recorded
 from gym_reml.mdp import Objective, TrainingMDP
 from gym_reml.meta_training import meta_train
+from gym_reml.networks.blocks import BLOCKS
+from gym_reml.networks.layer_kinds import LAYER_KINDS
 from gym_reml.networks.work import counting_work
 from gym_reml.pool import LayerPool
+from gym_reml.pool.rates import RATES
 from gym_reml.streams import many_streams
 from gym_reml.tasks import from_classes, make_family
 
@@ -63,13 +67,33 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     return made
 
 
+class Waiting(TorchDispatchMode):
+    """Refuses what waits for an accelerator: numbers taken out of tensors, and shapes that depend on values."""
+
+    REFUSED = ("_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "equal", "unique")
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.name().removeprefix("aten::").split(".")[0]
+        assert not name.startswith(self.REFUSED), name
+        if name.startswith("index"):
+            places = args[1] if isinstance(args[1], list | tuple) else ()
+            assert not any(place is not None and place.dtype == torch.bool for place in places), name
+        return func(*args, **(kwargs or {}))
+
+
 def pictures() -> Any:
     images = np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8)
     return from_classes(images, np.arange(60) % 12, ways=3, shots=1, queries=6)
 
 
 def trained(
-    kind: str = "residual", *, choose: Any = "alike", iterations: int = 8, rule: str = "maml", **options: Any
+    kind: str = "residual",
+    *,
+    granularity: str = "step",
+    choose: Any = "alike",
+    iterations: int = 8,
+    rule: str = "maml",
+    **options: Any,
 ) -> tuple[LayerPool, PoolLearner]:
     """A pool after some updates on fresh tasks, on whatever records."""
     convolutional = kind.startswith("conv")
@@ -82,7 +106,7 @@ def trained(
         layers=3,
         kind=kind,
     )
-    pool = pool.with_rates("step", 0.05, steps=STEPS).to(DEVICE)
+    pool = pool.with_rates(granularity, 0.05, steps=STEPS, slots=1).to(DEVICE)
     learner = PoolLearner(pool, family, rule, LearningOptions(step_weights=(0.0, 0.0, 1.0), **options))
     mdp = TrainingMDP(ROWS, family, pool, Objective(STEPS), slots=1)
     mdp.seed(range(ROWS), many_streams(0, ROWS, family.split))
@@ -111,6 +135,24 @@ def test_pools_learn_as_without_recordings(
     torch.testing.assert_close(pool.trainable(), plain.trainable(), rtol=2e-4, atol=2e-5)
     assert work == plain_work
     assert (learner.updates, learner.used) == (other.updates, other.used)
+
+
+@pytest.mark.parametrize(
+    ("kind", "granularity"),
+    [*((kind, "step") for kind in (*LAYER_KINDS, *BLOCKS)), *(("residual", granularity) for granularity in RATES)],
+)
+def test_what_is_recorded_does_not_wait_for_the_device(
+    kind: str, granularity: str, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def watched(compute: Callable[[], Any], device: torch.device) -> Any:
+        compute()
+        with Waiting():
+            compute()
+        return recorder(compute, device)
+
+    monkeypatch.setattr(recorded, "capture", watched)
+    trained(kind, granularity=granularity, iterations=2)
+    assert recorder.runs == 1
 
 
 def test_networks_that_are_complete_need_no_observations(recorder: Recorder) -> None:
