@@ -113,6 +113,7 @@ def trained(
     choice = {
         "alike": lambda seen: np.arange(len(seen)) % 3 + 1,
         "some": lambda seen: (np.arange(len(seen)) % 2) * 2,
+        "none": lambda seen: np.zeros(len(seen), dtype=np.int64),
         None: None,
     }[choose]
     meta_train(mdp, learner, choice, iterations=iterations)
@@ -157,7 +158,7 @@ def test_what_is_recorded_does_not_wait_for_the_device(
 
 def test_networks_that_are_complete_need_no_observations(recorder: Recorder) -> None:
     pool, _ = trained(choose=None)
-    same, _ = trained(choose=None)
+    same, _ = trained(choose="none")
     assert recorder.runs == 14
     torch.testing.assert_close(pool.trainable(), same.trainable(), rtol=0.0, atol=0.0)
 
