@@ -1,7 +1,9 @@
 """Sphinx configuration: `sphinx-build -W -b html docs docs/_build/html`."""
 
+import hashlib
 import importlib
 import inspect
+import os
 import pkgutil
 import re
 import sys
@@ -19,15 +21,28 @@ sys.path.insert(0, str(ROOT))
 
 import gymnasium as gym  # noqa: E402
 import numpy as np  # noqa: E402
+import torch  # noqa: E402
 
 import gym_reml  # noqa: E402
+
+
+def notebook_cache():
+    """Where executed notebooks are kept: outside the repository, one folder for each state of the package's code."""
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    code = hashlib.sha256(f"{sys.version} {torch.__version__} {gym.__version__}".encode())
+    for path in sorted(
+        path for room in ("gym_reml", "agents") for path in (ROOT / room).rglob("*.py")
+    ):
+        code.update(path.read_bytes())
+    return root / "gym_reml" / "notebooks" / code.hexdigest()[:16]
+
 
 project = "gym-reml"
 author = "gym-reml authors"
 version = release = gym_reml.__version__
 
 extensions = [
-    "myst_parser",
+    "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
@@ -41,6 +56,17 @@ exclude_patterns = [
 
 myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 3
+
+# Notebooks are executed once for each state of the package, and an error in one, or a warning, fails the build.
+nb_execution_mode = "cache"
+nb_execution_cache_path = str(notebook_cache())
+nb_execution_in_temp = True
+nb_execution_raise_on_error = True
+nb_execution_timeout = 600  # seconds for a cell, on a busy machine
+nb_output_stderr = "remove-warn"
+nb_merge_streams = True
+os.environ["PYTHONPATH"] = str(ROOT)  # notebooks run the package that the pages describe
+os.environ["OMP_NUM_THREADS"] = "1"
 
 bibtex_bibfiles = ["references.bib"]
 bibtex_reference_style = "author_year"
