@@ -29,7 +29,8 @@ import gym_reml  # noqa: E402
 def notebook_cache():
     """Where executed notebooks are kept: outside the repository, one folder for each state of the package's code."""
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    code = hashlib.sha256(f"{sys.version} {torch.__version__} {gym.__version__}".encode())
+    versions = (sys.version, torch.__version__, gym.__version__)
+    code = hashlib.sha256(" ".join(versions).encode())
     for path in sorted(
         path for room in ("gym_reml", "agents") for path in (ROOT / room).rglob("*.py")
     ):
@@ -65,7 +66,8 @@ nb_execution_raise_on_error = True
 nb_execution_timeout = 600  # seconds for a cell, on a busy machine
 nb_output_stderr = "remove-warn"
 nb_merge_streams = True
-os.environ["PYTHONPATH"] = str(ROOT)  # notebooks run the package that the pages describe
+# Their kernels import the package that the pages describe.
+os.environ["PYTHONPATH"] = str(ROOT)
 os.environ["OMP_NUM_THREADS"] = "1"
 
 bibtex_bibfiles = ["references.bib"]
