@@ -410,4 +410,4 @@ def test_moving_pictures_are_reproduced(tmp_path: Path) -> None:
 
     main(Config(tmp_path, ("NetRule-v0",)))
     with Image.open(tmp_path / "NetRule-v0.gif") as picture:
-        assert (picture.n_frames, picture.width) == (4, 420)  # type: ignore[attr-defined]
+        assert (picture.n_frames, picture.width) == (4, 420)
