@@ -66,9 +66,6 @@ nb_execution_raise_on_error = True
 nb_execution_timeout = 600  # seconds for a cell, on a busy machine
 nb_output_stderr = "remove-warn"
 nb_merge_streams = True
-# Their kernels import the package that the pages describe.
-os.environ["PYTHONPATH"] = str(ROOT)
-os.environ["OMP_NUM_THREADS"] = "1"
 
 bibtex_bibfiles = ["references.bib"]
 bibtex_reference_style = "author_year"
@@ -380,6 +377,8 @@ class NamesInOnePiece(SphinxPostTransform):
 
 def setup(app):
     """Registers the above."""
+    # The notebooks' kernels import the package that the pages describe, and keep to one core.
+    os.environ.update(PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1")
     app.add_html_math_renderer(
         "mathml", (visit_inline_math, None), (visit_block_math, None)
     )
