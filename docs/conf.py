@@ -52,6 +52,7 @@ extensions = [
 ]
 exclude_patterns = [
     "_build",
+    "jupyter_execute",  # what notebooks drew, beside the built pages
     "environments/headroom.md",
 ]  # the latter is included by a page
 
