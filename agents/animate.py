@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import gymnasium as gym
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 import gym_reml
-from gym_reml.files import write_file
 
+from .pages.animation import write_gif
 from .reml.choice import LearnerChoice
 from .runs.command_line import check_options, default_is, run_command
 
@@ -61,9 +59,7 @@ def main(config: Config) -> None:
             frames.append(env.render())
             durations.append(LAST_FRAME_MILLISECONDS if ended else FRAME_MILLISECONDS)
     out = config.out or config.run / "episode.gif"
-    first, *others = (Image.fromarray(np.asarray(frame)).quantize(64) for frame in frames)
-    shown: dict[str, Any] = {"save_all": True, "append_images": others, "duration": durations, "loop": 0}
-    write_file(out, partial(first.save, format="gif", optimize=True, **shown))
+    write_gif(out, frames, durations)
     print(f"wrote {len(frames)} frames to {out}")
 
 

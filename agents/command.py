@@ -34,6 +34,7 @@ COMMANDS = {
     "specialists": ("pools.specialists", "make the pool of specialists that the package ships"),
     "family_pictures": ("pages.family_pictures", "a picture of each task family"),
     "trial_pictures": ("pages.trial_pictures", "pictures of trials under good policies"),
+    "moving_pictures": ("pages.moving_pictures", "an episode of each environment, as an animated GIF"),
     "benchmark": ("benchmark", "environment steps per second"),
 }
 """Every command: its module here, which holds a `Config` and a `main`, and what it is for."""

@@ -1,7 +1,9 @@
 """Sphinx configuration: `sphinx-build -W -b html docs docs/_build/html`."""
 
+import hashlib
 import importlib
 import inspect
+import os
 import pkgutil
 import re
 import sys
@@ -19,15 +21,29 @@ sys.path.insert(0, str(ROOT))
 
 import gymnasium as gym  # noqa: E402
 import numpy as np  # noqa: E402
+import torch  # noqa: E402
 
 import gym_reml  # noqa: E402
+
+
+def notebook_cache():
+    """Where executed notebooks are kept: outside the repository, one folder for each state of the package's code."""
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    versions = (sys.version, torch.__version__, gym.__version__)
+    code = hashlib.sha256(" ".join(versions).encode())
+    for path in sorted(
+        path for room in ("gym_reml", "agents") for path in (ROOT / room).rglob("*.py")
+    ):
+        code.update(path.read_bytes())
+    return root / "gym_reml" / "notebooks" / code.hexdigest()[:16]
+
 
 project = "gym-reml"
 author = "gym-reml authors"
 version = release = gym_reml.__version__
 
 extensions = [
-    "myst_parser",
+    "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
@@ -36,11 +52,21 @@ extensions = [
 ]
 exclude_patterns = [
     "_build",
+    "jupyter_execute",  # what notebooks drew, beside the built pages
     "environments/headroom.md",
 ]  # the latter is included by a page
 
 myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 3
+
+# Notebooks are executed once for each state of the package, and an error in one, or a warning, fails the build.
+nb_execution_mode = "cache"
+nb_execution_cache_path = str(notebook_cache())
+nb_execution_in_temp = True
+nb_execution_raise_on_error = True
+nb_execution_timeout = 600  # seconds for a cell, on a busy machine
+nb_output_stderr = "remove-warn"
+nb_merge_streams = True
 
 bibtex_bibfiles = ["references.bib"]
 bibtex_reference_style = "author_year"
@@ -352,6 +378,8 @@ class NamesInOnePiece(SphinxPostTransform):
 
 def setup(app):
     """Registers the above."""
+    # The notebooks' kernels import the package that the pages describe, and keep to one core.
+    os.environ.update(PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1")
     app.add_html_math_renderer(
         "mathml", (visit_inline_math, None), (visit_block_math, None)
     )

@@ -82,7 +82,8 @@ def test_examples_run_and_print_what_the_page_says(
 def test_code_fits_into_its_box() -> None:
     """Except the two commands that the README gives in one line each."""
     for page, text in TEXTS.items():
-        for block in re.findall(r"^```(?:python|bash|text)\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        fence = r"^```(?:python|py|bash|text|\{code-cell\} ipython3)\n(.*?)^```"
+        for block in re.findall(fence, text, re.MULTILINE | re.DOTALL):
             too_long = {line for line in block.splitlines() if len(line) > LONGEST_LINE}
             assert too_long <= set(README_COMMANDS), page
 
@@ -131,6 +132,38 @@ def test_every_family_is_in_the_gallery() -> None:
     shown = re.findall(r"^:::\{figure\} _static/families/(\w+)\.png$", TEXTS["docs/gallery.md"], re.MULTILINE)
     assert sorted(shown) == sorted(FAMILIES)
     assert [name for name in shown if not (DOCS / "_static" / "families" / f"{name}.png").is_file()] == []
+
+
+def test_every_environment_is_in_the_gallery() -> None:
+    from agents.pages.moving_pictures import Config
+
+    shown = re.findall(r"^:::\{figure\} (_static/.+\.gif)$", TEXTS["docs/gallery.md"], re.MULTILINE)
+    assert {Path(path).stem for path in shown} == {"episode", *Config.environments}
+    for env_id in (name for name, row in gym_reml.REGISTRATIONS.items() if row.kwargs.get("action") in (None, "box")):
+        page = gym_reml.REGISTRATIONS[env_id].entry_point.partition(":")[0].rpartition(".")[2]
+        assert f"(environments/{page}.md):" in TEXTS["docs/gallery.md"], env_id
+    sizes = [(DOCS / path).stat().st_size for path in shown]
+    assert max(sizes) < 400_000
+    assert sum(sizes) < 2_500_000
+
+
+def test_notebooks_are_text_that_the_build_executes() -> None:
+    """They hold no outputs, and what runs them stops at an error."""
+    conf = runpy.run_path(str(DOCS / "conf.py"))
+    assert conf["nb_execution_raise_on_error"]
+    assert conf["nb_execution_mode"] == "cache"
+    assert not Path(conf["nb_execution_cache_path"]).is_relative_to(ROOT)
+    assert list(DOCS.rglob("*.ipynb")) == []
+    pages = sorted((DOCS / "notebooks").glob("*.md"))
+    assert len(pages) >= 5
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        assert text.startswith("---\nfile_format: mystnb\nkernelspec:\n  name: python3\n---\n")
+        assert f"notebooks/{page.stem}\n" in TEXTS["docs/index.md"]
+        cells = re.findall(r"^```\{code-cell\} ipython3\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+        for cell in cells:
+            ast.parse(re.sub(r"^:tags:.*\n", "", cell))
+        assert any("import gym_reml" in cell or "from gym_reml" in cell for cell in cells)
 
 
 def test_every_module_of_the_package_is_in_the_reference() -> None:

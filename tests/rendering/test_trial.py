@@ -401,3 +401,13 @@ def test_pictures_of_trained_policies_are_reproduced(tmp_path: Path) -> None:
     for kind in ("bandit", "navigation", "tabular"):
         with Image.open(tmp_path / f"{kind}_trial.png") as picture:
             assert np.array(picture).shape == SHAPE
+
+
+def test_moving_pictures_are_reproduced(tmp_path: Path) -> None:
+    from PIL import Image
+
+    from agents.pages.moving_pictures import Config, main
+
+    main(Config(tmp_path, ("NetRule-v0",)))
+    with Image.open(tmp_path / "NetRule-v0.gif") as picture:
+        assert (picture.n_frames, picture.width) == (4, 420)
