@@ -186,7 +186,7 @@ def test_the_door_lists_commands_and_knows_no_others(
         assert any(line.split()[:1] == [spelled(name)] and line.endswith(purpose) for line in shown.splitlines())
     command.main(["--version"])
     assert capsys.readouterr().out == f"{__version__}\n"
-    with pytest.raises(SystemExit, match="'trian' is no command; choices: train, evaluate"):
+    with pytest.raises(SystemExit, match="'trian' is no command; choices: list, info, train, evaluate"):
         command.main(["trian"])
     with pytest.raises(SystemExit, match="commands:"):
         command.main([])
@@ -268,9 +268,9 @@ def test_own_families_train_on_training_tasks(own: Path) -> None:
         ("my_module:Nameless", "{}", "Nameless lacks the class attribute `name`"),
         ("my_module:scaled", '{"size": 2}', "does not take --family-kwargs .*'size'"),
         ("my_module:tanhs", '{"size": 2}', "takes no 'size'"),
-        ("my_module:", "{}", "must be MODULE:FAMILY"),
-        (":tanhs", "{}", "must be MODULE:FAMILY"),
-        ("my module:tanhs", "{}", "must be MODULE:FAMILY"),
+        ("my_module:", "{}", "must be MODULE:NAME"),
+        (":tanhs", "{}", "must be MODULE:NAME"),
+        ("my module:tanhs", "{}", "must be MODULE:NAME"),
         ("sinusoids", "{}", "'sinusoids'"),
     ],
 )

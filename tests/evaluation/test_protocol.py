@@ -199,8 +199,8 @@ def test_a_learner_is_saved_and_loaded_as_one(tmp_path: Path) -> None:
 
 
 def test_learners_that_cannot_be_saved_or_read(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="only SB3 algorithms"):
-        plan_learner("a", pool_of(), SMALL, (), 0.0).save(tmp_path)
+    with pytest.raises(ValueError, match="only SB3 algorithms and plans can be saved"):
+        MetaLearner("a", rule_by_hand, pool_of(), SMALL).save(tmp_path)
     with pytest.raises(FileNotFoundError, match="RUN/learner"):
         MetaLearner.load(tmp_path / "nowhere")
     torch.save({"format": "gym_reml.Learner/99"}, tmp_path / "learner.pt")
