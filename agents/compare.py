@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import tyro
 from rich import print as show
 
 from gym_reml.envs.common.devices import find_device
@@ -24,11 +25,10 @@ from .runs.workers import check_none_failed, run_all
 
 if TYPE_CHECKING:
     Name = str
-    LearnerName = str
 else:
-    NAMES = ("all", *BENCHMARKS)
-    EVERYONE = tuple(dict.fromkeys(name for table in ENTRANTS.values() for name in table))
-    Name, LearnerName = names_or_own(str, NAMES, "MODULE:FAMILY"), names_or_own(str, EVERYONE, "MODULE:LEARNER")
+    Name = names_or_own(str, ("all", *BENCHMARKS), "MODULE:FAMILY")
+
+EVERYONE = ",".join(dict.fromkeys(name for table in ENTRANTS.values() for name in table))
 
 QUICK_TASKS, QUICK_EVALUATION_TASKS, QUICK_SEEDS = 640, 20, 2
 
@@ -45,7 +45,11 @@ class Config:
     """the benchmark, "all" for the whole of docs/results (hours), or MODULE:FAMILY, a family or Benchmark of yours"""
     shots: int | None = None
     """support points of a task; trials have none"""
-    learners: Annotated[tuple[LearnerName, ...], default_is("all of the benchmark's")] = ()
+    learners: Annotated[
+        tuple[str, ...],
+        tyro.conf.arg(metavar=f"{{{EVERYONE}}}|MODULE:LEARNER [...]"),
+        default_is("all of the benchmark's"),
+    ] = ()
     """which entrants take part; MODULE:LEARNER is yours: a function (problem, folder) -> MetaLearner, or an Entrant"""
     seeds: int | None = None
     """runs of each entrant that draws random numbers"""
@@ -110,7 +114,8 @@ def jobs_of(config: Config) -> list[Job]:
         find_device(config.device)
         for learner in config.learners:
             if not is_own(learner) and learner not in benchmark.choices:
-                raise ValueError(f"--learners {learner}: not for {name!r}; choices: {', '.join(benchmark.choices)}")
+                choices = ", ".join(benchmark.choices)
+                raise ValueError(f"--learners {learner}: not for {name!r}; choices: {choices}, or MODULE:LEARNER")
             benchmark.entrant(learner)
         tasks = config.tasks or (QUICK_TASKS if config.quick else None)
         jobs += [
