@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ..runs.command_line import EXTRA, program, run_plainly
@@ -36,7 +37,7 @@ def main(config: Config) -> None:
     print(f"\nother encodings: {', '.join(found.siblings) or 'none'}\npage: {found.page}")
 
 
-def _section(title: str, rows: dict[str, str]) -> None:
+def _section(title: str, rows: Mapping[str, str]) -> None:
     """A title, and below it a name and a text for each row; nothing without rows."""
     if rows:
         print(f"\n{title}:")

@@ -41,7 +41,7 @@ def about(name: str) -> dict[str, Any]:
 
     Returns:
         The command that made it, the family and shots that it was trained on, its number of learned parameters, the
-        seconds of its training, the versions it was made with, and its row: number of held-out test tasks from seed 0,
+        versions it was made with, and its row: number of held-out test tasks from seed 0,
         metric, and by number of gradient steps mean, median and half-width of the 95 % interval of the metric.
 
     Raises:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -48,15 +49,33 @@ def test_files_hold_tensors_and_json_and_are_small(name: str) -> None:
     json.loads((folder / "about.json").read_text(encoding="utf-8"))
 
 
+@pytest.mark.parametrize("name", PACKAGED)
+def test_the_page_has_its_row(name: str) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "trained.md").read_text(encoding="utf-8")
+    about = trained.about(name)
+    (line,) = [line for line in page.splitlines() if line.startswith(f"| `{name}` |")]
+    assert f"`{about['command']}` | {about['parameters']:,} |" in line
+    means = [f"{summary['mean']:.3f} ± {summary['ci95']:.3f}" for summary in about["row"]["steps"].values()]
+    assert line.endswith(f" kB | {' | '.join(means)} |")
+
+
 @pytest.mark.parametrize("name", ["sinusoid/nobody", "", "../learners/sinusoid/reml", "sinusoid"])
 def test_a_wrong_name_lists_the_choices(name: str) -> None:
     for function in (gym_reml.load, trained.about):
-        with pytest.raises(ValueError, match="must be one of 'sinusoid/maml', .*'sinusoid/reml'"):
+        with pytest.raises(ValueError, match=r"must be one of 'sinusoid/maml', .*'sinusoid/reml'"):
             function(name)
 
 
 def test_what_needs_a_library_says_so() -> None:
-    code = "import sys; sys.modules['stable_baselines3'] = None; import gym_reml; print(gym_reml.load('sinusoid/maml').name)"
-    code += "\ntry:\n    gym_reml.load('sinusoid/reml')\nexcept ImportError as error:\n    print(error)"
+    code = """
+import sys
+sys.modules["stable_baselines3"] = None
+import gym_reml
+print(gym_reml.load("sinusoid/maml").name)
+try:
+    gym_reml.load("sinusoid/reml")
+except ImportError as error:
+    print(error)
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
     assert done.stdout.splitlines() == ["maml", "PPO needs stable_baselines3: pip install stable-baselines3"]
