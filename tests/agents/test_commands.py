@@ -401,6 +401,22 @@ def test_evaluate_and_animate_take_a_learners_folder(learner: Path, quick_report
     assert (learner / "episode.gif").is_file()
 
 
+def test_evaluate_and_animate_take_a_learner_of_the_package(
+    tmp_path: Path, quick_report: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What they write into the working directory does not hide it."""
+    monkeypatch.chdir(tmp_path)
+    name = Path("sinusoid/meta_sgd")
+    evaluate.main(evaluate.Config(name, tasks=4))
+    evaluate.main(evaluate.Config(name, family="linear", shots=7, tasks=4))
+    folders = [path.name for path in (name / "evaluations").iterdir()]
+    assert sorted(folders) == ["linear-7-shot", "sinusoid-5-shot"]
+    animate.main(animate.Config(name, episodes=1))
+    assert (name / "episode.gif").is_file()
+    with pytest.raises(FileNotFoundError, match=r"no learner of the package \(sinusoid/maml, sinusoid/meta_sgd, "):
+        evaluate.Config(Path("sinusoid/mamml")).learner()
+
+
 def test_a_learner_in_its_run_knows_what_it_was_trained_on(tmp_path: Path) -> None:
     run = Run.create(tmp_path / "run", train.Config(family="step", shots=9), "x")
     family = evaluate.LearnerChoice(run.folder / "learner").chosen_family()
