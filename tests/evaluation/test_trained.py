@@ -15,6 +15,7 @@ from agents.comparison.packaged import PACKAGED, row_of
 from agents.problems.problem import count_parameters
 from gym_reml.evaluation import MetaLearner, trained
 
+ROOT = Path(__file__).resolve().parents[2]
 LARGEST = 600_000  # bytes of a file, which everybody downloads who installs the package
 
 
@@ -51,7 +52,7 @@ def test_files_hold_tensors_and_json_and_are_small(name: str) -> None:
 
 @pytest.mark.parametrize("name", PACKAGED)
 def test_the_page_has_its_row(name: str) -> None:
-    page = (Path(__file__).resolve().parents[2] / "docs" / "trained.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "trained.md").read_text(encoding="utf-8")
     about = trained.about(name)
     (line,) = [line for line in page.splitlines() if line.startswith(f"| `{name}` |")]
     assert f"`{about['command']}` | {about['parameters']:,} |" in line
@@ -77,5 +78,5 @@ try:
 except ImportError as error:
     print(error)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, encoding="utf-8", check=True)
     assert done.stdout.splitlines() == ["maml", "PPO needs stable_baselines3: pip install stable-baselines3"]
