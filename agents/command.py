@@ -13,7 +13,7 @@ from .runs.command_line import EXTRA, HELP, program, run_command, run_plainly, s
 
 COMMANDS = {
     "list": ("catalogue.list", "list the environments: id, what is decided, what it is"),
-    "info": ("catalogue.info", "show an environment's spaces, arguments, faces and competitors"),
+    "info": ("catalogue.info", "show an environment's spaces, arguments and competitors, and how it is made"),
     "train": ("train", "meta-train an agent and a pool of layers (REML), or one of another --env, and compare it"),
     "evaluate": ("evaluate", "evaluate a trained learner on any family"),
     "animate": ("animate", "draw a trained learner at work, as an animated GIF"),

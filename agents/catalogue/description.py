@@ -32,7 +32,7 @@ class Description:
         decision: what its agent decides, by name, with the number of options of each choice; of trials the action.
         spaces: action and observation space.
         arguments: with defaults and meaning, in the order of its docstring.
-        faces: how it is made, by what that makes.
+        made_by: how it is made: one alone, many at once, for another library.
         siblings: the other ids of the same environment, which differ in the encoding of actions.
         page: its page in docs/environments.
     """
@@ -42,7 +42,7 @@ class Description:
     decision: str
     spaces: Mapping[str, str]
     arguments: tuple[Argument, ...]
-    faces: Mapping[str, str]
+    made_by: Mapping[str, str]
     siblings: tuple[str, ...]
     page: str
 
@@ -62,7 +62,7 @@ def describe(env_id: str) -> Description:
     decision = getattr(env.unwrapped, "decision", None)
     spaces = {"actions": str(env.action_space), "observations": str(env.observation_space)}
     env.close()
-    faces = {
+    made_by = {
         "one": f'gymnasium.make("gym_reml:{env_id}")',
         "many, native": f'gymnasium.make_vec("gym_reml:{env_id}", num_envs=n)',
         "Stable-Baselines3": f'gym_reml.sb3.make_vec_env("{env_id}", n_envs=n)',
@@ -73,7 +73,7 @@ def describe(env_id: str) -> Description:
         spaces["actions"] if decision is None else _in_words(decision),
         spaces,
         tuple(_arguments(docstring, row.kwargs)),
-        faces,
+        made_by,
         tuple(other for other, its in REGISTRATIONS.items() if its.entry_point == row.entry_point and other != env_id),
         f"docs/environments/{module.rpartition('.')[2]}.md",
     )

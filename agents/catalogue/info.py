@@ -14,7 +14,7 @@ INDENT = "  "
 
 @dataclass(frozen=True)
 class Config:
-    """Shows an environment's spaces, arguments, faces and competitors."""
+    """Shows an environment's spaces and arguments, how it is made, and its competitors."""
 
     id: str = field(metadata={"help": "of the environment, such as NetBuild-v0; `list` shows all"})
 
@@ -24,7 +24,7 @@ def main(config: Config) -> None:
     found = describe(config.id)
     print(f"{found.env_id}: {found.summary}\n\ndecides: {found.decision}")
     _section("spaces", found.spaces)
-    _section("made by", found.faces)
+    _section("made by", found.made_by)
     _section(
         "arguments",
         {f"{one.name}={one.default}": one.meaning for one in found.arguments},
