@@ -5,12 +5,15 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
+from typing import Annotated, Any, Union
 
 from gym_reml import __version__
 
-from .runs.command_line import HELP, program, run_command, spelled
+from .runs.command_line import EXTRA, HELP, program, run_command, run_plainly, spelled
 
 COMMANDS = {
+    "list": ("catalogue.list", "list the environments: id, what is decided, what it is"),
+    "info": ("catalogue.info", "show an environment's spaces, arguments and competitors, and how it is made"),
     "train": ("train", "meta-train an agent and a pool of layers (REML), or one of another --env, and compare it"),
     "evaluate": ("evaluate", "evaluate a trained learner on any family"),
     "animate": ("animate", "draw a trained learner at work, as an animated GIF"),
@@ -32,6 +35,7 @@ COMMANDS = {
     "learned_optimizer": ("learned_optimizer.__main__", "an optimizer that is learned, beside tuned ones"),
     "headroom": ("headroom", "how much there is to learn in the default environment"),
     "specialists": ("pools.specialists", "make the pool of specialists that the package ships"),
+    "packaged": ("comparison.packaged", "make the trained learners that the package ships"),
     "family_pictures": ("pages.family_pictures", "a picture of each task family"),
     "trial_pictures": ("pages.trial_pictures", "pictures of trials under good policies"),
     "moving_pictures": ("pages.moving_pictures", "an episode of each environment, as an animated GIF"),
@@ -39,7 +43,11 @@ COMMANDS = {
 }
 """Every command: its module here, which holds a `Config` and a `main`, and what it is for."""
 
-EXTRA = "gym-reml[agents]"
+PLAIN = ("list", "info")
+"""Commands that need the package's core dependencies alone."""
+
+COMPLETION = "--tyro-"
+"""What tyro's options that make scripts for the completion of shells begin with."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -52,18 +60,38 @@ def main(arguments: Sequence[str]) -> None:
         print(__version__)
     elif not first:
         sys.exit(overview())
+    elif first.startswith(COMPLETION):
+        complete(arguments)
     elif name not in COMMANDS:
         sys.exit(f"error: {first!r} is no command; choices: {', '.join(map(spelled, COMMANDS))}")
     else:
-        try:
-            module = importlib.import_module(f".{COMMANDS[name][0]}", __package__)
-        except ModuleNotFoundError as error:
-            missing = (error.name or "").partition(".")[0]
-            if missing in ("gym_reml", __package__):
-                raise
-            sys.exit(f"error: {spelled(name)} needs {missing}: pip install '{EXTRA}'")
+        module = _module_of(name)
         options = module.options(others) if hasattr(module, "options") else module.Config
-        run_command(module.main, options, others)
+        run = run_plainly if name in PLAIN else run_command
+        run(module.main, options, others)
+
+
+def _module_of(name: str) -> Any:
+    """The module of a command; without what it needs, one line that says so."""
+    try:
+        return importlib.import_module(f".{COMMANDS[name][0]}", __package__)
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing in ("gym_reml", __package__):
+            raise
+        sys.exit(f"error: {spelled(name)} needs {missing}: pip install '{EXTRA}'")
+
+
+def complete(arguments: Sequence[str]) -> None:
+    """Writes a script that completes commands and their options: `--tyro-write-completion SHELL FILE`."""
+    commands = [(name, _module_of(name).Config) for name in COMMANDS]
+    import tyro
+
+    subcommands = tuple(
+        Annotated[config, tyro.conf.subcommand(spelled(name), description=COMMANDS[name][1], prefix_name=False)]
+        for name, config in commands
+    )
+    tyro.cli(Union[subcommands], prog="gym-reml", args=arguments)  # type: ignore[call-overload]  # noqa: UP007
 
 
 def overview() -> str:

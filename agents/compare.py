@@ -4,30 +4,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
+import tyro
 from rich import print as show
 
 from gym_reml.envs.common.devices import find_device
 
 from .comparison.base import Benchmark
-from .comparison.benchmarks import BENCHMARKS
+from .comparison.benchmarks import BENCHMARKS, benchmark_of
 from .comparison.entrants import ENTRANTS
 from .comparison.few_shot import FewShotBenchmark
 from .comparison.jobs import Job
 from .comparison.rows import merge_rows
 from .comparison.summarise import rows_of
 from .comparison.tables import table_of
+from .problems.own import is_own, names_or_own
 from .runs.command_line import check_options, default_is, run_command
 from .runs.workers import check_none_failed, run_all
 
 if TYPE_CHECKING:
     Name = str
-    LearnerName = str
 else:
-    NAMES = ("all", *BENCHMARKS)
-    EVERYONE = tuple(dict.fromkeys(name for table in ENTRANTS.values() for name in table))
-    Name, LearnerName = Literal[NAMES], Literal[EVERYONE]
+    Name = names_or_own(str, ("all", *BENCHMARKS), "MODULE:FAMILY")
+
+EVERYONE = ",".join(dict.fromkeys(name for table in ENTRANTS.values() for name in table))
 
 QUICK_TASKS, QUICK_EVALUATION_TASKS, QUICK_SEEDS = 640, 20, 2
 
@@ -41,11 +42,15 @@ class Config:
     """
 
     family: Name = "sinusoid"
-    """the benchmark; "all" is the whole of docs/results (hours)"""
+    """the benchmark, "all" for the whole of docs/results (hours), or MODULE:FAMILY, a family or Benchmark of yours"""
     shots: int | None = None
     """support points of a task; trials have none"""
-    learners: Annotated[tuple[LearnerName, ...], default_is("all of the benchmark's")] = ()
-    """which entrants take part"""
+    learners: Annotated[
+        tuple[str, ...],
+        tyro.conf.arg(metavar=f"{{{EVERYONE}}}|MODULE:LEARNER [...]"),
+        default_is("all of the benchmark's"),
+    ] = ()
+    """which entrants take part; MODULE:LEARNER is yours: a function (problem, folder) -> MetaLearner, or an Entrant"""
     seeds: int | None = None
     """runs of each entrant that draws random numbers"""
     tasks: int | None = None
@@ -67,7 +72,7 @@ class Config:
         """What the benchmark implies, for `--help`."""
         if self.family == "all":
             return dict.fromkeys(("shots", "seeds", "tasks", "evaluation_tasks"), "each benchmark's own")
-        benchmark = BENCHMARKS[self.family]
+        benchmark = benchmark_of(self.family)
         shots = "none, as tasks are trials"
         if isinstance(benchmark, FewShotBenchmark):
             shots = f"{' and '.join(map(str, benchmark.shots))}, by the benchmark {self.family}"
@@ -98,24 +103,27 @@ def jobs_of(config: Config) -> list[Job]:
     Raises:
         ValueError: a number below the least that makes sense, an entrant that is none of the benchmark's, or shots of
             trials, or another device than the CPU for anything but few-shot tasks.
+        ImportError: a module of the user's own that cannot be imported.
     """
     check_options(config, shots=1, seeds=1, tasks=1, evaluation_tasks=2, workers=1)
     jobs = []
     for name in BENCHMARKS if config.family == "all" else (config.family,):
-        benchmark = BENCHMARKS[name]
+        benchmark = benchmark_of(name)
         if config.device != "cpu" and not isinstance(benchmark, FewShotBenchmark):
             raise ValueError(f"--device {config.device}: {name!r} runs on the CPU; leave it out")
         find_device(config.device)
         for learner in config.learners:
-            if learner not in benchmark.choices:
-                raise ValueError(f"--learners {learner}: not for {name!r}; choices: {', '.join(benchmark.choices)}")
+            if not is_own(learner) and learner not in benchmark.choices:
+                choices = ", ".join(benchmark.choices)
+                raise ValueError(f"--learners {learner}: not for {name!r}; choices: {choices}, or MODULE:LEARNER")
+            benchmark.entrant(learner)
         tasks = config.tasks or (QUICK_TASKS if config.quick else None)
         jobs += [
             Job(config.run, name, variant, learner, seed, tasks, config.evaluation_tasks_of(benchmark), config.device)
             for seed in range(config.seeds_of(benchmark))
             for variant in benchmark.variants(config.shots)
             for learner in config.learners or benchmark.learners or benchmark.choices
-            if benchmark.enters(learner, variant) and (seed == 0 or benchmark.choices[learner].seeded)
+            if benchmark.enters(learner, variant) and (seed == 0 or benchmark.entrant(learner).seeded)
         ]
     return jobs
 
@@ -127,10 +135,10 @@ def main(config: Config) -> None:
     show(f"run directory: {config.run} ({len(left)} of {len(jobs)} runs left to do)")
     failed = run_all(left, config.workers)
     for (name, variant), example in {(job.benchmark, job.variant): job for job in jobs}.items():
-        path = (config.results or config.run) / BENCHMARKS[name].file
-        rows = rows_of(example.finished_like_it())
+        path = (config.results or config.run) / benchmark_of(name).file
+        rows = rows_of(example.finished_like_it(config.learners))
         merge_rows(path, rows)
-        print(f"\n{name}, {BENCHMARKS[name].label(variant)}, into {path}:\n\n{table_of(rows)}")
+        print(f"\n{name}, {benchmark_of(name).label(variant)}, into {path}:\n\n{table_of(rows)}")
     check_none_failed(failed)
 
 

@@ -7,13 +7,14 @@ are forked from this one compute with one torch thread.
 import multiprocessing
 import os
 import sys
+from importlib import import_module
 from typing import Any, NamedTuple
 
 from gymnasium.envs.registration import register
 
 __version__ = "0.1.0"
 
-__all__ = ["ENVIRONMENTS", "REGISTRATIONS", "TRIALS", "TUNERS", "__version__"]
+__all__ = ["ENVIRONMENTS", "REGISTRATIONS", "TRIALS", "TUNERS", "__version__", "load"]
 
 
 class Registration(NamedTuple):
@@ -72,6 +73,23 @@ TUNERS = {env_id: row.kwargs["action"] for env_id, row in REGISTRATIONS.items() 
 
 TRIALS = tuple(env_id for env_id, row in REGISTRATIONS.items() if row.process == "trial")
 """The ids of environments whose episode is a trial."""
+
+
+def load(name: str) -> Any:
+    """A trained learner that the package ships.
+
+    Args:
+        name: FAMILY/NAME, such as "sinusoid/meta_sgd"; a wrong one lists the choices.
+
+    Returns:
+        A `gym_reml.evaluation.MetaLearner`; what is known of it is in `gym_reml.evaluation.trained.about(name)`.
+
+    Raises:
+        ValueError: no such learner; the message lists the choices.
+        ImportError: its policy is one of Stable-Baselines3, which is not installed.
+    """
+    return import_module("gym_reml.evaluation.trained").load(name)
+
 
 for _id, _row in REGISTRATIONS.items():
     register(_id, _row.entry_point, vector_entry_point=_row.vector_entry_point, kwargs=_row.kwargs)

@@ -39,7 +39,7 @@ FLOORS = (
     {"agents.reml", "agents.learned_optimizer"},
     {"agents.rivals"},
     {"agents.comparison"},
-    {"agents.pages"},
+    {"agents.pages", "agents.catalogue"},
     {"agents"},
 )
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}

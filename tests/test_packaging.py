@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import venv
@@ -12,7 +13,11 @@ from pathlib import Path
 
 import pytest
 
+import gym_reml
+from gym_reml.evaluation.trained import names
+
 ROOT = Path(__file__).resolve().parent.parent
+RELEASE = ROOT / ".github" / "workflows" / "release.yml"
 
 USER = """\
 from gym_reml.evaluation import Result
@@ -51,6 +56,42 @@ def test_an_editable_install_is_a_path() -> None:
     assert all((Path(path) / "gym_reml" / "py.typed").is_file() for path in paths)
 
 
+def test_a_release_needs_tests_and_documentation() -> None:
+    yaml = pytest.importorskip("yaml", reason="PyYAML, which the documentation brings, is not installed")
+    jobs = yaml.safe_load(RELEASE.read_text(encoding="utf-8"))["jobs"]
+    needed = {
+        name: {*([job["needs"]] if isinstance(job.get("needs"), str) else job.get("needs", []))}
+        for name, job in jobs.items()
+    }
+    assert set().union(*needed.values()) <= set(jobs)
+    assert needed["pypi"] == {"tests", "docs"}
+    assert needed["tests"] == {"build"}
+    assert jobs["tests"]["strategy"]["matrix"]["python"] == ["3.11", "3.12", "3.13"]
+    assert {name for name, job in jobs.items() if job.get("permissions", {}).get("id-token")} == {"pages", "pypi"}
+    assert jobs["pypi"]["if"] == "startsWith(github.ref, 'refs/tags/v')"
+    # No secret is kept: PyPI trusts the workflow.
+    assert "secrets." not in RELEASE.read_text(encoding="utf-8")
+
+
+def test_papers_to_cite_are_those_of_the_references() -> None:
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    entries = dict(
+        re.findall(r"^@\w+\{(.+?),\n(.+?)^\}$", (ROOT / "docs/references.bib").read_text(encoding="utf-8"), re.M | re.S)
+    )
+    cited = citation.partition("\nreferences:\n")[2].split("  # ")[1:]
+    assert {"finn2017maml", "li2017metasgd", "antoniou2019maml++", "duan2016rl2"} <= {
+        paper.split()[0] for paper in cited
+    }
+    for paper in cited:
+        entry = entries[paper.split()[0]]
+        (title,) = re.findall(r'^    title: "(.+)"', paper, re.M)
+        assert title.replace("²", "$^2$") == re.sub(r"[{}]", "", re.findall(r"title = \{(.+)\}", entry)[0])
+        assert re.findall(r"arXiv:(.+)", paper) == re.findall(r"eprint = \{(.+)\}", entry)
+        assert re.findall(r"year: (.+)", paper) == re.findall(r"year = \{(.+)\}", entry)
+        authors = re.findall(r"author = \{(.+)\}", entry)[0].split(" and ")
+        assert len(re.findall(r"      - (?:family-names|name): ", paper)) == len(authors)
+
+
 @pytest.mark.slow
 def test_mypy_resolves_an_editable_install(tmp_path: Path) -> None:
     place = tmp_path / "venv"
@@ -77,6 +118,7 @@ def test_a_wheel_gives_every_command_outside_a_checkout(tmp_path: Path) -> None:
     assert folders - {"bin", "__pycache__"} == {"gym_reml", "gym_reml_agents"}
     assert (site / "gym_reml" / "py.typed").is_file()
     assert list((site / "gym_reml" / "data").glob("*.pt"))
+    assert len(list((site / "gym_reml" / "data" / "learners").glob("*/*/learner.pt"))) == len(names())
 
     def command(*arguments: str) -> str:
         done = run(sys.executable, "-m", "gym_reml", *arguments, cwd=here, PYTHONPATH=str(site))
@@ -95,3 +137,36 @@ def test_a_wheel_gives_every_command_outside_a_checkout(tmp_path: Path) -> None:
     load += "print([name for name in sys.modules if name.startswith('agents')])"
     done = run(sys.executable, "-c", load, cwd=here, PYTHONPATH=str(site))
     assert done.stdout.split() == ["reml", "[]"], done.stderr
+
+
+@pytest.mark.slow
+def test_a_wheel_alone_brings_what_the_core_needs(tmp_path: Path) -> None:
+    """As `pip install gym-reml` does: with its dependencies, without extras, in an environment of its own."""
+    done = run(sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", tmp_path, ROOT, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (wheel,) = tmp_path.glob("gym_reml-*.whl")
+    place = tmp_path / "venv"
+    venv.create(place, with_pip=True)
+    scripts = place / ("Scripts" if os.name == "nt" else "bin")
+    done = run(scripts / "python", "-m", "pip", "install", "-c", ROOT / "constraints.txt", wheel, cwd=tmp_path)
+    if "No matching distribution" in done.stderr or "ConnectionError" in done.stderr:
+        pytest.skip("the dependencies cannot be downloaded here")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    def said(*command: str) -> str:
+        done = run(scripts / command[0], *command[1:], cwd=tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    installed = {package["name"] for package in json.loads(said("python", "-m", "pip", "list", "--format", "json"))}
+    assert {"gym-reml", "gymnasium", "torch", "numpy"} <= installed
+    assert installed.isdisjoint({"stable-baselines3", "tyro", "rich", "pillow", "matplotlib"})
+    assert said("gym-reml", "list").count("-v0") == len(gym_reml.REGISTRATIONS)
+    assert "pip install 'gym-reml[agents]' shows them" in said("gym-reml", "info", "NetTune-v0")
+    code = "import gymnasium; env = gymnasium.make('gym_reml:NetBuild-v0'); env.reset(seed=0); "
+    code += "env.step(env.action_space.sample()); import gym_reml; from gym_reml.evaluation import evaluate; "
+    code += "print(evaluate(gym_reml.load('sinusoid/meta_sgd'), 'sinusoid', tasks=20).tasks)"
+    assert said("python", "-c", code) == "20\n"
+    done = run(scripts / "gym-reml", "train", cwd=tmp_path)
+    assert done.stderr.startswith("error: train needs ")
+    assert done.stderr.endswith(": pip install 'gym-reml[agents]'\n")

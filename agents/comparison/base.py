@@ -10,6 +10,7 @@ from typing import Any
 
 from gym_reml.evaluation import Result
 
+from ..problems.own import find_own, is_own
 from ..trials.rl2.recipes import Setting
 from ..tuning.setting import RunSetting
 from .entrants import ENTRANTS, Entrant
@@ -63,6 +64,25 @@ class Benchmark(ABC):
     def choices(self) -> Mapping[str, Entrant[Any, Any]]:
         """The possible entrants by name."""
         return ENTRANTS[self.kind]
+
+    def entrant(self, name: str) -> Entrant[Any, Any]:
+        """The entrant of that name, or the user's own that MODULE:LEARNER names.
+
+        The latter is an `Entrant`, or a function that takes a problem and a folder and returns what is evaluated; that
+        one is compared with all others that take part.
+
+        Raises:
+            ValueError: MODULE:LEARNER names something else.
+            ImportError: its module cannot be imported.
+        """
+        if not is_own(name):
+            return self.choices[name]
+        found = find_own("--learners", name, lambda value: isinstance(value, Entrant), "entrants")
+        if isinstance(found, Entrant):
+            return found
+        if not callable(found) or isinstance(found, type):
+            raise ValueError(f"--learners {name}: {found!r} is no Entrant, and no function that trains a learner")
+        return Entrant(found, compared_with=tuple(self.choices))
 
     @abstractmethod
     def variants(self, shots: int | None = None) -> tuple[Variant, ...]:

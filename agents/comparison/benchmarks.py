@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from gym_reml.files import file_name
 from gym_reml.tasks import make_family
 from gym_reml.tasks.base import TaskFamily
+from gym_reml.tasks.policies.base import PolicyFamily
 
-from ..problems.problem import POLICY_STEPS
+from ..problems.families import named_family
+from ..problems.own import find_own, is_own
+from ..problems.problem import POLICY_STEPS, TABLE_STEPS
 from ..problems.recipes import CONVOLUTIONS
 from ..trials.rl2.recipes import Setting
 from ..tuning.setting import AugmentSetting, LossSetting, RuleSetting, TuningSetting
@@ -205,3 +209,38 @@ BENCHMARKS: dict[str, Benchmark] = {
     ),
 }
 """The benchmarks by the name that `python -m agents.compare --family` takes."""
+
+
+def benchmark_of(name: str) -> Benchmark:
+    """The benchmark of a name of `BENCHMARKS`, or the user's own that MODULE:FAMILY names.
+
+    The latter is a `Benchmark`, or a family of tasks as `agents.train --family` takes it: all entrants of its kind
+    train on its tasks, and are tested on held-out ones.
+
+    Raises:
+        ValueError: MODULE:FAMILY names something else.
+        ImportError: its module cannot be imported.
+    """
+    if not is_own(name):
+        return BENCHMARKS[name]
+    found = find_own("--family", name, lambda value: isinstance(value, Benchmark), "benchmarks")
+    if isinstance(found, Benchmark):
+        return found
+    family = named_family(name, {})
+
+    def own(shots: int) -> TaskFamily:
+        return family if shots == family.shots else family.replace(shots=shots)
+
+    if not isinstance(family.shots, int):
+        raise ValueError(f"--family {name}: has shots={family.shots!r}; a benchmark needs one number")
+    policies = isinstance(family, PolicyFamily)
+    return FewShotBenchmark(
+        file=f"{file_name(name)}.json",
+        kind="policies" if policies else "supervised",
+        seeds=3,
+        evaluation_tasks=200 if policies else 600,
+        shots=(family.shots,),
+        train=own,
+        tested=lambda shots: {family.name: Test(own(shots))},
+        judged=POLICY_STEPS if policies else TABLE_STEPS,
+    )

@@ -91,7 +91,7 @@ class FewShotBenchmark(Benchmark):
         folder: Path,
         device: str = "cpu",
     ) -> Findings:
-        entrant, family = self.choices[name], self.train(variant)
+        entrant, family = self.entrant(name), self.train(variant)
         recipe = replace(recipe_for(family), **self.changes)
         if tasks is None:
             tasks = at_most_tasks(self.tasks or recipe.tasks, entrant.most_tasks)
@@ -99,13 +99,13 @@ class FewShotBenchmark(Benchmark):
         begun = folder.exists()
         start = time.monotonic()
         with counting_work() as work:
-            learner = replace(entrant.train(problem, folder), name=name)
+            learner = _named(entrant.train(problem, folder), name)
         seconds = time.monotonic() - start
         results: dict[str, list[Result]] = {}
         for test_name, test in self.tested(variant).items():
             if not entrant.draws_tasks:
                 # Nothing was learned from the training tasks, so its step size may suit those that it is tested on.
-                learner = replace(entrant.train(replace(problem, family=test.family), folder), name=name)
+                learner = _named(entrant.train(replace(problem, family=test.family), folder), name)
             protocol: dict[str, Any] = {"steps": self.judged, "tasks": evaluation_tasks}
             results[test_name] = [evaluate(learner, test.family, **protocol)]
             if entrant.controlled:
@@ -140,6 +140,13 @@ class FewShotBenchmark(Benchmark):
             controls.zeroed_observation(learner, family, **protocol),
             controls.best_composition(learner, family, tuning_tasks=few, **protocol),
         ]
+
+
+def _named(learner: Any, name: str) -> MetaLearner | Ensemble:
+    """What an entrant trained, under the entrant's name; a ValueError if it is no learner."""
+    if not isinstance(learner, MetaLearner | Ensemble):
+        raise ValueError(f"--learners {name}: must return a MetaLearner or an Ensemble, found {learner!r}")
+    return replace(learner, name=name)
 
 
 def _other_steps(learner: MetaLearner, family: PolicyFamily, problem: Problem) -> list[MetaLearner]:

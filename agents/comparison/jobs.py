@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from ..runs.command_line import program
 from ..runs.run import commit, versions
 from ..runs.workers import Piece
 from .base import Benchmark, Variant
-from .benchmarks import BENCHMARKS
+from .benchmarks import benchmark_of
 
 
 @dataclass(frozen=True)
@@ -23,9 +24,9 @@ class Job(Piece):
 
     Attributes:
         root: run directory of the comparison.
-        benchmark: a name of `BENCHMARKS`.
+        benchmark: a name of `BENCHMARKS`, or MODULE:FAMILY.
         variant: the shots, or the setting of trials.
-        learner: the entrant's name.
+        learner: the entrant's name, or MODULE:LEARNER.
         seed: of weights and tasks.
         tasks: training tasks, None for as many as the recipe draws.
         evaluation_tasks: held-out tasks.
@@ -46,14 +47,14 @@ class Job(Piece):
 
     @property
     def _about(self) -> Benchmark:
-        return BENCHMARKS[self.benchmark]
+        return benchmark_of(self.benchmark)
 
     @property
     def folder(self) -> Path:
         """Where it writes: beside others, but budgets of other sizes have folders of their own."""
         budget = "default" if self.tasks is None else str(self.tasks)
         where = "" if self.device == "cpu" else f"-{file_name(self.device)}"
-        place = self.root / self.benchmark / self._about.folder(self.variant) / f"{budget}-tasks{where}"
+        place = self.root / file_name(self.benchmark) / self._about.folder(self.variant) / f"{budget}-tasks{where}"
         return place / file_name(self.learner) / f"seed-{self.seed}"
 
     @property
@@ -79,7 +80,7 @@ class Job(Piece):
     @property
     def command(self) -> str:
         """What trains and evaluates this entrant, with all seeds up to this one."""
-        seeds = self._about.seeds if self._about.choices[self.learner].seeded else 1
+        seeds = self._about.seeds if self._about.entrant(self.learner).seeded else 1
         parts = [
             f"{program('compare')} --family {self.benchmark}",
             self._about.option(self.variant),
@@ -93,10 +94,14 @@ class Job(Piece):
         ]
         return " ".join(filter(None, parts))
 
-    def finished_like_it(self) -> list[Job]:
-        """All finished jobs in the same run directory that differ in entrant and seed alone, in the table's order."""
+    def finished_like_it(self, own: Iterable[str] = ()) -> list[Job]:
+        """All finished jobs in the same run directory that differ in entrant and seed alone, in the table's order.
+
+        Args:
+            own: entrants outside the table, MODULE:LEARNER, which come last. Nothing in the directory names code.
+        """
         found = []
-        for name in self._about.choices:
+        for name in dict.fromkeys((*self._about.choices, *own)):
             folders = replace(self, learner=name).folder.parent.glob("seed-*")
             seeds = sorted(int(folder.name.removeprefix("seed-")) for folder in folders)
             found += [job for seed in seeds if (job := replace(self, learner=name, seed=seed)).finished]

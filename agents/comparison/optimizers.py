@@ -57,7 +57,7 @@ class OptimizerBenchmark(Benchmark):
         device: str = "cpu",
     ) -> Findings:
         start = time.monotonic()
-        trained = self.choices[name].train(OptimizerProblem(tasks, seed), folder)
+        trained = self.entrant(name).train(OptimizerProblem(tasks, seed), folder)
         results = {}
         for test, kind in PROBLEMS.items():
             descent = judge(trained, kind, evaluation_tasks)

@@ -9,8 +9,8 @@ import numpy as np
 
 from gym_reml.evaluation import Result
 
-from .base import Benchmark
-from .benchmarks import BENCHMARKS
+from .benchmarks import benchmark_of
+from .entrants import Entrant
 from .jobs import Job
 from .rows import Row, made_by, make_row, mean_of_known, paired
 
@@ -19,9 +19,11 @@ def rows_of(jobs: Sequence[Job]) -> list[Row]:
     """The rows of finished jobs of one benchmark and variant; none of none."""
     if not jobs:
         return []
-    benchmark, variant = BENCHMARKS[jobs[0].benchmark], jobs[0].variant
+    benchmark, variant = benchmark_of(jobs[0].benchmark), jobs[0].variant
     metric = benchmark.metric(variant)
     summaries = {job: job.summary for job in jobs}
+    # Names in files are no names of code.
+    entrants = {**benchmark.choices, **{job.learner: benchmark.entrant(job.learner) for job in jobs}}
     jobs_by_name: dict[str, list[Job]] = {}
     for job, summary in summaries.items():
         for name in summary["names"]:
@@ -42,21 +44,25 @@ def rows_of(jobs: Sequence[Job]) -> list[Row]:
                 about["split"] = split
             if benchmark.network is not None:
                 about["network"] = benchmark.network
-            entrant = benchmark.choices.get(name)
+            entrant = entrants.get(name)
             others = entrant.compared_with if entrant is not None else ()
             for step in benchmark.steps(variant):
                 row = make_row(list(results[name].values()), step, metric, about)
-                theirs = {other: _for_seeds_of(results, other, name, benchmark) for other in others if other in results}
+                theirs = {
+                    other: _for_seeds_of(results, other, name, entrants.get(other))
+                    for other in others
+                    if other in results
+                }
                 versus = _paired(results[name], theirs, step, metric)
                 rows.append(row | ({"paired": versus} if versus else {}))
     return rows
 
 
 def _for_seeds_of(
-    results: Mapping[str, Mapping[int, Result]], other: str, name: str, benchmark: Benchmark
+    results: Mapping[str, Mapping[int, Result]], other: str, name: str, entrant: Entrant[Any, Any] | None
 ) -> Mapping[int, Result]:
     """The other's results by seed; of one that draws no random numbers, its only one for every seed of `name`."""
-    entrant, found = benchmark.choices.get(other), results[other]
+    found = results[other]
     if entrant is None or entrant.seeded or 0 not in found:
         return found
     return dict.fromkeys(results[name], found[0])

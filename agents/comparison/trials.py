@@ -43,7 +43,7 @@ class TrialBenchmark(Benchmark):
         return ""
 
     def enters(self, name: str, variant: Setting) -> bool:
-        return variant in self.trained or not self.choices[name].draws_tasks
+        return variant in self.trained or not self.entrant(name).draws_tasks
 
     def metric(self, variant: Setting) -> str:
         return METRIC
@@ -66,7 +66,7 @@ class TrialBenchmark(Benchmark):
         device: str = "cpu",
     ) -> Findings:
         start = time.monotonic()
-        player = self.choices[name].train(TrialProblem(variant, tasks, seed), folder)
+        player = self.entrant(name).train(TrialProblem(variant, tasks, seed), folder)
         trained = player if isinstance(player, TrainedAgent) else None
         returns = play(player if trained is None else trained.policy, variant, evaluation_tasks)
         result = Result(

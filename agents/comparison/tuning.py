@@ -64,7 +64,7 @@ class TuningBenchmark(Benchmark):
         device: str = "cpu",
     ) -> Findings:
         start = time.monotonic()
-        player = self.choices[name].train(TuningProblem(variant, tasks, seed), folder)
+        player = self.entrant(name).train(TuningProblem(variant, tasks, seed), folder)
         players = {name: _how(player)}
         notes = getattr(player, "notes", {})
         if isinstance(player, FoundRule) and player.agent is not None:
@@ -92,7 +92,7 @@ class TuningBenchmark(Benchmark):
                 for played in [how(setting, evaluation_tasks)]
             ]
         agent = player if isinstance(player, TuningAgent | FoundPolicy | FoundRule) and player.steps else None
-        drawn = self.choices[name].draws_tasks
+        drawn = self.entrant(name).draws_tasks
         return Findings(
             results,
             time.monotonic() - start if agent is None else agent.seconds,

@@ -3,51 +3,24 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from importlib import import_module
 from importlib.machinery import PathFinder
 from inspect import isabstract, isclass, signature
-from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-from tyro.constructors import PrimitiveConstructorSpec
+from typing import TYPE_CHECKING, Any
 
 from gym_reml.tasks import FAMILIES, make_family
 from gym_reml.tasks.base import TaskFamily
 
+from .own import find_own, is_own, names_or_own
 from .recipes import Recipe, recipe_for
-
-
-def family_option(names: Iterable[str]) -> Any:
-    """How a command line takes one of these names, or MODULE:FAMILY."""
-    names = tuple(names)
-
-    def read(words: list[str]) -> str:
-        if ":" not in words[0] and words[0] not in names:
-            raise ValueError(f"{words[0]!r}: must be one of {', '.join(names)}, or MODULE:FAMILY")
-        return words[0]
-
-    return Annotated[
-        str | None,
-        PrimitiveConstructorSpec(
-            nargs=1,
-            metavar=f"{{{','.join(names)}}}|MODULE:FAMILY",
-            instance_from_str=read,
-            is_instance=lambda value: value is None or isinstance(value, str),
-            str_from_instance=lambda value: [str(value)],
-        ),
-    ]
-
 
 if TYPE_CHECKING:
     Family = str
     FamilyOrNone = str | None
 else:
     # The command line lists the choices, whatever they are by now.
-    Family = FamilyOrNone = family_option(FAMILIES)
+    Family = FamilyOrNone = names_or_own(str | None, FAMILIES, "MODULE:FAMILY")
 
 
 @dataclass(frozen=True)
@@ -88,11 +61,6 @@ def implied_by_family(choice: FamilyChoice) -> tuple[Recipe, int | tuple[int, in
     return recipe_for(family), family.shots
 
 
-def is_own(name: str) -> bool:
-    """Whether it is MODULE:FAMILY."""
-    return ":" in name
-
-
 def named_family(name: str, arguments: dict[str, Any]) -> TaskFamily:
     """The family of a name, or of MODULE:FAMILY, for training.
 
@@ -102,7 +70,7 @@ def named_family(name: str, arguments: dict[str, Any]) -> TaskFamily:
     """
     if not is_own(name):
         return make_family(name, **arguments)
-    thing = _find(name)
+    thing = find_own("--family", name, _is_family, "families")
     if not isinstance(thing, TaskFamily):
         if not callable(thing) or isabstract(thing):
             raise ValueError(f"--family {name}: {thing!r} is no TaskFamily, and nothing that makes one")
@@ -116,28 +84,6 @@ def named_family(name: str, arguments: dict[str, Any]) -> TaskFamily:
     if not isinstance(getattr(thing, "name", None), str):
         raise ValueError(f"--family {name}: {type(thing).__name__} lacks the class attribute `name`, a text")
     return make_family(thing, **arguments, split="train")
-
-
-def _find(name: str) -> Any:
-    """The attribute of a module that MODULE:FAMILY names."""
-    module_name, _, attribute = name.partition(":")
-    if not all(part.isidentifier() for part in f"{module_name}.{attribute}".split(".")):
-        raise ValueError(f"--family {name}: must be MODULE:FAMILY, such as my_module:my_family")
-    folder = str(Path.cwd())
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
-    try:
-        module = import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise ImportError(f"--family {name}: {module_name} needs a module that is missing ({error})") from error
-        raise ImportError(f"--family {name}: no module {error.name!r}, neither in {folder} nor installed") from error
-    try:
-        return attrgetter(attribute)(module)
-    except AttributeError as error:
-        found = [key for key, value in vars(module).items() if _is_family(value)]
-        there = f"; families there: {', '.join(found)}" if found else ""
-        raise ValueError(f"--family {name}: {module_name} has no {attribute!r}{there}") from error
 
 
 def check_own(name: str, folder: Path) -> None:
@@ -158,7 +104,7 @@ def check_own(name: str, folder: Path) -> None:
     places = [] if found is None else [found.origin or "", *(found.submodule_search_locations or ())]
     sent = not any(places) or any(Path(place).resolve().is_relative_to(folder.resolve()) for place in places if place)
     if not sent:
-        thing = _find(name)
+        thing = find_own("--family", name, _is_family, "families")
         home = getattr(thing, "__module__", None) or ""
         sent = not _is_family(thing) and home.partition(".")[0] != top
     if sent:

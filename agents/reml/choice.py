@@ -10,7 +10,7 @@ import tyro
 from gymnasium.spaces import flatdim
 
 from gym_reml.envs.training.setup import make_setup
-from gym_reml.evaluation import MetaLearner
+from gym_reml.evaluation import MetaLearner, trained
 from gym_reml.tasks.base import TaskFamily
 
 from ..problems.families import FamilyChoice, FamilyOrNone, check_own, family_of, named_family, parse_arguments
@@ -25,7 +25,7 @@ class LearnerChoice:
     """A configuration that names a trained learner, and a family for it."""
 
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
-    """run directory of a finished run, or the folder of a saved learner"""
+    """run directory of a finished run, the folder of a saved learner, or the name of one that the package ships"""
     family: Annotated[FamilyOrNone, default_is("the one it was trained on, which RUN must hold")] = None
     """family of tasks, or MODULE:FAMILY"""
     family_kwargs: str = "{}"
@@ -40,6 +40,12 @@ class LearnerChoice:
                 return config_of(Run(folder))
         return None
 
+    @property
+    def packaged(self) -> str | None:
+        """The name of the packaged learner that is meant, unless there is a run or a learner in such a folder."""
+        name, own = self.run.as_posix(), any((self.run / file).is_file() for file in ("config.json", "learner.pt"))
+        return name if name in trained.names() and not own else None
+
     def learner(self) -> MetaLearner:
         """The learner.
 
@@ -47,8 +53,11 @@ class LearnerChoice:
             FileNotFoundError: neither a run directory nor a learner.
             ValueError: a run that is not finished, or a damaged learner.
         """
+        if self.packaged is not None:
+            return trained.load(self.packaged)
         if not self.run.is_dir():
-            raise FileNotFoundError(f"{self.run}: no such folder")
+            choices = ", ".join(trained.names())
+            raise FileNotFoundError(f"{self.run}: no such folder, and no learner of the package ({choices})")
         if not (self.run / "config.json").is_file():
             return MetaLearner.load(self.run)
         Run(self.run)
@@ -62,20 +71,24 @@ class LearnerChoice:
         Raises:
             ValueError: none is named, and the folder holds none, or names code that is not the user's.
         """
-        trained, arguments = self.trained_on(), parse_arguments(self.family_kwargs)
-        if trained is None:
+        config, arguments = self.trained_on(), parse_arguments(self.family_kwargs)
+        if config is None:
+            if self.packaged is not None:
+                about = trained.about(self.packaged)
+                shots = about["shots"] if self.shots is None else self.shots
+                return family_of(FamilyChoice(self.family or about["family"], self.family_kwargs, shots))
             if self.family is None:
                 raise ValueError(f"--family: must be given, as {self.run} does not tell what it was trained on")
             return family_of(FamilyChoice(self.family, self.family_kwargs, self.shots))
-        shots = trained.shots if self.shots is None else self.shots
-        if self.family is None or (self.family != trained.family and shots is None):
-            assert trained.run is not None
-            check_own(trained.family, trained.run)
-        if self.family in (None, trained.family):
-            family = named_family(trained.family, parse_arguments(trained.family_kwargs) | arguments)
+        shots = config.shots if self.shots is None else self.shots
+        if self.family is None or (self.family != config.family and shots is None):
+            assert config.run is not None
+            check_own(config.family, config.run)
+        if self.family in (None, config.family):
+            family = named_family(config.family, parse_arguments(config.family_kwargs) | arguments)
         else:
             family = named_family(self.family, arguments)
-        return family.replace(shots=family_of(trained).shots if shots is None else shots)
+        return family.replace(shots=family_of(config).shots if shots is None else shots)
 
     def learner_and_family(self) -> tuple[MetaLearner, TaskFamily]:
         """Both, which fit each other.

@@ -12,7 +12,7 @@ from gym_reml.tasks import FAMILIES
 from gym_reml.tasks.policies.base import PolicyFamily
 
 from ..pools.reinforcement import meta_learn_policies, with_inner_rates
-from ..problems.families import family_option
+from ..problems.own import names_or_own
 from ..problems.problem import Problem, own_shape
 from ..problems.recipes import POLICIES, POLICY_BATCH, Clip
 from ..runs.command_line import check_options, default_is, run_command
@@ -21,7 +21,8 @@ from .rival import RivalConfig
 if TYPE_CHECKING:
     PolicyName = str
 else:
-    PolicyName = family_option(name for name, family in FAMILIES.items() if issubclass(family, PolicyFamily))
+    NAMES = (name for name, family in FAMILIES.items() if issubclass(family, PolicyFamily))
+    PolicyName = names_or_own(str | None, NAMES, "MODULE:FAMILY")
 
 
 @dataclass(frozen=True)

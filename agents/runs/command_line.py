@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import sys
 from collections.abc import Callable, Sequence
@@ -14,6 +15,9 @@ from gym_reml.rendering.plain_text import SPELL_OUT
 C = TypeVar("C")
 
 HELP = ("-h", "--help")
+EXTRA = "gym-reml[agents]"
+"""What has all that the commands need."""
+
 AGENTS = __name__.partition(".")[0]
 """The package of the commands: `agents`, or `gym_reml_agents` where a wheel is installed."""
 
@@ -41,8 +45,30 @@ def program(name: str) -> str:
 
 def run_command(main: Callable[[C], None], config: type[C], arguments: Sequence[str] | None = None) -> None:
     """Parses the arguments, by default those of this process, into `config` and runs `main` on it."""
-    import tyro
 
+    def parsed(prog: str, words: Sequence[str]) -> C:
+        import tyro
+
+        options = explained(config, words) if any(word in HELP for word in words) else config
+        return tyro.cli(options, prog=prog, args=words)
+
+    _run(main, parsed, arguments)
+
+
+def run_plainly(main: Callable[[C], None], config: type[C], arguments: Sequence[str] | None = None) -> None:
+    """The same without the extra `agents`: all options are texts that must be given."""
+
+    def parsed(prog: str, words: Sequence[str]) -> C:
+        parser = argparse.ArgumentParser(prog=prog, description=config.__doc__)
+        for option in fields(config):  # type: ignore[arg-type]
+            parser.add_argument(option.name, help=option.metadata.get("help"))
+        return config(**vars(parser.parse_args(words)))
+
+    _run(main, parsed, arguments)
+
+
+def _run(main: Callable[[C], None], parsed: Callable[[str, Sequence[str]], C], arguments: Sequence[str] | None) -> None:
+    """Runs `main` on what `parsed` makes of the program's name and the arguments."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # No command shall end in the middle for a sign that a redirected output cannot hold.
@@ -53,8 +79,7 @@ def run_command(main: Callable[[C], None], config: type[C], arguments: Sequence[
         spec = sys.modules[module].__spec__
         module = Path(sys.argv[0]).stem if spec is None else spec.name
     try:
-        options = explained(config, arguments) if any(argument in HELP for argument in arguments) else config
-        main(tyro.cli(options, prog=program(module.removeprefix(f"{AGENTS}.")), args=arguments))
+        main(parsed(program(module.removeprefix(f"{AGENTS}.")), arguments))
     except (ValueError, OSError, ImportError) as error:
         sys.exit(f"error: {error}")
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 import gym_reml
 from gym_reml.checks import is_number
 from gym_reml.envs.training.setup import known_arguments
+from gym_reml.evaluation.open_loop import Plan
 from gym_reml.evaluation.saved_policy import ALGORITHMS as ALGORITHMS
 from gym_reml.evaluation.saved_policy import (
     algorithm_of,
@@ -34,7 +35,7 @@ from gym_reml.files import as_path, load_safely, save_atomically
 from gym_reml.networks.modules import Modules
 from gym_reml.networks.weights import CLIP
 from gym_reml.pool.layer_pool import LayerPool
-from gym_reml.spaces import Decision, layer_and_step, make_encoding
+from gym_reml.spaces import ActionEncoding, Decision, layer_and_step, make_encoding
 
 FORMAT, OLD_FORMAT = "gym_reml.Learner/2", "gym_reml.Learner/1"
 
@@ -149,8 +150,8 @@ class MetaLearner:
         arguments: plain data; arguments of the environment other than family, family_kwargs, shots, queries, pool,
             learn, learn_kwargs and device.
         normaliser: applied to observations before the policy sees them, or None.
-        algorithm: name of the policy's SB3 algorithm, set from the policy; None for other policies, which cannot be
-            saved.
+        algorithm: name of the policy's SB3 algorithm, set from the policy; None for other policies, of which only a
+            `gym_reml.evaluation.plans.Plan` can be saved.
     """
 
     name: str
@@ -281,12 +282,21 @@ class MetaLearner:
             classes: custom classes that the policy is made of, by name; `load` takes the same.
 
         Raises:
-            ValueError: a policy that is not an SB3 algorithm, or is made of unknown classes; nothing is written.
+            ValueError: a policy that is neither an SB3 algorithm nor a `Plan`, is made of unknown classes, or plans
+                actions of another encoding than the arguments'; nothing is written.
             TypeError: an argument that is not plain data; nothing is written.
         """
-        if self.algorithm is None:
-            raise ValueError(f"policy={self.policy!r}: only SB3 algorithms can be saved")
-        policy, weights = policy_state(self.policy, classes)
+        policy: dict[str, Any]
+        weights: dict[str, Any] = {}
+        if isinstance(self.policy, Plan):
+            if self.policy.encoding.space != _encoding_of(self.pool, self.arguments).space:
+                raise ValueError(f"policy: plans actions of {self.policy.encoding.space}, not those of the arguments")
+            planned = {name: to_plain(name, values) for name, values in self.policy.planned.items()}
+            policy = {"plan": planned}
+        elif self.algorithm is None:
+            raise ValueError(f"policy={self.policy!r}: only SB3 algorithms and plans can be saved")
+        else:
+            policy, weights = policy_state(self.policy, classes)
         description: dict[str, Any] = {
             "name": self.name,
             "policy": policy,
@@ -314,8 +324,8 @@ class MetaLearner:
     ) -> MetaLearner:
         """Reads a learner that `save` wrote, without executing any content of the file.
 
-        The policy needs stable-baselines3, and sb3-contrib for algorithms of that library. It can predict, and has no
-        environment.
+        A policy of Stable-Baselines3 needs stable-baselines3, and sb3-contrib for algorithms of that library; a `Plan`
+        needs neither. It can predict, and has no environment.
 
         Args:
             folder: of the learner.
@@ -344,6 +354,9 @@ class MetaLearner:
             name, arguments, saved = description["name"], description["arguments"], description["normaliser"]
             normaliser = None if saved is None else Normaliser(**saved)
             described = description["policy"]
+            if set(described) == {"plan"}:
+                plan = Plan(_encoding_of(pool, arguments), **described["plan"])
+                return cls(name, plan, pool, arguments, normaliser)
             if arguments.get("action", "box") == "box":
                 described = with_decision(described, decision_of(pool, arguments))
             policy = policy_from_state(described, state["policy"], classes=classes)
@@ -416,9 +429,9 @@ def _check_spaces(learner: MetaLearner) -> None:
     is_dict = isinstance(observation_space, gym.spaces.Dict)
     if (observation == "dict") != is_dict:
         raise ValueError(f"arguments: observation={observation!r}, but the policy takes {observation_space}; {REMEDY}")
-    action, bins = learner.arguments.get("action", "box"), learner.arguments.get("step_bins", 13)
-    space = make_encoding(action, decision_of(learner.pool, learner.arguments), step_bins=bins).space
+    space = _encoding_of(learner.pool, learner.arguments).space
     if space != policy.action_space:
+        action, bins = learner.arguments.get("action", "box"), learner.arguments.get("step_bins", 13)
         raise ValueError(
             f"arguments: with action={action!r}, step_bins={bins!r} and the pool's {learner.pool.layers} layers, "
             f"actions are {space}, but the policy's are {policy.action_space}; {REMEDY}"
@@ -433,6 +446,12 @@ def _check_spaces(learner: MetaLearner) -> None:
             expected = {part: shapes.get(part) for part in normalised}
         if normalised != expected:
             raise ValueError(f"normaliser: is of {normalised}, but the policy's observations of {shapes}; {REMEDY}")
+
+
+def _encoding_of(pool: LayerPool, arguments: Mapping[str, Any]) -> ActionEncoding:
+    """The encoding of actions on this pool in an environment with these arguments."""
+    action, bins = arguments.get("action", "box"), arguments.get("step_bins", 13)
+    return make_encoding(action, decision_of(pool, arguments), step_bins=bins)
 
 
 def decision_of(pool: LayerPool, arguments: Mapping[str, Any]) -> Decision:

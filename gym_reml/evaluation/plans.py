@@ -1,52 +1,15 @@
-"""Policies with a fixed plan, and policies that read the process."""
+"""Learners whose policy is a fixed plan, and policies that read the process."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
-
 from gym_reml.evaluation.meta_learner import MetaLearner, decision_of
+from gym_reml.evaluation.open_loop import Plan as Plan
 from gym_reml.mdp.training import TrainingMDP
 from gym_reml.pool.layer_pool import LayerPool
-from gym_reml.spaces import ActionEncoding, Decided, make_encoding
-
-
-class Plan:
-    """An open-loop policy: it ignores observations and takes the same planned decisions in all rows.
-
-    `Plan(encoding, layer=(1, 2), step_size=0.5)` appends layer 1, then layer 2, then none, all at one step size.
-    """
-
-    def __init__(self, encoding: ActionEncoding, **planned: Any) -> None:
-        """Takes the plan.
-
-        Args:
-            encoding: of the actions.
-            **planned: by name of the encoding's decision: one value for all steps, or a sequence with one for each
-                step, followed by 0.
-
-        Raises:
-            ValueError: an unknown name.
-        """
-        self.encoding, self.planned = encoding, planned
-        self._decide(0, 1)
-
-    def predict(
-        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
-    ) -> tuple[Any, Any]:
-        """The next planned actions, and as the state the number of steps taken."""
-        step = 0 if state is None else state
-        count = len(next(iter(observation.values())) if isinstance(observation, dict) else observation)
-        return self.encoding.encode(self._decide(step, count)), step + 1
-
-    def _decide(self, step: int, count: int) -> Decided:
-        step_values = {
-            name: values if np.ndim(values) == 0 else values[step] if step < len(values) else 0
-            for name, values in self.planned.items()
-        }
-        return self.encoding.decision.decide(count, **step_values)
+from gym_reml.spaces import make_encoding
 
 
 def plan_learner(

@@ -186,7 +186,7 @@ def test_the_door_lists_commands_and_knows_no_others(
         assert any(line.split()[:1] == [spelled(name)] and line.endswith(purpose) for line in shown.splitlines())
     command.main(["--version"])
     assert capsys.readouterr().out == f"{__version__}\n"
-    with pytest.raises(SystemExit, match="'trian' is no command; choices: train, evaluate"):
+    with pytest.raises(SystemExit, match="'trian' is no command; choices: list, info, train, evaluate"):
         command.main(["trian"])
     with pytest.raises(SystemExit, match="commands:"):
         command.main([])
@@ -268,9 +268,9 @@ def test_own_families_train_on_training_tasks(own: Path) -> None:
         ("my_module:Nameless", "{}", "Nameless lacks the class attribute `name`"),
         ("my_module:scaled", '{"size": 2}', "does not take --family-kwargs .*'size'"),
         ("my_module:tanhs", '{"size": 2}', "takes no 'size'"),
-        ("my_module:", "{}", "must be MODULE:FAMILY"),
-        (":tanhs", "{}", "must be MODULE:FAMILY"),
-        ("my module:tanhs", "{}", "must be MODULE:FAMILY"),
+        ("my_module:", "{}", "must be MODULE:NAME"),
+        (":tanhs", "{}", "must be MODULE:NAME"),
+        ("my module:tanhs", "{}", "must be MODULE:NAME"),
         ("sinusoids", "{}", "'sinusoids'"),
     ],
 )
@@ -399,6 +399,22 @@ def test_evaluate_and_animate_take_a_learners_folder(learner: Path, quick_report
     assert (learner / "evaluations" / "linear-3-shot" / "table.md").is_file()
     animate.main(animate.Config(learner, family="linear", episodes=1))
     assert (learner / "episode.gif").is_file()
+
+
+def test_evaluate_and_animate_take_a_learner_of_the_package(
+    tmp_path: Path, quick_report: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What they write into the working directory does not hide it."""
+    monkeypatch.chdir(tmp_path)
+    name = Path("sinusoid/meta_sgd")
+    evaluate.main(evaluate.Config(name, tasks=4))
+    evaluate.main(evaluate.Config(name, family="linear", shots=7, tasks=4))
+    folders = [path.name for path in (name / "evaluations").iterdir()]
+    assert sorted(folders) == ["linear-7-shot", "sinusoid-5-shot"]
+    animate.main(animate.Config(name, episodes=1))
+    assert (name / "episode.gif").is_file()
+    with pytest.raises(FileNotFoundError, match=r"no learner of the package \(sinusoid/maml, sinusoid/meta_sgd, "):
+        evaluate.Config(Path("sinusoid/mamml")).learner()
 
 
 def test_a_learner_in_its_run_knows_what_it_was_trained_on(tmp_path: Path) -> None:

@@ -194,7 +194,6 @@ def test_what_fails_is_named_and_keeps_nobody_else_from_the_table(tmp_path: Path
         (["--workers", "0"], "error: --workers 0: must be at least 1"),
         (["--evaluation-tasks", "1"], "error: --evaluation-tasks 1: must be at least 2"),
         (["--family", "sinusoids"], "sinusoids"),
-        (["--learners", "nobody"], "nobody"),
         (["--speed", "3"], "--speed"),
     ],
 )

@@ -808,7 +808,7 @@ def test_a_bare_policy_is_checked_too_and_not_saved(tmp_path: Path) -> None:
     policy = PPO("MlpPolicy", envs()).policy
     with pytest.raises(ValueError, match=r"^arguments: with action='discrete'"):
         MetaLearner("x", policy, pool_of(), SMALL | {"action": "discrete"})
-    with pytest.raises(ValueError, match="only SB3 algorithms can be saved"):
+    with pytest.raises(ValueError, match="only SB3 algorithms and plans can be saved"):
         MetaLearner("x", policy, pool_of(), SMALL).save(tmp_path)
 
 

@@ -1,5 +1,6 @@
 """The few-shot protocol: the same tasks for every learner, and statistics of results."""
 
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -199,8 +200,8 @@ def test_a_learner_is_saved_and_loaded_as_one(tmp_path: Path) -> None:
 
 
 def test_learners_that_cannot_be_saved_or_read(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="only SB3 algorithms"):
-        plan_learner("a", pool_of(), SMALL, (), 0.0).save(tmp_path)
+    with pytest.raises(ValueError, match="only SB3 algorithms and plans can be saved"):
+        MetaLearner("a", Echo(), pool_of(), SMALL).save(tmp_path)
     with pytest.raises(FileNotFoundError, match="RUN/learner"):
         MetaLearner.load(tmp_path / "nowhere")
     torch.save({"format": "gym_reml.Learner/99"}, tmp_path / "learner.pt")
@@ -292,6 +293,31 @@ def test_constant_steps_are_chosen_on_validation_tasks() -> None:
     result = controls.constant_step(learner, "sinusoid", steps=(3,), tasks=30, tuning_tasks=30)
     assert result.notes["step"] > -1.0
     assert result.values(3).mean() < evaluate(learner, "sinusoid", steps=(3,), tasks=30).values(3).mean()
+
+
+@pytest.mark.parametrize("action", ["box", "multidiscrete"])
+def test_plans_are_saved_and_need_no_library(action: str, tmp_path: Path) -> None:
+    plan = Plan(make_encoding(action, layer_and_step(3)), layer=(1, 3), step_size=0.5)
+    learner = MetaLearner("a", plan, pool_of(), SMALL | {"action": action})
+    learner.save(tmp_path)
+    loaded = MetaLearner.load(tmp_path)
+    first, second = (evaluate(one, "sinusoid", steps=(0, 3), tasks=10) for one in (learner, loaded))
+    np.testing.assert_array_equal(first.metrics["loss"], second.metrics["loss"])
+    assert (loaded.name, loaded.algorithm, loaded.arguments) == ("a", None, learner.arguments)
+    other = make_encoding("discrete", layer_and_step(3))
+    with pytest.raises(ValueError, match=r"plans actions of Discrete\(52\), not those of the arguments"):
+        MetaLearner("a", Plan(other), pool_of(), SMALL | {"action": action}).save(tmp_path)
+
+
+@pytest.mark.parametrize("planned", [{"layer": (1, 4)}, {"layer": -1}, {"step_size": 1.5}, {"step_size": float("nan")}])
+def test_plans_of_what_there_is_not(planned: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^planned="):
+        Plan(make_encoding("box", layer_and_step(3)), **planned)
+    about = {"name": "a", "policy": {"plan": planned}, "arguments": {}, "normaliser": None}
+    state = {"format": "gym_reml.Learner/2", "about": json.dumps(about), "policy": {}, "pool": pool_of().state()}
+    torch.save(state, tmp_path / "learner.pt")
+    with pytest.raises(ValueError, match="damaged learner"):
+        MetaLearner.load(tmp_path)
 
 
 class Echo:
