@@ -56,6 +56,10 @@ class Job(Piece):
         place = self.root / self.benchmark / self._about.folder(self.variant) / f"{budget}-tasks{where}"
         return place / file_name(self.learner) / f"seed-{self.seed}"
 
+    def moved(self, root: Path) -> Job:
+        """The same job in another run directory."""
+        return replace(self, root=root)
+
     @property
     def summary_path(self) -> Path:
         """The file that is written last."""
