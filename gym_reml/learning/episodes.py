@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -62,6 +63,16 @@ class Episodes:
         layers = torch.cat([part.layers for part in parts], dim=1)
         step_sizes = torch.cat([part.step_sizes for part in parts], dim=-1)
         return replace(first, support=support, query=query, layers=layers, step_sizes=step_sizes)
+
+    def state(self) -> dict[str, Any]:
+        """The episodes as a dict of plain data that `torch.load(weights_only=True)` accepts."""
+        return asdict(self)
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Episodes:
+        """The episodes that returned this `state()`."""
+        batches = {name: [Batch(**batch) for batch in state[name]] for name in ("support", "query")}
+        return cls(**(state | batches))
 
     def slot_contents(self) -> tuple[Tensor, Tensor]:
         """Pool layers in the slots at the end, (slots, B), and depths before and after each step, (T + 1, B), int64."""
