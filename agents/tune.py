@@ -20,7 +20,8 @@ from .pages.attempts import merge_attempts
 from .problems.problem import Problem
 from .problems.recipes import recipe_for
 from .runs.command_line import check_options, default_is, program, run_command
-from .runs.workers import Piece, check_none_failed, run_all
+from .runs.pieces import Piece
+from .runs.workers import check_none_failed, run_all
 
 if TYPE_CHECKING:
     MethodName = str

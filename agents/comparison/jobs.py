@@ -11,8 +11,8 @@ from gym_reml.evaluation import Result
 from gym_reml.files import file_name, write_text
 
 from ..runs.command_line import program
+from ..runs.pieces import Piece
 from ..runs.run import commit, versions
-from ..runs.workers import Piece
 from .base import Benchmark, Variant
 from .benchmarks import BENCHMARKS
 

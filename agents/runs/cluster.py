@@ -7,22 +7,20 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 
 import gym_reml
 from gym_reml.files import write_folder
 
+from .pieces import Piece
 from .run import COMMIT, commit
-
-if TYPE_CHECKING:
-    from .workers import Piece
 
 RETRIES = 5
 """How many times a piece is begun again whose machine or process is lost; errors of its own are not retried."""
 
-P = TypeVar("P", bound="Piece")
+P = TypeVar("P", bound=Piece)
 
 
 def outcomes_on(address: str, pieces: Sequence[P]) -> Iterator[tuple[P, float | str]]:
