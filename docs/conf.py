@@ -49,6 +49,8 @@ html_math_renderer = "mathml"
 maximum_signature_line_length = 88
 
 autodoc_member_order = "bysource"
+# Not needed for the documentation, and not in the environment that builds it.
+autodoc_mock_imports = ["ray"]
 autodoc_inherit_docstrings = False
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"

@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import ray
 import torch
-from ray.rllib.algorithms.ppo import PPOConfig
 
 from gym_reml.evaluation import MetaLearner, evaluate
-from gym_reml.rllib import share_pool
+
+from ..runs.command_line import check_options, run_command
 
 ENVS, ROLLOUT = 64, 20
 STEPS_OF_A_ROLLOUT = ENVS * ROLLOUT
+
+
+@dataclass(frozen=True)
+class Config:
+    """Trains RLlib's PPO, whose pool learns from the episodes of all env runners, and evaluates it."""
+
+    runners: tuple[int, ...] = (0, 2)
+    """numbers of env runners; 0 is the algorithm's own process, where the environment's own learner learns"""
+    seeds: int = 1
+    """runs for each number"""
+    rollouts: int = 60
+    """training iterations, of 1,280 steps each"""
+    kill: bool = False
+    """end the process of an env runner half-way"""
+    tasks: int = 1000
+    """held-out tasks"""
 
 
 class Acting:
@@ -36,8 +51,10 @@ class Acting:
         return kind.from_logits(found["action_dist_inputs"]).to_deterministic().sample().numpy(), None
 
 
-def config_of(runners: int, seed: int) -> PPOConfig:
+def config_of(runners: int, seed: int) -> Any:
     """PPO whose environments are spread over so many env runners; 0 for the algorithm's own process."""
+    from ray.rllib.algorithms.ppo import PPOConfig
+
     return (
         PPOConfig()
         .environment("NetBuild-v0", env_config={"learn": "maml", "learn_kwargs": {"batch_size": 64, "seed": seed}})
@@ -77,6 +94,8 @@ def end_process(env_runner: Any) -> None:
 
 def train(runners: int, seed: int, rollouts: int, kill: bool, tasks: int) -> None:
     """Trains, and prints the mean squared error on held-out tasks."""
+    from gym_reml.rllib import share_pool
+
     config = config_of(runners, seed)
     algorithm = (share_pool(config) if runners else config).build_algo()
     start = time.monotonic()
@@ -104,21 +123,24 @@ def train(runners: int, seed: int, rollouts: int, kill: bool, tasks: int) -> Non
     algorithm.stop()
 
 
-def main() -> None:
-    """Trains with every number of env runners and every seed."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--runners", type=int, nargs="+", default=[0, 2], help="0: the algorithm's own process")
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--rollouts", type=int, default=60, help=f"each of {STEPS_OF_A_ROLLOUT} steps")
-    parser.add_argument("--kill", action="store_true", help="end the process of an env runner half-way")
-    parser.add_argument("--tasks", type=int, default=1000, help="held-out tasks")
-    options = parser.parse_args()
+def main(config: Config) -> None:
+    """Trains with every number of env runners and every seed.
+
+    Raises:
+        ImportError: RLlib is not installed.
+    """
+    check_options(config, seeds=1, rollouts=1, tasks=2)
+    try:
+        import ray
+        import ray.rllib
+    except ImportError as error:
+        raise ImportError('needs RLlib: pip install "ray[rllib]"') from error
     ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
-    for seed in range(options.seeds):
-        for runners in options.runners:
-            train(runners, seed, options.rollouts, options.kill and runners > 1, options.tasks)
+    for seed in range(config.seeds):
+        for runners in config.runners:
+            train(runners, seed, config.rollouts, config.kill and runners > 1, config.tasks)
     ray.shutdown()
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main, Config)
