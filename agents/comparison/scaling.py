@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +22,8 @@ from .benchmarks import BENCHMARKS
 from .rows import read_rows
 
 FOLDER_BYTES = 1_000_000
+STARTING, JOBS, WAITED = 8, 200, 40.0
+"""Jobs that start a cluster, jobs of no length that measure the driver, and seconds of the jobs that are waited for."""
 
 
 @dataclass(frozen=True)
@@ -51,37 +54,43 @@ def job_lengths(results: Path) -> list[float]:
 
 
 @dataclass(frozen=True)
-class Nothing(Piece):
-    """A piece of work that takes no time, and leaves a folder as large as that of a REML agent."""
+class Waiting(Piece):
+    """A piece of work that waits for `seconds`, and leaves a folder as large as that of a REML agent."""
 
     root: Path
     number: int
+    seconds: float = 0.0
 
     @property
     def folder(self) -> Path:
         """Where it writes."""
         return self.root / f"{self.number}"
 
-    def moved(self, root: Path) -> Nothing:
+    def moved(self, root: Path) -> Waiting:
         """The same piece in another folder."""
         return replace(self, root=root)
 
     def work(self) -> float:
-        """Writes the file."""
+        """Waits, and writes the file."""
+        time.sleep(self.seconds)
         (self.folder / "content").write_bytes(np.random.default_rng(self.number).bytes(FOLDER_BYTES))
-        return 0.0
+        return self.seconds
 
 
-def measure_driver(pieces: int = 200) -> float:
-    """CPU seconds of this process for each piece of a cluster of this machine, without starting it."""
+def measure(address: str, lengths: Sequence[float]) -> tuple[float, float]:
+    """Wall-clock and CPU seconds of this process while a cluster does jobs of these lengths, without its start."""
     with TemporaryDirectory() as folder:
-        done = outcomes_on("local", [Nothing(Path(folder), number) for number in range(pieces)])
-        next(done)
-        cpu, wall = time.process_time(), time.perf_counter()
-        rest = len(list(done))
-        cpu, wall = ((now - then) / rest for now, then in ((time.process_time(), cpu), (time.perf_counter(), wall)))
-    print(f"{rest} jobs of no length: {cpu:.4f} CPU seconds of the driver for each, one in {wall:.3f} s")
-    return cpu
+        root = Path(folder)
+        # The first jobs start the processes of the cluster.
+        pieces = [Waiting(root, number, length) for number, length in enumerate([0.0] * STARTING + list(lengths))]
+        done = outcomes_on(address, pieces)
+        for _ in range(STARTING):
+            next(done)
+        wall, cpu = time.perf_counter(), time.process_time()
+        failed = [outcome for _, outcome in done if isinstance(outcome, str)]
+        if failed:
+            raise ValueError(f"{len(failed)} pieces failed: {failed[0]}")
+        return time.perf_counter() - wall, time.process_time() - cpu
 
 
 def makespan(lengths: Sequence[float], workers: int, driver: float = 0.0) -> float:
@@ -107,10 +116,24 @@ def makespan(lengths: Sequence[float], workers: int, driver: float = 0.0) -> flo
     return collected
 
 
+def measured_driver(lengths: Sequence[float]) -> float:
+    """CPU seconds of the driver for each job, by a cluster of this machine; prints what it measures."""
+    _, cpu = measure("local", [0.0] * JOBS)
+    some = np.array(lengths[:: max(1, len(lengths) // 40)])
+    shorter = (some * (WAITED / some.sum())).tolist()
+    wall, _ = measure("local", shorter)
+    print(
+        f"measured: {cpu / JOBS:.4f} CPU seconds of the driver for each of {JOBS} jobs; {len(shorter)} jobs that wait "
+        f"for {WAITED:.0f} s in all took {wall:.1f} s on this machine's {os.cpu_count()} cores, and take "
+        f"{makespan(shorter, os.cpu_count() or 1):.1f} s in the simulation"
+    )
+    return cpu / JOBS
+
+
 def main(config: Config) -> None:
     """Prints a table with a row for each number of cores."""
     lengths = job_lengths(config.results) * config.copies
-    driver = measure_driver() if config.driver is None else config.driver
+    driver = measured_driver(lengths) if config.driver is None else config.driver
     total, longest = sum(lengths), max(lengths)
     print(
         f"{len(lengths)} jobs of {np.mean(lengths):.0f} s on average, the longest {longest:.0f} s; the driver, at "

@@ -130,6 +130,7 @@ def main(config: Config) -> None:
         ImportError: RLlib is not installed.
     """
     check_options(config, seeds=1, rollouts=1, tasks=2)
+    torch.set_num_threads(1)
     try:
         import ray
         import ray.rllib
