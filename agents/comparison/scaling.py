@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -15,15 +16,15 @@ import numpy as np
 
 from gym_reml.evaluation.results import markdown_table
 
-from ..runs.cluster import outcomes_on
 from ..runs.command_line import default_is, run_command
 from ..runs.pieces import Piece
+from ..runs.workers import outcomes
 from .benchmarks import BENCHMARKS
 from .rows import read_rows
 
 FOLDER_BYTES = 1_000_000
-STARTING, JOBS, WAITED = 8, 200, 40.0
-"""Jobs that start a cluster, jobs of no length that measure the driver, and seconds of the jobs that are waited for."""
+STARTING, JOBS, WAITING, WAITED = 8, 200, 20, 60.0
+"""Jobs that start a cluster, jobs of no length that measure the driver, jobs that wait, and for how many seconds."""
 
 
 @dataclass(frozen=True)
@@ -77,17 +78,21 @@ class Waiting(Piece):
         return self.seconds
 
 
-def measure(address: str, lengths: Sequence[float]) -> tuple[float, float]:
-    """Wall-clock and CPU seconds of this process while a cluster does jobs of these lengths, without its start."""
+def measure(address: str | None, lengths: Sequence[float]) -> tuple[float, float]:
+    """Wall-clock and CPU seconds of this process for jobs of these lengths, without the start of a cluster.
+
+    Args:
+        address: of a cluster that does them; None for this process.
+        lengths: seconds of each job.
+    """
     with TemporaryDirectory() as folder:
-        root = Path(folder)
         # The first jobs start the processes of the cluster.
-        pieces = [Waiting(root, number, length) for number, length in enumerate([0.0] * STARTING + list(lengths))]
-        done = outcomes_on(address, pieces)
-        for _ in range(STARTING):
-            next(done)
+        given = enumerate([0.0] * STARTING + list(lengths))
+        pieces = [Waiting(Path(folder), number, length) for number, length in given]
+        done = outcomes(pieces, 1, address)
+        failed = [outcome for _, outcome in islice(done, STARTING) if isinstance(outcome, str)]
         wall, cpu = time.perf_counter(), time.process_time()
-        failed = [outcome for _, outcome in done if isinstance(outcome, str)]
+        failed += [outcome for _, outcome in done if isinstance(outcome, str)]
         if failed:
             raise ValueError(f"{len(failed)} pieces failed: {failed[0]}")
         return time.perf_counter() - wall, time.process_time() - cpu
@@ -119,14 +124,15 @@ def makespan(lengths: Sequence[float], workers: int, driver: float = 0.0) -> flo
 def measured_driver(lengths: Sequence[float]) -> float:
     """CPU seconds of the driver for each job, by a cluster of this machine; prints what it measures."""
     _, cpu = measure("local", [0.0] * JOBS)
-    some = np.array(lengths[:: max(1, len(lengths) // 40)])
+    some = np.array(lengths[:: -(-len(lengths) // WAITING)])
     shorter = (some * (WAITED / some.sum())).tolist()
-    wall, _ = measure("local", shorter)
-    print(
-        f"measured: {cpu / JOBS:.4f} CPU seconds of the driver for each of {JOBS} jobs; {len(shorter)} jobs that wait "
-        f"for {WAITED:.0f} s in all took {wall:.1f} s on this machine's {os.cpu_count()} cores, and take "
-        f"{makespan(shorter, os.cpu_count() or 1):.1f} s in the simulation"
-    )
+    cores = os.cpu_count() or 1
+    rows = []
+    for name, address, workers in (("this process", None, 1), ("a cluster of this machine", "local", cores)):
+        seconds, _ = measure(address, shorter)
+        rows.append([f"{workers}, {name}", f"{seconds:.1f}", f"{makespan(shorter, workers, cpu / JOBS):.1f}"])
+    print(f"\n{len(shorter)} jobs that wait for {WAITED:.0f} s in all, in proportion to those of the tables\n")
+    print(f"{markdown_table(['cores', 'seconds', 'simulated'], rows)}\n")
     return cpu / JOBS
 
 

@@ -43,7 +43,7 @@ def outcomes_on(address: str, pieces: Sequence[P]) -> Iterator[tuple[P, float | 
         raise ImportError("--ray needs Ray: pip install ray") from error
     packages = [str(Path(gym_reml.__file__).parent), str(Path(__file__).parents[1])]
     environment = {"py_modules": packages, "env_vars": {COMMIT: commit() or ""}}
-    ray.init(address, runtime_env=environment, log_to_driver=False, include_dashboard=None)
+    ray.init(address, runtime_env=environment, log_to_driver=False)
     try:
         nodes = [node for node in ray.nodes() if node["Alive"]]
         print(f"ray: {ray.cluster_resources().get('CPU', 0):.0f} cores in {len(nodes)} nodes", flush=True)

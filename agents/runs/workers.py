@@ -24,8 +24,7 @@ def run_all(pieces: Sequence[P], workers: int, ray: str | None = None) -> list[P
         ray: address of a cluster that runs them instead, see `outcomes_on`.
     """
     failed = []
-    ended = outcomes_on(ray, pieces) if ray is not None and pieces else _outcomes(pieces, workers)
-    for done, (piece, outcome) in enumerate(ended, start=1):
+    for done, (piece, outcome) in enumerate(outcomes(pieces, workers, ray), start=1):
         if isinstance(outcome, str):
             failed.append(piece)
         said = f"failed: {outcome}" if isinstance(outcome, str) else f"{outcome:.0f} s"
@@ -44,8 +43,11 @@ def _single_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _outcomes(pieces: Sequence[P], workers: int) -> Iterator[tuple[P, float | str]]:
-    """Runs the pieces, a single worker in this process: each as it ends, with its seconds or its error as text."""
+def outcomes(pieces: Sequence[P], workers: int, ray: str | None = None) -> Iterator[tuple[P, float | str]]:
+    """Runs the pieces as `run_all` does: each as it ends, with its seconds or its error as text."""
+    if ray is not None and pieces:
+        yield from outcomes_on(ray, pieces)
+        return
     if workers == 1:
         _single_thread()
         for piece in pieces:
