@@ -34,6 +34,8 @@ COMMANDS = {
     "specialists": ("pools.specialists", "make the pool of specialists that the package ships"),
     "family_pictures": ("pages.family_pictures", "a picture of each task family"),
     "trial_pictures": ("pages.trial_pictures", "pictures of trials under good policies"),
+    "scaling": ("comparison.scaling", "how long the jobs of the tables take on many machines"),
+    "shared_pool": ("libraries.shared_pool", "RLlib's PPO with one pool for all env runners"),
     "benchmark": ("benchmark", "environment steps per second"),
 }
 """Every command: its module here, which holds a `Config` and a `main`, and what it is for."""

@@ -23,7 +23,7 @@ from .benchmarks import BENCHMARKS
 from .rows import read_rows
 
 FOLDER_BYTES = 1_000_000
-STARTING, JOBS, WAITING, WAITED = 8, 200, 20, 60.0
+STARTING, JOBS, WAITING, WAITED = 8, 200, 12, 120.0
 """Jobs that start a cluster, jobs of no length that measure the driver, jobs that wait, and for how many seconds."""
 
 
