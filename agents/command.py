@@ -39,6 +39,8 @@ COMMANDS = {
     "family_pictures": ("pages.family_pictures", "a picture of each task family"),
     "trial_pictures": ("pages.trial_pictures", "pictures of trials under good policies"),
     "moving_pictures": ("pages.moving_pictures", "an episode of each environment, as an animated GIF"),
+    "scaling": ("comparison.scaling", "how long the jobs of the tables take on many machines"),
+    "shared_pool": ("libraries.shared_pool", "RLlib's PPO with one pool for all env runners"),
     "benchmark": ("benchmark", "environment steps per second"),
 }
 """Every command: its module here, which holds a `Config` and a `main`, and what it is for."""

@@ -59,6 +59,8 @@ class Config:
     """held-out tasks (or trials)"""
     workers: int = 1
     """runs side by side, each on a core of its own"""
+    ray: Annotated[str | None, default_is("processes of this machine")] = None
+    """cluster that runs it instead, a run on each core: an address, "auto", or "local" for one of this machine"""
     device: str = "cpu"
     """any torch device, for the networks of few-shot tasks"""
     run: Path = Path("runs/compare")
@@ -133,7 +135,7 @@ def main(config: Config) -> None:
     jobs = jobs_of(config)
     left = [job for job in jobs if not job.finished]
     show(f"run directory: {config.run} ({len(left)} of {len(jobs)} runs left to do)")
-    failed = run_all(left, config.workers)
+    failed = run_all(left, config.workers, config.ray)
     for (name, variant), example in {(job.benchmark, job.variant): job for job in jobs}.items():
         path = (config.results or config.run) / benchmark_of(name).file
         rows = rows_of(example.finished_like_it(config.learners))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -20,7 +20,8 @@ from .pages.attempts import merge_attempts
 from .problems.problem import Problem
 from .problems.recipes import recipe_for
 from .runs.command_line import check_options, default_is, program, run_command
-from .runs.workers import Piece, check_none_failed, run_all
+from .runs.pieces import Piece
+from .runs.workers import check_none_failed, run_all
 
 if TYPE_CHECKING:
     MethodName = str
@@ -50,6 +51,8 @@ class Config:
     """tasks that settings are compared on"""
     workers: int = 1
     """runs side by side, each on a core of its own"""
+    ray: Annotated[str | None, default_is("processes of this machine")] = None
+    """cluster that runs it instead, a run on each core: an address, "auto", or "local" for one of this machine"""
     run: Path = Path("runs/tune")
     """run directory"""
     results: Annotated[Path | None, default_is("none")] = None
@@ -82,6 +85,10 @@ class Candidate(Piece):
         about = self.config
         budget = f"{about.shots}-shot-{about.tasks or 'default'}-tasks-seed-{about.seed}"
         return about.run / budget / self.method / file_name(self.setting)
+
+    def moved(self, root: Path) -> Candidate:
+        """The same candidate in another run directory."""
+        return replace(self, config=replace(self.config, run=root))
 
     @property
     def found(self) -> dict[str, Any] | None:
@@ -116,7 +123,7 @@ def main(config: Config) -> None:
     candidates = [Candidate(config, method, setting) for method in methods for setting in GRIDS[method].settings]
     left = [candidate for candidate in candidates if candidate.found is None]
     print(f"run directory: {config.run} ({len(left)} of {len(candidates)} runs left to do)")
-    failed = run_all(left, config.workers)
+    failed = run_all(left, config.workers, config.ray)
     sections = [section_of(method, [one for one in candidates if one.method == method]) for method in methods]
     for section in sections:
         rows = [[figure["what"], figure["value"]] for figure in section["figures"]]

@@ -12,8 +12,8 @@ from gym_reml.evaluation import Result
 from gym_reml.files import file_name, write_text
 
 from ..runs.command_line import program
+from ..runs.pieces import Piece
 from ..runs.run import commit, versions
-from ..runs.workers import Piece
 from .base import Benchmark, Variant
 from .benchmarks import benchmark_of
 
@@ -56,6 +56,10 @@ class Job(Piece):
         where = "" if self.device == "cpu" else f"-{file_name(self.device)}"
         place = self.root / file_name(self.benchmark) / self._about.folder(self.variant) / f"{budget}-tasks{where}"
         return place / file_name(self.learner) / f"seed-{self.seed}"
+
+    def moved(self, root: Path) -> Job:
+        """The same job in another run directory."""
+        return replace(self, root=root)
 
     @property
     def summary_path(self) -> Path:

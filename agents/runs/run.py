@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import shutil
 import subprocess
@@ -24,6 +25,9 @@ ABOUT = ("settings", "versions", "commit")
 
 FORMAT = "gym_reml.Run/1"
 CHECKPOINTS = "checkpoints"
+
+COMMIT = "GYM_REML_COMMIT"
+"""Environment variable with the commit of code that was sent here without its repository; empty for none."""
 
 
 TASKS_OF_A_RUN = 100_000_000
@@ -143,6 +147,8 @@ def versions() -> dict[str, str | None]:
 
 def commit() -> str | None:
     """The commit of the checkout that this code is run from, "-dirty" behind it if files were changed; else None."""
+    if COMMIT in os.environ:
+        return os.environ[COMMIT] or None
     root = Path(__file__).resolve().parents[2]
     try:
         top, head = _git(root, "rev-parse", "--show-toplevel", "HEAD").split()

@@ -4,5 +4,15 @@ from gym_reml.learning.episodes import Episodes
 from gym_reml.learning.options import RULES, LearningOptions
 from gym_reml.learning.pool_learner import PoolLearner
 from gym_reml.learning.replay import replay
+from gym_reml.learning.server import DeliveringLearner, Delivery, PoolServer
 
-__all__ = ["RULES", "Episodes", "LearningOptions", "PoolLearner", "replay"]
+__all__ = [
+    "RULES",
+    "DeliveringLearner",
+    "Delivery",
+    "Episodes",
+    "LearningOptions",
+    "PoolLearner",
+    "PoolServer",
+    "replay",
+]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from dataclasses import asdict, dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -79,6 +79,16 @@ class Episodes:
         layers = torch.cat([part.layers for part in parts], dim=1)
         step_sizes = torch.cat([part.step_sizes for part in parts], dim=-1)
         return replace(first, support=support, query=query, layers=layers, step_sizes=step_sizes)
+
+    def state(self) -> dict[str, Any]:
+        """The episodes as a dict of plain data that `torch.load(weights_only=True)` accepts."""
+        return asdict(self)
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Episodes:
+        """The episodes that returned this `state()`."""
+        batches = {name: [Batch(**batch) for batch in state[name]] for name in ("support", "query")}
+        return cls(**(state | batches))
 
     def slot_contents(self) -> SlotContents:
         """What the slots hold, found on the CPU: accelerators would be waited for at every step."""

@@ -125,9 +125,11 @@ class TrainingMDP:
             batch_size=batch_size,
         )
         self._observation = Observation(self.training, self.decision, horizon=objective.horizon)
-        self.learner = learner
-        self.learning = learner is not None
-        self._history = None if learner is None else History(self.training, learner, horizon=objective.horizon)
+        self.learner: PoolLearner | None = None
+        self.learning = False
+        self._history: History | None = None
+        if learner is not None:
+            self.learn_by(learner)
         self._every_row = np.arange(count)
         self._no_layer = np.arange(pool.layers + 1) == 0
 
@@ -323,6 +325,11 @@ class TrainingMDP:
     def row_metrics(self, row: int) -> dict[str, float]:
         """The query metrics of one row's current network."""
         return {name: float(values[row]) for name, values in self.training.metrics.items()}
+
+    def learn_by(self, learner: PoolLearner) -> None:
+        """Passes finished episodes to `learner` from now on, except those that are running."""
+        self.learner, self.learning = learner, True
+        self._history = History(self.training, learner, horizon=self.objective.horizon)
 
     def restart_learning(self) -> None:
         """Restores the learner and the pool to their initial state; running episodes are not learned from."""

@@ -209,7 +209,8 @@ def _make_learner(
     if count == 1 and _in_worker():
         warnings.warn(
             "learn: this environment is in a worker process, so every worker would train a separate pool. "
-            "Use gym.make_vec(..., vectorization_mode=None) or gym_reml.sb3.make_vec_env, which share one pool.",
+            "Use gym.make_vec(..., vectorization_mode=None), gym_reml.sb3.make_vec_env or gym_reml.rllib.share_pool, "
+            "which share one pool.",
             stacklevel=2,
         )
     return PoolLearner(pool, family, learn, LearningOptions.parse(arguments))
