@@ -47,7 +47,7 @@ class NetAugmentEnv(TuningEnv):
     | `rotate` | 0 | ± 30 | degrees |
     | `auto_contrast` | | | each channel from 0 to 1 |
     | `invert` | | | 1 - image |
-    | `equalize` | | | all values of a channel equally frequent |
+    | `equalize` | | | all values of a channel equally frequent; nothing in images of fewer than 256 pixels |
     | `solarize` | 256 | 0 | inverts values from this, of 256 |
     | `posterize` | 8 | 4 | bits that are kept |
     | `contrast`, `color`, `brightness`, `sharpness` | 1 | 1 ± 0.9 | factor, as of Pillow's `ImageEnhance` |

@@ -61,7 +61,8 @@ class NetRuleEnv(RuleView, TuningEnv):
     | `"box"` (`NetRuleBox-v0`) | `Box(-1, 1, (2 * operands + 36,))`: a logit for each option, the largest is taken |
     | `"hybrid"` (`NetRuleHybrid-v0`) | `Dict` with a `Discrete` for each of the five by name |
 
-    There are 17 operands, then the results of all groups but the last; a result that does not exist yet stands for g.
+    There are 17 operands, then the results of all groups but the last. A result that does not exist yet stands for g,
+    but in `"box"`, where its logit is not looked at.
 
     | Operand | Meaning |
     |---|---|

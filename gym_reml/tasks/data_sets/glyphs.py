@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gym_reml.checks import check_integer, is_number
+from gym_reml.checks import check_integer, check_several
 from gym_reml.streams import check_split
 from gym_reml.tasks.data_sets.base import DataSet, DataSets, Examples, Task
 
@@ -61,10 +61,8 @@ class Glyphs(DataSets):
         check_integer("classes", self.classes, 2)
         for argument in ("shots", "held_out", "strokes", "side", "batch_size"):
             check_integer(argument, getattr(self, argument))
-        for argument, most in (("shifts", 1.0), ("turns", 180.0)):
-            values = getattr(self, argument)
-            if not values or not all(is_number(value) and 0.0 <= value <= most for value in values):
-                raise ValueError(f"{argument}={values!r}: must be numbers from 0 to {most:g}")
+        check_several("shifts", self.shifts, "numbers from 0 to 1", lambda shift: 0.0 <= shift <= 1.0)
+        check_several("turns", self.turns, "numbers from 0 to 180", lambda turn: 0.0 <= turn <= 180.0)
 
     def draw(self, generator: np.random.Generator) -> Task:
         return {"shift": float(generator.choice(self.shifts)), "turn": float(generator.choice(self.turns))}
