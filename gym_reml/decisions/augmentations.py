@@ -224,6 +224,12 @@ OPERATIONS: dict[str, Operation] = {
 """AutoAugment's operations by name, without the pairing of samples, and with "identity", as RandAugment has them."""
 
 NAMES = tuple(OPERATIONS)
+MOVING = [place for place, operation in enumerate(OPERATIONS.values()) if isinstance(operation, Affine)]
+"""The places of those that move pixels: next to each other, after "identity"."""
+RANGES = torch.tensor(
+    [[one.low, one.high - one.low, one.signed] for one in OPERATIONS.values()], dtype=torch.float32, device="cpu"
+).T
+"""Lowest value, range, and whether there is a sign, of each, (3, operations) float32."""
 
 
 class Step(NamedTuple):
@@ -387,23 +393,28 @@ def apply_operations(images: Tensor, operations: Tensor, magnitudes: Tensor, noi
     counts = torch.bincount(operations, minlength=len(OPERATIONS)).tolist()
     if counts[0] == len(images):
         return images
-    changed = images.clone()
+    values = _values(operations, magnitudes, noise[:, 0])
+    # Sorted by operation, images are taken, and put back, all at once.
     order = operations.argsort()
-    moving: list[tuple[Tensor, Tensor]] = []
-    for operation, rows in zip(OPERATIONS.values(), order.split(counts), strict=True):
-        if not len(rows) or operation.name == "identity":
-            continue
-        random = noise[rows]
-        values = operation.values(magnitudes[rows], random[:, 0])
+    sides = (images.index_select(0, order), values.index_select(0, order), noise.index_select(0, order)[:, 1:])
+    changed: list[Tensor] = []
+    moving: list[Tensor] = []
+    for operation, old, own, places in zip(OPERATIONS.values(), *(side.split(counts) for side in sides), strict=True):
         if isinstance(operation, Affine):
-            moving.append((rows, operation.matrix(values, *images.shape[2:])))
-        else:
-            new = operation.change(images.index_select(0, rows), values, random[:, 1:])
-            changed.index_copy_(0, rows, new)
-    if moving:  # all at once, which is faster
-        rows, matrices = (torch.cat(parts) for parts in zip(*moving, strict=True))
-        changed.index_copy_(0, rows, moved(images.index_select(0, rows), matrices))
-    return changed
+            moving.append(operation.matrix(own, *images.shape[2:]))
+        elif len(old):
+            changed.append(operation.change(old, own, places))
+    first, still = counts[0], counts[0] + sum(counts[place] for place in MOVING)
+    if still > first:  # all at once, which is faster
+        changed.insert(first > 0, moved(sides[0][first:still], torch.cat(moving)))
+    return torch.empty_like(images).index_copy_(0, order, torch.cat(changed))
+
+
+def _values(operations: Tensor, magnitudes: Tensor, signs: Tensor) -> Tensor:
+    """What `Operation.values` gives for each image, (n,)."""
+    low, width, signed = (column.index_select(0, operations) for column in RANGES.unbind())
+    values = low + width * magnitudes
+    return torch.where((signed > 0.0) & (signs < 0.5), -values, values)
 
 
 def check_images(argument: str, images: Tensor) -> None:

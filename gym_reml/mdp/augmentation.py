@@ -170,7 +170,11 @@ class AugmentProcess(RunProcess):
         losses, metrics, areas = np.zeros((3, self.count))
         for updates in np.diff(ends).tolist():
             progress = self.children.update(
-                updates, step_sizes, augmentation=augmentation, rows=rows.tolist() if len(rows) < self.count else None
+                updates,
+                step_sizes,
+                augmentation=augmentation,
+                rows=rows.tolist() if len(rows) < self.count else None,
+                by_groups=False,
             )
             losses += progress.loss * updates / self.updates
             metrics += progress.metric * updates / self.updates

@@ -237,7 +237,7 @@ class RuleProcess(NetworkProcess):
         every = [rule for rule in rules for _ in range(tasks * rates)]
         rule = RowRules(every, cohort.generators, self.updates)
         step_sizes = np.tile(self.rates, tasks * len(rules))
-        course = [cohort.children.update(piece, step_sizes, rule=rule) for piece in self._pieces]
+        course = [cohort.children.update(piece, step_sizes, rule=rule, by_groups=False) for piece in self._pieces]
         validation = cohort.children.measure("validation")
         best = self._by_row(validation[1]).mean(axis=1).argmax(axis=1)
         index = np.array(places)

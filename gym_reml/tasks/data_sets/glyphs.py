@@ -92,12 +92,13 @@ class Glyphs(DataSets):
         turned = np.einsum("nij,nkj->nki", np.array([[cosine, -sine], [sine, cosine]]).transpose(2, 0, 1), points)
         turned += 0.5 + task["shift"] * generator.uniform(-1.0, 1.0, (count, 1, 2))
         places = (np.arange(self.side, dtype=np.float32) + 0.5) / self.side
-        pixels = np.stack(np.meshgrid(places, places), axis=-1).reshape(-1, 2)
         starts, ways = turned[:, :-1].astype(np.float32), np.diff(turned, axis=1).astype(np.float32)
-        # Of each pixel from each stroke: first along it, then across.
-        apart = pixels - starts[:, :, None]
-        along = (apart * ways[:, :, None]).sum(axis=3) / np.maximum((ways**2).sum(axis=2), 1e-9)[:, :, None]
-        nearest = np.clip(along, 0.0, 1.0)[..., None] * ways[:, :, None]
-        distance = np.sqrt(((apart - nearest) ** 2).sum(axis=3)).min(axis=1)
+        # Of each pixel from each stroke, (n, strokes, height, width): first along it, then across.
+        way_x, way_y = (ways[:, :, place, None, None] for place in range(2))
+        x = places - starts[:, :, 0, None, None]
+        y = places[:, None] - starts[:, :, 1, None, None]
+        length = np.maximum((ways**2).sum(axis=2), 1e-9)[:, :, None, None]
+        along = np.clip((x * way_x + y * way_y) / length, 0.0, 1.0)
+        distance = np.sqrt(((x - along * way_x) ** 2 + (y - along * way_y) ** 2).min(axis=1))
         ink = np.clip(0.5 + (THICKNESS / 2.0 - distance) * self.side, 0.0, 1.0)
-        return ink.reshape(count, 1, self.side, self.side).astype(np.float32)
+        return ink[:, None].astype(np.float32)
