@@ -587,10 +587,10 @@ def advance(rule: Rule, state: State, gradient: Tensor, weights: Tensor, *, upda
     return rule.direction(Update(gradient, weights, state, step, time, draw))
 
 
-def drawer(generators: Sequence[np.random.Generator], shape: Sequence[int]) -> Draw:
+def drawer(generators: Sequence[np.random.Generator], shape: Sequence[int], device: torch.device) -> Draw:
     """Draws numbers of the shape (n, ...), each row from its generator; rows that share one get the same numbers."""
     different = list(dict.fromkeys(generators))
-    index = torch.tensor([different.index(one) for one in generators], device="cpu")
+    index = torch.tensor([different.index(one) for one in generators], device=device)
 
     def draw(normal: bool) -> Tensor:
         size = shape[1:]
@@ -598,7 +598,7 @@ def drawer(generators: Sequence[np.random.Generator], shape: Sequence[int]) -> D
             generator.standard_normal(size, dtype=np.float32) if normal else generator.random(size, dtype=np.float32)
             for generator in different
         ]
-        drawn = torch.from_numpy(rows[0][None] if len(rows) == 1 else np.stack(rows))
+        drawn = torch.from_numpy(rows[0][None] if len(rows) == 1 else np.stack(rows)).to(device)
         if len(rows) == 1:
             return drawn.expand(*shape)
         return drawn if len(rows) == len(index) else drawn.index_select(0, index)
@@ -630,21 +630,23 @@ class RowRules:
         """
         key = tuple(rows)
         if key not in self._blocks:
-            self._blocks[key] = self._split(key, gradient.shape[1])
+            self._blocks[key] = self._split(key, gradient.shape[1], gradient.device)
         blocks = self._blocks[key]
         found = torch.empty_like(gradient)
         for rule, block, draw, state in blocks:
             found[block] = advance(rule, state, gradient[block], weights[block], updates=self.updates, draw=draw)
         return found
 
-    def _split(self, rows: tuple[int, ...], size: int) -> list[tuple[Rule, slice | Tensor, Draw, State]]:
+    def _split(
+        self, rows: tuple[int, ...], size: int, device: torch.device
+    ) -> list[tuple[Rule, slice | Tensor, Draw, State]]:
         places: dict[Rule, list[int]] = {}
         for place, row in enumerate(rows):
             places.setdefault(self.rules[row], []).append(place)
         blocks: list[tuple[Rule, slice | Tensor, Draw, State]] = []
         for rule, own in places.items():
             adjacent = own[-1] - own[0] + 1 == len(own)
-            block = slice(own[0], own[-1] + 1) if adjacent else torch.tensor(own, device="cpu")
-            draw = drawer([self.generators[rows[place]] for place in own], (len(own), size))
+            block = slice(own[0], own[-1] + 1) if adjacent else torch.tensor(own, device=device)
+            draw = drawer([self.generators[rows[place]] for place in own], (len(own), size), device)
             blocks.append((rule, block, draw, {}))
         return blocks

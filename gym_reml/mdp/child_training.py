@@ -207,12 +207,14 @@ class _Group:
         self._sizes = [math.prod(shape) for shape in self._shapes]
         self._group_sizes = list(_group_sizes(self.part).values())
 
-    def outputs(self, weights: Tensor, inputs: Tensor) -> Tensor:
-        """Outputs (g, b, out) for weights (g, P) and inputs (g, b, ...)."""
-        # The derivative of a split is one concatenation, that of slices as many sums.
-        parts = weights.split(self._sizes, dim=1)
-        tensors = [part.reshape(-1, *shape) for part, shape in zip(parts, self._shapes, strict=True)]
-        return self.part.side_by_side(tensors, inputs)
+    def tensors(self, values: Tensor) -> list[Tensor]:
+        """The weights, or what there is of each of them (g, P), in their shapes: views (g, *shape)."""
+        parts = values.split(self._sizes, dim=1)
+        return [part.unflatten(1, shape) for part, shape in zip(parts, self._shapes, strict=True)]
+
+    def outputs(self, inputs: Tensor) -> Tensor:
+        """Outputs (g, b, out) for inputs (g, b, ...)."""
+        return self.part.side_by_side(self.tensors(self.weights), inputs)
 
     def by_group(self, values: Tensor) -> Tensor:
         """The sums (g, G) of values (g, P) over the weights of each group of parameters."""
@@ -406,25 +408,31 @@ class Children:
         self.groups = groups
 
     def _loss_and_gradient(
-        self, group: _Group, batch: Examples, row_loss: RowLoss | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The criterion's losses (g,) and metrics (g,), and gradients (g, P), of a minibatch."""
+        self, group: _Group, batch: Examples, out: Tensor, row_loss: RowLoss | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The criterion's losses (g,) and metrics (g,) of a minibatch; gradients are written into `out`, (g, P)."""
         with torch.enable_grad():
-            weights = group.weights.detach().requires_grad_()
-            outputs = group.outputs(weights, batch.inputs)
+            weights = [tensor.detach().requires_grad_() for tensor in group.tensors(group.weights)]
+            outputs = group.part.side_by_side(weights, batch.inputs)
             if row_loss is None:
                 trained = loss = self.criterion.loss(outputs, batch.targets)
             else:
                 trained = row_loss(outputs, batch.targets, group.rows)
                 loss = self.criterion.loss(outputs.detach(), batch.targets)
             # Each loss depends on its own row of the weights only.
-            (gradient,) = torch.autograd.grad(trained.sum(), weights)
-        return loss.detach(), self.criterion.metric(outputs.detach(), batch.targets), gradient
+            gradients = torch.autograd.grad(trained.sum(), weights, allow_unused=True)
+        for gradient, place in zip(gradients, group.tensors(out), strict=True):
+            if gradient is None:
+                place.zero_()
+            else:
+                place.copy_(gradient)
+        return loss.detach(), self.criterion.metric(outputs.detach(), batch.targets)
 
     def _probe(self) -> Progress:
         progress = self._no_progress()
         for group in self._groups.values():
-            loss, metric, gradient = self._loss_and_gradient(group, group.minibatch(group.first_places()))
+            gradient = torch.empty_like(group.weights)
+            loss, metric = self._loss_and_gradient(group, group.minibatch(group.first_places()), gradient)
             progress.loss[group.rows] = loss.cpu().numpy()
             progress.metric[group.rows] = metric.cpu().numpy()
             progress.gradient_norms[group.rows] = _finite(group.by_group(gradient.square()).sqrt())
@@ -516,12 +524,13 @@ class Children:
         squares, cosines = torch.zeros(2, len(rows), len(self.groups), dtype=torch.float32, device=self.device)
         last_square = group.by_group(group.gradient.square()) if by_groups else squares
         # Large new tensors cost more than what is computed in them: these are written to again and again.
-        scratch, *spare = (torch.empty_like(before) for _ in range(3))
+        scratch, *spare = (torch.empty_like(before) for _ in range(5))
         for number, places in enumerate(group.places(updates)):
             batch = group.minibatch(places)
             if augmentation is not None:
                 batch = Examples(augmentation(batch.inputs, rows), batch.targets)
-            loss, metric, gradient = self._loss_and_gradient(group, batch, row_loss)
+            gradient = spare[2 + number % 2]
+            loss, metric = self._loss_and_gradient(group, batch, gradient, row_loss)
             state = group.state
             if rule is None:
                 (direction,), state = self.optimizer.direction([gradient], state, count=group.count, momentum=momentum)
@@ -575,7 +584,7 @@ class Children:
         for group in self._groups.values():
             examples = group.held_out[part]
             chunks = examples.inputs.split(CHUNK, dim=1)
-            outputs = torch.cat([group.outputs(group.weights, chunk) for chunk in chunks], dim=1)
+            outputs = torch.cat([group.outputs(chunk) for chunk in chunks], dim=1)
             yield group.rows, outputs, examples.targets
 
     @own_state
