@@ -573,8 +573,13 @@ def advance(rule: Rule, state: State, gradient: Tensor, weights: Tensor, *, upda
         updates: of the whole run; read if the rule has a schedule.
         draw: draws random numbers of this shape.
     """
-    step = state["step"] = state.get("step", 0) + 1
-    for name in rule.needs:
+    _move_averages(rule.needs, state, gradient)
+    return _direction(rule, state, gradient, weights, updates=updates, draw=draw)
+
+
+def _move_averages(names: Sequence[str], state: State, gradient: Tensor) -> None:
+    """Takes a gradient into these moving averages, which are 0 before the first one."""
+    for name in names:
         power, kept = AVERAGES[name]
         average = state[name] if name in state else state.setdefault(name, torch.zeros_like(gradient))
         if power == 1:
@@ -583,6 +588,11 @@ def advance(rule: Rule, state: State, gradient: Tensor, weights: Tensor, *, upda
             average.mul_(kept).addcmul_(gradient, gradient, value=1.0 - kept)
         else:
             average.mul_(kept).add_(gradient**power, alpha=1.0 - kept)
+
+
+def _direction(rule: Rule, state: State, gradient: Tensor, weights: Tensor, *, updates: int, draw: Draw) -> Tensor:
+    """The direction of one update, see `advance`, with moving averages that have the gradient already."""
+    step = state["step"] = state.get("step", 0) + 1
     time = min(step - 1, updates - 1) / updates
     return rule.direction(Update(gradient, weights, state, step, time, draw))
 
@@ -610,7 +620,7 @@ def drawer(generators: Sequence[np.random.Generator], shape: Sequence[int], devi
 class RowRules:
     """Different rules for different rows of networks that are trained side by side.
 
-    Rows of equal rules are updated together; each rule computes what it needs, and nothing else.
+    Rows of equal rules are updated together. Moving averages that any of them needs are those of all rows.
 
     Attributes:
         rules: of each row.
@@ -622,6 +632,7 @@ class RowRules:
     generators: Sequence[np.random.Generator]
     updates: int
     _blocks: dict[tuple[int, ...], list[tuple[Rule, slice | Tensor, Draw, State]]] = field(default_factory=dict)
+    _averages: dict[tuple[int, ...], State] = field(default_factory=dict)
 
     def __call__(self, gradient: Tensor, weights: Tensor, rows: Sequence[int]) -> Tensor:
         """The directions (g, P) of an update of these rows, of gradients and weights (g, P).
@@ -631,10 +642,13 @@ class RowRules:
         key = tuple(rows)
         if key not in self._blocks:
             self._blocks[key] = self._split(key, gradient.shape[1], gradient.device)
-        blocks = self._blocks[key]
+        blocks, averages = self._blocks[key], self._averages.setdefault(key, {})
+        # Of all rows in one go, which is faster than of those alone that need them.
+        _move_averages([name for name in AVERAGES if any(name in one.needs for one, *_ in blocks)], averages, gradient)
         found = torch.empty_like(gradient)
         for rule, block, draw, state in blocks:
-            found[block] = advance(rule, state, gradient[block], weights[block], updates=self.updates, draw=draw)
+            state.update({name: averages[name][block] for name in rule.needs})
+            found[block] = _direction(rule, state, gradient[block], weights[block], updates=self.updates, draw=draw)
         return found
 
     def _split(
