@@ -33,7 +33,7 @@ COMMANDS = {
     "maml_rl": ("rivals.maml_rl", "MAML for reinforcement learning"),
     "rl2": ("rl2", "RL²: a recurrent policy that learns within trials"),
     "learned_optimizer": ("learned_optimizer.__main__", "an optimizer that is learned, beside tuned ones"),
-    "headroom": ("headroom", "how much there is to learn in the default environment"),
+    "headroom": ("headroom", "how much there is to learn in an environment"),
     "specialists": ("pools.specialists", "make the pool of specialists that the package ships"),
     "packaged": ("comparison.packaged", "make the trained learners that the package ships"),
     "family_pictures": ("pages.family_pictures", "a picture of each task family"),

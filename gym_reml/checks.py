@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,20 @@ def check_integer(argument: str, value: Any, least: int = 1) -> None:
     if not is_integer(value) or value < least:
         allowed = {0: "an integer that is not negative", 1: "a positive integer"}
         raise ValueError(f"{argument}={value!r}: must be {allowed.get(least, f'an integer of at least {least}')}")
+
+
+def check_several(argument: str, values: Any, what: str, fine: Callable[[Any], bool]) -> None:
+    """Raises a ValueError that names the argument unless the values are a sequence of numbers that are all fine.
+
+    Args:
+        argument: its name.
+        values: given by a user.
+        what: the values that may be given, in words.
+        fine: whether a number may be among them.
+    """
+    several = isinstance(values, Sequence | np.ndarray) and not isinstance(values, str) and len(values) > 0
+    if not several or not all(is_number(value) and fine(value) for value in values):
+        raise ValueError(f"{argument}={values!r}: must be a sequence of {what}")
 
 
 def read_number(name: str, value: Any) -> float:

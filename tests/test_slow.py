@@ -84,8 +84,8 @@ def test_plain_agents_close_two_thirds_of_the_gap(name: str) -> None:
         for step in STEP_GRID
     )
     best = returns(controls.oracle(plan_learner("x", env.pool, arguments, (), 0.0), "sinusoid", **protocol)).mean()
-    env_id, train = AGENTS[name]
-    learner = MetaLearner(name, train(env_id, 0), env.pool, {"action": name.split("-")[1]})
+    env_id, train, steps = AGENTS[name]
+    learner = MetaLearner(name, train(env_id, 0, steps), env.pool, {"action": name.split("-")[1]})
     reached = returns(evaluate(learner, "sinusoid", **protocol)).mean()
     assert np.isfinite([blind, best, reached]).all()
     assert reached - blind > 2 / 3 * (best - blind)

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich import print as show
+
 from ..tuning.training import TuningAgent, TuningRecipe
 from .descent import Descent, descend
 from .problems import ProblemFamily
@@ -47,11 +49,16 @@ def recipe_of(name: str) -> MetaRecipe:
 
 
 def train_rule(name: str, problem: OptimizerProblem, folder: Path) -> TrainedRule:
-    """Trains a rule of `table.RULES`."""
+    """Trains a rule of `table.RULES`, on at most as many problems as it may draw; says how many these were."""
     recipe = recipe_of(name)
-    if problem.tasks is not None:
-        recipe = recipe.with_at_most(problem.tasks)
-    return train(name, recipe, seed=problem.seed, folder=folder)
+    if problem.tasks is None:
+        return train(name, recipe, seed=problem.seed, folder=folder)
+    trained = train(name, recipe.with_at_most(problem.tasks), seed=problem.seed, folder=folder)
+    show(
+        f"{name}: drew {trained.problems:,} of at most {problem.tasks:,} training problems, because each is trained on "
+        "for a random number of updates, whose total is fixed"
+    )
+    return trained
 
 
 def train_step_sizes(problem: OptimizerProblem, folder: Path) -> TuningAgent:

@@ -6,14 +6,11 @@ learn) and settled (the agent alone again). All but the first happen inside one 
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich import print as show
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecNormalize
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
@@ -27,6 +24,7 @@ from gym_reml.sb3 import ChoicesCallback, make_vec_env
 from ..pools.bootstraps import bootstrap, learning_options, recipe_process
 from ..problems.problem import Problem
 from ..runs.checkpoints import restore_agent, save_agent
+from ..runs.progress import Progress
 from ..runs.run import TASKS_OF_A_RUN, Run
 from .algorithms import encoding_of, make_agent, prefer_neutral_steps, settings_of
 from .designs import DESIGNS
@@ -34,7 +32,6 @@ from .imitation import ROUNDS, can_imitate, imitate, show_clusters
 from .rollouts import native, pool_learner
 
 IDS = {"box": "NetBuild-v0", "multidiscrete": "NetBuildMultiDiscrete-v0", "discrete": "NetBuildDiscrete-v0"}
-CHECKPOINT_SECONDS = 15.0
 MINIMAL_RATE = 0.05
 
 
@@ -151,14 +148,13 @@ class Reml:
         self.run.checkpoint(agent.num_timesteps, write)
 
 
-class Phases(BaseCallback):
+class Phases(Progress):
     """Switches the pool's learning with the phase, anneals the entropy bonus, keeps checkpoints, shows progress."""
 
     def __init__(self, reml: Reml, env: VecNormalize, bar: Any) -> None:
-        super().__init__()
-        self.reml, self.env, self.bar = reml, env, bar
+        super().__init__(bar, lambda: reml.save_checkpoint(self.model, env))
+        self.reml, self.env = reml, env
         self._entropy: float | None = None
-        self._kept = time.monotonic()
 
     def _on_training_start(self) -> None:
         # Not the model's own: that of a resumed run has fallen already.
@@ -180,13 +176,4 @@ class Phases(BaseCallback):
         self.bar.set_description(phase, refresh=False)
         self.logger.record("pool/updates", learner.updates)
         self.logger.record("pool/dropped", learner.dropped)
-        if time.monotonic() - self._kept > CHECKPOINT_SECONDS:
-            self.reml.save_checkpoint(self.model, self.env)
-            self._kept = time.monotonic()
-
-    def _on_step(self) -> bool:
-        self.bar.update(self.num_timesteps - self.bar.n)
-        episodes = self.model.ep_info_buffer
-        if episodes:
-            self.bar.set_postfix(mean_return=f"{np.mean([episode['r'] for episode in episodes]):.3f}", refresh=False)
-        return True
+        super()._on_rollout_start()

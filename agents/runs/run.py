@@ -93,9 +93,8 @@ class Run:
             folder = Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{file_name(label)}"
         folder = as_path(folder)
         if folder.exists() and any(folder.iterdir()):
-            raise FileExistsError(
-                f"{folder}: exists already; choose another --run, or go on with it by --resume {folder}"
-            )
+            resume = f", or go on with it by --resume {folder}" if hasattr(config, "resume") else ""
+            raise FileExistsError(f"{folder}: exists already; choose another --run{resume}")
         assert is_dataclass(config)
         assert not isinstance(config, type)
         about = {"settings": settings, "versions": versions(), "commit": commit()}

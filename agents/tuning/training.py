@@ -10,9 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from stable_baselines3 import PPO
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 from tqdm import tqdm
 
@@ -22,13 +20,13 @@ from gym_reml.files import load_safely, save_atomically, write_folder, write_tex
 from gym_reml.sb3 import make_vec_env
 
 from ..runs.checkpoints import restore_agent, save_agent
+from ..runs.progress import Progress
 from ..runs.run import TASKS_OF_A_RUN
 from ..runs.schedules import LinearSchedule
 from .setting import RunSetting
 
 FORMAT = "gym_reml.TuningAgent/1"
 FILE, CHECKPOINT, SECONDS = "agent.pt", "checkpoint", "seconds.txt"
-CHECKPOINT_SECONDS = 15.0
 
 
 @dataclass(frozen=True)
@@ -142,10 +140,16 @@ def learn(
     # SB3 has just seeded the environment as it seeds itself. A resumed run goes on with other tasks.
     envs.seed(first + agent.num_timesteps)
     begun = time.monotonic() - before
+
+    def keep() -> None:
+        with write_folder(folder / CHECKPOINT) as part:
+            save_agent(agent, envs, part)
+            write_text(part / SECONDS, str(time.monotonic() - begun))
+
     left = recipe.total_steps - agent.num_timesteps
     with tqdm(total=recipe.total_steps, initial=agent.num_timesteps, desc="ppo", unit="step", unit_scale=True) as bar:
         if left > 0:
-            agent.learn(left, Progress(bar, envs, folder, begun), reset_num_timesteps=False, tb_log_name="ppo")
+            agent.learn(left, Progress(bar, keep), reset_num_timesteps=False, tb_log_name="ppo")
     envs.close()
     policy, weights = policy_state(agent)
     about = {
@@ -157,26 +161,3 @@ def learn(
     }
     save_atomically({"format": FORMAT, "about": json.dumps(about), "policy": weights}, folder / FILE)
     shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
-
-
-class Progress(BaseCallback):
-    """Shows progress, and keeps checkpoints from time to time."""
-
-    def __init__(self, bar: Any, envs: VecEnv, folder: Path, begun: float) -> None:
-        super().__init__()
-        self.bar, self.envs, self.folder, self.begun = bar, envs, folder, begun
-        self._kept = time.monotonic()
-
-    def _on_rollout_start(self) -> None:
-        if time.monotonic() - self._kept > CHECKPOINT_SECONDS:
-            with write_folder(self.folder / CHECKPOINT) as part:
-                save_agent(self.model, self.envs, part)
-                write_text(part / SECONDS, str(time.monotonic() - self.begun))
-            self._kept = time.monotonic()
-
-    def _on_step(self) -> bool:
-        self.bar.update(self.num_timesteps - self.bar.n)
-        episodes = self.model.ep_info_buffer
-        if episodes:
-            self.bar.set_postfix(mean_return=f"{np.mean([episode['r'] for episode in episodes]):.3f}", refresh=False)
-        return True

@@ -70,10 +70,10 @@ def moved(images: Tensor, matrices: Tensor) -> Tensor:
         matrices: (n, 2, 3), see `Affine`.
     """
     height, width = images.shape[2:]
-    x = torch.arange(width, dtype=torch.float32, device="cpu") + 0.5
-    y = torch.arange(height, dtype=torch.float32, device="cpu") + 0.5
+    x = torch.arange(width, dtype=torch.float32, device=images.device) + 0.5
+    y = torch.arange(height, dtype=torch.float32, device=images.device) + 0.5
     # As grid_sample counts, from -1 at the left or upper edge to 1 at the other.
-    sizes = torch.tensor([width, height], dtype=torch.float32, device="cpu")
+    sizes = torch.tensor([width, height], dtype=torch.float32, device=images.device)
     across, down, shift = (2.0 * matrices / sizes[:, None]).unbind(dim=2)
     rows = down[:, :, None] * y + (shift - 1.0)[:, :, None]
     places = rows[:, :, :, None] + (across[:, :, None] * x)[:, :, None, :]
@@ -121,7 +121,8 @@ def _grey(images: Tensor) -> Tensor:
     """Images (n, 1, height, width) without colours."""
     if images.shape[1] == 1:
         return images
-    return (images * torch.tensor(GREY, dtype=images.dtype, device="cpu")[:, None, None]).sum(dim=1, keepdim=True)
+    shares = torch.tensor(GREY, dtype=images.dtype, device=images.device)
+    return (images * shares[:, None, None]).sum(dim=1, keepdim=True)
 
 
 def _blend(plain: Tensor, images: Tensor, values: Tensor) -> Tensor:
@@ -144,7 +145,7 @@ def _invert(images: Tensor, values: Tensor, places: Tensor) -> Tensor:
 
 def _equalize(images: Tensor, values: Tensor, places: Tensor) -> Tensor:
     levels = _levels(images).long().flatten(2)
-    counts = torch.zeros(*levels.shape[:2], 256, dtype=torch.int64, device="cpu")
+    counts = torch.zeros(*levels.shape[:2], 256, dtype=torch.int64, device=images.device)
     counts = counts.scatter_add_(2, levels, torch.ones_like(levels))
     last = counts.gather(2, levels.amax(dim=2, keepdim=True))
     step = (levels.shape[2] - last) // 255
@@ -186,8 +187,8 @@ def _sharpness(images: Tensor, values: Tensor, places: Tensor) -> Tensor:
 def _cutout(images: Tensor, values: Tensor, places: Tensor) -> Tensor:
     height, width = images.shape[2:]
     half = (values * min(height, width) / 2.0)[:, None]
-    x = torch.arange(width, dtype=torch.float32, device="cpu") + 0.5
-    y = torch.arange(height, dtype=torch.float32, device="cpu") + 0.5
+    x = torch.arange(width, dtype=torch.float32, device=images.device) + 0.5
+    y = torch.arange(height, dtype=torch.float32, device=images.device) + 0.5
     across = (x - places[:, :1] * width).abs() < half
     down = (y - places[:, 1:] * height).abs() < half
     return images.masked_fill((down[:, :, None] & across[:, None, :])[:, None], 0.0)
@@ -224,6 +225,12 @@ OPERATIONS: dict[str, Operation] = {
 """AutoAugment's operations by name, without the pairing of samples, and with "identity", as RandAugment has them."""
 
 NAMES = tuple(OPERATIONS)
+MOVING = [place for place, operation in enumerate(OPERATIONS.values()) if isinstance(operation, Affine)]
+"""The places of those that move pixels: next to each other, after "identity"."""
+RANGES = torch.tensor(
+    [[one.low, one.high - one.low, one.signed] for one in OPERATIONS.values()], dtype=torch.float32, device="cpu"
+).T
+"""Lowest value, range, and whether there is a sign, of each, (3, operations) float32."""
 
 
 class Step(NamedTuple):
@@ -362,10 +369,11 @@ class PolicyTable:
             noise: (n, b, draws) float32, uniform in [0, 1): the sub-policy; for each step whether it is applied, the
                 sign, and two places.
         """
-        rows = torch.arange(len(images), device="cpu")[:, None]
-        chosen = (noise[..., 0] * self.counts[:, None]).long().minimum(self.counts[:, None] - 1)
+        rows, counts = torch.arange(len(images), device=images.device)[:, None], self.counts.to(images.device)[:, None]
+        chosen = (noise[..., 0] * counts).long().minimum(counts - 1)
         operations, probabilities, magnitudes = (
-            part[rows, chosen].flatten(0, 1) for part in (self.operations, self.probabilities, self.magnitudes)
+            part.to(images.device)[rows, chosen].flatten(0, 1)
+            for part in (self.operations, self.probabilities, self.magnitudes)
         )
         flat, each = images.flatten(0, 1), noise[..., 1:].unflatten(2, (-1, 4)).flatten(0, 1)
         for turn in range(operations.shape[1]):
@@ -387,23 +395,28 @@ def apply_operations(images: Tensor, operations: Tensor, magnitudes: Tensor, noi
     counts = torch.bincount(operations, minlength=len(OPERATIONS)).tolist()
     if counts[0] == len(images):
         return images
-    changed = images.clone()
+    values = _values(operations, magnitudes, noise[:, 0])
+    # Sorted by operation, images are taken, and put back, all at once.
     order = operations.argsort()
-    moving: list[tuple[Tensor, Tensor]] = []
-    for operation, rows in zip(OPERATIONS.values(), order.split(counts), strict=True):
-        if not len(rows) or operation.name == "identity":
-            continue
-        random = noise[rows]
-        values = operation.values(magnitudes[rows], random[:, 0])
+    sides = (images.index_select(0, order), values.index_select(0, order), noise.index_select(0, order)[:, 1:])
+    changed: list[Tensor] = []
+    moving: list[Tensor] = []
+    for operation, old, own, places in zip(OPERATIONS.values(), *(side.split(counts) for side in sides), strict=True):
         if isinstance(operation, Affine):
-            moving.append((rows, operation.matrix(values, *images.shape[2:])))
-        else:
-            new = operation.change(images.index_select(0, rows), values, random[:, 1:])
-            changed.index_copy_(0, rows, new)
-    if moving:  # all at once, which is faster
-        rows, matrices = (torch.cat(parts) for parts in zip(*moving, strict=True))
-        changed.index_copy_(0, rows, moved(images.index_select(0, rows), matrices))
-    return changed
+            moving.append(operation.matrix(own, *images.shape[2:]))
+        elif len(old):
+            changed.append(operation.change(old, own, places))
+    first, still = counts[0], counts[0] + sum(counts[place] for place in MOVING)
+    if still > first:  # all at once, which is faster
+        changed.insert(first > 0, moved(sides[0][first:still], torch.cat(moving)))
+    return torch.empty_like(images).index_copy_(0, order, torch.cat(changed))
+
+
+def _values(operations: Tensor, magnitudes: Tensor, signs: Tensor) -> Tensor:
+    """What `Operation.values` gives for each image, (n,)."""
+    low, width, signed = (column.index_select(0, operations) for column in RANGES.to(operations.device).unbind())
+    values = low + width * magnitudes
+    return torch.where((signed > 0.0) & (signs < 0.5), -values, values)
 
 
 def check_images(argument: str, images: Tensor) -> None:
@@ -453,7 +466,7 @@ class Augment:
         noise = torch.rand(
             *(1, len(batch), self._table.draws), generator=self._generator, dtype=torch.float32, device="cpu"
         )
-        changed = self._table.apply(batch[None], noise)[0].view_as(given)
+        changed = self._table.apply(batch[None], noise.to(batch.device))[0].view_as(given)
         changed = (changed * 255.0).round().to(torch.uint8) if whole else changed.to(images.dtype)
         return changed.clone() if changed.data_ptr() == images.data_ptr() else changed
 

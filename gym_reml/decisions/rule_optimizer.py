@@ -83,5 +83,5 @@ class RuleOptimizer(torch.optim.Optimizer):
         return loss
 
     def _drawer(self, like: Tensor) -> Callable[[bool], Tensor]:
-        draw = drawer([self._generator], (1, *like.shape))
+        draw = drawer([self._generator], (1, *like.shape), like.device)
         return lambda normal: draw(normal)[0].to(like)

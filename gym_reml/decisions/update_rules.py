@@ -573,8 +573,13 @@ def advance(rule: Rule, state: State, gradient: Tensor, weights: Tensor, *, upda
         updates: of the whole run; read if the rule has a schedule.
         draw: draws random numbers of this shape.
     """
-    step = state["step"] = state.get("step", 0) + 1
-    for name in rule.needs:
+    _move_averages(rule.needs, state, gradient)
+    return _direction(rule, state, gradient, weights, updates=updates, draw=draw)
+
+
+def _move_averages(names: Sequence[str], state: State, gradient: Tensor) -> None:
+    """Takes a gradient into these moving averages, which are 0 before the first one."""
+    for name in names:
         power, kept = AVERAGES[name]
         average = state[name] if name in state else state.setdefault(name, torch.zeros_like(gradient))
         if power == 1:
@@ -583,14 +588,19 @@ def advance(rule: Rule, state: State, gradient: Tensor, weights: Tensor, *, upda
             average.mul_(kept).addcmul_(gradient, gradient, value=1.0 - kept)
         else:
             average.mul_(kept).add_(gradient**power, alpha=1.0 - kept)
+
+
+def _direction(rule: Rule, state: State, gradient: Tensor, weights: Tensor, *, updates: int, draw: Draw) -> Tensor:
+    """The direction of one update, see `advance`, with moving averages that have the gradient already."""
+    step = state["step"] = state.get("step", 0) + 1
     time = min(step - 1, updates - 1) / updates
     return rule.direction(Update(gradient, weights, state, step, time, draw))
 
 
-def drawer(generators: Sequence[np.random.Generator], shape: Sequence[int]) -> Draw:
+def drawer(generators: Sequence[np.random.Generator], shape: Sequence[int], device: torch.device) -> Draw:
     """Draws numbers of the shape (n, ...), each row from its generator; rows that share one get the same numbers."""
     different = list(dict.fromkeys(generators))
-    index = torch.tensor([different.index(one) for one in generators], device="cpu")
+    index = torch.tensor([different.index(one) for one in generators], device=device)
 
     def draw(normal: bool) -> Tensor:
         size = shape[1:]
@@ -598,7 +608,7 @@ def drawer(generators: Sequence[np.random.Generator], shape: Sequence[int]) -> D
             generator.standard_normal(size, dtype=np.float32) if normal else generator.random(size, dtype=np.float32)
             for generator in different
         ]
-        drawn = torch.from_numpy(rows[0][None] if len(rows) == 1 else np.stack(rows))
+        drawn = torch.from_numpy(rows[0][None] if len(rows) == 1 else np.stack(rows)).to(device)
         if len(rows) == 1:
             return drawn.expand(*shape)
         return drawn if len(rows) == len(index) else drawn.index_select(0, index)
@@ -610,7 +620,7 @@ def drawer(generators: Sequence[np.random.Generator], shape: Sequence[int]) -> D
 class RowRules:
     """Different rules for different rows of networks that are trained side by side.
 
-    Rows of equal rules are updated together; each rule computes what it needs, and nothing else.
+    Rows of equal rules are updated together. Moving averages that any of them needs are those of all rows.
 
     Attributes:
         rules: of each row.
@@ -622,6 +632,7 @@ class RowRules:
     generators: Sequence[np.random.Generator]
     updates: int
     _blocks: dict[tuple[int, ...], list[tuple[Rule, slice | Tensor, Draw, State]]] = field(default_factory=dict)
+    _averages: dict[tuple[int, ...], State] = field(default_factory=dict)
 
     def __call__(self, gradient: Tensor, weights: Tensor, rows: Sequence[int]) -> Tensor:
         """The directions (g, P) of an update of these rows, of gradients and weights (g, P).
@@ -630,21 +641,26 @@ class RowRules:
         """
         key = tuple(rows)
         if key not in self._blocks:
-            self._blocks[key] = self._split(key, gradient.shape[1])
-        blocks = self._blocks[key]
+            self._blocks[key] = self._split(key, gradient.shape[1], gradient.device)
+        blocks, averages = self._blocks[key], self._averages.setdefault(key, {})
+        # Of all rows in one go, which is faster than of those alone that need them.
+        _move_averages([name for name in AVERAGES if any(name in one.needs for one, *_ in blocks)], averages, gradient)
         found = torch.empty_like(gradient)
         for rule, block, draw, state in blocks:
-            found[block] = advance(rule, state, gradient[block], weights[block], updates=self.updates, draw=draw)
+            state.update({name: averages[name][block] for name in rule.needs})
+            found[block] = _direction(rule, state, gradient[block], weights[block], updates=self.updates, draw=draw)
         return found
 
-    def _split(self, rows: tuple[int, ...], size: int) -> list[tuple[Rule, slice | Tensor, Draw, State]]:
+    def _split(
+        self, rows: tuple[int, ...], size: int, device: torch.device
+    ) -> list[tuple[Rule, slice | Tensor, Draw, State]]:
         places: dict[Rule, list[int]] = {}
         for place, row in enumerate(rows):
             places.setdefault(self.rules[row], []).append(place)
         blocks: list[tuple[Rule, slice | Tensor, Draw, State]] = []
         for rule, own in places.items():
             adjacent = own[-1] - own[0] + 1 == len(own)
-            block = slice(own[0], own[-1] + 1) if adjacent else torch.tensor(own, device="cpu")
-            draw = drawer([self.generators[rows[place]] for place in own], (len(own), size))
+            block = slice(own[0], own[-1] + 1) if adjacent else torch.tensor(own, device=device)
+            draw = drawer([self.generators[rows[place]] for place in own], (len(own), size), device)
             blocks.append((rule, block, draw, {}))
         return blocks

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+
 from gym_reml.envs.common.arguments import list_choices
 from gym_reml.envs.common.versions import AutoresetMode
 from gym_reml.envs.tuning.envs import TuningEnv, TuningVectorEnv
@@ -47,7 +49,7 @@ class NetAugmentEnv(TuningEnv):
     | `rotate` | 0 | ± 30 | degrees |
     | `auto_contrast` | | | each channel from 0 to 1 |
     | `invert` | | | 1 - image |
-    | `equalize` | | | all values of a channel equally frequent |
+    | `equalize` | | | all values of a channel equally frequent; nothing in images of fewer than 256 pixels |
     | `solarize` | 256 | 0 | inverts values from this, of 256 |
     | `posterize` | 8 | 4 | bits that are kept |
     | `contrast`, `color`, `brightness`, `sharpness` | 1 | 1 ± 0.9 | factor, as of Pillow's `ImageEnhance` |
@@ -140,6 +142,7 @@ class NetAugmentEnv(TuningEnv):
     | `step_size` | `0.05` | of every update |
     | `horizon` | `10` | steps of an episode: operations, of which two in a row are a sub-policy |
     | `updates` | `120` | minibatches of the training |
+    | `device` | `"cpu"` | any torch device: networks and their data are there, observations and rewards are numpy |
     | `action` | `"box"` | see above; set by the id |
     | `step_bins` | `11` | number of values of a number in finite encodings |
     | `render_mode` | `None` | `"rgb_array"` or `"ansi"` (and `"human"` through Gymnasium's wrapper) |
@@ -166,6 +169,7 @@ class NetAugmentEnv(TuningEnv):
         step_size: float = 0.05,
         horizon: int = 10,
         updates: int = 120,
+        device: str | torch.device = "cpu",
         action: str = "box",
         step_bins: int = 11,
     ) -> None:
@@ -199,6 +203,7 @@ class NetAugmentVectorEnv(TuningVectorEnv):
         step_size: float = 0.05,
         horizon: int = 10,
         updates: int = 120,
+        device: str | torch.device = "cpu",
         action: str = "box",
         step_bins: int = 11,
         render_mode: str | None = None,

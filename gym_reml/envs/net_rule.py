@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+
 from gym_reml.decisions.update_rules import Rule
 from gym_reml.envs.common.arguments import list_choices
 from gym_reml.envs.common.versions import AutoresetMode
@@ -61,7 +63,8 @@ class NetRuleEnv(RuleView, TuningEnv):
     | `"box"` (`NetRuleBox-v0`) | `Box(-1, 1, (2 * operands + 36,))`: a logit for each option, the largest is taken |
     | `"hybrid"` (`NetRuleHybrid-v0`) | `Dict` with a `Discrete` for each of the five by name |
 
-    There are 17 operands, then the results of all groups but the last; a result that does not exist yet stands for g.
+    There are 17 operands, then the results of all groups but the last. A result that does not exist yet stands for g,
+    but in `"box"`, where its logit is not looked at.
 
     | Operand | Meaning |
     |---|---|
@@ -162,6 +165,7 @@ class NetRuleEnv(RuleView, TuningEnv):
     | `rates` | `(0.01, 0.1, 1.0)` | step sizes that every rule is trained with; one for a fixed rate |
     | `horizon` | `3` | groups of a rule: steps of an episode |
     | `updates` | `100` | minibatches that a network is trained by |
+    | `device` | `"cpu"` | any torch device: networks and their data are there, observations and rewards are numpy |
     | `action` | `"multidiscrete"` | see above; set by the id |
     | `render_mode` | `None` | `"rgb_array"` or `"ansi"` (and `"human"` through Gymnasium's wrapper) |
 
@@ -187,6 +191,7 @@ class NetRuleEnv(RuleView, TuningEnv):
         rates: Sequence[float] = (0.01, 0.1, 1.0),
         horizon: int = 3,
         updates: int = 100,
+        device: str | torch.device = "cpu",
         action: str = "multidiscrete",
     ) -> None:
         """Takes the arguments of the table above.
@@ -218,6 +223,7 @@ class NetRuleVectorEnv(RuleView, TuningVectorEnv):
         rates: Sequence[float] = (0.01, 0.1, 1.0),
         horizon: int = 3,
         updates: int = 100,
+        device: str | torch.device = "cpu",
         action: str = "multidiscrete",
         render_mode: str | None = None,
         max_episode_steps: int | None = None,

@@ -49,6 +49,7 @@ class AugmentProcess(RunProcess):
         step_size: float,
         horizon: int,
         updates: int,
+        device: torch.device,
     ) -> None:
         """Creates the runs; see `RunProcess`.
 
@@ -73,6 +74,7 @@ class AugmentProcess(RunProcess):
             criterion=criterion,
             horizon=horizon,
             updates=updates,
+            device=device,
         )
         decision = Decision((len(NAMES),), 2, names=("operation", "probability", "magnitude"))
         axes = {"operation": Axis(0.0, len(NAMES) - 1.0), "probability": Axis(0.0, 1.0), "magnitude": Axis(0.0, 1.0)}
@@ -162,7 +164,7 @@ class AugmentProcess(RunProcess):
             for turn, row in enumerate(of):
                 own = draws[places[row]]
                 noise[turn, :, :own] = self._noise[row].random((images.shape[1], own), dtype=np.float32)
-            return table.rows([places[row] for row in of]).apply(images, torch.from_numpy(noise))
+            return table.rows([places[row] for row in of]).apply(images, torch.from_numpy(noise).to(images.device))
 
         pieces = self._pieces if len(rows) else 1
         ends = np.unique(np.linspace(0, self.updates, pieces + 1).round().astype(int))
@@ -170,7 +172,11 @@ class AugmentProcess(RunProcess):
         losses, metrics, areas = np.zeros((3, self.count))
         for updates in np.diff(ends).tolist():
             progress = self.children.update(
-                updates, step_sizes, augmentation=augmentation, rows=rows.tolist() if len(rows) < self.count else None
+                updates,
+                step_sizes,
+                augmentation=augmentation,
+                rows=rows.tolist() if len(rows) < self.count else None,
+                by_groups=False,
             )
             losses += progress.loss * updates / self.updates
             metrics += progress.metric * updates / self.updates

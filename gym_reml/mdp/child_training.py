@@ -207,12 +207,14 @@ class _Group:
         self._sizes = [math.prod(shape) for shape in self._shapes]
         self._group_sizes = list(_group_sizes(self.part).values())
 
-    def outputs(self, weights: Tensor, inputs: Tensor) -> Tensor:
-        """Outputs (g, b, out) for weights (g, P) and inputs (g, b, ...)."""
-        # The derivative of a split is one concatenation, that of slices as many sums.
-        parts = weights.split(self._sizes, dim=1)
-        tensors = [part.reshape(-1, *shape) for part, shape in zip(parts, self._shapes, strict=True)]
-        return self.part.side_by_side(tensors, inputs)
+    def tensors(self, values: Tensor) -> list[Tensor]:
+        """The weights, or what there is of each of them (g, P), in their shapes: views (g, *shape)."""
+        parts = values.split(self._sizes, dim=1)
+        return [part.unflatten(1, shape) for part, shape in zip(parts, self._shapes, strict=True)]
+
+    def outputs(self, inputs: Tensor) -> Tensor:
+        """Outputs (g, b, out) for inputs (g, b, ...)."""
+        return self.part.side_by_side(self.tensors(self.weights), inputs)
 
     def by_group(self, values: Tensor) -> Tensor:
         """The sums (g, G) of values (g, P) over the weights of each group of parameters."""
@@ -406,25 +408,31 @@ class Children:
         self.groups = groups
 
     def _loss_and_gradient(
-        self, group: _Group, batch: Examples, row_loss: RowLoss | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The criterion's losses (g,) and metrics (g,), and gradients (g, P), of a minibatch."""
+        self, group: _Group, batch: Examples, out: Tensor, row_loss: RowLoss | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The criterion's losses (g,) and metrics (g,) of a minibatch; gradients are written into `out`, (g, P)."""
         with torch.enable_grad():
-            weights = group.weights.detach().requires_grad_()
-            outputs = group.outputs(weights, batch.inputs)
+            weights = [tensor.detach().requires_grad_() for tensor in group.tensors(group.weights)]
+            outputs = group.part.side_by_side(weights, batch.inputs)
             if row_loss is None:
                 trained = loss = self.criterion.loss(outputs, batch.targets)
             else:
                 trained = row_loss(outputs, batch.targets, group.rows)
                 loss = self.criterion.loss(outputs.detach(), batch.targets)
             # Each loss depends on its own row of the weights only.
-            (gradient,) = torch.autograd.grad(trained.sum(), weights)
-        return loss.detach(), self.criterion.metric(outputs.detach(), batch.targets), gradient
+            gradients = torch.autograd.grad(trained.sum(), weights, allow_unused=True)
+        for gradient, place in zip(gradients, group.tensors(out), strict=True):
+            if gradient is None:
+                place.zero_()
+            else:
+                place.copy_(gradient)
+        return loss.detach(), self.criterion.metric(outputs.detach(), batch.targets)
 
     def _probe(self) -> Progress:
         progress = self._no_progress()
         for group in self._groups.values():
-            loss, metric, gradient = self._loss_and_gradient(group, group.minibatch(group.first_places()))
+            gradient = torch.empty_like(group.weights)
+            loss, metric = self._loss_and_gradient(group, group.minibatch(group.first_places()), gradient)
             progress.loss[group.rows] = loss.cpu().numpy()
             progress.metric[group.rows] = metric.cpu().numpy()
             progress.gradient_norms[group.rows] = _finite(group.by_group(gradient.square()).sqrt())
@@ -447,6 +455,7 @@ class Children:
         rule: RowUpdate | None = None,
         augmentation: Augmentation | None = None,
         rows: Sequence[int] | None = None,
+        by_groups: bool = True,
     ) -> Progress:
         """Trains children by so many minibatches: w - step_size * (direction + weight_decay * w) for each.
 
@@ -459,6 +468,8 @@ class Children:
             rule: what gives the directions; None for the optimizer, whose state stays as it is otherwise.
             augmentation: changes the inputs of minibatches; None to leave them as they are.
             rows: whose children are trained; None for all. Of the others there is no progress.
+            by_groups: whether to measure gradients and weights, by groups of parameters, which takes a tenth of the
+                time; these parts of the progress are 0 otherwise.
         """
         progress = self._no_progress()
         for key, group in list(self._groups.items()):
@@ -475,6 +486,7 @@ class Children:
                 row_loss=loss,
                 rule=rule,
                 augmentation=augmentation,
+                by_groups=by_groups,
             )
             if trained is not group:
                 others = _select([group], set(group.rows) - set(trained.rows))
@@ -503,20 +515,22 @@ class Children:
         row_loss: RowLoss | None,
         rule: RowUpdate | None,
         augmentation: Augmentation | None,
+        by_groups: bool,
     ) -> None:
         rows = group.rows
         running = torch.from_numpy(~self.diverged[rows]).to(self.device)
         before = group.weights
         losses, metrics = torch.zeros(2, len(rows), dtype=torch.float32, device=self.device)
         squares, cosines = torch.zeros(2, len(rows), len(self.groups), dtype=torch.float32, device=self.device)
-        last_square = group.by_group(group.gradient.square())
+        last_square = group.by_group(group.gradient.square()) if by_groups else squares
         # Large new tensors cost more than what is computed in them: these are written to again and again.
-        scratch, *spare = (torch.empty_like(before) for _ in range(3))
+        scratch, *spare = (torch.empty_like(before) for _ in range(5))
         for number, places in enumerate(group.places(updates)):
             batch = group.minibatch(places)
             if augmentation is not None:
                 batch = Examples(augmentation(batch.inputs, rows), batch.targets)
-            loss, metric, gradient = self._loss_and_gradient(group, batch, row_loss)
+            gradient = spare[2 + number % 2]
+            loss, metric = self._loss_and_gradient(group, batch, gradient, row_loss)
             state = group.state
             if rule is None:
                 (direction,), state = self.optimizer.direction([gradient], state, count=group.count, momentum=momentum)
@@ -530,18 +544,21 @@ class Children:
             running = running & finite & loss.isfinite()
             losses += loss
             metrics += metric
-            square = group.by_group(torch.mul(gradient, gradient, out=scratch))
-            squares += square
-            product = group.by_group(torch.mul(gradient, group.gradient, out=scratch))
-            cosines += product / (square * last_square).sqrt().clamp(min=TINY)
-            last_square = square
+            if by_groups:
+                square = group.by_group(torch.mul(gradient, gradient, out=scratch))
+                squares += square
+                product = group.by_group(torch.mul(gradient, group.gradient, out=scratch))
+                cosines += product / (square * last_square).sqrt().clamp(min=TINY)
+                last_square = square
             group.weights = weights if running.all() else torch.where(running[:, None], weights, group.weights)
             group.state, group.count, group.gradient = state, group.count + 1, gradient
         self.diverged[rows] = ~running.cpu().numpy()
-        moved = group.by_group((group.weights - before).square())
-        size = group.by_group(before.square()).clamp(min=TINY)
         progress.loss[rows] = (losses / updates).cpu().numpy()
         progress.metric[rows] = (metrics / updates).cpu().numpy()
+        if not by_groups:
+            return
+        moved = group.by_group((group.weights - before).square())
+        size = group.by_group(before.square()).clamp(min=TINY)
         progress.gradient_norms[rows] = _finite((squares / updates).sqrt())
         progress.update_ratios[rows] = _finite((moved / size).sqrt())
         progress.alignments[rows] = _finite(cosines / updates)
@@ -567,7 +584,7 @@ class Children:
         for group in self._groups.values():
             examples = group.held_out[part]
             chunks = examples.inputs.split(CHUNK, dim=1)
-            outputs = torch.cat([group.outputs(group.weights, chunk) for chunk in chunks], dim=1)
+            outputs = torch.cat([group.outputs(chunk) for chunk in chunks], dim=1)
             yield group.rows, outputs, examples.targets
 
     @own_state

@@ -151,7 +151,8 @@ class LossProcess(RunProcess):
             own = {name: value[rows] for name, value in values.items()}
             return combined_loss(self.losses, outputs, targets, own, shares[rows])
 
-        return self.children.update(self.updates, np.full(self.count, self.step_size), loss=loss)
+        step_sizes = np.full(self.count, self.step_size)
+        return self.children.update(self.updates, step_sizes, loss=loss, by_groups=False)
 
     def _loss_values(self) -> dict[str, Tensor]:
         """The parameters as the losses take them: of pairs of classes by label, no longer by rank."""

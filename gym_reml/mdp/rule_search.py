@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -62,6 +63,7 @@ class RuleProcess(NetworkProcess):
         rates: Sequence[float],
         horizon: int,
         updates: int,
+        device: torch.device,
     ) -> None:
         """Creates the searches; see `NetworkProcess`.
 
@@ -80,6 +82,7 @@ class RuleProcess(NetworkProcess):
             criterion=criterion_for,
             horizon=horizon,
             updates=updates,
+            device=device,
         )
         self.rates = np.array(rates, dtype=np.float64)
         self._runs = tasks, len(rates)
@@ -175,7 +178,7 @@ class RuleProcess(NetworkProcess):
                 # Runs of a task differ in the step size alone.
                 children += [self._child(task, data, np.random.default_rng(seed))] * rates
                 generators += [np.random.default_rng((seed, 1))] * rates
-        cohort = _Cohort(rows.tolist(), Children(len(children), self.optimizer, self.children.criterion), generators)
+        cohort = _Cohort(rows.tolist(), self._new_children(len(children)), generators)
         progress = cohort.children.start(range(len(children)), children)
         self._cohorts = self._cohorts or [(cohort, 0)] * self.count
         for place, row in enumerate(rows.tolist()):
@@ -187,6 +190,9 @@ class RuleProcess(NetworkProcess):
             values[rows] = 0
         self._keep(cohort, np.arange(len(rows)), progress, cohort.children.measure("validation"))
         return self._info()
+
+    def _new_children(self, count: int) -> Children:
+        return Children(count, self.optimizer, self.children.criterion, self.device)
 
     def _keep(
         self,
@@ -237,7 +243,7 @@ class RuleProcess(NetworkProcess):
         every = [rule for rule in rules for _ in range(tasks * rates)]
         rule = RowRules(every, cohort.generators, self.updates)
         step_sizes = np.tile(self.rates, tasks * len(rules))
-        course = [cohort.children.update(piece, step_sizes, rule=rule) for piece in self._pieces]
+        course = [cohort.children.update(piece, step_sizes, rule=rule, by_groups=False) for piece in self._pieces]
         validation = cohort.children.measure("validation")
         best = self._by_row(validation[1]).mean(axis=1).argmax(axis=1)
         index = np.array(places)

@@ -105,7 +105,10 @@ class Momentum(Optimizer):
     def _one(
         self, gradient: Tensor, state: tuple[Tensor, ...], step: Tensor, momentum: Tensor | float
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        velocity = state[0] * momentum + gradient
+        if isinstance(momentum, Tensor):
+            velocity = state[0] * momentum + gradient
+        else:  # in one pass
+            velocity = torch.add(gradient, state[0], alpha=momentum)
         return velocity, (velocity,)
 
 

@@ -111,7 +111,7 @@ class Landscape(TaskFamily):
         dimension: of the point.
 
     Raises:
-        ValueError: an unknown function, or one that has two dimensions only.
+        ValueError: an unknown function, one that has two dimensions only, or other shots or queries than 1.
     """
 
     name: ClassVar[str] = "landscape"
@@ -123,6 +123,9 @@ class Landscape(TaskFamily):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for argument in ("shots", "queries"):
+            if getattr(self, argument) != 1:
+                raise ValueError(f"{argument}={getattr(self, argument)!r}: must be 1; a landscape is one function")
         if self.function not in FUNCTIONS:
             raise ValueError(f"function={self.function!r}: must be one of {', '.join(map(repr, FUNCTIONS))}")
         check_integer("dimension", self.dimension, 2 if self.function == "rosenbrock" else 1)

@@ -173,7 +173,7 @@ def test_no_two_runs_train_on_the_same_tasks(tmp_path: Path, monkeypatch: pytest
         config = Config(total_steps=640, bootstrap_iterations=1, n_envs=16, seed=seed)
         run = Run.create(tmp_path / f"run{seed}", config, "x")
         reml = Reml(run, problem_of(config), "PPO")
-        monkeypatch.setattr("agents.reml.training.CHECKPOINT_SECONDS", 0.0)
+        monkeypatch.setattr("agents.runs.progress.CHECKPOINT_SECONDS", 0.0)
         reml.train()
     shutil.rmtree(run.folder / "learner")
     checkpoint = run.latest_checkpoint()
@@ -213,7 +213,7 @@ def test_policies_over_rated_pools_start_at_the_neutral_step() -> None:
 def test_a_run_killed_at_any_moment_goes_on_to_the_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "run"
     arguments = ["--run", str(folder), *TINY, "--total-steps", "20000"]
-    code = "import agents.reml.training, agents.train, tyro; agents.reml.training.CHECKPOINT_SECONDS = 0.2; "
+    code = "import agents.runs.progress, agents.train, tyro; agents.runs.progress.CHECKPOINT_SECONDS = 0.2; "
     code += "agents.train.main(tyro.cli(agents.reml.configuration.Config))"
     chance = random.Random(time.time_ns())
     moments = [chance.uniform(5.0, 14.0), chance.uniform(4.0, 10.0)]

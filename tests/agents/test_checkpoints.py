@@ -14,7 +14,6 @@ import torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import VecNormalize
 
-from agents.reml import training as reml
 from agents.reml.algorithms import ENCODINGS, make_agent
 from agents.reml.configuration import Config, problem_of
 from agents.reml.designs import DESIGNS
@@ -125,7 +124,7 @@ def test_dict_observations_keep_their_statistics(tmp_path: Path) -> None:
 
 def test_a_run_holds_no_pickle_and_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither while it trains nor at its end: whoever gets the folder can go on with it and run nothing of it."""
-    monkeypatch.setattr(reml, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("agents.runs.progress.CHECKPOINT_SECONDS", 0.0)
     config = Config(total_steps=640, bootstrap_iterations=1, n_envs=16)
     run = Run.create(tmp_path / "run", config, "x")
     job = Reml(run, problem_of(config), "PPO")

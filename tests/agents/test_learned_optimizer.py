@@ -21,6 +21,7 @@ from agents.comparison.jobs import Job
 from agents.comparison.summarise import rows_of
 from agents.learned_optimizer import entering, per_parameter, tuned
 from agents.learned_optimizer.descent import DIVERGED, FLOOR, Fixed, descend
+from agents.learned_optimizer.entering import OptimizerProblem, train_rule
 from agents.learned_optimizer.hierarchical import SCALES, Hierarchical
 from agents.learned_optimizer.layout import Layout, flatten
 from agents.learned_optimizer.problems import PROBLEMS, ProblemFamily, Problems
@@ -565,13 +566,22 @@ def test_the_command_writes_a_rule_a_table_and_curves(
     monkeypatch.setattr(command, "STEPS", (5, 10))
     monkeypatch.setattr(command, "JUDGED", (5, 10))
     monkeypatch.setattr(tuned, "RATES", (0.03, 0.1))
-    command.main(command.Config(rule="per_parameter", truncations=2, evaluation_tasks=2, run=tmp_path / "run"))
+    config = command.Config(rule="per_parameter", truncations=2, evaluation_tasks=2, run=tmp_path / "run")
+    command.main(config)
     shown = capsys.readouterr().out
     table = (tmp_path / "run" / "table.md").read_text(encoding="utf-8")
     assert table.strip() in shown
     assert "branin (held out)" in table
     assert load_rule(tmp_path / "run" / "rule.pt", RULES)[0].name == "per_parameter"
     assert (tmp_path / "run" / "curves.png").read_bytes()[:4] == b"\x89PNG"
+    with pytest.raises(FileExistsError, match=r"choose another --run$"):
+        command.main(config)
+
+
+def test_a_training_tells_how_many_problems_it_drew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trained = train_rule("per_parameter", OptimizerProblem(64, 0), tmp_path)
+    assert 0 < trained.problems <= 64
+    assert f"drew {trained.problems} of at most 64 training problems" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize("family", ["gym_reml.tasks.landscapes:Landscape", "gym_reml.tasks.blobs:Blobs"])

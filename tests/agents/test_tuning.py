@@ -16,7 +16,7 @@ from agents.comparison import tuning as benchmark
 from agents.comparison.entrants import ENTRANTS
 from agents.comparison.jobs import Job
 from agents.comparison.summarise import rows_of
-from agents.tuning import augmentations, fixed_losses, rules, schedules, training
+from agents.tuning import augmentations, rules, training
 from agents.tuning.augmentations import (
     rand_augment,
     random_policies,
@@ -40,27 +40,7 @@ QUICK_LOSS = LossSetting(horizon=3, updates=2)
 QUICK_RULE = RuleSetting(updates=3)
 RECIPE = TuningRecipe(total_steps=12, n_envs=4, batch_size=6, epochs=1)
 
-
-@pytest.fixture(autouse=True)
-def _few_tries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(schedules, "TUNING_TASKS", 4)
-    for name, value in {
-        "TUNING_TASKS": 4,
-        "TRIALS": 2,
-        "FIRST_TRIALS": 2,
-        "CANDIDATES": 6,
-        "CHILDREN": 16,
-        "MAGNITUDES": (0.3,),
-    }.items():
-        monkeypatch.setattr(augmentations, name, value)
-    monkeypatch.setattr(schedules, "RATES_A_DECADE", 1)
-    monkeypatch.setattr(fixed_losses, "TUNING_TASKS", 4)
-    few_of = {"TUNING_TASKS": 3, "RATES": (0.01, 0.1), "WRITTEN": 8, "CANDIDATES": 2}
-    for name, few in (few_of | {"ROWS": 8, "TRIED_AGAIN": 4, "TRIALS": 2}).items():
-        monkeypatch.setattr(rules, name, few)
-    monkeypatch.setattr(
-        fixed_losses, "GRID", {name: (values[0], values[-1])[: 1 + (name == "trust")] for name, values in GRID.items()}
-    )
+pytestmark = pytest.mark.usefixtures("few_tries")
 
 
 def test_schedules_are_those_of_torch() -> None:
@@ -261,7 +241,7 @@ def test_a_comparison_pairs_every_seed_with_what_is_fixed(
 
 def test_an_interrupted_training_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     setting, recipe = TuningSetting(horizon=2, updates=1), training.TuningRecipe(total_steps=64, n_envs=4, batch_size=8)
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("agents.runs.progress.CHECKPOINT_SECONDS", 0.0)
     steps = []
 
     class Interrupted(training.Progress):

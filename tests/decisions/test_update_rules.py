@@ -174,7 +174,7 @@ def test_a_row_does_not_depend_on_its_companions() -> None:
     ],
 )
 def test_what_is_random(group: Group, mean: float, deviation: float) -> None:
-    draw = drawer([np.random.default_rng(0)], (1, 200_000))
+    draw = drawer([np.random.default_rng(0)], (1, 200_000), torch.device("cpu"))
     zeros = torch.zeros(1, 200_000)
     found = advance(Rule((group,)), {}, zeros, zeros, updates=1, draw=draw)
     assert float(found.mean()) == pytest.approx(mean, abs=0.01)

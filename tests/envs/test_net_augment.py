@@ -142,6 +142,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"reward": "gain"}, "reward='gain'.*'area'"),
     ({"step_size": 0}, "step_size=0"),
     ({"horizon": 0}, "horizon=0"),
+    ({"device": "meta"}, "device='meta': not available"),
     ({"step_bins": 200, "action": "discrete"}, "action='discrete'.*too many"),
     ({"family": "clusters"}, "train: has shape"),
     ({"train": points(9), "validation": points(3)}, r"train: has shape \(9, 4\)"),

@@ -196,6 +196,7 @@ def test_what_is_drawn_shows_the_rule() -> None:
 
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"tasks": 0}, "tasks=0"),
+    ({"device": "meta"}, "device='meta': not available"),
     ({"rates": ()}, r"rates=\(\)"),
     ({"rates": 0.1}, r"rates=0\.1"),
     ({"rates": (0.1, -1.0)}, r"rates=\(0\.1, -1\.0\)"),

@@ -235,6 +235,20 @@ def test_what_agents_observe_of_an_update() -> None:
         assert progress.update_ratios[0, group] == pytest.approx(float((now - then).norm() / then.norm()), rel=1e-4)
 
 
+def test_what_is_not_asked_for_is_not_measured_and_changes_nothing() -> None:
+    children, others = started([0, 1], "momentum"), started([0, 1], "momentum")
+    whole, part = (
+        each.update(5, np.full(2, 0.1), by_groups=by_groups) for each, by_groups in ((children, True), (others, False))
+    )
+    for name in ("gradient_norms", "update_ratios", "alignments"):
+        assert getattr(whole, name).any()
+        assert not getattr(part, name).any()
+    np.testing.assert_array_equal(part.loss, whole.loss)
+    for row in range(2):
+        for name, tensor in state(children, row).items():
+            assert torch.equal(tensor, state(others, row)[name])
+
+
 def test_momentum_and_decay_are_each_childs_own() -> None:
     momenta, decays = np.array([0.0, 0.5, 0.99, 0.9]), np.array([0.0, 0.1, 0.2, 0.3])
     children = started([0, 1, 2, 3], "momentum")

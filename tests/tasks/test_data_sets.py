@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -166,3 +167,20 @@ def test_examples_are_read_in_the_types_that_training_needs() -> None:
     part = numbers.at([1])
     assert isinstance(part, Examples)
     assert len(part) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "argument", "value", "what"),
+    [
+        ("glyphs", "shifts", 0.2, "numbers from 0 to 1"),
+        ("glyphs", "turns", (200.0,), "numbers from 0 to 180"),
+        ("clusters", "widths", 8, "positive integers"),
+        ("clusters", "examples", (2.5,), "positive integers"),
+        ("clusters", "label_noises", "no", "shares from 0 to 1"),
+        ("clusters", "imbalances", (), "numbers from 1"),
+        ("clusters", "input_scales", 1.0, "positive numbers"),
+    ],
+)
+def test_values_that_vary_must_be_sequences(name: str, argument: str, value: Any, what: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(f'{argument}={value!r}: must be a sequence of {what}')}$"):
+        make_data_sets(name, **{argument: value})

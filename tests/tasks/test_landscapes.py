@@ -150,3 +150,9 @@ def test_blobs_lie_around_their_centres() -> None:
 def test_what_is_wrong_is_named(kind: type[TaskFamily], arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         kind(**arguments)
+
+
+@pytest.mark.parametrize("argument", ["shots", "queries"])
+def test_a_landscape_has_one_point(argument: str) -> None:
+    with pytest.raises(ValueError, match=f"{argument}=5: must be 1"):
+        Landscape(**{argument: 5})  # type: ignore[arg-type]

@@ -173,6 +173,7 @@ def make_rule_search(
     rates: Sequence[float] = (0.01, 0.1, 1.0),
     horizon: int = 3,
     updates: int = 100,
+    device: str | torch.device = "cpu",
     action: str = "multidiscrete",
 ) -> TuningSetup:
     """Makes a process of `count` rows.
@@ -186,7 +187,16 @@ def make_rule_search(
     data_sets = _data_sets(
         train, validation, test, batch_size=batch_size, family=family, family_kwargs=family_kwargs, varied=ALIKE
     )
-    process = RuleProcess(count, data_sets, module=module, tasks=tasks, rates=rates, horizon=horizon, updates=updates)
+    process = RuleProcess(
+        count,
+        data_sets,
+        module=module,
+        tasks=tasks,
+        rates=rates,
+        horizon=horizon,
+        updates=updates,
+        device=find_device(device),
+    )
     return TuningSetup(process, make_encoding(action, process.decision))
 
 
@@ -215,6 +225,7 @@ def make_augmentation(
     step_size: float = 0.05,
     horizon: int = 10,
     updates: int = 120,
+    device: str | torch.device = "cpu",
     action: str = "box",
     step_bins: int = 11,
 ) -> TuningSetup:
@@ -245,6 +256,7 @@ def make_augmentation(
         step_size=step_size,
         horizon=horizon,
         updates=updates,
+        device=find_device(device),
     )
     return TuningSetup(process, make_encoding(action, process.decision, step_bins=step_bins))
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gym_reml.checks import check_integer, is_number
+from gym_reml.checks import check_integer, check_several
 from gym_reml.streams import check_split
 from gym_reml.tasks.data_sets.base import DataSet, DataSets, Examples, Task
 
@@ -61,10 +61,8 @@ class Glyphs(DataSets):
         check_integer("classes", self.classes, 2)
         for argument in ("shots", "held_out", "strokes", "side", "batch_size"):
             check_integer(argument, getattr(self, argument))
-        for argument, most in (("shifts", 1.0), ("turns", 180.0)):
-            values = getattr(self, argument)
-            if not values or not all(is_number(value) and 0.0 <= value <= most for value in values):
-                raise ValueError(f"{argument}={values!r}: must be numbers from 0 to {most:g}")
+        check_several("shifts", self.shifts, "numbers from 0 to 1", lambda shift: 0.0 <= shift <= 1.0)
+        check_several("turns", self.turns, "numbers from 0 to 180", lambda turn: 0.0 <= turn <= 180.0)
 
     def draw(self, generator: np.random.Generator) -> Task:
         return {"shift": float(generator.choice(self.shifts)), "turn": float(generator.choice(self.turns))}
@@ -94,12 +92,13 @@ class Glyphs(DataSets):
         turned = np.einsum("nij,nkj->nki", np.array([[cosine, -sine], [sine, cosine]]).transpose(2, 0, 1), points)
         turned += 0.5 + task["shift"] * generator.uniform(-1.0, 1.0, (count, 1, 2))
         places = (np.arange(self.side, dtype=np.float32) + 0.5) / self.side
-        pixels = np.stack(np.meshgrid(places, places), axis=-1).reshape(-1, 2)
         starts, ways = turned[:, :-1].astype(np.float32), np.diff(turned, axis=1).astype(np.float32)
-        # Of each pixel from each stroke: first along it, then across.
-        apart = pixels - starts[:, :, None]
-        along = (apart * ways[:, :, None]).sum(axis=3) / np.maximum((ways**2).sum(axis=2), 1e-9)[:, :, None]
-        nearest = np.clip(along, 0.0, 1.0)[..., None] * ways[:, :, None]
-        distance = np.sqrt(((apart - nearest) ** 2).sum(axis=3)).min(axis=1)
+        # Of each pixel from each stroke, (n, strokes, height, width): first along it, then across.
+        way_x, way_y = (ways[:, :, place, None, None] for place in range(2))
+        x = places - starts[:, :, 0, None, None]
+        y = places[:, None] - starts[:, :, 1, None, None]
+        length = np.maximum((ways**2).sum(axis=2), 1e-9)[:, :, None, None]
+        along = np.clip((x * way_x + y * way_y) / length, 0.0, 1.0)
+        distance = np.sqrt(((x - along * way_x) ** 2 + (y - along * way_y) ** 2).min(axis=1))
         ink = np.clip(0.5 + (THICKNESS / 2.0 - distance) * self.side, 0.0, 1.0)
-        return ink.reshape(count, 1, self.side, self.side).astype(np.float32)
+        return ink[:, None].astype(np.float32)

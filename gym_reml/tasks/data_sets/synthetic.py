@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gym_reml.checks import check_integer
+from gym_reml.checks import check_integer, check_several
 from gym_reml.streams import check_split
 from gym_reml.tasks.data_sets.base import DataSet, DataSets, Examples, Task
 from gym_reml.tasks.data_sets.variation import Variation, flip_labels, random_shares
@@ -40,8 +40,7 @@ class Clusters(Variation, DataSets):
             check_integer(argument, value, least)
         check_integer("centres", self.centres)
         check_split(self.split)
-        if not self.input_scales or not all(np.isfinite(scale) and scale > 0 for scale in self.input_scales):
-            raise ValueError(f"input_scales={self.input_scales!r}: must be positive numbers")
+        check_several("input_scales", self.input_scales, "positive numbers", lambda scale: 0 < scale < np.inf)
 
     def draw(self, generator: np.random.Generator) -> Task:
         return self.vary(generator) | {"input_scale": float(generator.choice(self.input_scales))}

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gym_reml.checks import check_integer
+from gym_reml.checks import check_integer, check_several, is_integer
 from gym_reml.tasks.data_sets.base import Task
 
 
@@ -47,14 +47,9 @@ class Variation:
         check_integer("held_out", self.held_out)
         for argument in ("examples", "widths", "batch_sizes"):
             values = getattr(self, argument)
-            if not values:
-                raise ValueError(f"{argument}={values!r}: must be some positive integers")
-            for value in values:
-                check_integer(argument, value)
-        if not self.label_noises or not all(0 <= noise <= 1 for noise in self.label_noises):
-            raise ValueError(f"label_noises={self.label_noises!r}: must be shares from 0 to 1")
-        if not self.imbalances or not all(1 <= ratio < np.inf for ratio in self.imbalances):
-            raise ValueError(f"imbalances={self.imbalances!r}: must be numbers from 1")
+            check_several(argument, values, "positive integers", lambda value: is_integer(value) and value > 0)
+        check_several("label_noises", self.label_noises, "shares from 0 to 1", lambda noise: 0 <= noise <= 1)
+        check_several("imbalances", self.imbalances, "numbers from 1", lambda ratio: 1 <= ratio < np.inf)
 
     def vary(self, generator: np.random.Generator) -> Task:
         """The numbers of a new task."""
