@@ -700,7 +700,7 @@ def test_convolutions_as_products_are_convolutions(size: tuple[int, int], stride
         weights = list(convolution.parameters())
         outputs = compute(x)
         first = torch.autograd.grad(outputs.tanh().square().sum(), weights, create_graph=True)
-        second = torch.autograd.grad(sum(gradient.square().sum() for gradient in first), weights)
+        second = torch.autograd.grad(torch.stack([gradient.square().sum() for gradient in first]).sum(), weights)
         results.append([outputs, *first, *second])
     torch.testing.assert_close(results[1], results[0])
 

@@ -170,7 +170,7 @@ def test_gathered_rates_belong_to_the_weights(
     kind: str, granularity: str, adapt_stem: bool, times: tuple[int, ...]
 ) -> None:
     pool = with_rates(make(kind, adapt_stem=adapt_stem), granularity)
-    clock = torch.tensor(times)
+    clock = np.array(times)
     rates = pool.assemble(SLOTS).rates(clock)
     assert rates is not None
     weights = pool.assemble(SLOTS).weights
@@ -195,7 +195,7 @@ def test_gathered_rates_belong_to_the_weights(
 
 
 def test_no_rates_to_gather() -> None:
-    assert make().assemble(SLOTS).rates(torch.zeros(3, dtype=torch.int64)) is None
+    assert make().assemble(SLOTS).rates(np.zeros(3, dtype=np.int64)) is None
 
 
 @KINDS
@@ -203,7 +203,7 @@ def test_no_rates_to_gather() -> None:
 def test_the_neutral_action_is_a_plain_step_of_size_rate(kind: str, granularity: str) -> None:
     """Step size 1 over a rated pool: w - rate * gradient, the gradient by autograd, for every weight (MAML's step)."""
     pool = with_rates(make(kind, adapt_stem=True), granularity)
-    slots, clock = SLOTS[:, :1], torch.tensor([1])
+    slots, clock = SLOTS[:, :1], np.array([1])
     weights = pool.assemble(slots).weights
     generator = torch.Generator().manual_seed(1)
     inputs = pool.architecture.prepare(torch.randn(1, 6, 2, generator=generator), {})
