@@ -35,7 +35,7 @@ FLOORS = (
     {"gym_reml.evaluation", "gym_reml.sb3"},
     {"gym_reml.__main__", "agents.problems"},
     {"agents.runs"},
-    {"agents.pools", "agents.trials", "agents.tuning"},
+    {"agents.pools", "agents.trials", "agents.tuning", "agents.libraries"},
     {"agents.reml", "agents.learned_optimizer"},
     {"agents.rivals"},
     {"agents.comparison"},
