@@ -12,7 +12,7 @@ from typing import Any, Literal
 import gymnasium as gym
 import numpy as np
 
-import gym_reml  # noqa: F401 - registers the ids
+import gym_reml
 
 EPISODES = 400
 SEED = 10_000
@@ -53,21 +53,26 @@ class Reached:
     note: str = ""
 
 
-def held_out_return(env_id: str, act: Callable[[Any], Any] | None = None, **arguments: Any) -> float:
-    """Mean return of a policy over `EPISODES` held-out episodes.
+def held_out_return(
+    env_id: str, act: Callable[[Any], Any] | None = None, *, episodes: int = EPISODES, **arguments: Any
+) -> float:
+    """Mean return of a policy over held-out episodes, whose tasks are drawn from the test split.
 
     Args:
-        env_id: a registered id.
+        env_id: an id of `gym_reml.REGISTRATIONS`.
         act: maps observations of n rows to their actions, in the form of the vector environment's action space; None
             for random actions.
+        episodes: their number.
         **arguments: of the environment, as it was trained in.
     """
-    env = gym.make_vec(
-        env_id, num_envs=EPISODES, vectorization_mode="vector_entry_point", **{"split": "test"} | arguments
-    )
+    if gym_reml.REGISTRATIONS[env_id].process == "trial":
+        arguments |= {"split": "test"}
+    else:
+        arguments["family_kwargs"] = {**arguments.get("family_kwargs", {}), "split": "test"}
+    env = gym.make_vec(env_id, num_envs=episodes, vectorization_mode="vector_entry_point", **arguments)
     env.action_space.seed(SEED)
     observation, _ = env.reset(seed=SEED)
-    returns, running = np.zeros(EPISODES), np.ones(EPISODES, dtype=np.bool_)
+    returns, running = np.zeros(episodes), np.ones(episodes, dtype=np.bool_)
     while running.any():
         actions = env.action_space.sample() if act is None else act(observation)
         observation, reward, terminated, truncated, _ = env.step(actions)
