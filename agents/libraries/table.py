@@ -1,4 +1,4 @@
-"""The page of the libraries, from the rows of their programs."""
+"""The page of the libraries, from the rows of their programs; `python -m agents.libraries.table` makes it anew."""
 
 from __future__ import annotations
 
@@ -119,5 +119,11 @@ def page(rows: list[Row]) -> str:
     """The page as Markdown."""
     runs = sorted({(row.seed, row.budget) for row in rows})
     said = "; ".join(f"seed {seed}, budget {budget:g}" for seed, budget in runs)
-    how = f"One run each ({said}), in a single process on a machine with other load: *seconds* vary several-fold."
+    how = (
+        f"One run each ({said}). Seconds are processor time of training, on one core of a slow machine with other load."
+    )
     return "\n\n".join([MADE, "# Libraries", INTRODUCTION, table(rows), how, LAST]) + "\n"
+
+
+if __name__ == "__main__":
+    write_text(Path("docs/libraries/index.md"), page(read_rows(Path("docs/results/libraries.json"))))

@@ -76,7 +76,7 @@ def main(seed: int = 0, budget: float = 1.0) -> list[Reached]:
     loss.set_keys(action=list(parts), sample_log_prob=[f"{part}_log_prob" for part in parts])
     advantage = GAE(gamma=1.0, lmbda=0.95, value_network=value)
     optimizer = torch.optim.Adam(loss.parameters(), lr=1e-3)
-    began = time.perf_counter()
+    began = time.process_time()
     collector = Collector(env, policy, frames_per_batch=frames, total_frames=frames * iterations)
     for batch in collector:
         for _ in range(5):
@@ -91,7 +91,7 @@ def main(seed: int = 0, budget: float = 1.0) -> list[Reached]:
                 nn.utils.clip_grad_norm_(loss.parameters(), 0.5)
                 optimizer.step()
     collector.shutdown()
-    seconds = time.perf_counter() - began
+    seconds = time.process_time() - began
     return [
         Reached(
             library="torchrl",
