@@ -141,7 +141,12 @@ def test_held_out_returns_are_of_the_test_split(env_id: str, monkeypatch: pytest
 
     made: list[Any] = []
     make = gym.make_vec
-    monkeypatch.setattr(gym, "make_vec", lambda *args, **kwargs: made.append(make(*args, **kwargs)) or made[-1])
+
+    def recorded(*args: Any, **kwargs: Any) -> Any:
+        made.append(make(*args, **kwargs))
+        return made[-1]
+
+    monkeypatch.setattr(gym, "make_vec", recorded)
     first, second = (held_out_return(env_id, episodes=5) for _ in range(2))
     assert first == second
     assert [env.unwrapped.split for env in made] == ["test", "test"]
