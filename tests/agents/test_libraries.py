@@ -174,7 +174,7 @@ def test_the_quick_half_of_the_matrix(tmp_path: Path) -> None:
     if subprocess.run(reachable, capture_output=True).returncode:
         pytest.skip("the Python package index is not reachable")
     names = ("skrl", "torchrl")
-    options = ["--budget", "0.1", "--environments", str(tmp_path / "environments")]
+    options = ["--budget", "0.25", "--environments", str(tmp_path / "environments")]
     options += ["--output", str(tmp_path / "rows.json"), "--page", str(tmp_path / "index.md")]
     subprocess.run([sys.executable, "-m", "agents.libraries", *names, *options], cwd=ROOT, check=True)
     rows = read_rows(tmp_path / "rows.json")
