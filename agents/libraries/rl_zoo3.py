@@ -23,7 +23,6 @@ ALGORITHMS = {
     "NetBuild-v0": "ppo",
     "NetBuildMultiDiscrete-v0": "a2c",
     "NetBuildDiscrete-v0": "dqn",
-    "NetTune-v0": "sac",
     "BanditTrial-v0": "ppo_lstm",
 }
 """The algorithm that the hyperparameters of each id are for."""
