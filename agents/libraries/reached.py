@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -88,6 +89,12 @@ def held_out_return(
 def version_of(library: str) -> str:
     """The installed version of a package."""
     return metadata.version(library)
+
+
+def seconds_of_children() -> float:
+    """Processor time of the processes that this one started and that have ended."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def run(main: Callable[[int, float], list[Reached]]) -> None:

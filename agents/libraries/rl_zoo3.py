@@ -5,11 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
-from .reached import Reached, held_out_return, run, version_of
+from .reached import Reached, held_out_return, run, seconds_of_children, version_of
 
 REQUIREMENTS = (
     *("rl_zoo3==2.9.2", "stable-baselines3==2.9.2", "sb3-contrib==2.9.2", "gymnasium==1.4.0"),
@@ -64,9 +63,9 @@ def main(seed: int = 0, budget: float = 1.0) -> list[Reached]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for env_id, algorithm in ALGORITHMS.items():
-            start = time.monotonic()
+            start = seconds_of_children()
             command("train", env_id, folder, "--conf-file", HYPERPARAMETERS, "-n", steps[env_id], "--seed", seed)
-            seconds = time.monotonic() - start
+            seconds = seconds_of_children() - start
             model = ALGOS[algorithm].load(folder / "logs" / algorithm / f"{env_id}_1" / f"{env_id}.zip", device="cpu")
             state: Any = None
 
