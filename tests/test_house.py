@@ -32,7 +32,7 @@ FLOORS = (
     {"gym_reml.learning"},
     {"gym_reml.mdp"},
     {"gym_reml.envs", "gym_reml.meta_training"},
-    {"gym_reml.evaluation", "gym_reml.sb3"},
+    {"gym_reml.evaluation", "gym_reml.sb3", "gym_reml.tianshou", "gym_reml.torchrl"},
     {"gym_reml.__main__", "agents.problems"},
     {"agents.runs"},
     {"agents.pools", "agents.trials", "agents.tuning", "agents.libraries"},

@@ -34,7 +34,7 @@ class Reached:
         face: "single", where the library steps environments one by one, or "native vector", where it steps all in one
             batch.
         steps: of single environments, in training.
-        seconds: of training.
+        seconds: of training: processor time, where it is one process.
         random_return: mean return of random actions over the held-out episodes.
         trained_return: mean return of the trained policy over the same episodes, without exploration.
         first_return: that of the policy before training, or of the data that it learned from; None if not measured.

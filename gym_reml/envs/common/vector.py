@@ -223,9 +223,16 @@ class ProcessVectorEnv(ProcessView, VectorEnv[Any, Any, Any]):
 
 
 def make_native(
-    env_id: Any, num_envs: int, *, kind: type, known: Iterable[str], instead: str, arguments: Mapping[str, Any]
+    env_id: Any,
+    num_envs: int,
+    *,
+    kind: type,
+    known: Iterable[str],
+    instead: str,
+    arguments: Mapping[str, Any],
+    mode: AutoresetMode = AutoresetMode.SAME_STEP,
 ) -> ProcessVectorEnv:
-    """Makes the native vector environment of an id with same-step resets, as `gym.make_vec`, in any Gymnasium version.
+    """Makes the native vector environment of an id, as `gym.make_vec`, in any Gymnasium version.
 
     Args:
         env_id: a registered id ("module:id" imports the module first), or an `EnvSpec`.
@@ -234,15 +241,16 @@ def make_native(
         known: ids of this package with that class, for the error message.
         instead: what to use for other environments, for the error message.
         arguments: of the environment.
+        mode: how rows that end are reset, which the arguments must not contradict.
 
     Raises:
         ValueError: an id that is not registered, or has no vector entry point of this class; or another autoreset mode.
         TypeError: an `env_id` that is neither an id nor an `EnvSpec`.
     """
     arguments = dict(arguments)
-    mode = arguments.pop("autoreset_mode", AutoresetMode.SAME_STEP)
-    if mode not in (AutoresetMode.SAME_STEP, AutoresetMode.SAME_STEP.value):
-        raise ValueError(f"autoreset_mode={mode!r}: must be 'SameStep'")
+    given = arguments.pop("autoreset_mode", mode)
+    if given not in (mode, mode.value):
+        raise ValueError(f"autoreset_mode={given!r}: must be {mode.value!r}")
     choices = f"must be one of {', '.join(map(repr, known))}, or a custom id whose vector_entry_point makes a "
     choices += f"{kind.__name__}. {instead}"
     spec = _find_spec(env_id, choices)
@@ -253,7 +261,7 @@ def make_native(
     kwargs = {name: value for name, value in spec.kwargs.items() if name not in ("num_envs", "vectorization_mode")}
     if spec.max_episode_steps is not None:
         kwargs["max_episode_steps"] = spec.max_episode_steps
-    kwargs |= arguments | {"autoreset_mode": "SameStep"}
+    kwargs |= arguments | {"autoreset_mode": mode.value}
     env: ProcessVectorEnv = make(num_envs=num_envs, **kwargs)
     if not isinstance(env, kind):
         env.close()

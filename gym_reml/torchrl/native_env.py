@@ -1,0 +1,64 @@
+"""TorchRL's environment over the native vector environment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gymnasium.envs.registration import EnvSpec
+from torchrl.data import Composite, TensorSpec
+from torchrl.envs import GymWrapper
+
+import gym_reml
+from gym_reml.checks import check_integer
+from gym_reml.envs.common.vector import ProcessVectorEnv, make_native
+from gym_reml.envs.common.versions import AutoresetMode
+
+
+class NativeEnv(GymWrapper):
+    """TorchRL's `GymWrapper`, which takes actions of several parts from a batch of environments too."""
+
+    @property
+    def action_spec(self) -> TensorSpec:
+        """The specification of actions; of several parts, a `Composite` of the environment's batch size."""
+        return GymWrapper.action_spec.fget(self)
+
+    @action_spec.setter
+    def action_spec(self, spec: TensorSpec) -> None:
+        if isinstance(spec, Composite):
+            # GymWrapper makes it of a Dict space without a batch size, which TorchRL's environments refuse.
+            spec.shape = self.batch_size
+        GymWrapper.action_spec.fset(self, spec)
+
+
+def make_vec_env(
+    env_id: str | EnvSpec = "NetBuild-v0",
+    num_envs: int = 1,
+    *,
+    categorical_action_encoding: bool = False,
+    **arguments: Any,
+) -> NativeEnv:
+    """A native vector environment as an environment of TorchRL, with batch size (num_envs,).
+
+    `env.set_seed(s)` seeds row i with s + i. Infos are read by `env.set_info_dict_reader`, as from a `GymWrapper`.
+
+    Args:
+        env_id: a registered id, or an `EnvSpec`, whose vector entry point is a `ProcessVectorEnv`.
+        num_envs: number of parallel environments.
+        categorical_action_encoding: whether discrete actions, or parts of actions, are indices instead of one-hot.
+        **arguments: of the environment.
+
+    Raises:
+        ValueError: an id without such a vector entry point, or an invalid argument.
+        TypeError: a function instead of an id, or an unknown argument.
+    """
+    check_integer("num_envs", num_envs)
+    env = make_native(
+        env_id,
+        num_envs,
+        kind=ProcessVectorEnv,
+        known=gym_reml.REGISTRATIONS,
+        instead="For any other id, use torchrl.envs.GymEnv",
+        arguments=arguments,
+        mode=AutoresetMode.DISABLED,
+    )
+    return NativeEnv(env, categorical_action_encoding=categorical_action_encoding)

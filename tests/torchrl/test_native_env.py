@@ -1,0 +1,74 @@
+"""TorchRL on the native vector environment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("torchrl")
+
+from torchrl.envs import GymEnv, check_env_specs
+from torchrl.envs.gym_like import default_info_dict_reader
+
+import gym_reml
+from gym_reml.torchrl import NativeEnv, make_vec_env
+
+COUNT, HORIZON = 4, 3
+IDS = sorted(gym_reml.ENVIRONMENTS)
+
+
+@pytest.mark.parametrize("env_id", [*IDS, "BanditTrial-v0"])
+def test_keeps_torchrls_rules(env_id: str) -> None:
+    arguments = {"horizon": HORIZON} if env_id in IDS else {}
+    for env in (make_vec_env(env_id, COUNT, **arguments), GymEnv(env_id, **arguments)):
+        env.set_seed(0)
+        check_env_specs(env)
+
+
+@pytest.mark.parametrize("env_id", IDS)
+def test_rows_are_single_environments(env_id: str) -> None:
+    """Row i of seed s is the single environment of seed s + i, over the ends of episodes."""
+    ours = make_vec_env(env_id, COUNT, horizon=HORIZON)
+    ours.set_seed(5, static_seed=True)
+    steps = ours.rollout(2 * HORIZON, break_when_any_done=False)
+    assert steps.batch_size == (COUNT, 2 * HORIZON)
+    assert steps["next", "done"].squeeze(-1).sum(dim=1).tolist() == [2] * COUNT
+    actions = list(ours.full_action_spec.keys(True, True))
+    for row in range(COUNT):
+        single = GymEnv(env_id, horizon=HORIZON)
+        single.set_seed(5 + row, static_seed=True)
+        queue = [steps[row, step].select(*actions).clone() for step in range(2 * HORIZON)]
+        own = single.rollout(
+            2 * HORIZON, policy=lambda data, queue=queue: data.update(queue.pop(0)), break_when_any_done=False
+        )
+        for key in ("observation", ("next", "observation"), ("next", "reward"), ("next", "done")):
+            np.testing.assert_allclose(own[key].float(), steps[row][key].float(), atol=2e-4)
+
+
+def test_discrete_parts_may_be_indices() -> None:
+    one_hot, index = (make_vec_env("NetBuildHybrid-v0", COUNT, categorical_action_encoding=on) for on in (False, True))
+    assert one_hot.action_spec["layer"].shape == (COUNT, 9)
+    assert index.action_spec["layer"].shape == (COUNT,)
+    assert index.rollout(2).batch_size == (COUNT, 2)
+
+
+def test_infos_are_read_by_name() -> None:
+    env = make_vec_env("NetBuildDiscrete-v0", COUNT, horizon=HORIZON)
+    env.set_info_dict_reader(default_info_dict_reader(["query_loss", "action_mask"]))
+    steps = env.rollout(HORIZON + 1, break_when_any_done=False)
+    assert steps["next", "action_mask"].shape == (COUNT, HORIZON + 1, env.action_spec.shape[-1])
+    assert torch.isfinite(steps["next", "query_loss"]).all()
+
+
+def test_bad_input_is_refused() -> None:
+    with pytest.raises(ValueError, match="autoreset_mode='SameStep': must be 'Disabled'"):
+        make_vec_env(autoreset_mode="SameStep")
+    with pytest.raises(ValueError, match="GymEnv"):
+        make_vec_env("CartPole-v1")
+    unknown: Any = {"no_such_argument": 1}
+    with pytest.raises(TypeError, match="no_such_argument"):
+        make_vec_env(**unknown)
+    assert isinstance(make_vec_env(), NativeEnv)
