@@ -15,8 +15,12 @@ import numpy as np
 from .reached import Reached, held_out_return, run, seconds_of_children
 
 REQUIREMENTS = (
-    *("gymnasium==0.29.1", "numpy==1.26.4", "tensorboard==2.21.0", "tyro==1.0.17"),
-    *("moviepy==2.2.1", "pillow==11.3.0"),  # for --capture-video
+    "gymnasium==0.29.1",
+    "numpy==1.26.4",
+    "tensorboard==2.21.0",
+    "tyro==1.0.17",
+    "moviepy==2.2.1",  # for --capture-video
+    "pillow==11.3.0",
 )
 """The scripts read the infos of this Gymnasium's vector environments."""
 

@@ -14,7 +14,7 @@ import gym_reml  # noqa: F401 - registers the ids
 
 from .reached import Reached, held_out_return, run, version_of
 
-REQUIREMENTS = ("minari[hdf5,create]==0.5.4", "pillow==11.3.0", "d3rlpy==2.8.1", "gymnasium==1.0.0")
+REQUIREMENTS = ("minari[create]==0.5.4", "h5py==3.16.0", "pillow==11.3.0", "d3rlpy==2.8.1", "gymnasium==1.0.0")
 """Minari needs Pillow and does not ask for it; d3rlpy asks for exactly this Gymnasium."""
 
 ID, HORIZON = "NetBuildDiscrete-v0", 5

@@ -5,16 +5,26 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import gymnasium as gym
 
 from .reached import Reached, held_out_return, run, seconds_of_children, version_of
 
 REQUIREMENTS = (
-    *("rl_zoo3==2.9.2", "stable-baselines3==2.9.2", "sb3-contrib==2.9.2", "gymnasium==1.4.0"),
-    "requests==2.34.2",  # its command `enjoy` imports it and does not ask for it
-    *("moviepy==2.2.1", "pillow==11.3.0"),  # for videos
+    "rl_zoo3==2.9.2",
+    "stable-baselines3==2.9.2",
+    "sb3-contrib==2.9.2",
+    "gymnasium==1.4.0",
+    "python-dateutil<4",
+    "requests==2.34.2",  # for its command `enjoy`
+    "pandas<3",  # for what it writes after a search by Optuna
+    "moviepy==2.2.1",  # for videos
+    "pillow==11.3.0",
 )
+"""What its commands import and do not all ask for."""
 
 HYPERPARAMETERS = Path(__file__).with_suffix(".yml")
 
@@ -50,30 +60,33 @@ def command(name: str, env_id: str, folder: Path, *options: Any) -> str:
     return done.stdout
 
 
+def policy_of(model: Any) -> Callable[[Any], Any]:
+    """The policy of a model for episodes that all begin and end together, without exploration."""
+    state: Any = None
+
+    def act(observation: Any) -> Any:
+        nonlocal state
+        actions, state = model.predict(observation, state, deterministic=True)
+        return actions
+
+    return act
+
+
 def main(seed: int = 0, budget: float = 1.0) -> list[Reached]:
     """Trains by rl_zoo3's own commands."""
     import yaml
     from rl_zoo3 import ALGOS
 
-    steps = {
-        env_id: int(row["n_timesteps"] * budget)
-        for env_id, row in yaml.safe_load(HYPERPARAMETERS.read_text(encoding="utf-8")).items()
-    }
+    given = yaml.safe_load(HYPERPARAMETERS.read_text(encoding="utf-8"))
     rows = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for env_id, algorithm in ALGORITHMS.items():
-            start = seconds_of_children()
-            command("train", env_id, folder, "--conf-file", HYPERPARAMETERS, "-n", steps[env_id], "--seed", seed)
+            steps, start = int(given[env_id]["n_timesteps"] * budget), seconds_of_children()
+            command("train", env_id, folder, "--conf-file", HYPERPARAMETERS, "-n", steps, "--seed", seed)
             seconds = seconds_of_children() - start
+            untrained = ALGOS[algorithm](given[env_id]["policy"], gym.make(env_id), seed=seed, device="cpu")
             model = ALGOS[algorithm].load(folder / "logs" / algorithm / f"{env_id}_1" / f"{env_id}.zip", device="cpu")
-            state: Any = None
-
-            def act(observation: Any, model: Any = model) -> Any:
-                nonlocal state
-                actions, state = model.predict(observation, state, deterministic=True)
-                return actions
-
             rows.append(
                 Reached(
                     library="rl_zoo3",
@@ -81,10 +94,11 @@ def main(seed: int = 0, budget: float = 1.0) -> list[Reached]:
                     algorithm=algorithm,
                     id=env_id,
                     face="single",
-                    steps=steps[env_id],
+                    steps=steps,
                     seconds=seconds,
                     random_return=held_out_return(env_id),
-                    trained_return=held_out_return(env_id, act),
+                    trained_return=held_out_return(env_id, policy_of(model)),
+                    first_return=held_out_return(env_id, policy_of(untrained)),
                 )
             )
     return rows

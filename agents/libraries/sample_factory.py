@@ -40,8 +40,8 @@ def train(env_id: str, steps: int, seed: int, folder: str) -> Any:
     return cfg
 
 
-def load(cfg: Any) -> Any:
-    """The trained policy: maps observations (n, ...) to actions, without exploration."""
+def policy_of(cfg: Any, trained: bool = True) -> Any:
+    """The policy of the last checkpoint, or an untrained one: maps observations (n, ...) to actions."""
     import torch
     from sample_factory.algo.learning.learner import Learner
     from sample_factory.algo.utils.action_distributions import argmax_actions
@@ -50,8 +50,9 @@ def load(cfg: Any) -> Any:
 
     env = make_env(cfg.env)
     actor_critic = create_actor_critic(cfg, gym.spaces.Dict(obs=env.observation_space), env.action_space)
-    paths = Learner.get_checkpoints(Learner.checkpoint_dir(cfg, 0), "checkpoint_*")
-    actor_critic.load_state_dict(Learner.load_checkpoint(paths, torch.device("cpu"))["model"])
+    if trained:
+        paths = Learner.get_checkpoints(Learner.checkpoint_dir(cfg, 0), "checkpoint_*")
+        actor_critic.load_state_dict(Learner.load_checkpoint(paths, torch.device("cpu"))["model"])
     actor_critic.eval()
 
     @torch.no_grad()
@@ -71,7 +72,7 @@ def main(seed: int = 0, budget: float = 1.0) -> list[Reached]:
         with tempfile.TemporaryDirectory() as folder:
             cfg = train(env_id, steps, seed, folder)
             seconds = time.process_time() - start
-            act = load(cfg)
+            trained = held_out_return(env_id, policy_of(cfg))
         rows.append(
             Reached(
                 library="sample-factory",
@@ -82,7 +83,8 @@ def main(seed: int = 0, budget: float = 1.0) -> list[Reached]:
                 steps=steps,
                 seconds=seconds,
                 random_return=held_out_return(env_id),
-                trained_return=held_out_return(env_id, act),
+                trained_return=trained,
+                first_return=held_out_return(env_id, policy_of(cfg, trained=False)),
             )
         )
     return rows
