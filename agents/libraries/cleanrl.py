@@ -50,7 +50,7 @@ Q_LEARNING = f"{OFF_POLICY} --train-frequency 2 --target-network-frequency 200"
 
 SCRIPTS = (
     Script("ppo", "NetBuildDiscrete-v0", 6_144, ON_POLICY),
-    Script("pqn", "NetBuildDiscrete-v0", 6_144, ON_POLICY),
+    Script("pqn", "NetBuildDiscrete-v0", 6_144, "--learning-rate 1e-3 --num-envs 8 --num-steps 16"),
     Script("dqn", "NetBuildDiscrete-v0", 3_000, Q_LEARNING),
     Script("c51", "NetBuildDiscrete-v0", 3_000, f"{Q_LEARNING} --v-min -10 --v-max 0"),
     Script("ppo_continuous_action", "NetBuild-v0", 6_144, f"{ON_POLICY} --num-minibatches 4"),

@@ -49,9 +49,12 @@ def command(name: str, env_id: str, folder: Path, *options: Any) -> str:
     Raises:
         RuntimeError: it failed; the message is what it wrote last.
     """
-    # The command for videos has no --gym-packages. All of them import a module of this name, if there is one.
-    (folder / "custom_envs.py").write_text("import gym_reml\n", encoding="utf-8")
     line = f"-m rl_zoo3.{name} --algo {ALGORITHMS[env_id]} --env {env_id} -f logs".split()
+    if name == "record_video":
+        # It has no --gym-packages. All commands import a module of this name, if there is one.
+        (folder / "custom_envs.py").write_text("import gym_reml\n", encoding="utf-8")
+    else:
+        line += ["--gym-packages", "gym_reml"]
     done = subprocess.run(
         [sys.executable, *line, *map(str, options)], cwd=folder, capture_output=True, encoding="utf-8", check=False
     )
