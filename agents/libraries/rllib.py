@@ -37,7 +37,7 @@ def configuration(algorithm: str, env_id: str, seed: int) -> Any:
     configs: dict[str, Any] = {
         "PPO": lambda: PPOConfig().training(train_batch_size=1_600, minibatch_size=320, num_epochs=6, lr=1e-3),
         "DQN": lambda: DQNConfig().training(lr=1e-3, epsilon=[(0, 1.0), (2_000, 0.05)], **off_policy),
-        "SAC": lambda: SACConfig().training(**off_policy),
+        "SAC": lambda: SACConfig().training(actor_lr=1e-3, critic_lr=1e-3, alpha_lr=1e-3, **off_policy),
     }
     env = f"gym_reml:{env_id}"
     if algorithm == "SAC":

@@ -14,7 +14,7 @@ from .reached import Reached, held_out_return, run, version_of
 
 REQUIREMENTS = ("sample-factory==2.1.1", "gymnasium==0.29.1", "numpy==1.26.4")
 
-STEPS = 16_000
+STEPS = 8_000
 OPTIONS = (
     "--device=cpu --serial_mode=True --async_rl=False --num_workers=1 --num_envs_per_worker=16 --worker_num_splits=1 "
     "--use_rnn=False --rollout=20 --batch_size=320 --num_epochs=4 --learning_rate=0.001 --gamma=0.95"
