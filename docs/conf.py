@@ -1,6 +1,7 @@
 """Sphinx configuration: `sphinx-build -W -b html docs docs/_build/html`."""
 
 import importlib
+import importlib.util
 import inspect
 import pkgutil
 import re
@@ -12,6 +13,7 @@ from pathlib import Path
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx import addnodes
+from sphinx.ext.autodoc.mock import mock
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -49,6 +51,12 @@ html_math_renderer = "mathml"
 maximum_signature_line_length = 88
 
 autodoc_member_order = "bysource"
+# Of the adapters; not needed for the documentation, and not in the environment that builds it.
+autodoc_mock_imports = [
+    name
+    for name in ("ray", "tianshou", "torchrl")
+    if importlib.util.find_spec(name) is None
+]
 autodoc_inherit_docstrings = False
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
@@ -193,7 +201,7 @@ def reference(name):
 
     Subpackages that have a page of their own, and modules that hold a registered environment, are left to those pages.
     """
-    package = importlib.import_module(name)
+    package = load(name)
     public = list(getattr(package, "__all__", []))
     owners = {getattr(getattr(package, each), "__module__", None) for each in public}
     parts = [
@@ -206,11 +214,7 @@ def reference(name):
     if modules and public:
         parts.append("## Internals")
     for module in modules:
-        options = (
-            {}
-            if hasattr(importlib.import_module(module), "__path__")
-            else {"members": ""}
-        )
+        options = {} if hasattr(load(module), "__path__") else {"members": ""}
         described = [
             *(public if module in owners else ()),
             *(["Config"] if name == "agents" else ()),
@@ -227,6 +231,12 @@ def reference(name):
             f"{'###' if public else '##'} {module}\n\n{directive('automodule', module, options)}"
         )
     return "\n\n".join(parts)
+
+
+def load(name):
+    """The module of this name, with stand-ins for what is not installed."""
+    with mock(autodoc_mock_imports):
+        return importlib.import_module(name)
 
 
 def modules_of(package):

@@ -7,7 +7,7 @@ from typing import Any
 
 from .reached import Reached, held_out_return, run, version_of
 
-REQUIREMENTS = ("agilerl==2.58.0",)
+REQUIREMENTS = ("agilerl==2.58.0", "peft==0.21.0")  # which it imports, but does not require
 
 ENV_ID = "NetBuildDiscrete-v0"
 ROWS, AGENTS = 64, 2
@@ -45,7 +45,7 @@ def main(seed: int = 0, budget: float = 1.0) -> list[Reached]:
         return held_out_return(ENV_ID, lambda observation: agent.get_action(observation, epsilon=0.0))
 
     first = returns(population[0])
-    steps = max(2_000, round(20_000 * budget))
+    steps = max(2_000, round(10_000 * budget))
     began = time.process_time()
     trained, _ = train_off_policy(
         *(env, ENV_ID, "DQN", population),
@@ -54,7 +54,7 @@ def main(seed: int = 0, budget: float = 1.0) -> list[Reached]:
         evo_steps=steps // 4,
         eval_steps=50,
         eps_decay=0.99,
-        selection_strategy=TournamentSelection(2, elitism=True, population_size=AGENTS, eval_loop=1),
+        selection_strategy=TournamentSelection(2, elitism=True, population_size=AGENTS),
         mutation=Mutations(
             **{"no_mutation": 0.5, "architecture": 0.2, "new_layer_prob": 0.2, "parameters": 0.1},
             **{"activation": 0.0, "rl_hp": 0.2, "rand_seed": seed},

@@ -24,7 +24,7 @@ def main(seed: int = 0, budget: float = 1.0) -> list[Reached]:
     from gym_reml.sb3 import HybridPolicy, make_vec_env
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    total = max(1, round(10_000 * budget))
+    total = max(1, round(6_000 * budget))
     models: list[Any] = []
 
     def objective(trial: optuna.Trial) -> float:

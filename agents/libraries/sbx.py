@@ -30,7 +30,7 @@ def main(seed: int = 0, budget: float = 1.0) -> list[Reached]:
 
     first = held_out_return(ENV_ID, act)
     began = time.process_time()
-    model.learn(max(1, round(60_000 * budget)))
+    model.learn(max(1, round(40_000 * budget)))
     seconds = time.process_time() - began
     return [
         Reached(

@@ -45,7 +45,7 @@ def main(seed: int = 0, budget: float = 1.0) -> list[Reached]:
     env = wrap_env(gym.make_vec(ENV_ID, num_envs=ROWS, autoreset_mode="SameStep"), wrapper="gymnasium")
     device = "cpu"
     models = {name: QNetwork(env.observation_space, env.action_space, device) for name in NETWORKS}
-    steps = max(100, round(600 * budget))
+    steps = max(100, round(300 * budget))
     agent = DQN(
         models=models,
         memory=RandomMemory(memory_size=500, num_envs=ROWS, device=device),

@@ -1,4 +1,4 @@
-"""Stable-Baselines3 and sb3-contrib: PPO with a hybrid policy, DQN, and a recurrent agent in trials."""
+"""Stable-Baselines3 and sb3-contrib: PPO with a hybrid policy, DQN, MaskablePPO, and a recurrent agent in trials."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ ROWS = 64
 
 
 def main(seed: int = 0, budget: float = 1.0) -> list[Reached]:
-    """Trains on the Box id, on the discrete id, and in bandit trials."""
+    """Trains on the Box id, on the discrete id, and in navigation trials."""
     import numpy as np
-    from sb3_contrib import RecurrentPPO
+    from sb3_contrib import MaskablePPO, RecurrentPPO
     from stable_baselines3 import DQN, PPO
 
     from gym_reml.sb3 import HybridPolicy, make_vec_env
 
     on_policy: dict[str, Any] = {"n_steps": 20, "batch_size": 320, "n_epochs": 5, "learning_rate": 1e-3}
     agents: list[tuple[str, Any, Any, str, int, dict[str, Any]]] = [
-        ("stable-baselines3", PPO, HybridPolicy, "NetBuild-v0", 60_000, on_policy | {"gamma": 1.0}),
+        ("stable-baselines3", PPO, HybridPolicy, "NetBuild-v0", 40_000, on_policy | {"gamma": 1.0}),
         (
-            *("stable-baselines3", DQN, "MlpPolicy", "NetBuildDiscrete-v0", 30_000),
+            *("stable-baselines3", DQN, "MlpPolicy", "NetBuildDiscrete-v0", 20_000),
             {"learning_starts": 2_000, "learning_rate": 1e-3, "gradient_steps": 16, "target_update_interval": 1_000},
         ),
-        ("sb3-contrib", RecurrentPPO, "MlpLstmPolicy", "BanditTrial-v0", 60_000, on_policy),
+        ("sb3-contrib", MaskablePPO, "MlpPolicy", "NetBuildDiscrete-v0", 40_000, on_policy | {"gamma": 1.0}),
+        ("sb3-contrib", RecurrentPPO, "MlpLstmPolicy", "NavigationTrial-v0", 15_000, on_policy),
     ]
     rows = []
     for library, algorithm, policy, env_id, steps, arguments in agents:

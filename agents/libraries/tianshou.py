@@ -44,7 +44,7 @@ def main(seed: int = 0, budget: float = 1.0) -> list[Reached]:
         return values.argmax(dim=-1).numpy()
 
     first = held_out_return(ENV_ID, act)
-    steps = max(2_000, round(30_000 * budget))
+    steps = max(2_000, round(20_000 * budget))
     began = time.process_time()
     collector.reset()
     collector.collect(n_step=ROWS * 10)

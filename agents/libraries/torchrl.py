@@ -71,7 +71,7 @@ def main(seed: int = 0, budget: float = 1.0) -> list[Reached]:
 
     first = held_out_return(ENV_ID, act)
     frames = ROWS * HORIZON * 4
-    iterations = max(1, round(60 * budget))
+    iterations = max(1, round(25 * budget))
     loss = ClipPPOLoss(policy, value, entropy_coeff=0.01, normalize_advantage=True)
     loss.set_keys(action=list(parts), sample_log_prob=[f"{part}_log_prob" for part in parts])
     advantage = GAE(gamma=1.0, lmbda=0.95, value_network=value)

@@ -90,7 +90,7 @@ def test_a_pool_learns_from_no_episode_of_rows_left_out(monkeypatch: pytest.Monk
     env.seed(0)
     finished: list[int] = []
     learner = env.get_env_attr("mdp")[0].learner
-    monkeypatch.setattr(learner, "add", lambda episodes: finished.append(len(episodes.step_sizes)))
+    monkeypatch.setattr(learner, "add", lambda episodes: finished.append(len(episodes)))
     for _ in range(HORIZON):
         env.step(np.zeros(1, dtype=np.int64), [0])
     assert finished == [1]
@@ -106,8 +106,8 @@ def test_collects_steps_and_episodes() -> None:
     algorithm: Any = DQN(policy=policy, optim=AdamOptimizerFactory(lr=1e-3))
     collector: Any = Collector(algorithm, env, VectorReplayBuffer(200, COUNT), exploration_noise=True)
     collector.reset()
-    stats = collector.collect(n_step=10 * COUNT)
-    assert stats.n_collected_steps == 10 * COUNT
+    stats = collector.collect(n_step=3 * HORIZON * COUNT)
+    assert stats.n_collected_steps == 3 * HORIZON * COUNT
     for episodes in (COUNT + 1, COUNT - 1, 3 * COUNT):
         stats = collector.collect(n_episode=episodes, reset_before_collect=True)
         assert (stats.n_collected_episodes, set(stats.lens)) == (episodes, {HORIZON})

@@ -10,6 +10,7 @@ import torch
 
 pytest.importorskip("torchrl")
 
+from torchrl.data import Binary, Composite, Unbounded
 from torchrl.envs import GymEnv, check_env_specs
 from torchrl.envs.gym_like import default_info_dict_reader
 
@@ -31,21 +32,22 @@ def test_keeps_torchrls_rules(env_id: str) -> None:
 @pytest.mark.parametrize("env_id", IDS)
 def test_rows_are_single_environments(env_id: str) -> None:
     """Row i of seed s is the single environment of seed s + i, over the ends of episodes."""
-    ours = make_vec_env(env_id, COUNT, horizon=HORIZON)
+    ours = make_vec_env(env_id, COUNT, horizon=HORIZON, categorical_action_encoding=True)
     ours.set_seed(5, static_seed=True)
     steps = ours.rollout(2 * HORIZON, break_when_any_done=False)
     assert steps.batch_size == (COUNT, 2 * HORIZON)
     assert steps["next", "done"].squeeze(-1).sum(dim=1).tolist() == [2] * COUNT
     actions = list(ours.full_action_spec.keys(True, True))
     for row in range(COUNT):
-        single = GymEnv(env_id, horizon=HORIZON)
+        single = GymEnv(env_id, horizon=HORIZON, categorical_action_encoding=True)
         single.set_seed(5 + row, static_seed=True)
-        queue = [steps[row, step].select(*actions).clone() for step in range(2 * HORIZON)]
-        own = single.rollout(
-            2 * HORIZON, policy=lambda data, queue=queue: data.update(queue.pop(0)), break_when_any_done=False
-        )
-        for key in ("observation", ("next", "observation"), ("next", "reward"), ("next", "done")):
-            np.testing.assert_allclose(own[key].float(), steps[row][key].float(), atol=2e-4)
+        data = single.reset()
+        for step in range(2 * HORIZON):
+            taken = steps[row, step]
+            np.testing.assert_allclose(data["observation"], taken["observation"], atol=2e-4)
+            done, data = single.step_and_maybe_reset(data.update(taken.select(*actions)))
+            for key in (("next", "observation"), ("next", "reward"), ("next", "done")):
+                np.testing.assert_allclose(done[key].float(), taken[key].float(), atol=2e-4)
 
 
 def test_discrete_parts_may_be_indices() -> None:
@@ -57,9 +59,13 @@ def test_discrete_parts_may_be_indices() -> None:
 
 def test_infos_are_read_by_name() -> None:
     env = make_vec_env("NetBuildDiscrete-v0", COUNT, horizon=HORIZON)
-    env.set_info_dict_reader(default_info_dict_reader(["query_loss", "action_mask"]))
+    options = int(env.action_spec.shape[-1])
+    spec = Composite(
+        query_loss=Unbounded((COUNT,)), action_mask=Binary(options, (COUNT, options), dtype=torch.int8), shape=(COUNT,)
+    )
+    env.set_info_dict_reader(default_info_dict_reader(["query_loss", "action_mask"], spec=spec))
     steps = env.rollout(HORIZON + 1, break_when_any_done=False)
-    assert steps["next", "action_mask"].shape == (COUNT, HORIZON + 1, env.action_spec.shape[-1])
+    assert steps["next", "action_mask"].shape == (COUNT, HORIZON + 1, options)
     assert torch.isfinite(steps["next", "query_loss"]).all()
 
 

@@ -27,7 +27,8 @@ NOT_OF_ROWS = (
 
 def infos_of_rows(env: ProcessVectorEnv, info: dict[str, Any]) -> list[dict[str, Any]]:
     """A vector info as each row's own, as a single environment would return it."""
-    return [env._format_info(row) for row in _split(info, env.num_envs)]
+    # Rows without an entry have no info: in a partial reset, or of a last step in the middle of an episode.
+    return [env._format_info(row) if row else row for row in _split(info, env.num_envs)]
 
 
 def _split(info: dict[str, Any], count: int) -> list[dict[str, Any]]:
