@@ -69,7 +69,7 @@ def test_everything_runs_with_the_oldest_releases(torch: str, tmp_path: Path) ->
         pins += [line for line in constraints.splitlines() if line.startswith("torch==")]
     place = tmp_path / "venv"
     venv.create(place, with_pip=True)
-    python = place / ("Scripts" if os.name == "nt" else "bin") / "python"
+    python = str(place / ("Scripts" if os.name == "nt" else "bin") / "python")
     subprocess.run([python, "-m", "pip", "install", "-q", *pins, "--find-links", str(tmp_path)], check=True)
     command = [python, "-W", "ignore", "-c", EVERYTHING + LEARNING]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}

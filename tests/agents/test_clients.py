@@ -80,9 +80,9 @@ def test_pages_have_the_command_lines_that_are_run() -> None:
     assert f"git checkout {cleanrl.COMMIT[:8]}" in page
     assert f"pip install {' '.join(one for one in cleanrl.REQUIREMENTS[:2])} " in page
     page = (PAGES / "rl_zoo3.md").read_text(encoding="utf-8").replace("\\\n", " ")
-    shown = re.findall(r"python -m rl_zoo3\.(\w+) --algo (\w+) --env ([\w-]+) ", page)
-    assert {name for name, *_ in shown} == {"train", "enjoy", "record_video"}
-    for _, algorithm, env_id in shown:
+    commands = re.findall(r"python -m rl_zoo3\.(\w+) --algo (\w+) --env ([\w-]+) ", page)
+    assert {name for name, *_ in commands} == {"train", "enjoy", "record_video"}
+    for _, algorithm, env_id in commands:
         assert rl_zoo3.ALGORITHMS[env_id] == algorithm
 
 
