@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 OLDEST = {"gymnasium": "0.29.1", "numpy": "1.23.5", "torch": "2.3.0"}
 """Of the package's own dependencies."""
 
-OLDEST_AGENTS = {"stable-baselines3": "2.1.0", "sb3-contrib": "2.1.0"}
+OLDEST_AGENTS = {"stable-baselines3": "2.2.1", "sb3-contrib": "2.2.1"}
 """Of what `gym_reml.sb3` stands on."""
 
 LEARNING = """
