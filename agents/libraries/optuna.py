@@ -38,7 +38,7 @@ def main(seed: int = 0, budget: float = 1.0) -> list[Reached]:
         )
         model.learn(total)
         models.append(model)
-        return float(np.mean([episode["r"] for episode in model.ep_info_buffer]))
+        return float(np.mean([episode["r"] for episode in model.ep_info_buffer or ()]))
 
     def returns(model: Any) -> float:
         return held_out_return(ENV_ID, lambda observation: model.predict(observation, deterministic=True)[0])

@@ -92,9 +92,9 @@ there is a short program in `agents/libraries/`, a page that explains it, and a 
 all, each in a virtual environment of its own with the versions of the table, and writes the table anew:
 
 ```bash
-python -m agents.libraries                   # all of them; some need gigabytes and half an hour
-python -m agents.libraries torchrl skrl      # some
-python -m agents.libraries --budget 0.1      # a tenth of the steps
+python -m agents.libraries                 # all: gigabytes to install
+python -m agents.libraries torchrl skrl    # some
+python -m agents.libraries --budget 0.1    # a tenth of the steps
 ```
 
 In an environment that has the library, `python -m agents.libraries.torchrl` runs one.

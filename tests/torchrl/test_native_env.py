@@ -23,7 +23,7 @@ IDS = sorted(gym_reml.ENVIRONMENTS)
 
 @pytest.mark.parametrize("env_id", [*IDS, "BanditTrial-v0"])
 def test_keeps_torchrls_rules(env_id: str) -> None:
-    arguments = {"horizon": HORIZON} if env_id in IDS else {}
+    arguments: dict[str, Any] = {"horizon": HORIZON} if env_id in IDS else {}
     for env in (make_vec_env(env_id, COUNT, **arguments), GymEnv(env_id, **arguments)):
         env.set_seed(0)
         check_env_specs(env)
