@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from typing import Any, Literal
 
-import gymnasium as gym
 import numpy as np
 
 import gym_reml
+from gym_reml.envs.common.vector import ProcessVectorEnv, make_native
 
 EPISODES = 400
 SEED = 10_000
@@ -69,7 +70,10 @@ def held_out_return(
         arguments |= {"split": "test"}
     else:
         arguments["family_kwargs"] = {**arguments.get("family_kwargs", {}), "split": "test"}
-    env = gym.make_vec(env_id, num_envs=episodes, vectorization_mode="vector_entry_point", **arguments)
+    # As `gym.make_vec`, but Gymnasium 0.29, which some libraries need, has other arguments.
+    env = make_native(
+        env_id, episodes, kind=ProcessVectorEnv, known=gym_reml.REGISTRATIONS, instead="", arguments=arguments
+    )
     env.action_space.seed(SEED)
     observation, _ = env.reset(seed=SEED)
     returns, running = np.zeros(episodes), np.ones(episodes, dtype=np.bool_)
@@ -85,6 +89,12 @@ def held_out_return(
 def version_of(library: str) -> str:
     """The installed version of a package."""
     return metadata.version(library)
+
+
+def seconds_of_children() -> float:
+    """Processor time of the processes that this one started and that have ended."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def run(main: Callable[[int, float], list[Reached]]) -> None:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 import gym_reml
 from gym_reml.checks import is_number
+from gym_reml.envs.common.versions import VectorEnv
 from gym_reml.envs.training.setup import known_arguments
 from gym_reml.evaluation.open_loop import Plan
 from gym_reml.evaluation.saved_policy import ALGORITHMS as ALGORITHMS
@@ -494,7 +495,7 @@ def _same(value: Any, other: Any) -> bool:
 def _attribute_of_each(env: Any, attribute: str) -> list[Any] | None:
     """An attribute of each parallel environment, beneath all wrappers; None if there is no such attribute."""
     try:
-        if isinstance(env, gym.Env | gym.vector.VectorEnv):
+        if isinstance(env, gym.Env | VectorEnv):
             return [getattr(env.unwrapped, attribute)]
         return None if env is None else list(env.get_attr(attribute))
     except (AttributeError, EOFError, OSError):  # other kinds of environments; worker processes that have ended
@@ -507,7 +508,7 @@ def _wrappers(env: Any) -> list[tuple[str, Any]]:
     while hasattr(env, "venv"):
         vec_wrappers.append((type(env).__name__, env))
         env = env.venv
-    if isinstance(getattr(env, "env", None), gym.vector.VectorEnv):
+    if isinstance(getattr(env, "env", None), VectorEnv):
         env = env.env
     # In worker processes, whose wrappers need not pickle, only their text is accessible.
     text = env.env_method("__str__")[0] if hasattr(env, "env_method") else str(env)

@@ -10,11 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 
 import gym_reml
-from agents.libraries import environments
+from agents.libraries import environments, reached
 from agents.libraries.environments import Program, constraints, environment, programs
 from agents.libraries.reached import Reached, held_out_return
 from agents.libraries.table import Row, page, read_rows, table, write_rows
@@ -137,20 +138,18 @@ def test_the_committed_page_is_made_from_the_committed_rows() -> None:
 @pytest.mark.parametrize("env_id", ["NetBuildHybrid-v0", "BanditTrial-v0", "NavigationTrial-v0"])
 def test_held_out_returns_are_of_the_test_split(env_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same episodes at every call, each from its start to its end."""
-    import gymnasium as gym
-
     made: list[Any] = []
-    make = gym.make_vec
+    make = reached.make_native
 
     def recorded(*args: Any, **kwargs: Any) -> Any:
         made.append(make(*args, **kwargs))
         return made[-1]
 
-    monkeypatch.setattr(gym, "make_vec", recorded)
+    monkeypatch.setattr(reached, "make_native", recorded)
     first, second = (held_out_return(env_id, episodes=5) for _ in range(2))
     assert first == second
     assert [env.unwrapped.split for env in made] == ["test", "test"]
-    envs = make(env_id, num_envs=5, vectorization_mode="vector_entry_point", **TEST[env_id])
+    envs = gym.make_vec(env_id, num_envs=5, vectorization_mode="vector_entry_point", **TEST[env_id])
     envs.action_space.seed(10_000)
     envs.reset(seed=10_000)
     rewards, running = np.zeros(5), np.ones(5, dtype=np.bool_)
