@@ -21,7 +21,7 @@ else:
 
 ROOT = Path(__file__).resolve().parent.parent
 
-OLDEST = {"gymnasium": "0.29.1", "numpy": "1.23.5", "torch": "2.3.0"}
+OLDEST = {"gymnasium": "0.29.1", "numpy": "1.23.5", "torch": "2.4.0"}
 """Of the package's own dependencies."""
 
 OLDEST_AGENTS = {"stable-baselines3": "2.2.1", "sb3-contrib": "2.2.1"}
