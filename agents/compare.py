@@ -104,10 +104,12 @@ def jobs_of(config: Config) -> list[Job]:
 
     Raises:
         ValueError: a number below the least that makes sense, an entrant that is none of the benchmark's, or shots of
-            trials, or another device than the CPU for anything but few-shot tasks.
+            trials, or another device than the CPU for anything but few-shot tasks or on a cluster.
         ImportError: a module of the user's own that cannot be imported.
     """
     check_options(config, shots=1, seeds=1, tasks=1, evaluation_tasks=2, workers=1)
+    if config.ray is not None and config.device != "cpu":
+        raise ValueError(f"--device {config.device}: a cluster runs a job on each core, so --ray takes the CPU alone")
     jobs = []
     for name in BENCHMARKS if config.family == "all" else (config.family,):
         benchmark = benchmark_of(name)

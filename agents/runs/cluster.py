@@ -61,7 +61,7 @@ def outcomes_on(address: str, pieces: Sequence[P]) -> Iterator[tuple[P, float | 
             try:
                 content, outcome = ray.get(ended)
                 unpack(content, piece.folder)
-            except (ray.exceptions.RayError, OSError) as error:
+            except (ray.exceptions.RayError, OSError, tarfile.TarError) as error:
                 outcome = repr(error)
             yield piece, outcome
     finally:

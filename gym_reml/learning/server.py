@@ -58,7 +58,6 @@ class PoolServer:
         self, pool: LayerPool, family: TaskFamily, rule: str, options: LearningOptions | None, folder: str | Path
     ) -> None:
         """Starts with this pool, or continues from the folder if it holds a state."""
-        torch.set_num_threads(1)
         self.learner, self.folder = PoolLearner(pool, family, rule, options), Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._seen: dict[str, int] = {}
@@ -69,22 +68,24 @@ class PoolServer:
             self._store()
         for path in sorted(self.folder.glob("*-*.pt")):
             state = load_safely(path)
-            self._accept(Delivery(**(state | {"episodes": Episodes.from_state(state["episodes"])})))
+            delivery = Delivery(**(state | {"episodes": Episodes.from_state(state["episodes"])}))
+            if self._is_new(delivery):
+                self._accept(delivery)
 
     def deliver(self, delivery: Delivery) -> None:
         """Takes finished episodes; `learn` uses them."""
-        if self._accept(delivery):
+        if self._is_new(delivery):
             content = delivery._asdict() | {"episodes": delivery.episodes.state()}
+            # First, as the call is repeated if it fails.
             save_atomically(content, self.folder / delivery.file)
+            self._accept(delivery)
 
-    def _accept(self, delivery: Delivery) -> bool:
-        """Whether the delivery is new; if so, it waits."""
-        _, name = delivery.runner
-        if delivery.number <= self._seen.get(name, -1):
-            return False
-        self._seen[name] = delivery.number
+    def _is_new(self, delivery: Delivery) -> bool:
+        return delivery.number > self._seen.get(delivery.runner[1], -1)
+
+    def _accept(self, delivery: Delivery) -> None:
+        self._seen[delivery.runner[1]] = delivery.number
         self._waiting.append(delivery)
-        return True
 
     def learn(self) -> dict[str, Any]:
         """Updates the pool from what was delivered; returns `weights()`.

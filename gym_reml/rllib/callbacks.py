@@ -106,7 +106,7 @@ def _if_used(env_runner: Any, function: Any) -> Any:
 def _parts(env_runner: Any) -> PoolLearner:
     """A learner like the environment's own, which can be sent."""
     learner = learner_of(env_runner)
-    return PoolLearner(learner.pool.clone(), learner.family, learner.rule, learner.options)
+    return PoolLearner(learner.pool.clone().to("cpu"), learner.family, learner.rule, learner.options)
 
 
 def _take(env_runner: Any, weights: Any, server: Any) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+import torch
 from ray.rllib.utils.checkpoints import Checkpointable
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -16,6 +17,15 @@ from gym_reml.learning import PoolLearner, PoolServer
 from gym_reml.pool.layer_pool import LayerPool
 
 NAME = "gym_reml.shared_pool"
+
+
+class PoolActor(PoolServer):
+    """A `PoolServer` in a process of its own, on one core."""
+
+    def __init__(self, *arguments: Any) -> None:
+        """As `PoolServer`."""
+        torch.set_num_threads(1)
+        super().__init__(*arguments)
 
 
 class SharedPool(Checkpointable):
@@ -34,7 +44,7 @@ class SharedPool(Checkpointable):
         """Starts an actor with a copy of this learner's pool, its rule and its options.
 
         Args:
-            learner: of any env runner.
+            learner: of any env runner, on the CPU, where the actor computes.
             logdir: folder of the algorithm, in which the actor makes its own.
         """
         self.name = f"{NAME}-{uuid.uuid4().hex}"
@@ -43,7 +53,7 @@ class SharedPool(Checkpointable):
         self._arguments = [ray.put(part) for part in (learner.pool, learner.family, learner.rule, learner.options)]
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self.server: Any = (
-            ray.remote(PoolServer)
+            ray.remote(PoolActor)
             .options(name=self.name, num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)
             .remote(*self._arguments, self.folder)
         )

@@ -95,7 +95,8 @@ class NativeVectorEnv(BaseVectorEnv):
         """Steps some rows, by default all; `info["env_id"]` is the row.
 
         Raises:
-            ValueError: rows that were left out of a step since they were reset, or another number of actions.
+            ValueError: rows that were left out of a step since they were reset, another number of actions, or some rows
+                only of episodes of one step that a pool learns from.
         """
         self._assert_is_not_closed()
         rows = np.asarray(self._wrap_id(id))
@@ -104,16 +105,23 @@ class NativeVectorEnv(BaseVectorEnv):
             raise ValueError(f"id: rows {wrong} were left out of steps since they were reset; reset them first")
         if len(action) != len(rows):
             raise ValueError(f"action: {len(action)} actions given for {len(rows)} rows")
+        if len(rows) < self.env_num and self._learns_from_single_steps():
+            raise ValueError(
+                f"id: only {len(rows)} of {self.env_num} rows given, but with learn= and horizon=1 the pool learns "
+                "from every step of every row; collect steps instead of episodes, or take a longer horizon"
+            )
         self._last_actions[rows] = action
+        if len(rows) < self.env_num:
+            self._left_out[np.setdiff1d(self.ready_id, rows)] = True
+        if self._left_out.any():
+            # All rows step together. Those left out begin anew before and after, since what they do must not count:
+            # with `learn`, the pool would learn from episodes that end.
+            self.env.reset(options={"reset_mask": self._left_out})
         observation, reward, terminated, truncated, info = self.env.step(self._last_actions)
         infos = self._infos(info)
         for row, row_info in enumerate(infos):
             row_info["env_id"] = row
         observations = self._observations(observation, rows)
-        if len(rows) < self.env_num:
-            self._left_out[np.setdiff1d(self.ready_id, rows)] = True
-            # What they did must not count: with `learn`, the pool would learn from episodes that end.
-            self.env.reset(options={"reset_mask": self._left_out})
         return observations, reward[rows], terminated[rows], truncated[rows], infos[rows]
 
     def seed(self, seed: int | list[int] | None = None) -> list[list[int] | None]:
@@ -134,6 +142,10 @@ class NativeVectorEnv(BaseVectorEnv):
         self._assert_is_not_closed()
         self.env.close()
         self.is_closed = True
+
+    def _learns_from_single_steps(self) -> bool:
+        process: Any = getattr(self.env, "mdp", None)
+        return getattr(process, "learner", None) is not None and process.objective.horizon == 1
 
     def _infos(self, info: dict[str, Any]) -> NDArray[np.object_]:
         infos = np.empty(self.env_num, dtype=object)

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from gym_reml.learning import DeliveringLearner, Delivery, Episodes, LearningOptions, PoolLearner, PoolServer
+from gym_reml.learning import server as server_module
 from gym_reml.pool.layer_pool import LayerPool
 from gym_reml.tasks import make_family
 
@@ -88,6 +89,22 @@ def test_a_delivery_counts_once(tmp_path: Path) -> None:
     shared.deliver(Delivery((1, "a"), 1, 0, finished(2, 1)))
     shared.learn()
     assert all(torch.equal(tensor, after[name]) for name, tensor in tensors(shared.learner.pool).items())
+
+
+def test_a_delivery_that_could_not_be_stored_can_be_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shared, delivery = server(tmp_path), Delivery((1, "a"), 0, 0, finished(4, 0))
+
+    def full(content: Any, path: Path) -> None:
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(server_module, "save_atomically", full)
+        with pytest.raises(OSError, match="no space"):
+            shared.deliver(delivery)
+    shared.deliver(delivery)
+    again = server(tmp_path)
+    again.learn()
+    assert again.learner.used == 2 * 4, "each used twice"
 
 
 @pytest.mark.parametrize("lost_after", ["deliver", "learn", "store"])

@@ -94,6 +94,21 @@ def test_a_pool_learns_from_no_episode_of_rows_left_out(monkeypatch: pytest.Monk
     for _ in range(HORIZON):
         env.step(np.zeros(1, dtype=np.int64), [0])
     assert finished == [1]
+    # Left out of the last step alone.
+    env.reset()
+    for _ in range(HORIZON - 1):
+        env.step(np.zeros(COUNT, dtype=np.int64))
+    env.step(np.zeros(1, dtype=np.int64), [0])
+    assert finished == [1, 1]
+
+
+def test_single_steps_that_a_pool_learns_from_are_taken_by_all_rows() -> None:
+    env: Any = make_vec_env("NetBuildDiscrete-v0", COUNT, horizon=1, pool="random", learn="fomaml")
+    env.seed(0)
+    env.step(np.zeros(COUNT, dtype=np.int64))
+    env.reset()
+    with pytest.raises(ValueError, match="only 1 of 4 rows given"):
+        env.step(np.zeros(1, dtype=np.int64), [0])
 
 
 def test_collects_steps_and_episodes() -> None:
