@@ -40,6 +40,7 @@ COMMANDS = {
     "trial_pictures": ("pages.trial_pictures", "pictures of trials under good policies"),
     "moving_pictures": ("pages.moving_pictures", "an episode of each environment, as an animated GIF"),
     "scaling": ("comparison.scaling", "how long the jobs of the tables take on many machines"),
+    "libraries": ("libraries.__main__", "train by every reinforcement-learning library, each in its own environment"),
     "shared_pool": ("libraries.shared_pool", "RLlib's PPO with one pool for all env runners"),
     "benchmark": ("benchmark", "environment steps per second"),
 }

@@ -252,7 +252,7 @@ def on_trials(config: Config) -> Iterator[Figure]:
     env: Any = gym.make(config.env, **setting.arguments)
     known: dict[str, Policy] = dict(baselines(setting, config.seed))
     policies: dict[str, tuple[str, Policy]] = {
-        "random": ("random actions", RandomAgent(env.action_space, config.seed)),
+        "random": ("random actions", known.get("random", RandomAgent(env.action_space, config.seed))),
         "fixed": (FIXED[config.env], known.get(FIXED[config.env], SameAction(env.action_space))),
         "oracle": ("oracle", known.get("oracle", BestArm() if setting.arms else StraightToTheGoal())),
     }

@@ -102,7 +102,8 @@ In an environment that has the library, `python -m agents.libraries.torchrl` run
 - *face*: "single" where the library steps environments one by one, "native vector" where it steps all in one batch.
 - *random*, *untrained*, *trained*: mean return over {EPISODES} held-out episodes, or fewer where the note says so: of
   random actions, of the agent before training, and of the agent after training without exploration. Rows of one id
-  were measured on the same tasks.
+  were measured on the same tasks. Two libraries are exceptions: CleanRL's scripts report training episodes alone, with
+  exploration, and *untrained* of d3rlpy is the return of the data set that it learns from.
 - Budgets, networks and settings differ from row to row. The table shows that a library works and learns, not which is
   the best."""
 

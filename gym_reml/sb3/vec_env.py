@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -137,7 +136,8 @@ def make_vec_env(
         env_id: a registered id, or an `EnvSpec`, whose vector entry point is a `ProcessVectorEnv`.
         n_envs: number of parallel environments.
         seed: row i is seeded with seed + i at the first reset.
-        **arguments: of the environment; `render_mode` is "rgb_array" unless given, where the environment has it.
+        **arguments: of the environment. `render_mode="rgb_array"`, which SB3's own `make_vec_env` sets, is needed by
+            `VecVideoRecorder`; episodes are recorded then, which takes 15 to 25 % of the speed at 64 rows.
 
     Returns:
         A `VecMonitor`, so episode returns and lengths are in `info["episode"]`.
@@ -151,12 +151,7 @@ def make_vec_env(
         check_integer("seed", seed, least=0)
     instead = "For any other id, or a function, use stable_baselines3.common.env_util.make_vec_env"
     known = gym_reml.REGISTRATIONS
-    make = partial(make_native, env_id, n_envs, kind=ProcessVectorEnv, known=known, instead=instead)
-    try:
-        # As SB3's `make_vec_env`, so that `VecVideoRecorder` finds images.
-        env = make(arguments={"render_mode": "rgb_array"} | arguments)
-    except (TypeError, ValueError):
-        env = make(arguments=arguments)  # of an environment that draws nothing; any other error is raised again
+    env = make_native(env_id, n_envs, kind=ProcessVectorEnv, known=known, instead=instead, arguments=arguments)
     vec_env = NativeVecEnv(env)
     if seed is not None:
         vec_env.seed(seed)

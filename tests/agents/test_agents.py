@@ -86,8 +86,10 @@ def test_runs_that_are_not_there_or_not_ours(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no config\.json"):
         Run(tmp_path)
     Run.create(tmp_path / "run", Something(), "x")
-    with pytest.raises(FileExistsError, match="--resume"):
+    with pytest.raises(FileExistsError, match=r"choose another --run$"):
         Run.create(tmp_path / "run", Something(), "x")
+    with pytest.raises(FileExistsError, match="choose another --run, or go on with it by --resume"):
+        Run.create(tmp_path / "run", Config(), "x")
     (tmp_path / "run" / "config.json").write_text('{"format": "gym_reml.Run/77"}', encoding="utf-8")
     with pytest.raises(ValueError, match="Run/77"):
         Run(tmp_path / "run")
@@ -210,6 +212,7 @@ def test_policies_over_rated_pools_start_at_the_neutral_step() -> None:
 # -- commands -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_any_moment_goes_on_to_the_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "run"
     arguments = ["--run", str(folder), *TINY, "--total-steps", "20000"]

@@ -172,7 +172,7 @@ def test_the_quick_half_of_the_matrix(tmp_path: Path) -> None:
     reachable = [sys.executable, "-m", "pip", "download", "--no-deps", "-q", "-d", str(tmp_path), "skrl"]
     if subprocess.run(reachable, capture_output=True).returncode:
         pytest.skip("the Python package index is not reachable")
-    names = ("skrl", "torchrl")
+    names = ("skrl", "tianshou", "torchrl")
     options = ["--budget", "0.25", "--environments", str(tmp_path / "environments")]
     options += ["--output", str(tmp_path / "rows.json"), "--page", str(tmp_path / "index.md")]
     subprocess.run([sys.executable, "-m", "agents.libraries", *names, *options], cwd=ROOT, check=True)
@@ -180,7 +180,8 @@ def test_the_quick_half_of_the_matrix(tmp_path: Path) -> None:
     assert {row.program for row in rows} == set(names)
     for row in rows:
         assert row.reached.trained_return > row.reached.random_return + 1.0
-    python = str(tmp_path / "environments/torchrl/bin/python")
-    pip = ["-m", "pip", "install", "-q", "-c", str(ROOT / "constraints.txt"), "pytest"]
-    subprocess.run([python, *pip], check=True)
-    subprocess.run([python, "-m", "pytest", "-o", "addopts=", "-q", "tests/torchrl"], cwd=ROOT, check=True)
+    for adapted in ("tianshou", "torchrl"):
+        python = str(tmp_path / "environments" / adapted / "bin/python")
+        pip = ["-m", "pip", "install", "-q", "-c", str(ROOT / "constraints.txt"), "pytest"]
+        subprocess.run([python, *pip], check=True)
+        subprocess.run([python, "-m", "pytest", "-o", "addopts=", "-q", f"tests/{adapted}"], cwd=ROOT, check=True)

@@ -470,6 +470,7 @@ def run_everything(head: str, *folders: Path) -> list[float]:
     return totals
 
 
+@pytest.mark.slow
 def test_everything_runs_where_gymnasium_has_no_autoreset_modes() -> None:
     expected = evaluate_trials(FirstArm(), "BanditTrial-v0", trials=3).total.tolist()
     assert run_everything("import gymnasium.vector\ndel gymnasium.vector.AutoresetMode\n") == expected

@@ -14,7 +14,6 @@ from sb3_contrib import MaskablePPO
 from sb3_contrib.common.maskable.utils import get_action_masks, is_masking_supported
 from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.callbacks import EvalCallback
-from stable_baselines3.common.env_util import make_vec_env as sb3_make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor, VecNormalize
@@ -162,8 +161,7 @@ OWN = {"mdp", "trials", "tuning", "process", "pool", "action_encoding"}
 @every_row_id
 def test_attributes_are_those_of_single_environments(env_id: str) -> None:
     """SB3's contract: one value for each environment, the one that DummyVecEnv gives; or an AttributeError."""
-    ours = make_vec_env(env_id, n_envs=2)
-    theirs = DummyVecEnv([lambda: gym.make(env_id, render_mode="rgb_array")] * 2)
+    ours, theirs = make_vec_env(env_id, n_envs=2), DummyVecEnv([lambda: gym.make(env_id)] * 2)
     ours.reset()
     refused = set()
     for name in dir(theirs.envs[0].unwrapped):
@@ -183,7 +181,7 @@ def test_attributes_are_those_of_single_environments(env_id: str) -> None:
     assert refused == {"np_random", "np_random_seed", "unwrapped", *WRAPPERS_METHODS} & set(dir(theirs.envs[0]))
     for name in ("num_envs", "single_action_space", "autoreset_mode", "closed"):
         assert not ours.has_attr(name)
-    assert ours.env_method("get_wrapper_attr", "render_mode", indices=1) == ["rgb_array"]
+    assert ours.env_method("get_wrapper_attr", "render_mode", indices=1) == [None]
     for name in ("action_space", "observation_space", "spec", "metadata", "num_envs", "reset", "np_random"):
         with pytest.raises(ValueError, match=f"attr_name='{name}': cannot be set"):
             ours.set_attr(name, None)
@@ -215,7 +213,7 @@ def test_marked_methods_return_one_result_per_row() -> None:
     inputs = native.mdp.query.inputs
     for row, network in enumerate(envs.env_method("export")):
         assert torch.equal(network(inputs[row]), native.mdp.outputs(inputs)[row])
-    quiet = make(n_envs=2, render_mode=None)
+    quiet = make(n_envs=2)
     quiet.reset()
     assert quiet.env_method("render") == [None, None]
 
@@ -253,9 +251,7 @@ def test_masks_are_found_through_wrappers(encoding: str) -> None:
 
 
 def test_frames_are_tiled() -> None:
-    """And the render mode is that of SB3's own `make_vec_env`."""
-    envs = make()
-    assert envs.render_mode == sb3_make_vec_env("NetBuild-v0", env_kwargs=ARGUMENTS).render_mode == "rgb_array"
+    envs = make(render_mode="rgb_array")
     envs.reset()
     assert len(envs.get_images()) == COUNT
     assert np.shape(envs.render()) == (2 * 560, 2 * 896, 3)
