@@ -59,7 +59,8 @@ def main(seed: int = 0, budget: float = 1.0) -> list[Reached]:
             seconds=seconds,
             random_return=held_out_return(ENV_ID),
             trained_return=returns(models[study.best_trial.number]),
-            note=f"best of {TRIALS} trials by training return; SB3's default rate, rollout and epochs reached {returns(models[0]):.2f}",
+            note=f"best of {TRIALS} trials by training return; SB3's default rate, rollout and epochs reached "
+            f"{returns(models[0]):.2f}",
         )
     ]
 
