@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 import gym_reml
-from gym_reml.envs.common.vector import ProcessVectorEnv, make_native
+from gym_reml.envs.common.rows import make_rows
 
 EPISODES = 400
 SEED = 10_000
@@ -71,9 +71,7 @@ def held_out_return(
     else:
         arguments["family_kwargs"] = {**arguments.get("family_kwargs", {}), "split": "test"}
     # As `gym.make_vec`, but Gymnasium 0.29, which some libraries need, has other arguments.
-    env = make_native(
-        env_id, episodes, kind=ProcessVectorEnv, known=gym_reml.REGISTRATIONS, instead="", arguments=arguments
-    )
+    env = make_rows(env_id, episodes, instead="", arguments=arguments)
     env.action_space.seed(SEED)
     observation, _ = env.reset(seed=SEED)
     returns, running = np.zeros(episodes), np.ones(episodes, dtype=np.bool_)

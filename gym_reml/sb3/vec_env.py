@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 
-import gym_reml
 from gym_reml.checks import check_integer
-from gym_reml.envs.common.rows import attribute_of_row, call_for_rows, infos_of_rows, set_attribute
-from gym_reml.envs.common.vector import ProcessVectorEnv, make_native
+from gym_reml.envs.common.rows import attribute_of_row, call_for_rows, infos_of_rows, make_rows, set_attribute
+from gym_reml.envs.common.vector import ProcessVectorEnv
 
 
 class NativeVecEnv(VecEnv):
@@ -150,8 +149,7 @@ def make_vec_env(
     if seed is not None:
         check_integer("seed", seed, least=0)
     instead = "For any other id, or a function, use stable_baselines3.common.env_util.make_vec_env"
-    known = gym_reml.REGISTRATIONS
-    env = make_native(env_id, n_envs, kind=ProcessVectorEnv, known=known, instead=instead, arguments=arguments)
+    env = make_rows(env_id, n_envs, instead=instead, arguments=arguments)
     vec_env = NativeVecEnv(env)
     if seed is not None:
         vec_env.seed(seed)

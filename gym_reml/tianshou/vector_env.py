@@ -11,10 +11,9 @@ from gymnasium.envs.registration import EnvSpec
 from numpy.typing import NDArray
 from tianshou.env import BaseVectorEnv
 
-import gym_reml
 from gym_reml.checks import check_integer
-from gym_reml.envs.common.rows import attribute_of_row, call_for_rows, infos_of_rows, set_attribute
-from gym_reml.envs.common.vector import ProcessVectorEnv, make_native
+from gym_reml.envs.common.rows import attribute_of_row, call_for_rows, infos_of_rows, make_rows, set_attribute
+from gym_reml.envs.common.vector import ProcessVectorEnv
 from gym_reml.envs.common.versions import AutoresetMode
 
 Rows = int | Sequence[int] | NDArray[np.integer] | None
@@ -176,13 +175,6 @@ def make_vec_env(env_id: str | EnvSpec = "NetBuild-v0", num_envs: int = 1, **arg
         TypeError: a function instead of an id, or an unknown argument.
     """
     check_integer("num_envs", num_envs)
-    env = make_native(
-        env_id,
-        num_envs,
-        kind=ProcessVectorEnv,
-        known=gym_reml.REGISTRATIONS,
-        instead="For any other id, use tianshou.env.DummyVectorEnv",
-        arguments=arguments,
-        mode=AutoresetMode.DISABLED,
-    )
+    instead = "For any other id, use tianshou.env.DummyVectorEnv"
+    env = make_rows(env_id, num_envs, instead=instead, arguments=arguments, mode=AutoresetMode.DISABLED)
     return NativeVectorEnv(env)

@@ -8,9 +8,8 @@ from gymnasium.envs.registration import EnvSpec
 from torchrl.data import Composite, TensorSpec
 from torchrl.envs import GymWrapper
 
-import gym_reml
 from gym_reml.checks import check_integer
-from gym_reml.envs.common.vector import ProcessVectorEnv, make_native
+from gym_reml.envs.common.rows import make_rows
 from gym_reml.envs.common.versions import AutoresetMode
 
 
@@ -52,13 +51,6 @@ def make_vec_env(
         TypeError: a function instead of an id, or an unknown argument.
     """
     check_integer("num_envs", num_envs)
-    env = make_native(
-        env_id,
-        num_envs,
-        kind=ProcessVectorEnv,
-        known=gym_reml.REGISTRATIONS,
-        instead="For any other id, use torchrl.envs.GymEnv",
-        arguments=arguments,
-        mode=AutoresetMode.DISABLED,
-    )
+    instead = "For any other id, use torchrl.envs.GymEnv"
+    env = make_rows(env_id, num_envs, instead=instead, arguments=arguments, mode=AutoresetMode.DISABLED)
     return NativeEnv(env, categorical_action_encoding=categorical_action_encoding)

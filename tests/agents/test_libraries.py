@@ -139,13 +139,13 @@ def test_the_committed_page_is_made_from_the_committed_rows() -> None:
 def test_held_out_returns_are_of_the_test_split(env_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same episodes at every call, each from its start to its end."""
     made: list[Any] = []
-    make = reached.make_native
+    make = reached.make_rows
 
     def recorded(*args: Any, **kwargs: Any) -> Any:
         made.append(make(*args, **kwargs))
         return made[-1]
 
-    monkeypatch.setattr(reached, "make_native", recorded)
+    monkeypatch.setattr(reached, "make_rows", recorded)
     first, second = (held_out_return(env_id, episodes=5) for _ in range(2))
     assert first == second
     assert [env.unwrapped.split for env in made] == ["test", "test"]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from gymnasium.envs.registration import EnvSpec
 
-from gym_reml.envs.common.vector import ProcessVectorEnv
+import gym_reml
+from gym_reml.envs.common.vector import ProcessVectorEnv, make_native
+from gym_reml.envs.common.versions import AutoresetMode
 
 VECTOR_ARGUMENTS = ("num_envs", "autoreset_mode", "vectorization_mode")
 """Arguments that only vector environments have."""
@@ -23,6 +25,26 @@ NOT_OF_ROWS = (
     *("closed", "unwrapped", "np_random", "np_random_seed"),
 )
 """Attributes of the vector environment as a whole, which no row has."""
+
+
+def make_rows(
+    env_id: Any,
+    num_envs: int,
+    *,
+    instead: str,
+    arguments: Mapping[str, Any],
+    mode: AutoresetMode = AutoresetMode.SAME_STEP,
+) -> ProcessVectorEnv:
+    """Makes the native vector environment of any id of this package, or of one like them; see `make_native`."""
+    return make_native(
+        env_id,
+        num_envs,
+        kind=ProcessVectorEnv,
+        known=gym_reml.REGISTRATIONS,
+        instead=instead,
+        arguments=arguments,
+        mode=mode,
+    )
 
 
 def infos_of_rows(env: ProcessVectorEnv, info: dict[str, Any]) -> list[dict[str, Any]]:
