@@ -12,10 +12,10 @@ from gym_reml import __version__
 from .runs.command_line import EXTRA, HELP, program, run_command, run_plainly, spelled
 
 COMMANDS = {
-    "list": ("catalogue.list", "list the environments: id, what is decided, what it is"),
+    "list": ("catalogue.list", "list the environments: id, what it is, what is decided"),
     "info": ("catalogue.info", "show an environment's spaces, arguments and competitors, and how it is made"),
     "train": ("train", "meta-train an agent and a pool of layers (REML), or one of another --env, and compare it"),
-    "evaluate": ("evaluate", "evaluate a trained learner on any family"),
+    "evaluate": ("evaluate", "evaluate a trained learner on its family, or on another of as many inputs and outputs"),
     "animate": ("animate", "draw a trained learner at work, as an animated GIF"),
     "average": ("average", "one table over runs that differ in their seed"),
     "compare": ("compare", "train every entrant of a benchmark and tabulate them: meta-learners, or RL² on trials"),

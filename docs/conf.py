@@ -368,7 +368,8 @@ class NamesInOnePiece(SphinxPostTransform):
                 code["classes"].append("one-line")
         for value in list(self.document.findall(addnodes.desc_annotation)):
             text = value.astext()
-            if len(text) > self.longest_value:
+            # The place of a file is that of this machine.
+            if len(text) > self.longest_value or "PosixPath(" in text:
                 value.parent.remove(value)
             elif ARRAY.search(text):  # a property's type is in no signature
                 value.clear()

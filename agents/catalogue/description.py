@@ -53,6 +53,7 @@ def describe(env_id: str) -> Description:
     Raises:
         ValueError: no such id; the message lists the choices.
     """
+    env_id = env_id.removeprefix("gym_reml:")
     if env_id not in REGISTRATIONS:
         raise ValueError(f"{env_id!r}: no environment of this package; choices: {', '.join(REGISTRATIONS)}")
     row = REGISTRATIONS[env_id]

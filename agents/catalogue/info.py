@@ -30,7 +30,7 @@ def main(config: Config) -> None:
         {f"{one.name}={one.default}": one.meaning for one in found.arguments},
     )
     try:
-        compared = {name: ", ".join(entrants) for name, entrants in competitors(config.id).items()}
+        compared = {name: ", ".join(entrants) for name, entrants in competitors(found.env_id).items()}
         _section(f"competitors, by the benchmark that {program('compare')} --family takes", compared)
     except ModuleNotFoundError:
         print(f"\ncompetitors: pip install '{EXTRA}' shows them")

@@ -143,7 +143,8 @@ def differences(group: Group) -> list[str]:
         f"**Paired differences** of {group.metric} on the same tasks and seeds, ± half of the 95 % interval over seeds "
         "and tasks together. *Better* and *worse* mean that the interval excludes 0, *n.s.* (not significantly "
         "different) that it includes 0. In brackets the median of the differences over tasks, where it was recorded, "
-        f"and the share of pairs in which the first is lower: {where}, a few tasks make the difference."
+        f"and the share of pairs in which the first is lower"
+        f"{'' if group.lower_is_better else ', which is worse here'}: {where}, a few tasks make the difference."
     )
     return [text, markdown_table(["difference", *map(group.section.column, group.steps)], rows)]
 
