@@ -25,8 +25,8 @@ class LearnerChoice:
     """A configuration that names a trained learner, and a family for it."""
 
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
-    """run directory of a finished run, the folder of a saved learner, or the name of one that the package ships, whose files go
-    into a folder of that name here"""
+    """run directory of a finished run, the folder of a saved learner, or the name of one that the package ships, which
+    then names a folder here"""
     family: Annotated[FamilyOrNone, default_is("the one it was trained on, which RUN must hold")] = None
     """family of tasks, or MODULE:FAMILY"""
     family_kwargs: str = "{}"
