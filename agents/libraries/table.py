@@ -59,7 +59,7 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
     write_text(path, json.dumps(entries, indent=1, ensure_ascii=False) + "\n")
 
 
-HEAD = ("library", "algorithm", "id", "face", "steps", "seconds", "random", "untrained", "trained", "note")
+HEAD = ("library", "algorithm", "id", "random", "untrained", "trained", "steps", "seconds", "face", "note")
 
 
 def table(rows: Iterable[Row]) -> str:
@@ -72,12 +72,12 @@ def table(rows: Iterable[Row]) -> str:
                 f"[{own.library} {own.version}]({row.program}.md)",
                 own.algorithm,
                 f"`{own.id}`",
-                own.face,
-                f"{own.steps:,}",
-                f"{own.seconds:.0f}",
                 f"{own.random_return:.2f}",
                 "–" if own.first_return is None else f"{own.first_return:.2f}",
                 f"**{own.trained_return:.2f}**",
+                f"{own.steps:,}",
+                f"{own.seconds:.0f}",
+                own.face,
                 own.note,
             ]
         )

@@ -125,8 +125,10 @@ def decisions_page(folder: Path) -> str:
         agent = rows.get(decision.who[-1][0])
         metric = "" if agent is None else f"<br>{agent['metric'].replace('_', ' ')}"
         cells = [_cell([rows[name] for name in names if name in rows]) for names in decision.who]
-        lines.append([f"[{decision.title}]({decision.page}){metric}", *cells, _gain(agent, decision.who[1])])
-    table = markdown_table(["decided", *COLUMNS, "agent minus fixed"], lines)
+        *others, own = cells
+        lines.append([f"[{decision.title}]({decision.page}){metric}", own, _gain(agent, decision.who[1]), *others])
+    *others_title, own_title = COLUMNS
+    table = markdown_table(["decided", own_title, "agent minus fixed", *others_title], lines)
     return "\n\n".join([INTRODUCTION, table, CONCLUSIONS])
 
 

@@ -122,7 +122,7 @@ def test_the_table_says_what_was_reached() -> None:
     line = table([Row("fake", 0, 1.0, replace(REACHED, first_return=-3.0, note="a note"))]).splitlines()[-1]
     assert (
         line
-        == "| [numpy 2.0](fake.md) | none | `NetBuild-v0` | single | 12,000 | 3 | -2.50 | -3.00 | **-0.50** | a note |"
+        == "| [numpy 2.0](fake.md) | none | `NetBuild-v0` | -2.50 | -3.00 | **-0.50** | 12,000 | 3 | single | a note |"
     )
 
 
