@@ -139,7 +139,7 @@ SECTIONS = (
         "step on that many of them, sampled by the current policy; the return is the mean over as many others of "
         "the updated one. Higher is better. Training uses half as many. The step size of `random` and `pretrained` "
         "is tuned on validation tasks. `maml_rl` keeps LVC's derivatives and uses Adam outside; "
-        "`maml_rl/two_updates` is trained through two updates. In `reml`, of which there is one seed, the pool of "
+        "`maml_rl/two_updates` is trained through two updates. In `reml` the pool of "
         "`maml_rl/two_updates` continues to learn through the updates whose size the agent chooses. Its controls "
         "show what is the agent's part: on the same pool it is better than the rule by hand after one and two "
         "updates, and than the regression after one; from the third update on the three are close, and the rule by "
