@@ -178,7 +178,7 @@ CONCLUSIONS = """\
   problems of the kinds that it was trained on better than an agent that sets step sizes, which is no better than tuned
   Adam. On kinds of networks that it has never seen, the rule is worse than both.
 - **It can find again what is known.** The best update rule that the agent writes is RMSProp with little added, in both
-  seeds, as good as RMSProp where it was found, and worse than Adam on two families that it was not. What it writes on average
-  improves from .18 to .65, but the search has nothing new to show.
+  seeds, as good as RMSProp where it was found, and worse than Adam on two families that it was not. What it writes
+  improves on average from .18 to .65, but the search has nothing new to show.
 - **It is no remedy for a pool without specialists.** On four domains of images, where random layers do nearly as well,
   there is little to choose."""
