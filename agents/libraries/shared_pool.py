@@ -14,6 +14,7 @@ import torch
 from gym_reml.evaluation import MetaLearner, evaluate
 
 from ..runs.command_line import check_options, run_command
+from .rllib import policy_of
 
 ENVS, ROLLOUT = 64, 20
 STEPS_OF_A_ROLLOUT = ENVS * ROLLOUT
@@ -36,19 +37,16 @@ class Config:
 
 
 class Acting:
-    """The trained module of RLlib with SB3's `predict`, as `MetaLearner` takes it."""
+    """The trained policy of RLlib with SB3's `predict`, as `MetaLearner` takes it."""
 
-    def __init__(self, module: Any) -> None:
-        self.module = module
+    def __init__(self, algorithm: Any) -> None:
+        self.act = policy_of(algorithm)
 
     def predict(
         self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
     ) -> tuple[Any, Any]:
         """The most likely actions."""
-        with torch.no_grad():
-            found = self.module.forward_inference({"obs": torch.as_tensor(observation)})
-        kind = self.module.get_inference_action_dist_cls()
-        return kind.from_logits(found["action_dist_inputs"]).to_deterministic().sample().numpy(), None
+        return self.act(observation), None
 
 
 def config_of(runners: int, seed: int) -> Any:
@@ -110,7 +108,7 @@ def train(runners: int, seed: int, rollouts: int, kill: bool, tasks: int) -> Non
     else:
         learner = algorithm.env_runner.env.unwrapped.mdp.learner
         pool, counts = learner.pool, {name: getattr(learner, name) for name in ("updates", "used", "dropped")}
-    learner = MetaLearner("ppo", Acting(algorithm.get_module()), pool)
+    learner = MetaLearner("ppo", Acting(algorithm), pool)
     found = evaluate(learner, "sinusoid", steps=(0, 1, 5), tasks=tasks)
     errors = ", ".join(f"{found.summary(step).mean:.4f} ± {found.summary(step).ci95:.4f}" for step in (1, 5))
     print(

@@ -39,13 +39,8 @@ class Convolution(nn.Conv2d):
         stride = self.stride[0]
         height, width = ((length - 1) // stride + 1 for length in size)
         padded = nn.functional.pad(x, (1, 1, 1, 1))
-        neighbours = [
-            padded[
-                :, :, top : top + stride * (height - 1) + 1 : stride, left : left + stride * (width - 1) + 1 : stride
-            ]
-            for top in range(3)
-            for left in range(3)
-        ]
+        rows, columns = (slice(None, stride * (length - 1) + 1, stride) for length in (height, width))
+        neighbours = [padded[:, :, top:, left:][:, :, rows, columns] for top in range(3) for left in range(3)]
         matrix = torch.stack(neighbours, dim=2).permute(1, 2, 0, 3, 4).flatten(2).flatten(0, 1)
         outputs = (self.weight.flatten(1) @ matrix).unflatten(1, (points, height, width)).transpose(0, 1)
         assert self.bias is not None

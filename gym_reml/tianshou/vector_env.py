@@ -22,8 +22,8 @@ Rows = int | Sequence[int] | NDArray[np.integer] | None
 class NativeVectorEnv(BaseVectorEnv):
     """Tianshou's vector environment over a native one: collectors step all rows in one batch.
 
-    As Tianshou's own, it resets no row by itself. A step of some rows leaves the others at the start of new episodes:
-    they must be reset before they are stepped, as collectors do.
+    As Tianshou's own, it resets no row by itself. A step of some rows ends the episodes of the others: they must be
+    reset before they are stepped, as collectors do.
 
     Attributes:
         env: the native vector environment.
@@ -113,8 +113,8 @@ class NativeVectorEnv(BaseVectorEnv):
         if len(rows) < self.env_num:
             self._left_out[np.setdiff1d(self.ready_id, rows)] = True
         if self._left_out.any():
-            # All rows step together. Those left out begin anew before and after, since what they do must not count:
-            # with `learn`, the pool would learn from episodes that end.
+            # All rows step together. Those left out begin anew before each step, so that no episode of theirs ends:
+            # with `learn`, the pool would learn from it.
             self.env.reset(options={"reset_mask": self._left_out})
         observation, reward, terminated, truncated, info = self.env.step(self._last_actions)
         infos = self._infos(info)
