@@ -5,10 +5,25 @@ from pathlib import Path
 import pytest
 import torch
 
+from gym_reml.networks.compiled import CORES, find_core
+from gym_reml.networks.dense import dense
+from gym_reml.pool import subnetworks
 from gym_reml.tasks.images import downloads
 
 # Small matrices: a second thread costs more than it gives, and pytest already runs two workers.
 torch.set_num_threads(1)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--core numba`: the same tests, with dense networks computed by compiled loops wherever they can be."""
+    parser.addoption("--core", choices=CORES, default="torch", help="what computes networks where a test does not say")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    core = config.getoption("--core")
+    if core != "torch":
+        find_core("numba", dense("relu"), torch.device("cpu"))  # or an error that says what to install
+        subnetworks.find_core = lambda asked, *rest: find_core("auto" if asked == "torch" else asked, *rest)
 
 
 @pytest.fixture(scope="module")

@@ -167,6 +167,7 @@ class NetBuildEnv(TrainingEnv):
     | `step_sizes` | `"single"` | or `"layer"`, one for each position: stem, slots, head |
     | `observation` | `"flat"` | or `"dict"` |
     | `device` | `"cpu"` | any torch device |
+    | `core` | `"torch"` | what computes networks: `"torch"`, `"numba"`, or `"auto"` for the faster that is installed |
     | `render_mode` | `None` | `"rgb_array"` or `"ansi"` (and `"human"` through Gymnasium's wrapper) |
 
     `pool=None` uses the packaged specialists if the family has any, and random layers otherwise; also, with a warning,
@@ -216,6 +217,7 @@ class NetBuildEnv(TrainingEnv):
         step_sizes: str = "single",
         observation: str = "flat",
         device: str | torch.device = "cpu",
+        core: str = "torch",
     ) -> None:
         """Takes the arguments of the table above.
 
@@ -261,6 +263,7 @@ class NetBuildVectorEnv(TrainingVectorEnv):
         step_sizes: str = "single",
         observation: str = "flat",
         device: str | torch.device = "cpu",
+        core: str = "torch",
         render_mode: str | None = None,
         max_episode_steps: int | None = None,
     ) -> None:

@@ -63,12 +63,13 @@ class NetworkTraining:
         clip: float | None,
         optimizer: str,
         batch_size: int | None,
+        core: str,
     ) -> None:
         """Allocates the networks; `restart` initialises them."""
         count = data.count
         self.data, self.family, self.pool = data, data.family, pool
         self.initial_layers = initial_layers
-        self.networks = SubNetworks(count, pool, slots=slots, clip=clip, optimizer=optimizer)
+        self.networks = SubNetworks(count, pool, slots=slots, clip=clip, optimizer=optimizer, core=core)
         self.minibatches = None if batch_size is None else Minibatches(data, batch_size)
         self.clock = np.zeros(count, dtype=np.int64)
         self.support_loss, self.query_loss = self.scores = np.zeros((2, count))
@@ -178,9 +179,9 @@ class NetworkTraining:
             # The pass over the support set belongs to the next step, that over the query set to the last.
             inputs, now, last = self._prepared, networks.norms(self.clock), networks.norms(self.clock - 1)
             self._trace = networks.forward(inputs.first(points), workspace, norms=now)
-            query_outputs = networks.forward(inputs.rest(points), self._workspaces[2], norms=last).outputs
+            query_outputs = networks.forward(inputs.rest(points), self._workspaces[2], norms=last, kept=0).outputs
         else:
-            trace = networks.forward(self._prepared, workspace)
+            trace = networks.forward(self._prepared, workspace, kept=points)
             self._trace = trace.first(points, workspace)
             query_outputs = workspace.views(trace.outputs).rest(points).tensor
         self._output_gradient = self._differentiate(self._trace, support)

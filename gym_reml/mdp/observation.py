@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from gym_reml.mdp.network_training import NetworkTraining
-from gym_reml.networks.buffers import FEW_ROWS, constant
 from gym_reml.spaces.decision import Decided, Decision
 from gym_reml.tasks.base import WEIGHTS
 
@@ -71,18 +69,15 @@ class Observation:
         training, flat, parts = self._training, self._flat, self.parts
         family, networks, support = training.family, training.networks, training.data.support
         trace, output_gradient = training.support_pass()
-        gradient = training.pool.architecture.head_gradient(trace, output_gradient)
-        if family.exchangeable_outputs:
-            gradient = torch.linalg.vector_norm(gradient, dim=2)
-        # Not by var or vector_norm, which are more than ten times slower over this dimension.
-        features, weights = trace.features, support.extras.get(WEIGHTS)
-        mean = mean_over_points(features, weights)
-        deviation = mean_over_points((features - mean).square_(), weights).sqrt_()
-        features_by_part = [gradient.flatten(1), mean.squeeze(1), deviation.squeeze(1)]
-        if family.signal_size:
-            features_by_part.append(family.support_signal(trace.outputs, support))
         # These are the first parts of the observation, in this order.
-        flat[:, : parts["task"].stop] = torch.cat(features_by_part, dim=1).cpu().numpy()
+        flat[:, : parts["task"].start] = networks.architecture.observed(
+            trace,
+            output_gradient,
+            point_weights=support.extras.get(WEIGHTS),
+            exchangeable=family.exchangeable_outputs,
+        )
+        if family.signal_size:
+            flat[:, parts["task"]] = family.support_signal(trace.outputs, support).cpu().numpy()
         with np.errstate(under="ignore", over="ignore"):  # clipped below
             flat[:, parts["loss"]] = self._past_scores.dot(LOSS_PART)
         progress = parts["progress"].start
@@ -92,18 +87,3 @@ class Observation:
         clipped = np.minimum(np.maximum(flat, -OBSERVATION_LIMIT), OBSERVATION_LIMIT)
         # After clipping, the sum is NaN only if an element is.
         return np.nan_to_num(clipped, copy=False) if math.isnan(np.add.reduce(clipped, axis=None)) else clipped
-
-
-def mean_over_points(values: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Means of `values` (n, points, width) over points, (n, 1, width).
-
-    Args:
-        values: (n, points, width).
-        weights: (n, points), summing to 1 in each row, or None for equal ones.
-    """
-    if weights is not None:
-        return torch.bmm(weights.unsqueeze(1), values)
-    count, points, _ = values.shape
-    if count <= FEW_ROWS:
-        return torch.bmm(constant(1.0 / points, values, (count, 1, points)), values)
-    return values.sum(dim=1, keepdim=True).mul_(constant(1.0 / points, values))

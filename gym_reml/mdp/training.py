@@ -75,6 +75,7 @@ class TrainingMDP:
         batch_size: int | None = None,
         step_sizes: str = "single",
         learner: PoolLearner | None = None,
+        core: str = "torch",
     ) -> None:
         """Creates the process; call `seed` and `reset` before the first step.
 
@@ -93,6 +94,7 @@ class TrainingMDP:
                 `Minibatches`); None for all. Observations are of the whole support set.
             step_sizes: "single", or "layer" for a step size of its own at each position: stem, slots and head.
             learner: updates the pool from finished episodes; None for a fixed pool.
+            core: what computes the networks, see `gym_reml.networks.compiled.find_core`.
 
         Raises:
             ValueError: an inconsistent pool, an unknown optimizer or choice of step sizes, a layer kind with batch
@@ -123,6 +125,7 @@ class TrainingMDP:
             clip=clip,
             optimizer=optimizer,
             batch_size=batch_size,
+            core=core,
         )
         self._observation = Observation(self.training, self.decision, horizon=objective.horizon)
         self.learner: PoolLearner | None = None

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gym_reml.networks.buffers import BiasedInputs, Workspace
-from gym_reml.networks.weights import Weights
+from gym_reml.networks.buffers import FEW_ROWS, BiasedInputs, Workspace, constant
+from gym_reml.networks.weights import Weights, descend, gradient_norms, within_range
 
 Filled = Sequence["Tensor | int"]
 """For each slot: True or False if it holds a layer in all rows or in none, else a tensor; see `Architecture.filled`."""
@@ -101,6 +101,7 @@ class Architecture(ABC, Generic[TraceType]):
         workspace: Workspace | None = None,
         trace: TraceType | None = None,
         start: int = 0,
+        kept: int | None = None,
     ) -> TraceType:
         """Computes the networks' outputs.
 
@@ -110,8 +111,10 @@ class Architecture(ABC, Generic[TraceType]):
             filled: as returned by `filled`; empty slots are the identity.
             norms: norms of stem and slots, if they are not among `weights`.
             workspace: buffers to use (stepping), or None for new differentiable tensors (replay).
-            trace: an earlier pass over the same inputs, needed if `start` > 0.
+            trace: an earlier pass over the same inputs, needed if `start` > 0; with a workspace it may be overwritten.
             start: the first position whose weights changed since `trace`: 0 is the stem, 1 the first slot.
+            kept: of how many points, the first, anything but outputs will be asked, so that more need not be stored;
+                None for all.
         """
 
     @abstractmethod
@@ -134,6 +137,76 @@ class Architecture(ABC, Generic[TraceType]):
                 tensors.
         """
 
+    def descend(
+        self,
+        weights: Weights,
+        trace: TraceType,
+        *,
+        output_gradient: Tensor,
+        filled: Filled,
+        step_sizes: Tensor,
+        clip: float | None,
+        rates: Weights | None = None,
+        workspace: Workspace | None = None,
+        out: Weights,
+    ) -> tuple[Weights, Tensor]:
+        """One clipped step of gradient descent, without autograd graph.
+
+        Args:
+            weights, trace, output_gradient, filled, workspace: see `gradient`.
+            step_sizes, clip, rates, out: see `gym_reml.networks.weights.descend`.
+
+        Returns:
+            The new weights, and the norms of the gradients by position before clipping, (slots + 2, n).
+        """
+        gradient = self.gradient(weights, trace, output_gradient=output_gradient, filled=filled, workspace=workspace)
+        before = gradient_norms(gradient)
+        gradient, norms = within_range(gradient, before, clip)
+        new = descend(weights, gradient, norms=norms, step_sizes=step_sizes, clip=clip, rates=rates, out=out)
+        return new, before
+
+    def observed(
+        self, trace: TraceType, output_gradient: Tensor, *, point_weights: Tensor | None, exchangeable: bool
+    ) -> NDArray[np.float32]:
+        """What agents observe of the networks: the head's gradient and the last hidden layer, over a pass's points.
+
+        Args:
+            trace: of a pass over the support sets.
+            output_gradient: gradients of the losses with respect to the outputs, (n, points, out_features).
+            point_weights: (n, points), summing to 1 in each row, or None for equal ones.
+            exchangeable: the order of outputs is arbitrary: give the norm of the gradient over them.
+
+        Returns:
+            (n, size): the gradient, (width + 1) x out_features values, or width + 1 norms; mean and standard deviation
+            of the activations, width values each.
+        """
+        gradient = self.head_gradient(trace, output_gradient)
+        if exchangeable:
+            gradient = torch.linalg.vector_norm(gradient, dim=2)
+        # Not by var or vector_norm, which are more than ten times slower over this dimension.
+        features = trace.features
+        mean = mean_over_points(features, point_weights)
+        deviation = mean_over_points((features - mean).square_(), point_weights).sqrt_()
+        described: NDArray[np.float32] = (
+            torch.cat([gradient.flatten(1), mean.squeeze(1), deviation.squeeze(1)], dim=1).cpu().numpy()
+        )
+        return described
+
     @abstractmethod
     def head_gradient(self, trace: TraceType, output_gradient: Tensor) -> Tensor:
         """Gradients of the losses with respect to the head, (n, width + 1, out_features): observed by agents."""
+
+
+def mean_over_points(values: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Means of `values` (n, points, width) over points, (n, 1, width).
+
+    Args:
+        values: (n, points, width).
+        weights: (n, points), summing to 1 in each row, or None for equal ones.
+    """
+    if weights is not None:
+        return torch.bmm(weights.unsqueeze(1), values)
+    count, points, _ = values.shape
+    if count <= FEW_ROWS:
+        return torch.bmm(constant(1.0 / points, values, (count, 1, points)), values)
+    return values.sum(dim=1, keepdim=True).mul_(constant(1.0 / points, values))

@@ -141,8 +141,9 @@ class Dense(Architecture[DenseTrace]):
         workspace: Workspace | None = None,
         trace: DenseTrace | None = None,
         start: int = 0,
+        kept: int | None = None,
     ) -> DenseTrace:
-        """Computes the networks' outputs; see `Architecture.forward`."""
+        """Computes the networks' outputs; see `Architecture.forward`. All points are kept."""
         positions, kind = weights.positions, self.kind
         if norms is None:
             norms = [position["norm"] for position in positions[:-1]] if "norm" in positions[0] else []

@@ -275,6 +275,7 @@ class Modules(Architecture[ModulesTrace]):
         workspace: Workspace | None = None,
         trace: ModulesTrace | None = None,
         start: int = 0,
+        kept: int | None = None,
     ) -> ModulesTrace:
         """Computes the networks' outputs; see `Architecture.forward`."""
         positions = weights.positions

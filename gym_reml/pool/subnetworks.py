@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,8 +13,9 @@ from torch import Tensor
 
 from gym_reml.networks.architecture import Filled, Trace
 from gym_reml.networks.buffers import BiasedInputs, Workspace
+from gym_reml.networks.compiled import find_core
 from gym_reml.networks.optimizers import OptimizerState, find_directions, find_optimizer, present_positions
-from gym_reml.networks.weights import CLIP, LONGEST, Weights, descend, gradient_norms, without_overflow
+from gym_reml.networks.weights import CLIP, LONGEST, Weights, descend, gradient_norms, within_range
 from gym_reml.networks.work import count_work
 from gym_reml.pool.layer_pool import LayerPool
 
@@ -26,6 +28,7 @@ class SubNetworks:
 
     Attributes:
         pool: the pool that weights are copied from.
+        architecture: what computes the networks, the pool's or a faster one that does the same.
         slots: number of slots, the largest depth.
         clip: norm at which gradients are clipped, None for none.
         optimizer: turns clipped gradients into steps.
@@ -35,14 +38,23 @@ class SubNetworks:
     """
 
     def __init__(
-        self, count: int, pool: LayerPool, *, slots: int, clip: float | None = CLIP, optimizer: str = "sgd"
+        self,
+        count: int,
+        pool: LayerPool,
+        *,
+        slots: int,
+        clip: float | None = CLIP,
+        optimizer: str = "sgd",
+        core: str = "torch",
     ) -> None:
         """Allocates n = `count` networks; `restart` initialises them.
 
         Raises:
-            ValueError: an unknown optimizer.
+            ValueError: an unknown optimizer, or see `find_core`.
+            ImportError: see `find_core`.
         """
         self.pool = pool
+        self.architecture = find_core(core, pool.architecture, pool.device)
         self.slots = slots
         self.clip = clip
         self.optimizer = find_optimizer(optimizer)
@@ -132,7 +144,7 @@ class SubNetworks:
 
     def prepare(self, inputs: Tensor) -> Tensor:
         """Inputs (n, points, in_features) in the form that `forward` takes; see `Architecture.prepare`."""
-        return self.pool.architecture.prepare(inputs, self.pool.fixed)
+        return self.architecture.prepare(inputs, self.pool.fixed)
 
     def norms(self, step: NDArray[np.int64]) -> list[Tensor] | None:
         """Norms of stem and slots at these steps (n,) int64; None unless the pool has norms for each step."""
@@ -148,9 +160,10 @@ class SubNetworks:
         trace: Trace | None = None,
         start: int = 0,
         norms: list[Tensor] | None = None,
+        kept: int | None = None,
     ) -> Trace:
         """Computes the networks' outputs; see `Architecture.forward`."""
-        return self.pool.architecture.forward(
+        return self.architecture.forward(
             self._weights,
             prepared,
             filled=self._filled,
@@ -158,6 +171,7 @@ class SubNetworks:
             workspace=workspace,
             trace=trace,
             start=start,
+            kept=kept,
         )
 
     def descend(
@@ -177,25 +191,25 @@ class SubNetworks:
             Norms of the gradients by position, before clipping, (slots + 2, n); 0 for empty slots.
         """
         count_work(inner_gradients=len(self.depth))
-        device = self.pool.device
-        gradient = self.pool.architecture.gradient(
-            self._weights, trace, output_gradient=output_gradient, filled=self._filled, workspace=self._workspace
-        )
-        norms_before = norms = gradient_norms(gradient)
-        together = np.add.reduce(norms.cpu().numpy(), axis=None)
-        short = together <= LONGEST
-        if not short and self.clip is not None:
-            gradient, norms = without_overflow(gradient, norms)
-        rates = None
-        if self.pool.rates:
-            rates = self._assembly.rates(clock)
-        steps = torch.from_numpy(step_sizes).to(device)
-        clip = self.clip
-        if self._state is not None:
-            gradient, clip = self._directions(gradient, norms, steps), None
-        new = descend(self._weights, gradient, norms=norms, step_sizes=steps, clip=clip, rates=rates, out=self._other)
+        rates = self._assembly.rates(clock) if self.pool.rates else None
+        steps = torch.from_numpy(step_sizes).to(self.pool.device)
+        passed: Any = {"output_gradient": output_gradient, "filled": self._filled, "workspace": self._workspace}
+        if self._state is None:
+            new, norms_before = self.architecture.descend(
+                self._weights, trace, **passed, step_sizes=steps, clip=self.clip, rates=rates, out=self._other
+            )
+        else:
+            gradient = self.architecture.gradient(self._weights, trace, **passed)
+            norms_before = gradient_norms(gradient)
+            gradient, norms = within_range(gradient, norms_before, self.clip)
+            gradient = self._directions(gradient, norms, steps)
+            new = descend(
+                self._weights, gradient, norms=norms, step_sizes=steps, clip=None, rates=rates, out=self._other
+            )
         self._weights, self._other = new, self._weights
         self.broken = None
+        together = np.add.reduce(norms_before.cpu().numpy(), axis=None)
+        short = together <= LONGEST
         longest = together if self.clip is None else self.clip
         changed = new.tensors()
         if self._state is not None:
@@ -251,7 +265,7 @@ class SubNetworks:
         return self._weights.like([tensor[row : row + 1].clone() for tensor in self._weights.tensors()])
 
     def _refresh(self) -> None:
-        architecture, depth = self.pool.architecture, self.depth
+        architecture, depth = self.architecture, self.depth
         if architecture.skip:  # empty slots hold zeros
             depth = np.full_like(depth, np.maximum.reduce(depth))
         self._filled = architecture.filled(self.layers, depth, self.pool.device)

@@ -45,7 +45,7 @@ class Setup:
         space: observation space of one row.
         pool_source: source of the pool: "packaged", "random", "given" or a path.
         arguments: the arguments that a `MetaLearner` holds, with defaults resolved: all but those of tasks, pool,
-            learning and device.
+            learning, device and core.
     """
 
     mdp: TrainingMDP
@@ -84,6 +84,7 @@ def make_setup(
     step_sizes: str = "single",
     observation: str = "flat",
     device: str | torch.device = "cpu",
+    core: str = "torch",
 ) -> Setup:
     """Makes a process of `count` rows.
 
@@ -92,6 +93,7 @@ def make_setup(
 
     Raises:
         ValueError: an invalid value; the message names the argument and the choices.
+        ImportError: see `gym_reml.networks.compiled.find_core`.
     """
     for argument, value in (("num_envs", count), ("depth", depth), ("step_bins", step_bins)):
         check_integer(argument, value)
@@ -116,6 +118,7 @@ def make_setup(
         batch_size=batch_size,
         step_sizes=step_sizes,
         learner=_make_learner(layer_pool, task_family, learn, learn_kwargs, count),
+        core=core,
     )
     space = make_observation_space(observation, mdp.parts, OBSERVATION_LIMIT)
     arguments = {

@@ -1,0 +1,362 @@
+"""Dense networks computed by the compiled loops of `gym_reml.networks.kernels`, where numba is installed.
+
+A third computation behind `Architecture`, for stepping alone: replays differentiate through `Dense`. Networks compute
+the same on both up to rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gym_reml.networks.architecture import Architecture
+from gym_reml.networks.buffers import BiasedInputs, Workspace
+from gym_reml.networks.dense import Dense
+from gym_reml.networks.weights import Weights
+
+CORES = ("torch", "numba", "auto")
+"""What computes networks: PyTorch; compiled loops; or these where they can be used, else PyTorch."""
+
+Array = NDArray[Any]
+
+
+def find_core(core: str, architecture: Architecture[Any], device: torch.device) -> Architecture[Any]:
+    """The computation of `architecture` by this core.
+
+    Args:
+        core: one of `CORES`.
+        architecture: of the networks.
+        device: of the networks.
+
+    Raises:
+        ValueError: an unknown core, or "numba" for other than dense networks, or for a device other than the CPU.
+        ImportError: "numba" where numba and scipy are not installed.
+    """
+    if core not in CORES:
+        raise ValueError(f"core={core!r}: must be one of {', '.join(map(repr, CORES))}")
+    if core == "torch":
+        return architecture
+    installed = find_spec("numba") is not None and find_spec("scipy") is not None
+    if isinstance(architecture, Dense) and device.type == "cpu" and installed:
+        from gym_reml.networks.kernels import KINDS
+
+        if architecture.kind.name in KINDS:
+            return CompiledDense(architecture)
+    if core == "auto":
+        return architecture
+    if not installed:
+        raise ImportError("core='numba': needs numba and scipy: pip install 'gym-reml[fast]', or core='torch'")
+    raise ValueError(
+        f"core='numba': computes dense layers of the package's kinds on the CPU, not {device}; core='torch'"
+    )
+
+
+@dataclass
+class _Arrays:
+    """Weights of n networks as arrays that share memory with the tensors.
+
+    Attributes:
+        stem: (n, in + 1, width), or (n, 0, width) if the stem is not adapted.
+        slots: (slots, n, width + 1, width).
+        head: (n, width + 1, out).
+        norms: (slots + 1, n, 2, width), or without rows if norms are not among the weights.
+    """
+
+    stem: Array
+    slots: Array
+    head: Array
+    norms: Array
+
+    def all(self) -> tuple[Array, Array, Array, Array]:
+        """All of them."""
+        return self.stem, self.slots, self.head, self.norms
+
+    @classmethod
+    def of(cls, weights: Weights) -> _Arrays:
+        """Those of `weights`, whose slots are moved to one array the first time."""
+        if not isinstance(weights.views, cls):
+            positions = weights.positions
+            head = cls._together(positions[-1:], "matrix")[0]
+            count, width = head.shape[0], head.shape[1] - 1
+            stem, norms = head.new_zeros(count, 0, width), head.new_zeros(0, count, 2, width)
+            if "matrix" in positions[0]:
+                stem = cls._together(positions[:1], "matrix")[0]
+            if "norm" in positions[0]:
+                norms = cls._together(positions[:-1], "norm")
+            slots = cls._together(positions[1:-1], "matrix")
+            weights.views = cls(*(tensor.numpy() for tensor in (stem, slots, head, norms)))
+        views: _Arrays = weights.views
+        return views
+
+    @staticmethod
+    def _together(positions: Sequence[dict[str, Tensor]], name: str) -> Tensor:
+        """One tensor, of which those of this name at the positions become parts."""
+        with torch.inference_mode(False), torch.no_grad():  # to be changed in any mode
+            whole = torch.stack([position[name].contiguous() for position in positions])
+        for position, tensor in zip(positions, whole, strict=True):
+            position[name] = tensor
+        return whole
+
+
+@dataclass
+class _Buffers:
+    """Results of a pass: see `kernels.forward`.
+
+    Attributes:
+        kept: activations, and saved values, units and scales, which a gradient needs.
+        outputs: (n, points, out).
+        kept_outputs: of a later pass over the points that are kept, (n, kept, out).
+    """
+
+    kept: tuple[Array, Array, Array, Array]
+    outputs: Array
+    kept_outputs: Array
+
+    @property
+    def activations(self) -> Array:
+        """(slots + 1, n, kept, width + 1)."""
+        return self.kept[0]
+
+    @cached_property
+    def output_tensor(self) -> Tensor:
+        """(n, points, out)."""
+        return torch.from_numpy(self.outputs)
+
+    @cached_property
+    def kept_output_tensor(self) -> Tensor:
+        """Outputs of a pass that began at a later position, (n, kept, out)."""
+        return torch.from_numpy(self.kept_outputs)
+
+
+@dataclass
+class CompiledTrace:
+    """Results of a forward pass.
+
+    Attributes:
+        inputs: (n, points, in + 1), or the stem's pre-activations.
+        depth: (n,) number of layers.
+        norms: (slots + 1, n, 2 or 4, width), or without rows.
+        buffers: what the gradient needs of the first points.
+        outputs: (n, points, out).
+    """
+
+    inputs: Array
+    depth: NDArray[np.int64]
+    norms: Array
+    buffers: _Buffers
+    outputs: Tensor
+
+    @property
+    def features(self) -> Tensor:
+        """Activations of the last hidden layer at the first points, those that are kept, (n, kept, width)."""
+        rows = self.buffers.activations[self.depth, np.arange(len(self.depth))]
+        return torch.from_numpy(rows[..., :-1])
+
+    def first(self, points: int, workspace: Workspace | None = None) -> CompiledTrace:
+        """The part of this pass for the first `points` points, which have to be those kept."""
+        return replace(self, outputs=self.outputs[:, :points])
+
+
+class CompiledDense(Architecture[CompiledTrace]):
+    """n dense networks, one after the other, each evaluated or updated as a whole.
+
+    Weights are those of `Dense`; their slots become parts of one array. A pass stores what a gradient needs for the
+    first `kept` points alone, and a pass from a later position on overwrites the earlier one.
+    """
+
+    def __init__(self, dense: Dense) -> None:
+        """Computes what `dense` does, whose kind is among `kernels.KINDS`."""
+        # Imported here, because without numba there are no kernels.
+        from gym_reml.networks import kernels
+
+        self._dense, self._kernels = dense, kernels
+        self._kind: int = kernels.KINDS[dense.kind.name]
+        self.skip, self.normalised, self.across_points = dense.skip, dense.normalised, dense.across_points
+
+    def __reduce__(self) -> tuple[type[CompiledDense], tuple[Dense]]:
+        return (CompiledDense, (self._dense,))
+
+    def filled(self, layers: NDArray[np.int64], depth: NDArray[np.int64], device: torch.device) -> Any:
+        """The rows' numbers of layers, (n,)."""
+        return depth.copy()
+
+    def prepare(self, inputs: Tensor, fixed: Mapping[str, Tensor]) -> Tensor:
+        """As for `Dense`."""
+        return self._dense.prepare(inputs, fixed)
+
+    def forward(
+        self,
+        weights: Weights,
+        inputs: Tensor | BiasedInputs,
+        *,
+        filled: Any,
+        norms: Sequence[Tensor] | None = None,
+        workspace: Workspace | None = None,
+        trace: CompiledTrace | None = None,
+        start: int = 0,
+        kept: int | None = None,
+    ) -> CompiledTrace:
+        """Computes the networks' outputs; see `Architecture.forward`. Nothing is differentiable."""
+        arrays = _Arrays.of(weights)
+        if start == 0:
+            x = np.ascontiguousarray((inputs.tensor if isinstance(inputs, BiasedInputs) else inputs).numpy())
+            shape = (*x.shape[:2], x.shape[1] if kept is None else kept, self._kind)
+            workspace = workspace or Workspace()
+            buffers = workspace.keep("pass", shape, lambda: self._buffers(arrays, x.shape[1], shape[2]))
+        else:
+            assert trace is not None
+            x, buffers = trace.inputs, trace.buffers
+        norm_array = arrays.norms if norms is None else torch.stack(list(norms)).numpy()
+        self._kernels.forward(
+            self._kind,
+            start,
+            x,
+            *(arrays.stem, arrays.slots, arrays.head, norm_array),
+            filled,
+            *buffers.kept,
+            buffers.outputs if start == 0 else buffers.kept_outputs,
+        )
+        outputs = buffers.output_tensor if start == 0 else buffers.kept_output_tensor
+        if "constants" in weights.positions[-1]:
+            constants = weights.positions[-1]["constants"]
+            outputs = torch.cat([outputs, constants.expand(-1, outputs.shape[1], -1)], dim=2)
+        return CompiledTrace(x, filled, norm_array, buffers, outputs)
+
+    def _buffers(self, arrays: _Arrays, points: int, kept: int) -> _Buffers:
+        slots, count = arrays.slots.shape[:2]
+        width, out, dtype = arrays.head.shape[1] - 1, arrays.head.shape[2], arrays.head.dtype
+        many, per_norm = (slots + 1, count), kept if self._kind == self._kernels.LAYER_NORM else width
+        normalised = self._dense.normalised
+        return _Buffers(
+            (
+                np.ones((*many, kept, width + 1), dtype),
+                np.empty((*many, kept, width), dtype),
+                np.empty((*many, kept, width) if normalised else (0, count, kept, width), dtype),
+                np.empty((*many, per_norm) if normalised else (0, count, width), dtype),
+            ),
+            np.empty((count, points, out), dtype),
+            np.empty((count, kept, out), dtype),
+        )
+
+    def gradient(
+        self,
+        weights: Weights,
+        trace: CompiledTrace,
+        *,
+        output_gradient: Tensor,
+        filled: Any,
+        workspace: Workspace | None = None,
+    ) -> Weights:
+        """Hand-written gradients; see `Architecture.gradient`."""
+        arrays = _Arrays.of(weights)
+        workspace = workspace or Workspace()
+        stem, slots, head, norms = found = workspace.keep(
+            "gradients",
+            tuple(array.shape for array in arrays.all()),
+            lambda: [np.zeros_like(array) for array in arrays.all()],
+        )
+        # Kinds that normalise have the gradient of their norms computed also where it is not asked for.
+        if self._dense.normalised and not len(norms):
+            norms = np.empty((len(slots) + 1, len(head), 2, head.shape[1] - 1), head.dtype)
+        varying = self._varying(arrays, output_gradient)
+        self._kernels.gradients(
+            self._kind,
+            trace.inputs,
+            *(arrays.slots, arrays.head, trace.norms),
+            filled,
+            *trace.buffers.kept,
+            varying,
+            *(stem, slots, head, norms),
+        )
+        stem_tensor, slot_tensors, head_tensor, norm_tensors = map(torch.from_numpy, found)
+        gradients: list[dict[str, Tensor]] = []
+        for index, position in enumerate(weights.positions):
+            last = index == len(weights.positions) - 1
+            tensors = {"matrix": head_tensor if last else slot_tensors[index - 1] if index else stem_tensor}
+            if "norm" in position:
+                tensors["norm"] = norm_tensors[index]
+            if "constants" in position:
+                tensors["constants"] = output_gradient[:, :, varying.shape[2] :].sum(dim=1, keepdim=True)
+            gradients.append({name: tensors[name] for name in position})
+        return Weights(gradients)
+
+    def descend(
+        self,
+        weights: Weights,
+        trace: CompiledTrace,
+        *,
+        output_gradient: Tensor,
+        filled: Any,
+        step_sizes: Tensor,
+        clip: float | None,
+        rates: Weights | None = None,
+        workspace: Workspace | None = None,
+        out: Weights,
+    ) -> tuple[Weights, Tensor]:
+        """One clipped gradient step; see `Architecture.descend`."""
+        if rates is None and "constants" not in weights.positions[-1]:
+            old, new = _Arrays.of(weights), _Arrays.of(out)
+            count, places = len(filled), len(weights.positions)
+            lengths = np.empty((places, count), old.head.dtype)
+            overflows = self._kernels.descend(
+                self._kind,
+                trace.inputs,
+                *(old.stem, old.slots, old.head, trace.norms),
+                filled,
+                *trace.buffers.kept,
+                self._varying(old, output_gradient),
+                step_sizes.reshape(-1, count).numpy(),
+                clip or 0.0,
+                len(old.norms) > 0,
+                *new.all(),
+                lengths,
+            )
+            if not overflows:
+                return out, torch.from_numpy(lengths)
+        return super().descend(
+            weights,
+            trace,
+            output_gradient=output_gradient,
+            filled=filled,
+            step_sizes=step_sizes,
+            clip=clip,
+            rates=rates,
+            workspace=workspace,
+            out=out,
+        )
+
+    def head_gradient(self, trace: CompiledTrace, output_gradient: Tensor) -> Tensor:
+        """Sum over points of activation x output gradient, including columns for the constant outputs."""
+        activations = trace.buffers.activations[trace.depth, np.arange(len(trace.depth))]
+        return torch.bmm(torch.from_numpy(activations).transpose(1, 2), output_gradient)
+
+    def observed(
+        self, trace: CompiledTrace, output_gradient: Tensor, *, point_weights: Tensor | None, exchangeable: bool
+    ) -> Array:
+        """What agents observe of the networks; see `Architecture.observed`."""
+        count, _, out = output_gradient.shape
+        activations = trace.buffers.activations
+        width = activations.shape[3] - 1
+        written = np.empty((count, (width + 1) * (1 if exchangeable else out) + 2 * width), np.float32)
+        self._kernels.observed(
+            trace.depth,
+            activations,
+            np.ascontiguousarray(output_gradient.numpy()),
+            np.empty((count, 0), activations.dtype) if point_weights is None else point_weights.numpy(),
+            exchangeable,
+            written,
+        )
+        return written
+
+    @staticmethod
+    def _varying(arrays: _Arrays, output_gradient: Tensor) -> Array:
+        """The part of the gradient with respect to outputs that depend on the input."""
+        return np.ascontiguousarray(output_gradient.numpy()[:, :, : arrays.head.shape[2]])

@@ -1,0 +1,191 @@
+"""The compiled core computes what the core of torch does: every kind of layer, step and refusal."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+
+from gym_reml.mdp import Objective, TrainingMDP
+from gym_reml.networks import compiled
+from gym_reml.networks.compiled import CORES, CompiledDense, find_core
+from gym_reml.networks.dense import dense
+from gym_reml.networks.layer_kinds import LAYER_KINDS
+from gym_reml.pool import LayerPool
+from gym_reml.spaces.decision import Decided
+from gym_reml.streams import many_streams
+from gym_reml.tasks import TaskFamily, from_classes, make_family
+from tests.support.env_helpers import sample_actions
+
+pytest.importorskip("numba")
+
+ROWS, SLOTS, LAYERS = 5, 3, 4
+EXAMPLES = np.random.default_rng(0).integers(0, 256, (60, 3, 3), dtype=np.uint8)
+FAMILIES = {
+    "regression": make_family("sinusoid", queries=7),
+    "varying shots": make_family("sinusoid", shots=(2, 5), queries=7),
+    "classes": from_classes(EXAMPLES, np.arange(60) % 15, ways=3, shots=2, queries=6),
+}
+STEPS: dict[str, dict[str, Any]] = {
+    "clipped": {"clip": 0.3},
+    "not clipped": {"clip": None},
+    "by layer": {"step_sizes": "layer"},
+    "adam": {"optimizer": "adam"},
+    "minibatches": {"batch_size": 2},
+}
+
+
+def pool_for(family: TaskFamily, kind: str, *, double: bool = True, **changes: Any) -> LayerPool:
+    pool = LayerPool.random(
+        in_features=family.in_features,
+        out_features=family.out_features,
+        constant_outputs=family.constant_outputs,
+        width=12,
+        layers=LAYERS,
+        kind=kind,
+        **changes,
+    )
+    if double:
+        for part in (pool.parameters, pool.rates, pool.statistics):
+            part |= {name: tensor.double() for name, tensor in part.items()}
+    return pool
+
+
+def on_both_cores(family: TaskFamily, pool: LayerPool, **arguments: Any) -> list[TrainingMDP]:
+    processes = [
+        TrainingMDP(ROWS, family, pool, Objective(6), slots=SLOTS, core=core, **arguments)
+        for core in ("torch", "numba")
+    ]
+    for process in processes:
+        process.seed(range(ROWS), many_streams(0, ROWS, family.split))
+        process.reset()
+    return processes
+
+
+def play(processes: list[TrainingMDP], *, tolerance: float, steps: int = 6, numbers: int = 1) -> int:
+    """The same random decisions on all; returns how many steps were refused."""
+    generator, refused = np.random.default_rng(1), 0
+    for _ in range(steps):
+        layers = generator.integers(0, LAYERS + 1, (ROWS, 1))
+        decided = Decided(layers, generator.uniform(-1.0, 1.0, (ROWS, numbers)).astype(np.float32))
+        expected, found = (process.step(decided) for process in processes)
+        for name in ("observation", "reward"):
+            pair = getattr(found, name), getattr(expected, name)
+            np.testing.assert_allclose(*pair, rtol=tolerance, atol=tolerance, err_msg=name)
+        np.testing.assert_array_equal(found.info["diverged"], expected.info["diverged"])
+        refused += int(expected.info["diverged"].sum())
+        processes[1].reset(np.array([1]))
+        processes[0].reset(np.array([1]))
+    return refused
+
+
+@pytest.mark.parametrize("steps", STEPS)
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("kind", LAYER_KINDS)
+def test_the_same_as_torch_in_double_precision(kind: str, family: str, steps: str) -> None:
+    arguments, task_family = STEPS[steps], FAMILIES[family]
+    if LAYER_KINDS[kind].across_points and not isinstance(task_family.shots, int):
+        pytest.skip("batch statistics need equal numbers of points")
+    processes = on_both_cores(task_family, pool_for(task_family, kind), **arguments)
+    assert isinstance(processes[1].networks.architecture, CompiledDense)
+    numbers = SLOTS + 2 if arguments.get("step_sizes") == "layer" else 1
+    play(processes, tolerance=1e-6, numbers=numbers)
+
+
+@pytest.mark.parametrize("kind", LAYER_KINDS)
+def test_policies(kind: str) -> None:
+    """Whose outputs decide what they are trained on, in single precision."""
+    family = make_family("navigation", steps=4, shots=3, queries=3)
+    play(on_both_cores(family, pool_for(family, kind, double=False)), tolerance=5e-3, steps=2)
+
+
+@pytest.mark.parametrize("statistics", [False, True])
+def test_norms_for_each_step(statistics: bool) -> None:
+    family = FAMILIES["regression"]
+    pool = pool_for(family, "batch_norm").with_step_norms(2, statistics=statistics)
+    play(on_both_cores(family, pool), tolerance=1e-6)
+
+
+@pytest.mark.parametrize("changes", [{"adapt_stem": False}, {"rates": "weight"}], ids=["fixed stem", "learned rates"])
+@pytest.mark.parametrize("kind", LAYER_KINDS)
+def test_pools_with_more(kind: str, changes: dict[str, Any]) -> None:
+    family = FAMILIES["classes"]
+    if "rates" in changes:
+        pool = pool_for(family, kind).with_rates("weight", 0.1)
+        assert pool.rates
+    else:
+        pool = pool_for(family, kind, **changes)
+    play(on_both_cores(family, pool), tolerance=1e-6)
+
+
+@pytest.mark.parametrize("kind", LAYER_KINDS)
+def test_refused_steps(kind: str) -> None:
+    """Of sizes that overflow: NaN and infinities show in both."""
+    family = FAMILIES["regression"]
+    pool = pool_for(family, kind, double=False)
+    processes = on_both_cores(family, pool, step_range=(1e-2, 1e30), clip=None)
+    with np.errstate(all="ignore"):
+        refused = play(processes, tolerance=2e-3)
+    assert refused or kind == "tanh"
+
+
+def test_long_gradients_are_clipped_in_their_direction() -> None:
+    """Whose squares overflow, though they do not."""
+    family = FAMILIES["regression"]
+    pool = pool_for(family, "relu", double=False)
+    pool.parameters["head.matrix"] *= 1e12
+    pool.parameters["stem.matrix"] *= 1e8
+    processes = on_both_cores(family, pool)
+    for process in processes:
+        process.train(np.zeros(ROWS, np.int64), np.full(ROWS, 0.1, np.float32))
+    moved = [
+        process.networks.weights(0).positions[0]["matrix"] - pool.parameters["stem.matrix"] for process in processes
+    ]
+    assert moved[0].isfinite().all()
+    torch.testing.assert_close(*moved)
+
+
+@pytest.mark.parametrize("env_id", ["NetBuild-v0", "NetBuildHybrid-v0"])
+def test_environments_in_single_precision(env_id: str) -> None:
+    """Whole episodes of the default environment, as a user sees them."""
+    envs: Any = [gym.make_vec(env_id, 3, autoreset_mode="SameStep", core=core) for core in ("torch", "numba")]
+    first, second = (env.reset(seed=0)[0] for env in envs)
+    np.testing.assert_allclose(first, second, rtol=2e-4, atol=2e-4)
+    for actions in sample_actions(envs[0].action_space, 12):
+        (expected, reward, *_), (found, other, *_) = (env.step(actions) for env in envs)
+        np.testing.assert_allclose(found, expected, rtol=2e-4, atol=2e-4)
+        np.testing.assert_allclose(other, reward, rtol=2e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))], ids=["copy", "pickle"])
+def test_copies_go_on(copied: Any) -> None:
+    env: Any = gym.make("NetBuild-v0", core="numba").unwrapped
+    env.reset(seed=0)
+    actions = list(sample_actions(env.action_space, 4))
+    env.step(actions[0])
+    other = copied(env)
+    for action in actions[1:]:
+        np.testing.assert_array_equal(env.step(action)[0], other.step(action)[0])
+
+
+def test_what_cannot_be_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="core='jit': must be one of 'torch', 'numba', 'auto'"):
+        gym.make("NetBuild-v0", core="jit")
+    family = FAMILIES["classes"]
+    images: Any = {"in_features": 9, "input_shape": (1, 3, 3), "out_features": 3, "width": 4, "layers": 2}
+    convolutions = LayerPool.random(**images, kind="conv").architecture
+    for architecture, device in ((convolutions, "cpu"), (dense("relu"), "meta")):
+        with pytest.raises(ValueError, match="core='numba': computes dense layers"):
+            find_core("numba", architecture, torch.device(device))
+        assert find_core("auto", architecture, torch.device(device)) is architecture
+    monkeypatch.setattr(compiled, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"pip install 'gym-reml\[fast\]'"):
+        gym.make("NetBuild-v0", core="numba")
+    assert isinstance(family, TaskFamily)
+    for core in CORES[::2]:
+        assert find_core(core, dense("relu"), torch.device("cpu")) is dense("relu")
