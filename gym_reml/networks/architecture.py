@@ -137,6 +137,16 @@ class Architecture(ABC, Generic[TraceType]):
                 tensors.
         """
 
+    def outputs(
+        self, weights: Weights, inputs: Tensor, *, filled: Filled, norms: Sequence[Tensor] | None = None
+    ) -> Tensor:
+        """The networks' outputs alone, (n, points, out_features), which autograd can differentiate once.
+
+        Args:
+            weights, inputs, filled, norms: see `forward`.
+        """
+        return self.forward(weights, inputs, filled=filled, norms=norms).outputs
+
     def descend(
         self,
         weights: Weights,

@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from gym_reml.networks.architecture import Architecture, Filled
 from gym_reml.networks.buffers import FEW_ROWS, BiasedInputs, Workspace, constant
@@ -180,6 +182,19 @@ class Dense(Architecture[DenseTrace]):
             outputs = torch.cat([outputs, positions[-1]["constants"].expand(-1, outputs.shape[1], -1)], dim=2)
         return DenseTrace(layer_inputs, saved, outputs, norms)
 
+    def outputs(
+        self, weights: Weights, inputs: Tensor, *, filled: Filled, norms: Sequence[Tensor] | None = None
+    ) -> Tensor:
+        """The networks' outputs alone; see `Architecture.outputs`.
+
+        One node for autograd, whose derivative is the hand-written gradient, instead of several for each layer: a
+        meta-update takes a fifth less time.
+        """
+        if norms is not None or inputs.requires_grad:  # of which `gradient` knows nothing
+            return super().outputs(weights, inputs, filled=filled, norms=norms)
+        outputs: Tensor = _Outputs.apply(self, weights, inputs, filled, *weights.tensors())
+        return outputs
+
     def gradient(
         self,
         weights: Weights,
@@ -255,6 +270,25 @@ class Dense(Architecture[DenseTrace]):
         """Pre-activations x W + b of the layer at `position`, (k, points, width), of the k rows in the mask (n,)."""
         z, matrix = trace.inputs[position].tensor[rows], weights.positions[position].get("matrix")
         return z if matrix is None else torch.bmm(z, matrix[rows])
+
+
+class _Outputs(torch.autograd.Function):
+    """A forward pass, differentiated by `gradient`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, architecture: Dense, weights: Weights, inputs: Tensor, filled: Filled, *tensors: Tensor
+    ) -> Tensor:
+        ctx.weights, ctx.architecture, ctx.filled = weights.like(tensors), architecture, filled
+        ctx.trace = architecture.forward(ctx.weights, inputs, filled=filled)
+        outputs: Tensor = ctx.trace.outputs
+        return outputs
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, output_gradient: Tensor) -> tuple[Tensor | None, ...]:
+        gradient = ctx.architecture.gradient(ctx.weights, ctx.trace, output_gradient=output_gradient, filled=ctx.filled)
+        return (None, None, None, None, *gradient.tensors())
 
 
 _dense = lru_cache(Dense)

@@ -215,6 +215,15 @@ def test_backward_is_what_autograd_says_with_and_without_buffers(
     trace = pool.architecture.forward(weights, prepared, filled=filled)
     loss = functional.mse_loss(trace.outputs, y, reduction="none").mean(dim=(1, 2)).sum()
     expected = torch.autograd.grad(loss, leaves, allow_unused=True)
+    alone = pool.architecture.outputs(weights, prepared, filled=filled)
+    torch.testing.assert_close(alone, trace.outputs, rtol=0, atol=0)
+    loss = functional.mse_loss(alone, y, reduction="none").mean(dim=(1, 2)).sum()
+    for found, right in zip(torch.autograd.grad(loss, leaves, allow_unused=True), expected, strict=True):
+        if found is None or right is None:  # the former for all positions at once, the latter also for empty slots
+            assert right is None
+            assert found is None or not found.any()
+        else:
+            torch.testing.assert_close(found, right)
     workspace = Workspace()
     with torch.no_grad():
         by_output = loss_gradient(trace.outputs, y)
