@@ -68,8 +68,28 @@ class Observation:
 
     def observe(self) -> NDArray[np.float32]:
         """A new array with the observations of all rows, (n, size)."""
-        training, flat, parts = self._training, self._flat, self.parts
-        family, networks, support = training.family, training.networks, training.data.support
+        flat = self._flat
+        # These are the first parts of the observation, in this order.
+        flat[:, : self.parts["task"].stop] = self._features().cpu().numpy()
+        self._write_memory()
+        clipped = np.minimum(np.maximum(flat, -OBSERVATION_LIMIT), OBSERVATION_LIMIT)
+        # After clipping, the sum is NaN only if an element is.
+        return np.nan_to_num(clipped, copy=False) if math.isnan(np.add.reduce(clipped, axis=None)) else clipped
+
+    def observe_tensor(self) -> Tensor:
+        """The same as a new tensor on the networks' device: only the memory of the last steps goes there."""
+        features = self._features()
+        self._write_memory()
+        # Autograd of the caller's accepts tensors created in inference mode only as copies.
+        with torch.inference_mode(False), torch.no_grad():
+            memory = torch.from_numpy(self._flat[:, self.parts["task"].stop :]).to(features.device)
+            flat = torch.cat([features.float(), memory], dim=1)
+            return flat.clamp_(-OBSERVATION_LIMIT, OBSERVATION_LIMIT).nan_to_num_()
+
+    def _features(self) -> Tensor:
+        """What is computed from the current networks, the first parts of the observation, (n, their size)."""
+        training = self._training
+        family, support = training.family, training.data.support
         trace, output_gradient = training.support_pass()
         gradient = training.pool.architecture.head_gradient(trace, output_gradient)
         if family.exchangeable_outputs:
@@ -81,17 +101,17 @@ class Observation:
         features_by_part = [gradient.flatten(1), mean.squeeze(1), deviation.squeeze(1)]
         if family.signal_size:
             features_by_part.append(family.support_signal(trace.outputs, support))
-        # These are the first parts of the observation, in this order.
-        flat[:, : parts["task"].stop] = torch.cat(features_by_part, dim=1).cpu().numpy()
+        return torch.cat(features_by_part, dim=1)
+
+    def _write_memory(self) -> None:
+        """Writes what is known without a pass through the networks, in its place."""
+        training, flat, parts = self._training, self._flat, self.parts
         with np.errstate(under="ignore", over="ignore"):  # clipped below
             flat[:, parts["loss"]] = self._past_scores.dot(LOSS_PART)
         progress = parts["progress"].start
-        flat[:, progress] = networks.depth / networks.slots
+        flat[:, progress] = training.networks.depth / training.networks.slots
         # Beyond the horizon the progress stays at the last step, so that policies keep acting as they did there.
         flat[:, progress + 1] = np.minimum(training.clock, self._horizon - 1) / self._horizon
-        clipped = np.minimum(np.maximum(flat, -OBSERVATION_LIMIT), OBSERVATION_LIMIT)
-        # After clipping, the sum is NaN only if an element is.
-        return np.nan_to_num(clipped, copy=False) if math.isnan(np.add.reduce(clipped, axis=None)) else clipped
 
 
 def mean_over_points(values: Tensor, weights: Tensor | None = None) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
+from torch import Tensor
 
 from gym_reml.spaces.decision import Decided, Decision, Masks
 
@@ -44,7 +45,7 @@ class ActionEncoding(ABC):
         """The decisions that n actions stand for.
 
         Args:
-            actions: n actions, batched as Gymnasium batches `space`.
+            actions: n actions, batched as Gymnasium batches `space`: arrays, or tensors on any device.
             allowed: masks of the options that each row may take.
             generators: one for each row, to break ties.
 
@@ -147,9 +148,17 @@ def read_numbers(actions: Any, shape: tuple[int, ...], *, part: str = "") -> NDA
     return values
 
 
+def on_host(actions: Any) -> Any:
+    """A tensor, on any device, as an array; anything else as it is."""
+    if not isinstance(actions, Tensor):
+        return actions
+    # numpy has no bfloat16.
+    return (actions.float() if actions.is_floating_point() else actions).detach().cpu().numpy()
+
+
 def _read_array(part: str, actions: Any, shape: tuple[int, ...]) -> NDArray[Any]:
     try:
-        array = np.asarray(actions)
+        array = np.asarray(on_host(actions))
     except (TypeError, ValueError) as error:
         raise ActionError(actions, part + "is no array of shape {}", shape) from error
     if array.shape == shape:
