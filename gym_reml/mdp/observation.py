@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gym_reml.mdp.network_training import NetworkTraining
 from gym_reml.networks.buffers import FEW_ROWS, constant
+from gym_reml.spaces.base import shares_memory
 from gym_reml.spaces.decision import Decided, Decision
 from gym_reml.tasks.base import WEIGHTS
 
@@ -78,10 +79,13 @@ class Observation:
 
     def observe_tensor(self) -> Tensor:
         """The same as a new tensor on the networks' device: only the memory of the last steps goes there."""
-        features = self._features()
-        self._write_memory()
-        # Autograd of the caller's accepts tensors created in inference mode only as copies.
+        shared = shares_memory(self._training.pool.device)
+        features = self.observe() if shared else self._features()
+        # Tensors created in inference mode are of no use to the caller's autograd.
         with torch.inference_mode(False), torch.no_grad():
+            if isinstance(features, np.ndarray):
+                return torch.from_numpy(features)
+            self._write_memory()
             memory = torch.from_numpy(self._flat[:, self.parts["task"].stop :]).to(features.device)
             flat = torch.cat([features.float(), memory], dim=1)
             return flat.clamp_(-OBSERVATION_LIMIT, OBSERVATION_LIMIT).nan_to_num_()

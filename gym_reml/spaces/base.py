@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
@@ -15,6 +16,9 @@ from torch import Tensor
 from gym_reml.spaces.decision import Decided, Decision, Masks
 
 Generators = Sequence[np.random.Generator]
+
+SHARED = ("cpu",)
+"""Types of devices whose tensors share their memory with arrays: there, numpy is faster than torch on few rows."""
 
 
 class ActionEncoding(ABC):
@@ -146,6 +150,11 @@ def read_numbers(actions: Any, shape: tuple[int, ...], *, part: str = "") -> NDA
     if math.isnan(np.add.reduce(values, axis=None)):
         raise ActionError(actions, f"{part}NaN is no action; values lie in [-1, 1], others are clipped to it")
     return values
+
+
+def shares_memory(device: torch.device) -> bool:
+    """Whether tensors of that device share their memory with arrays."""
+    return device.type in SHARED
 
 
 def on_host(actions: Any) -> Any:

@@ -10,7 +10,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gym_reml.spaces.base import ActionEncoding, Generators, read_numbers
+from gym_reml.spaces.base import ActionEncoding, Generators, read_numbers, shares_memory
 from gym_reml.spaces.decision import Decided, Decision, Masks
 
 
@@ -42,7 +42,8 @@ class BoxEncoding(ActionEncoding):
     def decode(self, actions: Any, allowed: Masks, *, generators: Generators) -> Decided:
         decision, shape = self.decision, (len(generators), self.decision.size)
         # What is wrong with other tensors, the reading of arrays finds.
-        if isinstance(actions, Tensor) and decision.choices and actions.is_floating_point() and actions.shape == shape:
+        sound = isinstance(actions, Tensor) and actions.is_floating_point() and actions.shape == shape
+        if sound and decision.choices and not shares_memory(actions.device):
             clipped = actions.detach().clamp(-1.0, 1.0).float()
             if not clipped.isnan().any():
                 return self._decode_tensor(clipped, allowed, generators)

@@ -66,7 +66,7 @@ class ProcessEnv(ProcessView, gym.Env[Any, Any]):
             self.process.seed([0], [row_streams(seed, self.split)])
         self._apply_options(options)
         info = self._restart(None, given)
-        return self._format_observation(self._observe(), 0), self._format_info(only_row(info))
+        return self._format_observation(self._process_observation(), 0), self._format_info(only_row(info))
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Takes one step; episodes are never truncated.

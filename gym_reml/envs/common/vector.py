@@ -212,7 +212,7 @@ class ProcessVectorEnv(ProcessView, VectorEnv[Any, Any, Any]):
 
     def _observations(self, flat: Any = None) -> Any:
         """Observations of all rows (n, size), or those of now, in the form that is returned."""
-        observations = self._format_observation(self._observe() if flat is None else flat, None)
+        observations = self._format_observation(self._process_observation() if flat is None else flat, None)
         return observations if self.output == "numpy" else self._to_output(observations)
 
     def _final(self, flat: Any, ended: NDArray[np.bool_]) -> Any:

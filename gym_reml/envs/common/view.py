@@ -133,7 +133,7 @@ class ProcessView(ABC):
         """The device that is computed on."""
         return torch.device("cpu")
 
-    def _observe(self) -> Any:
+    def _process_observation(self) -> Any:
         """The observations of all rows, (n, size): an array, or a tensor."""
         return self.process.observe()
 

@@ -166,7 +166,7 @@ class TrainingView(ProcessView):
         frame = recorder.frame(self.mdp)
         return render_ansi(frame) if frame_mode(self.render_mode) == "ansi" else render_rgb(frame)
 
-    def _observe(self) -> Any:
+    def _process_observation(self) -> Any:
         return self.mdp.observe_tensor() if self.mdp.tensors else self.mdp.observe()
 
     def _format_observation(self, flat: Any, row: int | None) -> Any:
