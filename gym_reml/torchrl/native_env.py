@@ -68,7 +68,7 @@ def make_vec_env(
         env_id: a registered id, or an `EnvSpec`, whose vector entry point is a `ProcessVectorEnv`.
         num_envs: number of parallel environments.
         categorical_action_encoding: whether discrete actions, or parts of actions, are indices instead of one-hot.
-        **arguments: of the environment. The adapter's device is that of the environment, `device=`.
+        **arguments: of the environment. Tensors are on its `device`.
 
     Raises:
         ValueError: an id without such a vector entry point, or an invalid argument.
@@ -77,4 +77,6 @@ def make_vec_env(
     check_integer("num_envs", num_envs)
     instead = "For any other id, use torchrl.envs.GymEnv"
     env = make_rows(env_id, num_envs, instead=instead, arguments=arguments, mode=AutoresetMode.DISABLED, output="torch")
-    return NativeEnv(env, categorical_action_encoding=categorical_action_encoding, device=env.device)
+    # TorchRL copies what is on a device that it knows to that device; on the CPU this is nothing but time.
+    device = None if env.device.type == "cpu" else env.device
+    return NativeEnv(env, categorical_action_encoding=categorical_action_encoding, device=device)
