@@ -26,7 +26,7 @@ import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -47,7 +47,7 @@ from gym_reml.streams import many_streams
 from gym_reml.tasks import from_classes
 from gym_reml.tasks.data_sets.synthetic import Clusters
 
-from .runs.command_line import run_command
+from .runs.command_line import default_is, run_command
 from .runs.timing import rate
 
 WIDTH, LAYERS, QUERIES, STEP_SIZE, CLIP_NORM = 40, 8, 50, 0.01, 10.0
@@ -69,7 +69,7 @@ class Config:
     """Environments side by side."""
     trial_rows: int = 256
     """Trials side by side."""
-    device: str | None = None
+    device: Annotated[str | None, default_is("all tables, on the CPU")] = None
     """Measures only the default environment on this torch device."""
     device_rows: tuple[int, ...] = (256, 1024, 4096, 16384, 65536)
     """Environments side by side on the device."""
@@ -357,7 +357,7 @@ def measure_device(config: Config, device: torch.device) -> str:
     clock, name = time.perf_counter, device.type
 
     def median(work: Callable[[], int]) -> float:
-        rate(work, 0.1, clock)
+        rate(work, min(0.1, config.seconds), clock)
         return float(np.median([rate(work, config.seconds, clock) for _ in range(config.rounds)]))
 
     products = median(multiplications(device))
