@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agents import growth
+from agents.growth import __main__ as growth
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks, and reads Linux's peak of memory")
 COMMITTED = Path(__file__).resolve().parents[2] / "docs"
@@ -22,12 +22,15 @@ def test_every_size_is_measured_and_drawn(
     growth.main(growth.Config(folder=tmp_path, quick=True))
     rows = [line.split("|")[1].strip() for line in capsys.readouterr().out.splitlines()[2:]]
     assert rows == list(few)
-    points = [growth.Point(**point) for point in json.loads((tmp_path / "growth.json").read_text(encoding="utf-8"))]
+    points = [
+        growth.Point(**point)
+        for point in json.loads((tmp_path / "results" / "growth.json").read_text(encoding="utf-8"))
+    ]
     assert [(point.subject, point.value) for point in points] == [(name, value) for name in few for value in (2, 200)]
     assert all(point.milliseconds > 0.0 and point.megabytes >= 0.0 for point in points)
     memory = {name: curve[-1].megabytes for (name, _), curve in growth.curves(points).items()}
     assert memory[f"exact, {growth.AT_ONCE} rows at once"] < memory["exact meta-gradient"]
-    assert (tmp_path / "growth.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "_static" / "growth.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_exponents_are_slopes() -> None:

@@ -35,8 +35,8 @@ from gym_reml.pool import LayerPool
 from gym_reml.streams import many_streams
 from gym_reml.tasks import make_family
 
-from .pages.report import COLOURS, MARKERS
-from .runs.command_line import run_command
+from ..pages.report import COLOURS, MARKERS
+from ..runs.command_line import run_command
 
 FITTED = 3
 AT_ONCE = 64
@@ -62,8 +62,8 @@ class Sizes(NamedTuple):
 class Config:
     """Measures, prints a table, and writes figures and picture."""
 
-    folder: Path = Path("docs/results")
-    """folder of growth.json and growth.png"""
+    folder: Path = Path("docs")
+    """folder of results/growth.json and _static/growth.png"""
     quick: bool = False
     """two small sizes each, once"""
 
@@ -239,8 +239,10 @@ def main(config: Config) -> None:
     with multiprocessing.get_context("fork").Pool(1, maxtasksperchild=1) as pool:
         points = pool.starmap(measure, jobs, chunksize=1)
     print(table(points))
-    write_text(config.folder / "growth.json", json.dumps([point._asdict() for point in points], indent=1) + "\n")
-    write_file(config.folder / "growth.png", partial(picture(points).savefig, format="png", dpi=80))
+    write_text(
+        config.folder / "results" / "growth.json", json.dumps([point._asdict() for point in points], indent=1) + "\n"
+    )
+    write_file(config.folder / "_static" / "growth.png", partial(picture(points).savefig, format="png", dpi=80))
 
 
 if __name__ == "__main__":
