@@ -73,8 +73,8 @@ class ProcessVectorEnv(ProcessView, VectorEnv[Any, Any, Any]):
             ValueError: an unknown mode or output, or an invalid number of steps.
         """
         check_render_mode(render_mode, lists=True)
-        self.output = check_output(output)
         super().__init__(process, split=split, render_mode=render_mode)
+        self.set_output(output)
         if max_episode_steps == -1:
             max_episode_steps = None
         if max_episode_steps is not None:
@@ -95,6 +95,14 @@ class ProcessVectorEnv(ProcessView, VectorEnv[Any, Any, Any]):
         self._elapsed = np.zeros(self.num_envs, dtype=np.int64)
         self._frames: list[list[Any]] = [[] for _ in self._recorders]
         self._keeps_frames = frame_mode(render_mode) != render_mode
+
+    def set_output(self, output: str) -> None:
+        """Sets what `reset` and `step` return from now on: "numpy" for arrays, or "torch" for tensors.
+
+        Raises:
+            ValueError: another output.
+        """
+        self.output = check_output(output)
 
     @property
     def _known_options(self) -> tuple[str, ...]:
@@ -313,12 +321,14 @@ def make_native(
     if spec.max_episode_steps is not None:
         kwargs["max_episode_steps"] = spec.max_episode_steps
     kwargs |= arguments | {"autoreset_mode": mode.value}
-    if output != "numpy":
-        kwargs["output"] = output
     env: ProcessVectorEnv = make(num_envs=num_envs, **kwargs)
     if not isinstance(env, kind):
         env.close()
         raise ValueError(f"env_id={spec.id!r}: {choices}")
+    if output != env.output:
+        # Not by an argument, which environments of the user's need not have.
+        env.set_output(output)
+        kwargs["output"] = output
     # As gym.make_vec sets it, so that gym.make_vec(env.spec) makes an equal environment.
     env.spec = replace(spec, kwargs=kwargs | {"num_envs": num_envs, "vectorization_mode": "vector_entry_point"})
     return env

@@ -129,11 +129,14 @@ class TrainingVectorEnv(TrainingView, ProcessVectorEnv):
             output=output,
         )
         self._set_up(setup)
-        self.mdp.tensors = self.output == "torch"
         limit, horizon = self.max_episode_steps, self.mdp.objective.horizon
         if self.mdp.learner is not None and limit is not None and limit < horizon:
             warn_of_truncation(limit, horizon)
             self._episode_finished = True
+
+    def set_output(self, output: str) -> None:
+        super().set_output(output)
+        self.mdp.tensors = self.output == "torch"
 
     @for_rows(takes_row=False)
     def action_masks(self) -> NDArray[np.bool_]:
