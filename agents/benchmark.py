@@ -13,15 +13,20 @@ NetTune is compared with a plain PyTorch loop that trains one network with momen
 and test parts after every ten minibatches, as the environment does: minibatches per second.
 
 Trials are compared with Gymnasium's `SyncVectorEnv` of the same environments.
+
+With `--device cuda` (or any other) it measures instead, by wall time, the default environment on that device, with
+`output="torch"` and with `output="numpy"`, beside the loop on the CPU and on the device. The last column is the share
+of the device's rate of multiplying matrices that the networks' own products reach.
 """
 
 from __future__ import annotations
 
 import copy
 import itertools
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -32,6 +37,7 @@ from torch import nn
 from torch.func import functional_call
 
 import gym_reml
+from gym_reml.envs.common.devices import find_device
 from gym_reml.envs.training.setup import make_setup
 from gym_reml.evaluation.results import markdown_table
 from gym_reml.learning.replay import replay, requires_grad
@@ -41,12 +47,13 @@ from gym_reml.streams import many_streams
 from gym_reml.tasks import from_classes
 from gym_reml.tasks.data_sets.synthetic import Clusters
 
-from .runs.command_line import run_command
+from .runs.command_line import default_is, run_command
 from .runs.timing import rate
 
 WIDTH, LAYERS, QUERIES, STEP_SIZE, CLIP_NORM = 40, 8, 50, 0.01, 10.0
 UPDATES, TUNED_BATCH = 10, 32
 IMAGE_TASKS, IMAGE_STEPS = 16, 3
+MATRIX = 2048  # side of the square matrices that a device multiplies
 ACTIONS = 64  # drawn beforehand for each row, and used in turn
 
 
@@ -62,6 +69,10 @@ class Config:
     """Environments side by side."""
     trial_rows: int = 256
     """Trials side by side."""
+    device: Annotated[str | None, default_is("all tables, on the CPU")] = None
+    """Measures only the default environment on this torch device."""
+    device_rows: tuple[int, ...] = (256, 1024, 4096, 16384, 65536)
+    """Environments side by side on the device."""
 
 
 class Sizes(NamedTuple):
@@ -71,9 +82,16 @@ class Sizes(NamedTuple):
     shots: int
     horizon: int
 
+    @property
+    def products(self) -> int:
+        """Multiplications and additions of a step of a full network: forward on all points, gradient on the support."""
+        weights = 2 * WIDTH + self.depth * WIDTH * (WIDTH + 1) + WIDTH + 1
+        return weights * (2 * (self.shots + QUERIES) + 4 * self.shots)
 
+
+DEFAULT = Sizes(depth=2, shots=5, horizon=5)
 SIZES = {
-    "Default environment: 2 slots, 5 shots, 5 steps": Sizes(depth=2, shots=5, horizon=5),
+    "Default environment: 2 slots, 5 shots, 5 steps": DEFAULT,
     "Larger: 5 slots, 10 shots, 10 steps": Sizes(depth=5, shots=10, horizon=10),
 }
 
@@ -89,15 +107,17 @@ class ResidualBlock(nn.Module):
         return x + torch.relu(self.linear(x))
 
 
-def plain_loop(sizes: Sizes) -> Callable[[], int]:
+def plain_loop(sizes: Sizes, device: torch.device | str = "cpu") -> Callable[[], int]:
     """One episode of the loop; it returns the steps taken."""
-    pool = [ResidualBlock() for _ in range(LAYERS)]
-    stem, head, criterion = nn.Sequential(nn.Linear(1, WIDTH), nn.ReLU()), nn.Linear(WIDTH, 1), nn.MSELoss()
+    pool = [ResidualBlock().to(device) for _ in range(LAYERS)]
+    stem, head = nn.Sequential(nn.Linear(1, WIDTH), nn.ReLU()).to(device), nn.Linear(WIDTH, 1).to(device)
+    criterion = nn.MSELoss()
     generator = np.random.default_rng(0)
 
     def points(count: int, amplitude: float, phase: float) -> tuple[torch.Tensor, torch.Tensor]:
         x = generator.uniform(-5.0, 5.0, (count, 1)).astype(np.float32)
-        return torch.from_numpy(x), torch.from_numpy((amplitude * np.sin(x - phase)).astype(np.float32))
+        y = (amplitude * np.sin(x - phase)).astype(np.float32)
+        return torch.from_numpy(x).to(device), torch.from_numpy(y).to(device)
 
     def episode() -> int:
         task = generator.uniform(0.1, 5.0), generator.uniform(0.0, np.pi)
@@ -120,15 +140,17 @@ def plain_loop(sizes: Sizes) -> Callable[[], int]:
     return episode
 
 
-def environment(rows: int, sizes: Sizes) -> Callable[[], int]:
+def environment(rows: int, sizes: Sizes, device: str = "cpu", output: str = "numpy") -> Callable[[], int]:
     """One step of `rows` environments; it returns the environment steps taken."""
     arguments: dict[str, Any] = {"pool": "random", "width": WIDTH, "layers": LAYERS, "queries": QUERIES}
-    arguments |= sizes._asdict()
+    arguments |= sizes._asdict() | {"device": device}
     shape = (ACTIONS, LAYERS + 2) if rows == 1 else (ACTIONS, rows, LAYERS + 2)
-    actions = np.random.default_rng(0).uniform(-1.0, 1.0, shape).astype(np.float32)
+    actions: Any = np.random.default_rng(0).uniform(-1.0, 1.0, shape).astype(np.float32)
+    if output == "torch":
+        actions = torch.from_numpy(actions).to(device)
     env: Any = gym.make("NetBuild-v0", **arguments).unwrapped
     if rows > 1:
-        env = gym.make_vec("NetBuild-v0", rows, autoreset_mode="SameStep", **arguments)
+        env = gym.make_vec("NetBuild-v0", rows, autoreset_mode="SameStep", output=output, **arguments)
     env.reset(seed=0)
     stream = itertools.cycle(actions)
 
@@ -318,9 +340,48 @@ def measure_trials(env_id: str, config: Config) -> tuple[float, float, float]:
     return float(native), float(other), float(np.median(rates[:, 0] / rates[:, 1]))
 
 
+def multiplications(device: torch.device) -> Callable[[], int]:
+    """One product of two matrices on the device; it returns the multiplications and additions."""
+    one, other = torch.rand(2, MATRIX, MATRIX, device=device)
+
+    def multiply() -> int:
+        # The device is waited for where a number is read.
+        (one @ other)[0, 0].item()
+        return 2 * MATRIX**3
+
+    return multiply
+
+
+def measure_device(config: Config, device: torch.device) -> str:
+    """A table of the default environment on a device."""
+    clock, name = time.perf_counter, device.type
+
+    def median(work: Callable[[], int]) -> float:
+        rate(work, min(0.1, config.seconds), clock)
+        return float(np.median([rate(work, config.seconds, clock) for _ in range(config.rounds)]))
+
+    products = median(multiplications(device))
+    loop = median(plain_loop(DEFAULT))
+    lines = [["plain PyTorch loop, cpu", f"{loop:,.0f}", "", "1.0", ""]]
+    if name != "cpu":
+        there = median(plain_loop(DEFAULT, device))
+        lines.append([f"plain PyTorch loop, {name}", f"{there:,.0f}", "", f"{there / loop:.1f}", ""])
+    for rows in config.device_rows:
+        tensors, arrays = (median(environment(rows, DEFAULT, str(device), output)) for output in ("torch", "numpy"))
+        share = tensors * DEFAULT.products / products
+        lines.append([f"n = {rows}", f"{tensors:,.0f}", f"{arrays:,.0f}", f"{tensors / loop:.1f}", f"{share:.1%}"])
+    titles = ["", 'steps/s, output="torch"', 'steps/s, output="numpy"', "torch / loop", "of the matrix products"]
+    model = torch.cuda.get_device_name(device) if name == "cuda" else name
+    head = f"Default environment on {model}, torch {torch.__version__}, {products / 1e9:,.0f} GFLOP/s in products of "
+    return f"\n{head}{MATRIX} x {MATRIX}\n\n{markdown_table(titles, lines)}"
+
+
 def main(config: Config) -> None:
-    """Prints a Markdown table for each of SIZES, one of NetTune, and one of trials."""
+    """Prints a Markdown table for each of SIZES, one of NetTune, and one of trials; or the table of a device."""
     torch.set_num_threads(1)
+    if config.device is not None:
+        print(measure_device(config, find_device(config.device)))
+        return
     for title, sizes in SIZES.items():
         loop, rates = measure(sizes, config)
         lines = [["plain PyTorch loop", f"{loop:,.0f}", "1.0", "1.0", "1.0"]]

@@ -43,6 +43,7 @@ COMMANDS = {
     "libraries": ("libraries.__main__", "train by every reinforcement-learning library, each in its own environment"),
     "shared_pool": ("libraries.shared_pool", "RLlib's PPO with one pool for all env runners"),
     "benchmark": ("benchmark", "environment steps per second"),
+    "growth": ("growth.__main__", "how time and memory grow with sizes"),
 }
 """Every command: its module here, which holds a `Config` and a `main`, and what it is for."""
 

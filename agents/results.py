@@ -19,8 +19,8 @@ from .runs.command_line import run_command
 
 MADE = "<!-- Made by `python -m agents.results` from the JSON files beside it: edits are lost. -->"
 ATTEMPTS = "attempts.json"
-ELSEWHERE = "libraries.json"
-"""Shown by docs/libraries/index.md, which `python -m agents.libraries` makes."""
+ELSEWHERE = ("libraries.json", "growth.json")
+"""Shown by docs/libraries/index.md, which `python -m agents.libraries` makes, and by docs/growth.md."""
 
 INTRODUCTION = """\
 All results are on tasks held out from training, the same for every learner and seed. [Baselines](../baselines.md)
@@ -79,7 +79,7 @@ def pages(folder: Path) -> dict[str, str]:
     """
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder")
-    known = [*(section.file for section in SECTIONS), ATTEMPTS, ELSEWHERE]
+    known = [*(section.file for section in SECTIONS), ATTEMPTS, *ELSEWHERE]
     for path in sorted(folder.glob("*.json")):
         if path.name not in known:
             raise ValueError(f"{path}: no page shows it; known files are {', '.join(known)}")

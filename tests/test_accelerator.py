@@ -21,6 +21,7 @@ from agents.rivals import bouncegrad, fomaml, maml, maml_plus_plus, meta_sgd, pr
 from gym_reml.evaluation import Ensemble, MetaLearner, evaluate
 from gym_reml.pool import LayerPool
 from gym_reml.pool.rates import RATES
+from gym_reml.spaces import ENCODINGS
 from gym_reml.tasks import make_family
 from gym_reml.tasks.base import TaskFamily
 from gym_reml.tasks.images.labelled import from_classes
@@ -68,6 +69,32 @@ def test_environments_play_as_on_the_cpu(kind: str, optimizer: str) -> None:
         odd = ~np.isclose(other, cpu, rtol=2e-2, atol=2e-3)
         assert odd.mean() <= (0.02 if optimizer == "adam" else 0.0), other[odd] - cpu[odd]
         np.testing.assert_allclose(other, cpu, rtol=0.5, atol=0.5)
+
+
+@pytest.mark.parametrize("action", ENCODINGS)
+def test_tensors_are_on_the_device_and_those_of_arrays(action: str) -> None:
+    arguments: dict[str, Any] = {"device": "cuda", "pool": "random", "width": 8, "action": action}
+    arrays, tensors = (
+        gym.make_vec("NetBuild-v0", 6, autoreset_mode="SameStep", output=output, **arguments)
+        for output in ("numpy", "torch")
+    )
+    expected, found = [arrays.reset(seed=7)[0]], [tensors.reset(seed=7)[0]]
+    for seed in range(8):
+        arrays.action_space.seed(seed)
+        given = arrays.action_space.sample()
+        on_device: Any = (
+            {name: torch.from_numpy(part).cuda() for name, part in given.items()}
+            if isinstance(given, dict)
+            else torch.from_numpy(given).cuda()
+        )
+        expected += arrays.step(given)[:4]
+        *outcome, info = tensors.step(on_device)
+        found += outcome
+        if "final_obs" in info:
+            assert info["final_obs"].is_cuda
+    for one, other in zip(found, expected, strict=True):
+        assert one.is_cuda
+        np.testing.assert_allclose(one.cpu().numpy(), other, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("granularity", RATES)

@@ -162,6 +162,7 @@ class BanditTrialVectorEnv(TrialVectorEnv):
         split: str = "train",
         render_mode: str | None = None,
         max_episode_steps: int | None = None,
+        output: str = "numpy",
     ) -> None:
         """Takes the arguments of `BanditTrialEnv`, and those of every vector environment (see `TrialVectorEnv`).
 
@@ -176,4 +177,5 @@ class BanditTrialVectorEnv(TrialVectorEnv):
             autoreset_mode=autoreset_mode,
             render_mode=render_mode,
             max_episode_steps=max_episode_steps,
+            output=output,
         )

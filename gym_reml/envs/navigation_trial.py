@@ -158,6 +158,7 @@ class NavigationTrialVectorEnv(TrialVectorEnv):
         split: str = "train",
         render_mode: str | None = None,
         max_episode_steps: int | None = None,
+        output: str = "numpy",
     ) -> None:
         """Takes the arguments of `NavigationTrialEnv`, and those of every vector environment (see `TrialVectorEnv`).
 
@@ -172,4 +173,5 @@ class NavigationTrialVectorEnv(TrialVectorEnv):
             autoreset_mode=autoreset_mode,
             render_mode=render_mode,
             max_episode_steps=max_episode_steps,
+            output=output,
         )

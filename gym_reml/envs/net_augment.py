@@ -208,6 +208,7 @@ class NetAugmentVectorEnv(TuningVectorEnv):
         step_bins: int = 11,
         render_mode: str | None = None,
         max_episode_steps: int | None = None,
+        output: str = "numpy",
     ) -> None:
         """Takes the arguments of `NetAugmentEnv`, and those of every vector environment (see `TuningVectorEnv`).
 
@@ -216,4 +217,6 @@ class NetAugmentVectorEnv(TuningVectorEnv):
             TypeError: an unknown argument; the message lists the choices.
         """
         setup = make_augmentation(num_envs, **select_arguments(make_augmentation, locals()))
-        super().__init__(setup, autoreset_mode, render_mode=render_mode, max_episode_steps=max_episode_steps)
+        super().__init__(
+            setup, autoreset_mode, render_mode=render_mode, max_episode_steps=max_episode_steps, output=output
+        )

@@ -266,6 +266,7 @@ class NetBuildVectorEnv(TrainingVectorEnv):
         core: str = "torch",
         render_mode: str | None = None,
         max_episode_steps: int | None = None,
+        output: str = "numpy",
     ) -> None:
         """Takes the arguments of `NetBuildEnv`, and those of every vector environment (see `TrainingVectorEnv`).
 
@@ -274,4 +275,6 @@ class NetBuildVectorEnv(TrainingVectorEnv):
             TypeError: an unknown argument; the message lists the choices.
         """
         setup = make_setup(num_envs, **select_arguments(locals()))
-        super().__init__(setup, autoreset_mode, render_mode=render_mode, max_episode_steps=max_episode_steps)
+        super().__init__(
+            setup, autoreset_mode, render_mode=render_mode, max_episode_steps=max_episode_steps, output=output
+        )

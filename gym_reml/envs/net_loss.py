@@ -220,6 +220,7 @@ class NetLossVectorEnv(TuningVectorEnv):
         step_bins: int = 3,
         render_mode: str | None = None,
         max_episode_steps: int | None = None,
+        output: str = "numpy",
     ) -> None:
         """Takes the arguments of `NetLossEnv`, and those of every vector environment (see `TuningVectorEnv`).
 
@@ -228,4 +229,6 @@ class NetLossVectorEnv(TuningVectorEnv):
             TypeError: an unknown argument; the message lists the choices.
         """
         setup = make_loss_alignment(num_envs, **select_arguments(make_loss_alignment, locals()))
-        super().__init__(setup, autoreset_mode, render_mode=render_mode, max_episode_steps=max_episode_steps)
+        super().__init__(
+            setup, autoreset_mode, render_mode=render_mode, max_episode_steps=max_episode_steps, output=output
+        )

@@ -227,6 +227,7 @@ class NetRuleVectorEnv(RuleView, TuningVectorEnv):
         action: str = "multidiscrete",
         render_mode: str | None = None,
         max_episode_steps: int | None = None,
+        output: str = "numpy",
     ) -> None:
         """Takes the arguments of `NetRuleEnv`, and those of every vector environment (see `TuningVectorEnv`).
 
@@ -235,4 +236,6 @@ class NetRuleVectorEnv(RuleView, TuningVectorEnv):
             TypeError: an unknown argument; the message lists the choices.
         """
         setup = make_rule_search(num_envs, **select_arguments(make_rule_search, locals()))
-        super().__init__(setup, autoreset_mode, render_mode=render_mode, max_episode_steps=max_episode_steps)
+        super().__init__(
+            setup, autoreset_mode, render_mode=render_mode, max_episode_steps=max_episode_steps, output=output
+        )

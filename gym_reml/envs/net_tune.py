@@ -228,6 +228,7 @@ class NetTuneVectorEnv(TuningVectorEnv):
         step_bins: int = 13,
         render_mode: str | None = None,
         max_episode_steps: int | None = None,
+        output: str = "numpy",
     ) -> None:
         """Takes the arguments of `NetTuneEnv`, and those of every vector environment (see `TuningVectorEnv`).
 
@@ -236,4 +237,6 @@ class NetTuneVectorEnv(TuningVectorEnv):
             TypeError: an unknown argument; the message lists the choices.
         """
         setup = make_tuning(num_envs, **select_arguments(make_tuning, locals()))
-        super().__init__(setup, autoreset_mode, render_mode=render_mode, max_episode_steps=max_episode_steps)
+        super().__init__(
+            setup, autoreset_mode, render_mode=render_mode, max_episode_steps=max_episode_steps, output=output
+        )

@@ -195,6 +195,7 @@ class TabularTrialVectorEnv(TrialVectorEnv):
         split: str = "train",
         render_mode: str | None = None,
         max_episode_steps: int | None = None,
+        output: str = "numpy",
     ) -> None:
         """Takes the arguments of `TabularTrialEnv`, and those of every vector environment (see `TrialVectorEnv`).
 
@@ -209,4 +210,5 @@ class TabularTrialVectorEnv(TrialVectorEnv):
             autoreset_mode=autoreset_mode,
             render_mode=render_mode,
             max_episode_steps=max_episode_steps,
+            output=output,
         )

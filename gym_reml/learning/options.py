@@ -32,6 +32,9 @@ class LearningOptions:
         step_weights: weight of the query loss after each step, None for equal ones; the last is reused for later steps.
         clip: largest norm of the meta-gradient.
         seed: seed of the order in which episodes are used.
+        rows_at_once: number of episodes that are differentiated at a time, None for all of an update (fomaml, maml). It
+            bounds the memory of an update, and changes neither its gradient nor, but for rounding, its result; a larger
+            update is replayed twice, because losses come first.
     """
 
     batch_size: int = 64
@@ -42,11 +45,12 @@ class LearningOptions:
     step_weights: Sequence[float] | None = None
     clip: float = 10.0
     seed: int = 0
+    rows_at_once: int | None = None
 
     def __post_init__(self) -> None:
-        for name, least in (("batch_size", 1), ("passes", 1), ("seed", 0)):
+        for name, least in (("batch_size", 1), ("passes", 1), ("seed", 0), ("rows_at_once", 1)):
             value = getattr(self, name)
-            is_default = value is None and name == "passes"
+            is_default = value is None and name in ("passes", "rows_at_once")
             if not is_default and (not is_integer(value) or value < least):
                 raise ValueError(f"learn_kwargs: {name}={value!r} must be an integer from {least}")
         for name in ("learning_rate", "rates_learning_rate", "constants_learning_rate", "clip"):

@@ -183,26 +183,40 @@ class PoolLearner:
         Returns:
             The mean weighted query loss, NaN if all episodes were dropped.
         """
-        recorded = self._recorded(episodes, step_weights) if row_weights is None else None
+        every_row = torch.arange(len(episodes), device=episodes.layers.device)
+        whole = len(self._parts(every_row)) == 1
+        recorded = self._recorded(episodes, step_weights) if whole and row_weights is None else None
         if recorded is not None:
             return self._take_step(recorded.gradients, recorded.norm, recorded.losses)
         leaves = list(self.pool.trainable().values())
         with requires_grad(leaves):
-            by_row, fit, statistics = self._weighted_losses(episodes, step_weights)
+            statistics = self._new_statistics()
+            # Of several parts the losses come first: what a row's gradient counts depends on all of them.
+            with torch.set_grad_enabled(whole):
+                parts = [
+                    self._weighted_losses(episodes if whole else episodes.take(rows), step_weights, statistics)
+                    for rows in self._parts(every_row)
+                ]
+            by_row, fit = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
             losses = by_row.detach()
             while fit.any():
                 weights = fit.to(losses.dtype) / fit.sum() if row_weights is None else row_weights(losses)
                 kept = fit.nonzero().squeeze(1)
-                if len(kept) < len(fit):
-                    # Replayed without the others: infinity times zero would put NaN into the gradient of all.
-                    by_row, _, statistics = self._weighted_losses(episodes.take(kept), step_weights)
-                gradients = torch.autograd.grad((by_row * weights[kept]).sum(), leaves, allow_unused=True)
+                # Replayed without the others: infinity times zero would put NaN into the gradient of all.
+                again = not whole or len(kept) < len(fit)
+                statistics = self._new_statistics() if again else statistics
+                gradients: list[Tensor | None] = [None] * len(leaves)
+                used = []
+                for rows in self._parts(kept):
+                    if again:
+                        by_row, _ = self._weighted_losses(episodes.take(rows), step_weights, statistics)
+                    found = torch.autograd.grad((by_row * weights[rows]).sum(), leaves, allow_unused=True)
+                    gradients = [_sum_of(*both) for both in zip(gradients, found, strict=True)]
+                    used.append(by_row.detach())
                 total = total_norm(gradients)
                 if np.isfinite(total):
                     break
-                pool_tensors: list[Tensor] = []
-                by_row, _, _ = self._weighted_losses(episodes.take(kept), step_weights, pool_tensors)
-                broken = kept[~finite_rows(by_row * weights[kept], pool_tensors)]
+                broken = torch.cat([self._broken(episodes, rows, step_weights, weights) for rows in self._parts(kept)])
                 # No single gradient is broken, but their sum overflows.
                 broken = broken if len(broken) else kept
                 fit[broken] = False
@@ -212,7 +226,20 @@ class PoolLearner:
             return self._without_update()
         if statistics is not None:
             statistics.update_pool()
-        return self._take_step(gradients, total, by_row.detach())
+        return self._take_step(gradients, total, torch.cat(used))
+
+    def _parts(self, rows: Tensor) -> Sequence[Tensor]:
+        """Rows (k,) in parts of at most `rows_at_once`."""
+        return rows.split(self.options.rows_at_once or max(len(rows), 1))
+
+    def _new_statistics(self) -> ReplayStatistics | None:
+        return ReplayStatistics(self.pool) if self.pool.statistics else None
+
+    def _broken(self, episodes: Episodes, rows: Tensor, step_weights: Tensor, weights: Tensor) -> Tensor:
+        """Those of these rows (k,) whose gradients are not finite."""
+        pool_tensors: list[Tensor] = []
+        by_row, _ = self._weighted_losses(episodes.take(rows), step_weights, None, pool_tensors)
+        return rows[~finite_rows(by_row * weights[rows], pool_tensors)]
 
     def _take_step(self, gradients: Sequence[Tensor | None], norm: float, losses: Tensor) -> float:
         """One Adam step on gradients of this norm, clipped; returns the mean of the losses (B,) that they are of."""
@@ -236,11 +263,14 @@ class PoolLearner:
         return float("nan")
 
     def _weighted_losses(
-        self, episodes: Episodes, step_weights: Tensor, pool_tensors: list[Tensor] | None = None
-    ) -> tuple[Tensor, Tensor, ReplayStatistics | None]:
-        """Weighted query losses (B,), episodes fit to learn from (B,) bool, and new statistics, if the pool has any."""
+        self,
+        episodes: Episodes,
+        step_weights: Tensor,
+        statistics: ReplayStatistics | None,
+        pool_tensors: list[Tensor] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Weighted query losses (B,), and which episodes are fit to learn from (B,) bool; adds to the statistics."""
         judged, first_order = (step_weights > 0).tolist(), self.rule == "fomaml"
-        statistics = ReplayStatistics(self.pool) if self.pool.statistics else None
         losses, _, _ = replay(
             self.pool,
             self.family,
@@ -251,7 +281,7 @@ class PoolLearner:
             pool_tensors=pool_tensors,
         )
         by_row = (losses * step_weights[:, None]).sum(dim=0)
-        return by_row, self._fit(losses.detach()), statistics
+        return by_row, self._fit(losses.detach())
 
     def _fit(self, losses: Tensor) -> Tensor:
         """Episodes fit to learn from, (B,) bool: all query losses (T, B) are finite and below the family's cap."""
@@ -320,3 +350,10 @@ class PoolLearner:
         self.used, self.stale = state.get("used", 0), state.get("stale", 0)
         self._generator.bit_generator.state = state["generator"]
         self._waiting = []
+
+
+def _sum_of(one: Tensor | None, other: Tensor | None) -> Tensor | None:
+    """The sum of two gradients, of which None stands for zeros."""
+    if one is None or other is None:
+        return other if one is None else one
+    return one + other

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from gym_reml.mdp.network_training import NetworkTraining
+from gym_reml.spaces.base import shares_memory
 from gym_reml.spaces.decision import Decided, Decision
 from gym_reml.tasks.base import WEIGHTS
 
@@ -66,24 +68,48 @@ class Observation:
 
     def observe(self) -> NDArray[np.float32]:
         """A new array with the observations of all rows, (n, size)."""
-        training, flat, parts = self._training, self._flat, self.parts
-        family, networks, support = training.family, training.networks, training.data.support
-        trace, output_gradient = training.support_pass()
+        flat = self._flat
         # These are the first parts of the observation, in this order.
-        flat[:, : parts["task"].start] = networks.architecture.observed(
+        flat[:, : self.parts["task"].stop] = self._features().cpu().numpy()
+        self._write_memory()
+        clipped = np.minimum(np.maximum(flat, -OBSERVATION_LIMIT), OBSERVATION_LIMIT)
+        # After clipping, the sum is NaN only if an element is.
+        return np.nan_to_num(clipped, copy=False) if math.isnan(np.add.reduce(clipped, axis=None)) else clipped
+
+    def observe_tensor(self) -> Tensor:
+        """The same as a new tensor on the networks' device: only the memory of the last steps goes there."""
+        shared = shares_memory(self._training.pool.device)
+        features = self.observe() if shared else self._features()
+        # Tensors created in inference mode are of no use to the caller's autograd.
+        with torch.inference_mode(False), torch.no_grad():
+            if isinstance(features, np.ndarray):
+                return torch.from_numpy(features)
+            self._write_memory()
+            memory = torch.from_numpy(self._flat[:, self.parts["task"].stop :]).to(features.device)
+            flat = torch.cat([features.float(), memory], dim=1)
+            return flat.clamp_(-OBSERVATION_LIMIT, OBSERVATION_LIMIT).nan_to_num_()
+
+    def _features(self) -> Tensor:
+        """What is computed from the current networks, the first parts of the observation, (n, their size)."""
+        training = self._training
+        family, support = training.family, training.data.support
+        trace, output_gradient = training.support_pass()
+        described = training.networks.architecture.observed(
             trace,
             output_gradient,
             point_weights=support.extras.get(WEIGHTS),
             exchangeable=family.exchangeable_outputs,
         )
-        if family.signal_size:
-            flat[:, parts["task"]] = family.support_signal(trace.outputs, support).cpu().numpy()
+        if not family.signal_size:
+            return described
+        return torch.cat([described, family.support_signal(trace.outputs, support)], dim=1)
+
+    def _write_memory(self) -> None:
+        """Writes what is known without a pass through the networks, in its place."""
+        training, flat, parts = self._training, self._flat, self.parts
         with np.errstate(under="ignore", over="ignore"):  # clipped below
             flat[:, parts["loss"]] = self._past_scores.dot(LOSS_PART)
         progress = parts["progress"].start
-        flat[:, progress] = networks.depth / networks.slots
+        flat[:, progress] = training.networks.depth / training.networks.slots
         # Beyond the horizon the progress stays at the last step, so that policies keep acting as they did there.
         flat[:, progress + 1] = np.minimum(training.clock, self._horizon - 1) / self._horizon
-        clipped = np.minimum(np.maximum(flat, -OBSERVATION_LIMIT), OBSERVATION_LIMIT)
-        # After clipping, the sum is NaN only if an element is.
-        return np.nan_to_num(clipped, copy=False) if math.isnan(np.add.reduce(clipped, axis=None)) else clipped

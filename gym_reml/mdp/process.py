@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from gym_reml.streams import RowStreams
 
@@ -51,13 +52,13 @@ class Outcome:
     """Results of one step of n rows.
 
     Attributes:
-        observation: (n, size) float32.
+        observation: (n, size) float32; a tensor where the process makes them on a device.
         reward: (n,) float64.
         terminated: (n,) bool.
         info: arrays (n, ...) by name, and dicts of such arrays.
     """
 
-    observation: NDArray[np.float32]
+    observation: NDArray[np.float32] | Tensor
     reward: NDArray[np.float64]
     terminated: NDArray[np.bool_]
     info: dict[str, Any]

@@ -57,6 +57,7 @@ class TrainingMDP:
         training: the networks under training, their losses and their clock.
         learner: updates the pool from finished episodes, or None.
         learning: whether finished episodes are passed to the learner.
+        tensors: whether the observation of a step is a tensor on the networks' device instead of an array.
     """
 
     @own_state
@@ -129,7 +130,7 @@ class TrainingMDP:
         )
         self._observation = Observation(self.training, self.decision, horizon=objective.horizon)
         self.learner: PoolLearner | None = None
-        self.learning = False
+        self.learning = self.tensors = False
         self._history: History | None = None
         if learner is not None:
             self.learn_by(learner)
@@ -238,6 +239,12 @@ class TrainingMDP:
         """A new array with the observations of all rows, (n, observation_size)."""
         return self._observation.observe()
 
+    @own_state
+    @torch.inference_mode()
+    def observe_tensor(self) -> Tensor:
+        """The observations of all rows as a new tensor on the networks' device, (n, observation_size) float32."""
+        return self._observation.observe_tensor()
+
     def allowed(self) -> Masks:
         """Masks of the allowed choices, here of layers (n, L + 1): all while a slot is empty, then only 0."""
         return (self._no_layer | (self.networks.depth < self.slots)[:, None],)
@@ -269,7 +276,8 @@ class TrainingMDP:
         terms = objective.terms(scores[scored], training.scores[scored], self.clock, penalised)
         info = self._info(trained.layers, step_sizes.T.astype(np.float64), diverged=trained.diverged, terms=terms)
         reward = terms[objective.reward] + terms["divergence"]
-        outcome = Outcome(self._observation.observe(), reward, self.clock >= objective.horizon, info)
+        observation = self._observation.observe_tensor() if self.tensors else self._observation.observe()
+        outcome = Outcome(observation, reward, self.clock >= objective.horizon, info)
         if self.learning and self._history is not None:
             with torch.inference_mode(False):
                 self._history.hand_over(np.flatnonzero(self.clock == objective.horizon))

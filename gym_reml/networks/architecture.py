@@ -177,7 +177,7 @@ class Architecture(ABC, Generic[TraceType]):
 
     def observed(
         self, trace: TraceType, output_gradient: Tensor, *, point_weights: Tensor | None, exchangeable: bool
-    ) -> NDArray[np.float32]:
+    ) -> Tensor:
         """What agents observe of the networks: the head's gradient and the last hidden layer, over a pass's points.
 
         Args:
@@ -197,10 +197,7 @@ class Architecture(ABC, Generic[TraceType]):
         features = trace.features
         mean = mean_over_points(features, point_weights)
         deviation = mean_over_points((features - mean).square_(), point_weights).sqrt_()
-        described: NDArray[np.float32] = (
-            torch.cat([gradient.flatten(1), mean.squeeze(1), deviation.squeeze(1)], dim=1).cpu().numpy()
-        )
-        return described
+        return torch.cat([gradient.flatten(1), mean.squeeze(1), deviation.squeeze(1)], dim=1)
 
     @abstractmethod
     def head_gradient(self, trace: TraceType, output_gradient: Tensor) -> Tensor:

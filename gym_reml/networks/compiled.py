@@ -340,12 +340,13 @@ class CompiledDense(Architecture[CompiledTrace]):
 
     def observed(
         self, trace: CompiledTrace, output_gradient: Tensor, *, point_weights: Tensor | None, exchangeable: bool
-    ) -> Array:
+    ) -> Tensor:
         """What agents observe of the networks; see `Architecture.observed`."""
         count, _, out = output_gradient.shape
         activations = trace.buffers.activations
         width = activations.shape[3] - 1
-        written = np.empty((count, (width + 1) * (1 if exchangeable else out) + 2 * width), np.float32)
+        size = (width + 1) * (1 if exchangeable else out) + 2 * width
+        written = np.empty((count, size), activations.dtype)
         self._kernels.observed(
             trace.depth,
             activations,
@@ -354,7 +355,7 @@ class CompiledDense(Architecture[CompiledTrace]):
             exchangeable,
             written,
         )
-        return written
+        return torch.from_numpy(written)
 
     @staticmethod
     def _varying(arrays: _Arrays, output_gradient: Tensor) -> Array:

@@ -415,7 +415,7 @@ def observed(
     output_gradient: Array,
     point_weights: Array,
     exchangeable: bool,
-    written: NDArray[np.float32],
+    written: Array,
 ) -> None:
     """What agents observe of n networks; see `Architecture.observed`.
 
@@ -424,7 +424,7 @@ def observed(
         output_gradient: (n, points, out).
         point_weights: (n, points), or (n, 0) for equal ones.
         exchangeable: give the norm of the head's gradient over outputs.
-        written: (n, size) float32.
+        written: (n, size).
     """
     count, points, out = output_gradient.shape
     width = activations.shape[3] - 1

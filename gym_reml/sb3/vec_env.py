@@ -31,10 +31,12 @@ class NativeVecEnv(VecEnv):
         """Wraps an environment made with `autoreset_mode="SameStep"`.
 
         Raises:
-            ValueError: another autoreset mode, or an action space that SB3 does not support.
+            ValueError: another autoreset mode or output, or an action space that SB3 does not support.
         """
         if env.autoreset_mode.value != "SameStep":
             raise ValueError(f"env: autoreset_mode={env.autoreset_mode.value!r}, must be 'SameStep'")
+        if env.output != "numpy":
+            raise ValueError(f"env: output={env.output!r}, must be 'numpy', which SB3's buffers hold")
         if isinstance(env.single_action_space, gym.spaces.Dict):
             raise ValueError(
                 "action='hybrid': SB3 has no policies for Dict actions; use 'box', 'multidiscrete' or 'discrete'"

@@ -8,12 +8,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
+from torch import Tensor
 
 from gym_reml.spaces.decision import Decided, Decision, Masks
 
 Generators = Sequence[np.random.Generator]
+
+SHARED = ("cpu",)
+"""Types of devices whose tensors share their memory with arrays: there, numpy is faster than torch on few rows."""
 
 
 class ActionEncoding(ABC):
@@ -44,7 +49,7 @@ class ActionEncoding(ABC):
         """The decisions that n actions stand for.
 
         Args:
-            actions: n actions, batched as Gymnasium batches `space`.
+            actions: n actions, batched as Gymnasium batches `space`: arrays, or tensors on any device.
             allowed: masks of the options that each row may take.
             generators: one for each row, to break ties.
 
@@ -147,9 +152,22 @@ def read_numbers(actions: Any, shape: tuple[int, ...], *, part: str = "") -> NDA
     return values
 
 
+def shares_memory(device: torch.device) -> bool:
+    """Whether tensors of that device share their memory with arrays."""
+    return device.type in SHARED
+
+
+def on_host(actions: Any) -> Any:
+    """A tensor, on any device, as an array; anything else as it is."""
+    if not isinstance(actions, Tensor):
+        return actions
+    # numpy has no bfloat16.
+    return (actions.float() if actions.is_floating_point() else actions).detach().cpu().numpy()
+
+
 def _read_array(part: str, actions: Any, shape: tuple[int, ...]) -> NDArray[Any]:
     try:
-        array = np.asarray(actions)
+        array = np.asarray(on_host(actions))
     except (TypeError, ValueError) as error:
         raise ActionError(actions, part + "is no array of shape {}", shape) from error
     if array.shape == shape:

@@ -33,10 +33,12 @@ class NativeVectorEnv(BaseVectorEnv):
         """Wraps an environment made with `autoreset_mode="Disabled"`.
 
         Raises:
-            ValueError: another autoreset mode, or an action space that Tianshou does not support.
+            ValueError: another autoreset mode or output, or an action space that Tianshou does not support.
         """
         if env.autoreset_mode != AutoresetMode.DISABLED:
             raise ValueError(f"env: autoreset_mode={env.autoreset_mode.value!r}, must be 'Disabled'")
+        if env.output != "numpy":
+            raise ValueError(f"env: output={env.output!r}, must be 'numpy', which Tianshou's batches hold")
         if isinstance(env.single_action_space, gym.spaces.Dict):
             raise ValueError(
                 "action='hybrid': Tianshou has no policies for Dict actions; use 'box', 'multidiscrete' or 'discrete'"

@@ -628,6 +628,19 @@ def test_the_benchmark_has_a_table_for_networks_and_one_for_trials(capsys: pytes
     assert all(f"\n| `{env_id}` | " in shown for env_id in TRIALS)
 
 
+def test_the_benchmark_measures_a_device(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmark, "MATRIX", 32)
+    benchmark.main(benchmark.Config(seconds=0.001, rounds=1, device="cpu", device_rows=(2, 4)))
+    title, _, table = capsys.readouterr().out.strip().partition("\n\n")
+    assert re.fullmatch(r"Default environment on cpu, torch \S+, [\d,]+ GFLOP/s in products of 32 x 32", title)
+    _, _, loop, *rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
+    assert loop[::3] == ["plain PyTorch loop, cpu", "1.0"]
+    assert [row[0] for row in rows] == ["n = 2", "n = 4"]
+    assert all(float(cell.strip("%").replace(",", "")) > 0.0 for row in rows for cell in row[1:])
+    with pytest.raises(ValueError, match="device='meta': not available here"):
+        benchmark.main(benchmark.Config(device="meta"))
+
+
 def test_train_takes_every_environment_whose_agent_decides_how_networks_are_trained(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,7 +15,7 @@ from gym_reml.envs.common.arguments import argument_names
 from gym_reml.envs.training.setup import make_setup
 
 SINGLE = sorted({row.entry_point for row in gym_reml.REGISTRATIONS.values()})
-VECTOR_ONLY = {"num_envs", "autoreset_mode", "max_episode_steps"}
+VECTOR_ONLY = {"num_envs", "autoreset_mode", "max_episode_steps", "output"}
 SECTIONS = (
     *("Description", "Action space", "Observation space", "Rewards", "Starting state", "Episode end"),
     *("Information", "Arguments", "Version history"),

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from gymnasium import spaces
 from gymnasium.vector.utils import batch_space, iterate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gym_reml.spaces import ENCODINGS, ActionEncoding, layer_and_step, make_encoding
+from gym_reml.spaces import ENCODINGS, ActionEncoding, base, layer_and_step, make_encoding
 
 ALL = pytest.mark.parametrize("name", ENCODINGS)
 
@@ -302,3 +303,59 @@ def test_encodings_pickle_and_show_themselves(name: str) -> None:
     copy = pickle.loads(pickle.dumps(encoding))
     assert (repr(copy), copy.space) == (repr(encoding), encoding.space)
     assert f"{layer_and_step(3)}, step_bins=4" in repr(encoding)
+
+
+# -- tensors ---------------------------------------------------------------------------------------------------------
+
+
+def as_tensors(actions: Any) -> Any:
+    if isinstance(actions, dict):
+        return {name: torch.from_numpy(part) for name, part in actions.items()}
+    return torch.from_numpy(actions)
+
+
+@pytest.mark.parametrize("shared", [("cpu",), ()], ids=["cpu", "accelerator"])
+@ALL
+def test_tensors_are_decoded_as_arrays(name: str, shared: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """With ties, which are broken by the same random numbers, and masks."""
+    monkeypatch.setattr(base, "SHARED", shared)
+    encoding, count = layer_encoding(name, 5, 4), 64
+    batch = batch_space(encoding.space, count)
+    batch.seed(0)
+    actions = batch.sample()
+    if name == "box":
+        actions[::2, :-1] = np.where(actions[::2, :-1] > 0, 2.0, -2.0)
+    for allowed in (everything(count, 5), some(count, 5)):
+        arrays = decode(encoding, actions, allowed, generators(count))
+        tensors = decode(encoding, as_tensors(actions), allowed, generators(count))
+        for one, other in zip(tensors, arrays, strict=True):
+            assert one.dtype == other.dtype
+            np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("name", "actions", "message"),
+    [
+        ("box", torch.full((2, 4), torch.nan), "NaN is no action"),
+        ("box", torch.zeros(2, 5), r"has shape \(2, 5\), must have \(2, 4\)"),
+        ("multidiscrete", torch.zeros(2, 2), "must be integers, found float32"),
+        ("discrete", torch.tensor([0, 99]), "out of range"),
+        ("hybrid", {"layer": torch.zeros(2, dtype=torch.int64)}, "must be a dict of 'layer' and 'step_size'"),
+    ],
+)
+def test_wrong_tensors_are_refused_as_arrays_are(
+    name: str, actions: Any, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base, "SHARED", ())
+    with pytest.raises(ValueError, match=message):
+        decode(layer_encoding(name, 2, 4), actions, everything(2, 2), generators(2))
+
+
+def test_half_precision_and_gradients_are_read() -> None:
+    box, bins = layer_encoding("box", 2, 4), layer_encoding("hybrid", 2, 4)
+    actions = torch.tensor([[0.5, 1.0, -1.0, 0.25]], dtype=torch.bfloat16, requires_grad=True)
+    for layers, numbers in (
+        decode(box, actions, everything(1, 2), generators(1)),
+        decode(bins, {"layer": torch.tensor([1]), "step_size": actions[:, 3]}, everything(1, 2), generators(1)),
+    ):
+        assert (layers.tolist(), numbers.tolist()) == ([1], [0.25])

@@ -145,6 +145,8 @@ def test_attributes_and_frames() -> None:
 def test_bad_input_is_refused() -> None:
     with pytest.raises(ValueError, match="autoreset_mode='SameStep': must be 'Disabled'"):
         made(autoreset_mode="SameStep")
+    with pytest.raises(ValueError, match="output='torch': must be 'numpy' here"):
+        made(output="torch")
     with pytest.raises(ValueError, match="must be 'Disabled'"):
         NativeVectorEnv(gym.make_vec("NetBuild-v0", num_envs=2))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="no policies for Dict actions"):

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from gymnasium.envs.registration import EnvSpec
 
 pytest.importorskip("torchrl")
 
@@ -16,6 +17,7 @@ from torchrl.envs.gym_like import default_info_dict_reader
 
 import gym_reml
 from gym_reml.torchrl import NativeEnv, make_vec_env
+from tests.support import lock_trial
 
 COUNT, HORIZON = 4, 3
 IDS = sorted(gym_reml.ENVIRONMENTS)
@@ -69,7 +71,36 @@ def test_infos_are_read_by_name() -> None:
     assert torch.isfinite(steps["next", "query_loss"]).all()
 
 
+def test_tensors_stay_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither observations, rewards and ends nor actions are converted by TorchRL."""
+    env = make_vec_env("NetBuildHybrid-v0", COUNT, horizon=HORIZON)
+    inner: Any = env._env
+    taken, given = [], []
+    step = inner.step
+
+    def watched(action: Any) -> Any:
+        taken.append(action)
+        given.append(step(action))
+        return given[-1]
+
+    monkeypatch.setattr(inner, "step", watched)
+    steps = env.rollout(HORIZON + 1, break_when_any_done=False)
+    assert all(isinstance(part, torch.Tensor) for action in taken for part in action.values())
+    for number, (observation, reward, terminated, _, _) in enumerate(given):
+        for name, tensor in (("observation", observation), ("reward", reward), ("terminated", terminated)):
+            assert torch.equal(steps["next", name][:, number].squeeze(-1), tensor.squeeze(-1))
+
+
+def test_environments_of_the_users_need_no_argument_for_tensors() -> None:
+    place = lock_trial.__name__
+    spec = EnvSpec("Lock-v0", f"{place}:LockTrialEnv", vector_entry_point=f"{place}:LockTrialVectorEnv")
+    env = make_vec_env(spec, COUNT)
+    assert env.rollout(4, break_when_any_done=False).batch_size == (COUNT, 4)
+
+
 def test_bad_input_is_refused() -> None:
+    with pytest.raises(ValueError, match="output='numpy': must be 'torch' here"):
+        make_vec_env(output="numpy")
     with pytest.raises(ValueError, match="autoreset_mode='SameStep': must be 'Disabled'"):
         make_vec_env(autoreset_mode="SameStep")
     with pytest.raises(ValueError, match="GymEnv"):

@@ -8,6 +8,13 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 RENDER_MODES = ("rgb_array", "ansi")
+OUTPUTS = ("numpy", "torch")
+
+HINTS = {
+    "num_envs": "; gym.make_vec makes several environments",
+    "output": "; native vector environments have it, by gym.make_vec",
+}
+"""What is said of arguments that only vector environments have."""
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -30,7 +37,7 @@ def list_choices(init: Function) -> Function:
     def checked(*args: Any, **kwargs: Any) -> Any:
         for name, value in kwargs.items():
             if name not in choices:
-                several = "; gym.make_vec makes several environments" if name == "num_envs" else ""
+                several = HINTS.get(name, "")
                 raise TypeError(
                     f"got an unexpected keyword argument {name!r} ({name}={value!r}); "
                     f"choices: {', '.join(choices)}{several}"
@@ -45,6 +52,13 @@ def check_render_mode(render_mode: str | None, lists: bool = False) -> None:
     modes = (*RENDER_MODES, *(f"{mode}_list" for mode in RENDER_MODES if lists))
     if render_mode is not None and render_mode not in modes:
         raise ValueError(f"render_mode={render_mode!r}: must be None or one of {', '.join(map(repr, modes))}")
+
+
+def check_output(output: str) -> str:
+    """Returns what is given if it is one of `OUTPUTS`; a ValueError lists them otherwise."""
+    if not isinstance(output, str) or output not in OUTPUTS:
+        raise ValueError(f"output={output!r}: must be one of {', '.join(map(repr, OUTPUTS))}")
+    return output
 
 
 def frame_mode(render_mode: str | None) -> str | None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
+from torch import Tensor
 
 OBSERVATIONS = ("flat", "dict")
 
@@ -32,12 +33,12 @@ def make_observation_space(observation: str, parts: Mapping[str, slice], limit: 
 
 
 def format_observation(
-    flat: NDArray[np.float32], parts: Mapping[str, slice], space: spaces.Space[Any], *, row: int | None = None
+    flat: NDArray[np.float32] | Tensor, parts: Mapping[str, slice], space: spaces.Space[Any], *, row: int | None = None
 ) -> Any:
     """Observations of a process as elements of a space.
 
     Args:
-        flat: (n, size) float32.
+        flat: (n, size) float32, an array or a tensor.
         parts: slice of each part in a flat observation, by name.
         space: of one row's observation, see `make_observation_space`.
         row: index of the row whose observation is returned, or None for all.

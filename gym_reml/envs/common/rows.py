@@ -14,14 +14,14 @@ import gym_reml
 from gym_reml.envs.common.vector import ProcessVectorEnv, make_native
 from gym_reml.envs.common.versions import AutoresetMode
 
-VECTOR_ARGUMENTS = ("num_envs", "autoreset_mode", "vectorization_mode")
+VECTOR_ARGUMENTS = ("num_envs", "autoreset_mode", "vectorization_mode", "output")
 """Arguments that only vector environments have."""
 
 FIXED = ("action_space", "observation_space", "metadata", "spec", "render_mode")
 """Attributes that cannot be set."""
 
 NOT_OF_ROWS = (
-    *("num_envs", "single_action_space", "single_observation_space", "autoreset_mode"),
+    *("num_envs", "single_action_space", "single_observation_space", "autoreset_mode", "output"),
     *("closed", "unwrapped", "np_random", "np_random_seed"),
 )
 """Attributes of the vector environment as a whole, which no row has."""
@@ -34,6 +34,7 @@ def make_rows(
     instead: str,
     arguments: Mapping[str, Any],
     mode: AutoresetMode = AutoresetMode.SAME_STEP,
+    output: str = "numpy",
 ) -> ProcessVectorEnv:
     """Makes the native vector environment of any id of this package, or of one like them; see `make_native`."""
     return make_native(
@@ -44,6 +45,7 @@ def make_rows(
         instead=instead,
         arguments=arguments,
         mode=mode,
+        output=output,
     )
 
 

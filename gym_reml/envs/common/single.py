@@ -12,7 +12,7 @@ from gym_reml.envs.common.arguments import RENDER_MODES, check_render_mode
 from gym_reml.envs.common.infos import only_row
 from gym_reml.envs.common.view import ProcessView
 from gym_reml.mdp.process import Process
-from gym_reml.spaces.base import ActionError
+from gym_reml.spaces.base import ActionError, on_host
 from gym_reml.streams import row_streams
 
 
@@ -66,7 +66,7 @@ class ProcessEnv(ProcessView, gym.Env[Any, Any]):
             self.process.seed([0], [row_streams(seed, self.split)])
         self._apply_options(options)
         info = self._restart(None, given)
-        return self._format_observation(self.process.observe(), 0), self._format_info(only_row(info))
+        return self._format_observation(self._process_observation(), 0), self._format_info(only_row(info))
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Takes one step; episodes are never truncated.
@@ -103,6 +103,6 @@ def _batched(action: Any) -> Any:
     if isinstance(action, Mapping):
         return {name: _batched(value) for name, value in action.items()}
     try:
-        return np.asarray(action)[None]
+        return np.asarray(on_host(action))[None]
     except (TypeError, ValueError) as error:
         raise ValueError(f"action={action!r}: is no array") from error

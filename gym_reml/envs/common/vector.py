@@ -9,21 +9,34 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import torch
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
+from torch import Tensor
 
 from gym_reml.checks import check_integer, is_integer
-from gym_reml.envs.common.arguments import RENDER_MODES, check_render_mode, frame_mode
+from gym_reml.envs.common.arguments import RENDER_MODES, check_output, check_render_mode, frame_mode
 from gym_reml.envs.common.infos import merged, with_masks
 from gym_reml.envs.common.versions import AutoresetMode, VectorEnv
 from gym_reml.envs.common.view import ProcessView, for_rows
 from gym_reml.mdp.process import Process
+from gym_reml.networks.torch_state import own_state
 from gym_reml.streams import row_streams
 
 
 class ProcessVectorEnv(ProcessView, VectorEnv[Any, Any, Any]):
-    """n parallel environments; reset with seed s it equals n single ones reset with seeds s, s + 1, ..."""
+    """n parallel environments; reset with seed s it equals n single ones reset with seeds s, s + 1, ...
+
+    Actions may be arrays, or tensors on any device.
+
+    With `output="torch"`, what `reset` and `step` return are tensors on `device`: observations and rewards float32,
+    terminations and truncations bool. Infos stay arrays, except that `final_obs` is one tensor (n, ...), or a dict of
+    such, where `_final_obs` says which rows have ended.
+
+    Attributes:
+        output: "numpy" or "torch".
+    """
 
     metadata: dict[str, Any] = {
         "render_modes": list(RENDER_MODES),
@@ -41,6 +54,7 @@ class ProcessVectorEnv(ProcessView, VectorEnv[Any, Any, Any]):
         autoreset_mode: str | AutoresetMode,
         render_mode: str | None,
         max_episode_steps: int | None,
+        output: str = "numpy",
     ) -> None:
         """Takes a process of n rows.
 
@@ -53,12 +67,14 @@ class ProcessVectorEnv(ProcessView, VectorEnv[Any, Any, Any]):
                 call, as `gymnasium.wrappers.RenderCollection`.
             max_episode_steps: number of steps after which episodes are truncated, as `gymnasium.wrappers.TimeLimit`;
                 None or -1 for no limit.
+            output: "numpy" or "torch".
 
         Raises:
-            ValueError: an unknown mode, or an invalid number of steps.
+            ValueError: an unknown mode or output, or an invalid number of steps.
         """
         check_render_mode(render_mode, lists=True)
         super().__init__(process, split=split, render_mode=render_mode)
+        self.set_output(output)
         if max_episode_steps == -1:
             max_episode_steps = None
         if max_episode_steps is not None:
@@ -79,6 +95,14 @@ class ProcessVectorEnv(ProcessView, VectorEnv[Any, Any, Any]):
         self._elapsed = np.zeros(self.num_envs, dtype=np.int64)
         self._frames: list[list[Any]] = [[] for _ in self._recorders]
         self._keeps_frames = frame_mode(render_mode) != render_mode
+
+    def set_output(self, output: str) -> None:
+        """Sets what `reset` and `step` return from now on: "numpy" for arrays, or "torch" for tensors.
+
+        Raises:
+            ValueError: another output.
+        """
+        self.output = check_output(output)
 
     @property
     def _known_options(self) -> tuple[str, ...]:
@@ -109,7 +133,7 @@ class ProcessVectorEnv(ProcessView, VectorEnv[Any, Any, Any]):
         self._seed(rows, seed)
         self._apply_options(options)
         info = self._restart_masked(rows, given)
-        return self._format_observation(self.process.observe(), None), info
+        return self._observations(), info
 
     def _reset_mask(self, mask: Any) -> NDArray[np.bool_]:
         if mask is None:
@@ -144,29 +168,39 @@ class ProcessVectorEnv(ProcessView, VectorEnv[Any, Any, Any]):
         }
         self.process.seed(list(chosen), [row_streams(number, self.split) for number in chosen.values()])
 
-    def step(
-        self, actions: Any
-    ) -> tuple[Any, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Steps all rows; rows that end are reset as `autoreset_mode` prescribes."""
         self._check_started("step")
+        observation, reward, terminated, truncated, info = self._step(actions)
+        if self.output == "torch":
+            reward = self._to_output(reward.astype(np.float32))
+            terminated, truncated = self._to_output(terminated), self._to_output(truncated)
+        return observation, reward, terminated, truncated, info
+
+    def _step(
+        self, actions: Any
+    ) -> tuple[Any, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+        """A step, of which all but the observation are arrays."""
         if self.autoreset_mode == AutoresetMode.NEXT_STEP and self._ended.any():
             return self._step_and_restart(actions)
         outcome = self._act(actions)
         truncated = self._count_steps(None)
         # A new array, since those returned belong to the caller.
         self._ended = outcome.terminated | truncated
-        observation, info = outcome.observation, with_masks(outcome.info, np.ones(self.num_envs, dtype=np.bool_))
+        info = with_masks(outcome.info, np.ones(self.num_envs, dtype=np.bool_))
         if self.autoreset_mode == AutoresetMode.SAME_STEP and self._ended.any():
             ended = self._ended.copy()
-            final = np.full(self.num_envs, None, dtype=object)
-            for row in np.flatnonzero(ended).tolist():
-                final[row] = self._format_observation(outcome.observation, row)
             # As in SyncVectorEnv: final_info is the info of the ended rows' last step, info that of their reset.
             final_info = with_masks(outcome.info, ended)
             info = merged(with_masks(outcome.info, ~ended), self._restart_masked(np.flatnonzero(ended)))
-            info |= {"final_obs": final, "_final_obs": ended, "final_info": final_info, "_final_info": ended}
-            observation = self.process.observe()
-        return self._format_observation(observation, None), outcome.reward, outcome.terminated, truncated, info
+            info |= {
+                "final_obs": self._final(outcome.observation, ended),
+                "_final_obs": ended,
+                "final_info": final_info,
+                "_final_info": ended,
+            }
+            return self._observations(), outcome.reward, outcome.terminated, truncated, info
+        return self._observations(outcome.observation), outcome.reward, outcome.terminated, truncated, info
 
     def _step_and_restart(
         self, actions: Any
@@ -176,15 +210,34 @@ class ProcessVectorEnv(ProcessView, VectorEnv[Any, Any, Any]):
         rows = np.flatnonzero(ended)
         if len(rows) == self.num_envs:
             info = self._restart_masked(rows)
-            observation = self._format_observation(self.process.observe(), None)
-            return observation, np.zeros(self.num_envs), no_rows, no_rows.copy(), info
+            return self._observations(), np.zeros(self.num_envs), no_rows, no_rows.copy(), info
         outcome = self._act_with_idle_rows(actions, rows)
         truncated = self._count_steps(ended)
         info = merged(with_masks(outcome.info, ~ended), self._restart_masked(rows))
         terminated = outcome.terminated & ~ended
         self._ended = terminated | truncated
-        observation = self._format_observation(self.process.observe(), None)
-        return observation, np.where(ended, 0.0, outcome.reward), terminated, truncated, info
+        return self._observations(), np.where(ended, 0.0, outcome.reward), terminated, truncated, info
+
+    def _observations(self, flat: Any = None) -> Any:
+        """Observations of all rows (n, size), or those of now, in the form that is returned."""
+        observations = self._format_observation(self._process_observation() if flat is None else flat, None)
+        return observations if self.output == "numpy" else self._to_output(observations)
+
+    def _final(self, flat: Any, ended: NDArray[np.bool_]) -> Any:
+        """The observations (n, size) with which rows have ended: as Gymnasium has them, or tensors of all rows."""
+        if self.output == "torch":
+            return self._observations(flat)
+        final = np.full(self.num_envs, None, dtype=object)
+        for row in np.flatnonzero(ended).tolist():
+            final[row] = self._format_observation(flat, row)
+        return final
+
+    @own_state
+    def _to_output(self, values: Any) -> Any:
+        """Arrays, or dicts of such, as tensors on the device; tensors as they are."""
+        if isinstance(values, Mapping):
+            return {name: self._to_output(part) for name, part in values.items()}
+        return values if isinstance(values, Tensor) else torch.from_numpy(values).to(self.device)
 
     def _count_steps(self, idle: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
         """Counts a step of all rows but the idle ones and keeps their frames; returns which are truncated (n,) bool."""
@@ -231,6 +284,7 @@ def make_native(
     instead: str,
     arguments: Mapping[str, Any],
     mode: AutoresetMode = AutoresetMode.SAME_STEP,
+    output: str = "numpy",
 ) -> ProcessVectorEnv:
     """Makes the native vector environment of an id, as `gym.make_vec`, in any Gymnasium version.
 
@@ -242,15 +296,20 @@ def make_native(
         instead: what to use for other environments, for the error message.
         arguments: of the environment.
         mode: how rows that end are reset, which the arguments must not contradict.
+        output: "numpy" or "torch", likewise.
 
     Raises:
-        ValueError: an id that is not registered, or has no vector entry point of this class; or another autoreset mode.
+        ValueError: an id that is not registered, or has no vector entry point of this class; or another autoreset
+            mode or output.
         TypeError: an `env_id` that is neither an id nor an `EnvSpec`.
     """
     arguments = dict(arguments)
     given = arguments.pop("autoreset_mode", mode)
     if given not in (mode, mode.value):
         raise ValueError(f"autoreset_mode={given!r}: must be {mode.value!r}")
+    given = arguments.pop("output", output)
+    if given != output:
+        raise ValueError(f"output={given!r}: must be {output!r} here")
     choices = f"must be one of {', '.join(map(repr, known))}, or a custom id whose vector_entry_point makes a "
     choices += f"{kind.__name__}. {instead}"
     spec = _find_spec(env_id, choices)
@@ -266,6 +325,10 @@ def make_native(
     if not isinstance(env, kind):
         env.close()
         raise ValueError(f"env_id={spec.id!r}: {choices}")
+    if output != env.output:
+        # Not by an argument, which environments of the user's need not have.
+        env.set_output(output)
+        kwargs["output"] = output
     # As gym.make_vec sets it, so that gym.make_vec(env.spec) makes an equal environment.
     env.spec = replace(spec, kwargs=kwargs | {"num_envs": num_envs, "vectorization_mode": "vector_entry_point"})
     return env

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 import gymnasium as gym
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from gym_reml.mdp.process import Outcome, Process
@@ -127,7 +128,16 @@ class ProcessView(ABC):
         if not self._started:
             raise gym.error.ResetNeeded(f"call reset() before {method}()")
 
-    def _format_observation(self, flat: NDArray[np.float32], row: int | None) -> Any:
+    @property
+    def device(self) -> torch.device:
+        """The device that is computed on."""
+        return torch.device("cpu")
+
+    def _process_observation(self) -> Any:
+        """The observations of all rows, (n, size): an array, or a tensor."""
+        return self.process.observe()
+
+    def _format_observation(self, flat: Any, row: int | None) -> Any:
         """Observations (n, size) as elements of the observation space; of one row, or of all (None)."""
         return flat if row is None else flat[row]
 

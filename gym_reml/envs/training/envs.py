@@ -104,6 +104,7 @@ class TrainingVectorEnv(TrainingView, ProcessVectorEnv):
         *,
         render_mode: str | None = None,
         max_episode_steps: int | None = None,
+        output: str = "numpy",
     ) -> None:
         """Takes the result of `make_setup` for n rows.
 
@@ -112,9 +113,10 @@ class TrainingVectorEnv(TrainingView, ProcessVectorEnv):
             autoreset_mode: "NextStep", "SameStep" or "Disabled", as `gymnasium.vector.SyncVectorEnv`.
             render_mode: None, "rgb_array", "ansi", "rgb_array_list" or "ansi_list".
             max_episode_steps: number of steps after which episodes are truncated; None for no limit.
+            output: "numpy" or "torch", see `ProcessVectorEnv`.
 
         Raises:
-            ValueError: an unknown mode, or an invalid number of steps.
+            ValueError: an unknown mode or output, or an invalid number of steps.
         """
         super().__init__(
             setup.mdp,
@@ -124,12 +126,17 @@ class TrainingVectorEnv(TrainingView, ProcessVectorEnv):
             autoreset_mode=autoreset_mode,
             render_mode=render_mode,
             max_episode_steps=max_episode_steps,
+            output=output,
         )
         self._set_up(setup)
         limit, horizon = self.max_episode_steps, self.mdp.objective.horizon
         if self.mdp.learner is not None and limit is not None and limit < horizon:
             warn_of_truncation(limit, horizon)
             self._episode_finished = True
+
+    def set_output(self, output: str) -> None:
+        super().set_output(output)
+        self.mdp.tensors = self.output == "torch"
 
     @for_rows(takes_row=False)
     def action_masks(self) -> NDArray[np.bool_]:

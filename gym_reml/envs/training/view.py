@@ -6,6 +6,7 @@ import warnings
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -73,6 +74,11 @@ class TrainingView(ProcessView):
     def family(self) -> TaskFamily:
         """The task family in use."""
         return self.mdp.family
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the networks."""
+        return self.pool.device
 
     @property
     def learning(self) -> bool:
@@ -160,7 +166,10 @@ class TrainingView(ProcessView):
         frame = recorder.frame(self.mdp)
         return render_ansi(frame) if frame_mode(self.render_mode) == "ansi" else render_rgb(frame)
 
-    def _format_observation(self, flat: NDArray[np.float32], row: int | None) -> Any:
+    def _process_observation(self) -> Any:
+        return self.mdp.observe_tensor() if self.mdp.tensors else self.mdp.observe()
+
+    def _format_observation(self, flat: Any, row: int | None) -> Any:
         return format_observation(flat, self.mdp.parts, self._space, row=row)
 
 

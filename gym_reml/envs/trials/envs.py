@@ -102,6 +102,7 @@ class TrialVectorEnv(TrialProcessView, ProcessVectorEnv):
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
         render_mode: str | None = None,
         max_episode_steps: int | None = None,
+        output: str = "numpy",
     ) -> None:
         """Makes trials of an inner process of n rows.
 
@@ -112,6 +113,7 @@ class TrialVectorEnv(TrialProcessView, ProcessVectorEnv):
             autoreset_mode: "NextStep", "SameStep" or "Disabled", as `gymnasium.vector.SyncVectorEnv`.
             render_mode: None, "rgb_array", "ansi", "rgb_array_list" or "ansi_list".
             max_episode_steps: number of steps after which episodes are truncated; None for no limit.
+            output: "numpy" or "torch", see `ProcessVectorEnv`.
 
         Raises:
             ValueError: an unknown split or mode, a mode although no view renders such trials, or an invalid number of
@@ -126,6 +128,7 @@ class TrialVectorEnv(TrialProcessView, ProcessVectorEnv):
             autoreset_mode=autoreset_mode,
             render_mode=render_mode,
             max_episode_steps=max_episode_steps,
+            output=output,
         )
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+import torch
 from torch import nn
 
 from gym_reml.checks import is_integer
@@ -49,6 +48,11 @@ class TuningView(ProcessView):
         """The form of the decision in each step."""
         return self.process.decision
 
+    @property
+    def device(self) -> torch.device:
+        """The device of the networks."""
+        return self.process.device
+
     @for_rows(takes_row=True)
     def export(self, row: int = 0) -> nn.Module:
         """A copy of the row's network with its current weights.
@@ -73,7 +77,7 @@ class TuningView(ProcessView):
             recorder.record(self.process, outcome.info)
         return outcome
 
-    def _format_observation(self, flat: NDArray[np.float32], row: int | None) -> Any:
+    def _format_observation(self, flat: Any, row: int | None) -> Any:
         return format_observation(flat, self.process.parts, self._space, row=row)
 
     def _make_recorder(self, row: int) -> Any:
@@ -108,6 +112,7 @@ class TuningVectorEnv(TuningView, ProcessVectorEnv):
         *,
         render_mode: str | None = None,
         max_episode_steps: int | None = None,
+        output: str = "numpy",
     ) -> None:
         """Takes the result of `make_tuning` for n rows.
 
@@ -116,9 +121,10 @@ class TuningVectorEnv(TuningView, ProcessVectorEnv):
             autoreset_mode: "NextStep", "SameStep" or "Disabled", as `gymnasium.vector.SyncVectorEnv`.
             render_mode: None, "rgb_array", "ansi", "rgb_array_list" or "ansi_list".
             max_episode_steps: number of steps after which episodes are truncated; None for no limit.
+            output: "numpy" or "torch", see `ProcessVectorEnv`.
 
         Raises:
-            ValueError: an unknown mode, or an invalid number of steps.
+            ValueError: an unknown mode or output, or an invalid number of steps.
         """
         self._set_up(setup)
         super().__init__(
@@ -129,4 +135,5 @@ class TuningVectorEnv(TuningView, ProcessVectorEnv):
             autoreset_mode=autoreset_mode,
             render_mode=render_mode,
             max_episode_steps=max_episode_steps,
+            output=output,
         )
