@@ -4,7 +4,9 @@ NetBuild is compared with the same training written as a plain PyTorch loop. Bot
 there is room, take one clipped gradient step on the support points and evaluate the query loss, on sinusoids. That is
 the column "training". A step of the environment also decodes actions, observes, rewards and informs, none of which the
 loop does; that is the column "environment". The column "modules" is that of training where the networks are of the
-loop's own modules, by `LayerPool.from_modules`, instead of hand-written.
+loop's own modules, by `LayerPool.from_modules`, instead of hand-written. The columns "compiled" are of environment and
+training with `core="numba"`, if it is installed; "of sgemm" is the share of the rate of multiplying large matrices that
+the networks' own products reach there.
 
 Meta-gradients of convolutional networks are compared with a loop over tasks in plain PyTorch that differentiates twice:
 MAML's four layers of 32 channels, 5-way 1-shot, through three steps, on random images; tasks per second.
@@ -26,6 +28,7 @@ import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Annotated, Any, NamedTuple
 
 import gymnasium as gym
@@ -54,6 +57,7 @@ WIDTH, LAYERS, QUERIES, STEP_SIZE, CLIP_NORM = 40, 8, 50, 0.01, 10.0
 UPDATES, TUNED_BATCH = 10, 32
 IMAGE_TASKS, IMAGE_STEPS = 16, 3
 MATRIX = 2048  # side of the square matrices that a device multiplies
+COMPILED = find_spec("numba") is not None
 ACTIONS = 64  # drawn beforehand for each row, and used in turn
 
 
@@ -140,10 +144,12 @@ def plain_loop(sizes: Sizes, device: torch.device | str = "cpu") -> Callable[[],
     return episode
 
 
-def environment(rows: int, sizes: Sizes, device: str = "cpu", output: str = "numpy") -> Callable[[], int]:
+def environment(
+    rows: int, sizes: Sizes, device: str = "cpu", *, output: str = "numpy", core: str = "torch"
+) -> Callable[[], int]:
     """One step of `rows` environments; it returns the environment steps taken."""
     arguments: dict[str, Any] = {"pool": "random", "width": WIDTH, "layers": LAYERS, "queries": QUERIES}
-    arguments |= sizes._asdict() | {"device": device}
+    arguments |= sizes._asdict() | {"device": device, "core": core}
     shape = (ACTIONS, LAYERS + 2) if rows == 1 else (ACTIONS, rows, LAYERS + 2)
     actions: Any = np.random.default_rng(0).uniform(-1.0, 1.0, shape).astype(np.float32)
     if output == "torch":
@@ -174,11 +180,11 @@ def modules() -> LayerPool:
     )
 
 
-def training(rows: int, sizes: Sizes, pool: LayerPool | None = None) -> Callable[[], int]:
+def training(rows: int, sizes: Sizes, pool: LayerPool | None = None, *, core: str = "torch") -> Callable[[], int]:
     """What the loop does, for `rows` networks: append, descend, evaluate; fresh tasks when episodes end."""
     source: dict[str, Any] = {"pool": "random", "width": WIDTH, "layers": LAYERS} if pool is None else {"pool": pool}
     arguments = sizes._asdict() | source | {"queries": QUERIES}
-    mdp = make_setup(rows, **arguments).mdp
+    mdp = make_setup(rows, core=core, **arguments).mdp
     mdp.seed(range(rows), many_streams(0, rows, mdp.family.split))
     layers = itertools.cycle(np.random.default_rng(0).integers(1, LAYERS + 1, (ACTIONS, rows)))
     step_sizes = np.full(rows, STEP_SIZE, dtype=np.float32)
@@ -200,14 +206,33 @@ def rates_of(works: Sequence[Callable[[], int]], config: Config) -> NDArray[np.f
     return np.array([[rate(work, config.seconds) for work in works] for _ in range(config.rounds)])
 
 
-def measure(sizes: Sizes, config: Config) -> tuple[float, list[tuple[float, ...]]]:
-    """Steps per second of the loop; by number of rows those of the environment, and its, training's, modules' ratio."""
-    works = [plain_loop(sizes)]
+def measure(sizes: Sizes, config: Config) -> tuple[float, list[list[float]]]:
+    """Steps per second of the loop; by number of rows those of the environment, and the ratios of `columns`."""
+    works = [plain_loop(sizes), multiplications(torch.device("cpu"))]
     for rows in config.rows:
-        works += [environment(rows, sizes), training(rows, sizes), training(rows, sizes, modules())]
+        works += [make(rows) for make in columns(sizes).values()]
     rates = rates_of(works, config)
     medians, ratios = np.median(rates, axis=0), np.median(rates / rates[:, :1], axis=0)
-    return medians[0], list(zip(medians[1::3], *(ratios[first::3] for first in (1, 2, 3)), strict=True))
+    count, table = len(columns(sizes)), []
+    for first in range(2, len(works), count):
+        found = [medians[first], *ratios[first : first + count]]
+        if COMPILED:
+            found.append(np.median(rates[:, first + count - 1] / rates[:, 1]) * sizes.products)
+        table.append(found)
+    return medians[0], table
+
+
+def columns(sizes: Sizes) -> dict[str, Callable[[int], Callable[[], int]]]:
+    """What is compared with the loop, by title, as functions of the number of rows."""
+    works: dict[str, Callable[[int], Callable[[], int]]] = {
+        "environment / loop": lambda rows: environment(rows, sizes),
+        "training / loop": lambda rows: training(rows, sizes),
+        "modules / loop": lambda rows: training(rows, sizes, modules()),
+    }
+    if COMPILED:
+        works["compiled environment / loop"] = lambda rows: environment(rows, sizes, core="numba")
+        works["compiled training / loop"] = lambda rows: training(rows, sizes, core="numba")
+    return works
 
 
 class RandomImages:
@@ -367,7 +392,9 @@ def measure_device(config: Config, device: torch.device) -> str:
         there = median(plain_loop(DEFAULT, device))
         lines.append([f"plain PyTorch loop, {name}", f"{there:,.0f}", "", f"{there / loop:.1f}", ""])
     for rows in config.device_rows:
-        tensors, arrays = (median(environment(rows, DEFAULT, str(device), output)) for output in ("torch", "numpy"))
+        tensors, arrays = (
+            median(environment(rows, DEFAULT, str(device), output=output)) for output in ("torch", "numpy")
+        )
         share = tensors * DEFAULT.products / products
         lines.append([f"n = {rows}", f"{tensors:,.0f}", f"{arrays:,.0f}", f"{tensors / loop:.1f}", f"{share:.1%}"])
     titles = ["", 'steps/s, output="torch"', 'steps/s, output="numpy"', "torch / loop", "of the matrix products"]
@@ -384,10 +411,12 @@ def main(config: Config) -> None:
         return
     for title, sizes in SIZES.items():
         loop, rates = measure(sizes, config)
-        lines = [["plain PyTorch loop", f"{loop:,.0f}", "1.0", "1.0", "1.0"]]
+        titles = ["", "steps/s", *columns(sizes), *(["compiled training, of sgemm"] if COMPILED else [])]
+        lines = [["plain PyTorch loop", f"{loop:,.0f}", *["1.0"] * len(columns(sizes)), *[""] * COMPILED]]
         for rows, (steps, *found) in zip(config.rows, rates, strict=True):
-            lines.append([f"n = {rows}", f"{steps:,.0f}", *(f"{ratio:.1f}" for ratio in found)])
-        titles = ["", "steps/s", "environment / loop", "training / loop", "modules / loop"]
+            shares = [f"{share:.0%}" for share in found[len(columns(sizes)) :]]
+            ratios = [f"{ratio:.1f}" for ratio in found[: len(columns(sizes))]]
+            lines.append([f"n = {rows}", f"{steps:,.0f}", *ratios, *shares])
         print(f"\n{title}\n\n{markdown_table(titles, lines)}")
     package, loop, ratio = measure_images(config)
     lines = [["plain PyTorch loop", f"{loop:.0f}", "1.0"], ["replay", f"{package:.0f}", f"{ratio:.1f}"]]
