@@ -20,7 +20,6 @@ COMMANDS = {
     "average": ("average", "one table over runs that differ in their seed"),
     "compare": ("compare", "train every entrant of a benchmark and tabulate them: meta-learners, or RL² on trials"),
     "tune": ("tune", "compare settings of the tuned methods on validation tasks"),
-    "results": ("results", "make the pages of results from their JSON files"),
     "scratch": ("rivals.scratch", "train from scratch, the step size tuned"),
     "pretrained": ("rivals.pretrained", "one network for all tasks, then finetuned"),
     "maml": ("rivals.maml", "MAML with the exact meta-gradient"),
@@ -34,6 +33,10 @@ COMMANDS = {
     "rl2": ("rl2", "RL²: a recurrent policy that learns within trials"),
     "learned_optimizer": ("learned_optimizer.__main__", "an optimizer that is learned, beside tuned ones"),
     "headroom": ("headroom", "how much there is to learn in an environment"),
+    "study": ("libraries.study", "search PPO's hyperparameters by Optuna, trials side by side or on a cluster"),
+    "benchmark": ("benchmark", "environment steps per second"),
+    "growth": ("growth.__main__", "how time and memory grow with sizes"),
+    "results": ("results", "make the pages of results from their JSON files"),
     "specialists": ("pools.specialists", "make the pool of specialists that the package ships"),
     "packaged": ("comparison.packaged", "make the trained learners that the package ships"),
     "family_pictures": ("pages.family_pictures", "a picture of each task family"),
@@ -42,10 +45,11 @@ COMMANDS = {
     "scaling": ("comparison.scaling", "how long the jobs of the tables take on many machines"),
     "libraries": ("libraries.__main__", "train by every reinforcement-learning library, each in its own environment"),
     "shared_pool": ("libraries.shared_pool", "RLlib's PPO with one pool for all env runners"),
-    "benchmark": ("benchmark", "environment steps per second"),
-    "growth": ("growth.__main__", "how time and memory grow with sizes"),
 }
 """Every command: its module here, which holds a `Config` and a `main`, and what it is for."""
+
+OF_THE_PACKAGE = "results"
+"""The first of the commands that make the package's own pages and files; those before it are for everyone."""
 
 PLAIN = ("list", "info")
 """Commands that need the package's core dependencies alone."""
@@ -101,5 +105,7 @@ def complete(arguments: Sequence[str]) -> None:
 def overview() -> str:
     """The commands, a line each."""
     lines = [f"  {spelled(name):18}{purpose}" for name, (_, purpose) in COMMANDS.items()]
+    everyone = list(COMMANDS).index(OF_THE_PACKAGE)
+    lines[everyone:everyone] = ["", "what makes the package's own pages, pictures and files (in a checkout):"]
     usage = f"usage: {program('')}COMMAND [OPTIONS]; COMMAND --help lists a command's options"
     return "\n".join([usage, "", "commands:", *lines])

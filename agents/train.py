@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from rich import print as show
 
-from gym_reml.files import write_folder
+from gym_reml.files import write_folder, write_text
 
 from .comparison import siblings
+from .comparison.averages import average
 from .pages.report import compare_with_controls, plot_examples, write_report
 from .pages.routing import plot_routing
 from .pools.bootstraps import learning_options
@@ -28,7 +29,9 @@ from .reml.configuration import BUILD, Config, config_of, problem_of
 from .reml.designs import DESIGNS
 from .reml.training import Reml
 from .runs.command_line import program, run_command
+from .runs.pieces import Piece
 from .runs.run import Run
+from .runs.workers import check_none_failed, run_all
 from .tuning.setting import SETTINGS
 
 
@@ -58,8 +61,90 @@ def options(arguments: Sequence[str]) -> type[Any]:
     return siblings.Config if named in SETTINGS else Config
 
 
+@dataclass(frozen=True)
+class Seed(Piece):
+    """The run of one seed among several.
+
+    Attributes:
+        config: of all.
+        root: run directory of all.
+        seed: of this one.
+    """
+
+    config: Config | siblings.Config
+    root: Path
+    seed: int
+
+    def __str__(self) -> str:
+        return f"seed {self.seed}"
+
+    @property
+    def folder(self) -> Path:
+        """Where it writes."""
+        return self.root / f"seed-{self.seed}"
+
+    @property
+    def training(self) -> Path:
+        """Its run directory, as a run of its own would have it."""
+        return self.folder / "training"
+
+    @property
+    def finished(self) -> bool:
+        """Whether its results are there."""
+        return (self.training / "results").is_dir()
+
+    def moved(self, root: Path) -> Seed:
+        """The same run in another run directory."""
+        return replace(self, root=root)
+
+    def work(self) -> float:
+        """Trains, or continues training, and reports; returns the seconds."""
+        start = time.monotonic()
+        begun = (self.training / "config.json").is_file()
+        run, resume = (None, self.training) if begun else (self.training, None)
+        train(replace(self.config, seed=self.seed, seeds=1, run=run, resume=resume))
+        return time.monotonic() - start
+
+
 def main(config: Config | siblings.Config) -> None:
     """Trains, or continues training, and reports."""
+    resumed = Run(config.resume) if config.resume is not None else None
+    seeds = config.seeds if resumed is None else resumed.config.get("seeds", 1)
+    config.check_seeds(seeds)
+    if seeds == 1:
+        train(config)
+    else:
+        train_seeds(config, resumed)
+
+
+def train_seeds(config: Config | siblings.Config, resumed: Run | None) -> None:
+    """Trains all seeds of a new run directory, or those that are left of an old one, and averages their tables."""
+    workers, ray = config.workers, config.ray
+    if resumed is not None:
+        named, config = config.family, resumed.options(type(config))
+        if config.family is not None and config.family != named:
+            check_own(config.family, resumed.folder)
+    if isinstance(config, siblings.Config):
+        config.jobs(Path())
+    else:
+        problem_of(config)
+    one = replace(config, run=None, workers=1, ray=None)
+    run = resumed or Run.create(config.run, one, f"{config.env}-{config.seeds}-seeds")
+    pieces = [Seed(one, run.folder, config.seed + number) for number in range(config.seeds)]
+    left = [piece for piece in pieces if not piece.finished]
+    print(f"run directory: {run.folder} ({len(left)} of {len(pieces)} runs left to do)")
+    print(f"after an interruption: {program('train')} --resume {run.folder}", flush=True)
+    failed = run_all(left, workers, ray)
+    finished = [Run(piece.training) for piece in pieces if piece.finished]
+    if finished:
+        text = average(finished)
+        write_text(run.folder / "average.md", f"{text}\n")
+        print(f"\n{text}")
+    check_none_failed(failed)
+
+
+def train(config: Config | siblings.Config) -> None:
+    """Trains a single seed, or continues training, and reports."""
     if isinstance(config, siblings.Config):
         siblings.train(config)
         return
@@ -74,7 +159,7 @@ def main(config: Config | siblings.Config) -> None:
     label = f"{problem.family.name}-{config.algorithm}"
     # The resulting settings, so that a run continues with them even if a later version has other recipes.
     shots = problem.family.shots if isinstance(problem.family.shots, int) else config.shots
-    used = replace(config, **RecipeOptions.of(problem.recipe), shots=shots)
+    used = replace(config, **RecipeOptions.of(problem.recipe), shots=shots, run=None)
     run = resumed or Run.create(config.run, used, label, settings_used(config, problem))
     print(f"run directory: {run.folder} (after an interruption: {program('train')} --resume {run.folder})")
     learner = Reml(run, problem, config.algorithm).train()

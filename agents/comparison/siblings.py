@@ -24,6 +24,7 @@ from gym_reml.files import write_file, write_folder, write_text
 
 from ..runs.command_line import check_options, default_is, program
 from ..runs.run import Run
+from ..runs.seeds import SeedOptions
 from ..runs.workers import check_none_failed, run_all
 from ..tuning.setting import SETTINGS, RunSetting
 from ..tuning.training import TuningAgent, load
@@ -43,7 +44,7 @@ else:
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(SeedOptions):
     """Trains an agent that decides how networks are trained, and compares it with other choices on held-out tasks."""
 
     env: EnvName = "NetTune-v0"
@@ -61,7 +62,7 @@ class Config:
     run: Annotated[Path | None, default_is("a new one in runs/")] = None
     """run directory"""
     resume: Annotated[Path | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="(default: a new run)")] = None
-    """go on with an interrupted run; all other arguments are taken from it"""
+    """go on with an interrupted run; all other arguments are taken from it, but what it runs on"""
 
     def implied(self) -> dict[str, str]:
         """What the environment implies, for `--help`."""
@@ -122,12 +123,12 @@ def train(config: Config) -> None:
         config = replace(resumed.options(Config), run=resumed.folder, resume=None)
     name, benchmark = config.benchmark()
     config.jobs(Path())
-    run = resumed or Run.create(config.run, config, f"{name}-{AGENT}")
+    run = resumed or Run.create(config.run, replace(config, run=None), f"{name}-{AGENT}")
     print(f"run directory: {run.folder} (after an interruption: {program('train')} --resume {run.folder})")
     jobs = config.jobs(run.folder)
     check_none_failed(run_all([job for job in jobs if not job.finished], 1))
-    test, metric = benchmark.setting.family, benchmark.setting.measured
-    results = [job.result(learner, test) for job in jobs for learner in job.summary["names"]]
+    metric = benchmark.setting.measured
+    results = results_of(jobs)
     title = f"{config.env}, {benchmark.setting}, held-out tasks"
     text = table(results, metric, steps=(1,))
     show(f"\n[bold]{title}[/bold]\n{metric} on the test part, mean ± 95 % interval over tasks (median):\n")
@@ -145,6 +146,12 @@ def train(config: Config) -> None:
             write_text(folder / "decisions.json", json.dumps({key: value.tolist() for key, value in decided.items()}))
             plot_decisions(decided, folder / "decisions.png", title)
     show(f"table, pictures and what was found: {run.folder / 'results'}; done in {time.monotonic() - start:.0f} s")
+
+
+def results_of(jobs: list[Job]) -> list[Result]:
+    """What finished jobs found on the distribution that the agent is trained on."""
+    test = SIBLINGS[jobs[0].benchmark].setting.family
+    return [job.result(name, test) for job in jobs for name in job.summary["names"]]
 
 
 def decisions(agent: TuningAgent, setting: RunSetting, tasks: int) -> dict[str, NDArray[np.float64]]:

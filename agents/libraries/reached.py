@@ -15,7 +15,9 @@ import numpy as np
 import gym_reml
 from gym_reml.envs.common.rows import make_rows
 
-EPISODES = 400
+EPISODES, LONG_EPISODES = 400, 64
+LONG = ("NetTune", "NetLoss", "NetRule", "NetAugment")
+"""Beginnings of their ids."""
 SEED = 10_000
 """Of the held-out episodes: the same tasks for every library."""
 
@@ -82,6 +84,16 @@ def held_out_return(
         running &= ~(terminated | truncated)
     env.close()
     return float(returns.mean())
+
+
+def episodes_of(env_id: str) -> int:
+    """The number of held-out episodes: fewer where an episode trains a network by hundreds of minibatches."""
+    return LONG_EPISODES if env_id.startswith(LONG) else EPISODES
+
+
+def note_of(episodes: int) -> str:
+    """What a row says of their number."""
+    return "" if episodes == EPISODES else f"{episodes} held-out episodes"
 
 
 def version_of(library: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from textwrap import wrap
 from typing import Any
@@ -80,11 +81,16 @@ def about(group: Group) -> str:
         lines += shell_lines(command)
     shown = "\n".join(lines)
     commits = {row["commit"] for by_step in group.rows.values() for row in by_step.values()} - {None}
-    code = f" Commit: {_shared(group, 'commit', lambda commit: commit or 'not recorded')}." if commits else ""
+    code = f" Commit: {_shared(group, 'commit', _short)}." if commits else ""
     return (
         f"{group.metric} {group.section.measured}. Held-out tasks: {tested}. Meta-training tasks: {trained}.{code}\n\n"
         f"```bash\n{shown}\n```"
     )
+
+
+def _short(commits: str | None) -> str:
+    """The first digits of hashes, as git prints them."""
+    return "not recorded" if commits is None else re.sub(r"\b([0-9a-f]{9})[0-9a-f]{31}\b", r"\1", commits)
 
 
 def shell_lines(command: str) -> list[str]:
@@ -200,13 +206,15 @@ def summary(groups: list[Group], step: int) -> list[str]:
 
 
 def number(value: float, sign: str = "", *, metric: str = "mse") -> str:
-    """Three digits where they matter, as in the tables of `gym_reml.evaluation`; returns, being large, less finely."""
+    """Three decimals, or four digits from a hundred on; returns, being large, less finely."""
     size = abs(value)
     if metric == "return" and size < 100_000:
         return (
             f"{value:{sign}.1g}" if 0 < size < 0.005 else f"{value:{sign}.2f}" if size < 100 else f"{value:{sign}.1f}"
         )
-    return f"{value:{sign}.3g}" if size >= 1000 or 0 < size < 0.1 else f"{value:{sign}.3f}"
+    if size >= 100:
+        return f"{value:{sign}.4g}"
+    return f"{value:{sign}.3g}" if 0 < size < 0.1 else f"{value:{sign}.3f}"
 
 
 def millions(count: int) -> str:

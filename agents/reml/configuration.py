@@ -15,6 +15,7 @@ from ..problems.problem import Problem
 from ..problems.recipes import Recipe, RecipeOptions, recipe_for
 from ..runs.command_line import check_options, default_is
 from ..runs.run import Run
+from ..runs.seeds import SeedOptions
 from ..tuning.setting import SETTINGS
 from .algorithms import ENCODINGS, WITH_LEARNING_RATE
 
@@ -31,7 +32,7 @@ else:
 
 
 @dataclass(frozen=True)
-class Config(RecipeOptions, FamilyChoice):
+class Config(SeedOptions, RecipeOptions, FamilyChoice):
     """Meta-trains an agent and a pool of layers on a family of tasks (REML).
 
     Defaults depend on the family, and --help prints them.
@@ -48,7 +49,7 @@ class Config(RecipeOptions, FamilyChoice):
     run: Annotated[Path | None, default_is("a new one in runs/")] = None
     """run directory"""
     resume: Annotated[Path | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="(default: a new run)")] = None
-    """go on with an interrupted run; all other arguments are taken from it"""
+    """go on with an interrupted run; all other arguments are taken from it, but what it runs on"""
 
     def implied(self) -> dict[str, str]:
         """What the family implies, for `--help`."""

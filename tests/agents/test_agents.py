@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,16 @@ import numpy as np
 import pytest
 import torch
 
-from agents import average
+import gym_reml
+from agents import average, train
 from agents.problems.families import family_of
-from agents.problems.problem import Problem
+from agents.problems.problem import TABLE_STEPS, Problem
 from agents.problems.recipes import FUNCTIONS, IMAGES, recipe_for
 from agents.reml.algorithms import ENCODINGS, SETTINGS, prefer_neutral_steps
 from agents.reml.configuration import Config, config_of, problem_of, recipe_of
 from agents.reml.training import Phases, Reml
 from agents.runs.run import Run
-from gym_reml.evaluation import MetaLearner
+from gym_reml.evaluation import MetaLearner, evaluate
 from gym_reml.evaluation.meta_learner import ALGORITHMS
 from gym_reml.pool import LayerPool
 from gym_reml.sb3 import NativeVecEnv
@@ -291,3 +292,36 @@ def test_config_json_names_everything(tmp_path: Path) -> None:
     assert content["seed"] == 4
     assert content["format"].startswith("gym_reml.Run/")
     assert set(vars(Config())) <= set(content)
+
+
+def test_several_seeds_are_trained_once_each_and_averaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A directory goes on with what is left; its options are those that it was begun with."""
+    trained = []
+
+    def fake(config: Config) -> None:
+        trained.append(config)
+        if config.seed == 4 and len(trained) == 2:
+            raise ValueError("interrupted")
+        run = Run.create(config.run, replace(config, run=None), "x")
+        found = evaluate(scratch, family, steps=TABLE_STEPS, tasks=2)
+        found.save(run.folder / "results" / "scratch.json")
+
+    family = make_family("sinusoid")
+    scratch = gym_reml.load("sinusoid/reml")
+    monkeypatch.setattr(train, "train", fake)
+    folder = tmp_path / "runs"
+    with pytest.raises(ValueError, match=r"1 runs failed, see .*seed-4.log\.txt"):
+        train.main(Config(seed=3, seeds=2, evaluation_tasks=4, run=folder))
+    train.main(Config(resume=folder))
+    assert [(config.seed, config.seeds, config.evaluation_tasks) for config in trained] == [
+        (3, 1, 4),
+        (4, 1, 4),
+        (4, 1, 4),
+    ]
+    assert "(1 of 2 runs left to do)" in capsys.readouterr().out
+    assert "mean over 2 seeds" in (folder / "average.md").read_text(encoding="utf-8")
+    for options, message in ({"ray": "auto"}, "--ray auto"), ({"workers": 2}, "--workers 2"), ({"seeds": 0}, "--seeds"):
+        with pytest.raises(ValueError, match=message):
+            train.main(Config(**options))

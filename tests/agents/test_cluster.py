@@ -137,8 +137,12 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def compare(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    return start("agents.compare", *QUICK, "--run", str(folder), *arguments)
+
+
+def start(module: str, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "agents.compare", *QUICK, "--run", str(folder), *arguments],
+        [sys.executable, "-m", module, *arguments],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
@@ -211,3 +215,57 @@ def test_more_held_out_tasks_train_nobody_again(cluster: Any, local: Path) -> No
     assert outcome < 0.5 * before["seconds"]
     assert job.finished
     assert job.moved(local) == job
+
+
+# -- training runs and studies --------------------------------------------------------------------------------------
+
+TRAIN = ("--seeds", "2", "--bootstrap-iterations", "4", "--total-steps", "1000", "--evaluation-tasks", "4")
+STUDY = ("--trials", "4", "--together", "2", "--steps", "1000")
+
+
+def ends_well(process: subprocess.Popen[str]) -> str:
+    out, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, out
+    return out
+
+
+def contents(folder: Path) -> dict[str, Any]:
+    """The JSON and Markdown of a folder, without seconds."""
+    found: dict[str, Any] = {
+        str(path.relative_to(folder)): path.read_text(encoding="utf-8") for path in folder.rglob("*.md")
+    }
+    for path in folder.rglob("*.json"):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        content.pop("seconds", None)
+        found[str(path.relative_to(folder))] = content
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("module", "arguments", "first", "every"),
+    [
+        ("agents.train", TRAIN, "[1/2]", "seed-*/training/results/table.md"),
+        ("agents.libraries.study", STUDY, "[1/2]", "*/trial-*/found.json"),
+    ],
+)
+def test_runs_on_a_cluster_survive_their_driver(
+    module: str, arguments: tuple[str, ...], first: str, every: str, cluster: Any, tmp_path: Path
+) -> None:
+    """The same files as this machine alone, after the driver was killed; what was finished is not done again."""
+    if module == "agents.libraries.study":
+        pytest.importorskip("optuna", reason="needs Optuna: pip install optuna")
+    ends_well(start(module, *arguments, "--run", str(tmp_path / "local")))
+    folder = tmp_path / "cluster"
+    process = start(module, *arguments, "--run", str(folder), "--ray", cluster.address)
+    assert process.stdout is not None
+    until(process.stdout, first)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    finished = {path: path.stat().st_mtime_ns for path in folder.glob(every)}
+    assert finished
+    again = ("--resume", str(folder)) if module == "agents.train" else (*arguments, "--run", str(folder))
+    ends_well(start(module, *again, "--ray", cluster.address))
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished
+    assert files_of(folder) == files_of(tmp_path / "local")
+    assert contents(folder) == contents(tmp_path / "local")

@@ -350,9 +350,9 @@ def test_bad_attempts_are_refused(tmp_path: Path, attempts: Any, message: str) -
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(0.0, "0.000"), (0.05, "0.05"), (0.01234, "0.0123"), (5.3806, "5.381"), (12345.0, "1.23e+04")]
+    ("value", "text"), [(0.0, "0.000"), (0.05, "0.05"), (0.01234, "0.0123"), (5.3806, "5.381"), (12345.0, "1.234e+04")]
 )
-def test_numbers_have_three_digits_where_they_matter(value: float, text: str) -> None:
+def test_numbers_have_the_digits_that_matter(value: float, text: str) -> None:
     assert number(value) == text
 
 

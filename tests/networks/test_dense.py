@@ -175,7 +175,8 @@ def test_steps_are_those_of_the_optimizers_of_torch(optimizer: str, kind: str, c
                 functional.mse_loss(network(x[row]), y[row]).backward()
                 nn.utils.clip_grad_norm_(network.parameters(), np.inf if clip is None else clip)
                 reference.step()
-            torch.testing.assert_close(after[row], network(x[row]).detach(), rtol=1e-5, atol=1e-5)
+            # Without clipping, outputs grow to 1e14, and torch 2.4 rounds otherwise than today's.
+            torch.testing.assert_close(after[row], network(x[row]).detach(), rtol=5e-5, atol=1e-5)
     again = np.arange(ROWS - 1)
     networks.restart(again, (1,))
     for number, after in enumerate(found):
