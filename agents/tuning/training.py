@@ -19,7 +19,7 @@ from gym_reml.evaluation.saved_policy import policy_from_state, policy_state
 from gym_reml.files import load_safely, save_atomically, write_folder, write_text
 from gym_reml.sb3 import make_vec_env
 
-from ..runs.checkpoints import restore_agent, save_agent
+from ..runs.checkpoints import begin_episodes, restore_agent, save_agent
 from ..runs.progress import Progress
 from ..runs.run import TASKS_OF_A_RUN
 from ..runs.schedules import LinearSchedule
@@ -137,14 +137,15 @@ def learn(
     if (folder / CHECKPOINT).is_dir():
         restore_agent(agent, envs, folder / CHECKPOINT)
         before = float((folder / CHECKPOINT / SECONDS).read_text(encoding="utf-8"))
-    # SB3 has just seeded the environment as it seeds itself. A resumed run goes on with other tasks.
-    envs.seed(first + agent.num_timesteps)
+    # SB3 has just seeded the environment as it seeds itself.
+    begin_episodes(agent, envs, first)
     begun = time.monotonic() - before
 
     def keep() -> None:
         with write_folder(folder / CHECKPOINT) as part:
             save_agent(agent, envs, part)
             write_text(part / SECONDS, str(time.monotonic() - begun))
+        begin_episodes(agent, envs, first)
 
     left = recipe.total_steps - agent.num_timesteps
     with tqdm(total=recipe.total_steps, initial=agent.num_timesteps, desc="ppo", unit="step", unit_scale=True) as bar:
