@@ -42,6 +42,7 @@ COMMANDS = {
     "scaling": ("comparison.scaling", "how long the jobs of the tables take on many machines"),
     "libraries": ("libraries.__main__", "train by every reinforcement-learning library, each in its own environment"),
     "shared_pool": ("libraries.shared_pool", "RLlib's PPO with one pool for all env runners"),
+    "endurance": ("endurance.__main__", "random configurations, many steps, kills and faults"),
     "benchmark": ("benchmark", "environment steps per second"),
 }
 """Every command: its module here, which holds a `Config` and a `main`, and what it is for."""

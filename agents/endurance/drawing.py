@@ -223,9 +223,7 @@ def make_pool(
     elif kind in BLOCKS:
         pool = random_pool(family, kind=kind, width=8, layers=layers, seed=seed)
     else:
-        pool = random_pool(
-            family, kind=kind, width=width, layers=layers, scale=scale, adapt_stem=adapt_stem, seed=seed
-        )
+        pool = random_pool(family, kind=kind, width=width, layers=layers, scale=scale, adapt_stem=adapt_stem, seed=seed)
         if kind == "batch_norm" and step_norms:
             pool = pool.with_step_norms(step_norms, statistics=step_norms > 1)
     return pool if rates is None else pool.with_rates(rates, rate, steps=2, slots=2)

@@ -15,11 +15,9 @@ Row = dict[str, Any]
 
 
 def read(path: Path) -> list[Row]:
-    """The trials recorded so far; a last line that was cut off by an interruption is none."""
-    if not path.is_file():
-        return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    """The trials recorded so far; a line that was cut off by an interruption is none."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return [json.loads(line) for line in lines if line.endswith("}")]
 
 
 def record(path: Path, attempt: Callable[[int], Row], number: int) -> Row:

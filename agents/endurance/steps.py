@@ -47,7 +47,11 @@ def _made(place: int) -> Any:
     """The environment of a course, which goes on from trial to trial."""
     course = COURSES[place]
     env = gym.make_vec(
-        course.env_id, course.rows, vectorization_mode="vector_entry_point", autoreset_mode="SameStep", **course.arguments
+        course.env_id,
+        course.rows,
+        vectorization_mode="vector_entry_point",
+        autoreset_mode="SameStep",
+        **course.arguments,
     )
     env.reset(seed=place)
     env.action_space.seed(place)

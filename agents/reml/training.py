@@ -50,7 +50,15 @@ class Reml:
     algorithm: str = "PPO"
 
     def train(self) -> MetaLearner:
-        """Runs what is left to do of the four phases, and returns the meta-learner."""
+        """Runs what is left to do of the four phases, and returns the meta-learner.
+
+        Raises:
+            ValueError: another process trains this run.
+        """
+        with self.run.held():
+            return self._train()
+
+    def _train(self) -> MetaLearner:
         finished = self.run.folder / "learner"
         if (finished / "learner.pt").is_file():
             return self._loaded(finished)

@@ -148,7 +148,7 @@ def _replay_arrays(buffer: Any) -> dict[str, NDArray[Any]]:
 
 def _random_state(agent: Any) -> dict[str, Any]:
     """The generators that Stable-Baselines3 draws from: torch's and numpy's own, and that of the action space."""
-    numpy = np.random.get_state(legacy=False)
+    numpy = np.random.get_state(legacy=False)  # noqa: NPY002  (what Stable-Baselines3 draws from)
     return {
         "torch": torch.get_rng_state(),
         "numpy": {**numpy, "state": {**numpy["state"], "key": numpy["state"]["key"].tolist()}},
@@ -160,7 +160,7 @@ def _restore_random(agent: Any, state: Any) -> None:
     numpy = state["numpy"]
     key = np.array(numpy["state"]["key"], dtype=np.uint32)
     torch.set_rng_state(state["torch"])
-    np.random.set_state({**numpy, "state": {**numpy["state"], "key": key}})
+    np.random.set_state({**numpy, "state": {**numpy["state"], "key": key}})  # noqa: NPY002
     agent.action_space.np_random.bit_generator.state = state["actions"]
 
 

@@ -260,4 +260,4 @@ def test_an_interrupted_training_goes_on_from_its_checkpoint(tmp_path: Path, mon
         assert one.equal(other)
     assert steps[:7] == [4, 8, 12, 16, 20, 20, 24], "the rollout that was interrupted is played again"
     assert agent.steps == whole.steps == steps[-1] == 64
-    assert not (tmp_path / training.CHECKPOINT).exists()
+    assert not (tmp_path / training.CHECKPOINTS).exists()

@@ -64,7 +64,8 @@ def train(run: Run, setting: Setting, recipe: Rl2Recipe, seed: int) -> TrainedAg
     if (run.folder / "agent.zip").is_file():
         raise ValueError(f"{run.folder}: trained by an earlier version, into a pickle, which this one does not read")
     if not final.is_file():
-        _train(run, setting, recipe, seed)
+        with run.held():
+            _train(run, setting, recipe, seed)
     state = load_safely(final)
     found = state.get("format") if isinstance(state, dict) else type(state).__name__
     if found != FORMAT:
