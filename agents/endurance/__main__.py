@@ -28,7 +28,7 @@ class Config:
     """
 
     what: tyro.conf.Positional[Name]
-    """kind of trials"""
+    """what is tried"""
     count: Annotated[int | None, default_is("a few seconds of each")] = None
     """number of trials"""
     first: int = 0

@@ -107,7 +107,7 @@ def _judged(env: Any, observation: Any, others: Any) -> bytes:
 
 
 def _digest(path: str, value: Any) -> bytes:
-    """A digest of nested numbers, all of which must be finite; those under masks of Gymnasium's infos are numbers too."""
+    """A digest of nested numbers, all of which must be finite; masks of infos are numbers too."""
     state = hashlib.blake2b(digest_size=16)
     _feed(state, path, value)
     return state.digest()

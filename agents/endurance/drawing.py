@@ -121,7 +121,7 @@ class Draw:
         return {name: value for name, value in arguments.items() if self.one(True, False)}
 
 
-# -- networks that are built from a pool --------------------------------------------------------------------------------
+# -- networks that are built from a pool -------------------------------------------------------------------------------
 
 
 def _net_build(draw: Draw) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -201,7 +201,7 @@ def make_pool(
     step_norms: int,
     seed: int,
 ) -> LayerPool:
-    """A random pool for the family: dense, convolutional or of modules, with rates and norms for each step if asked for.
+    """A random pool for the family: dense, convolutional or of modules, perhaps with rates and norms for each step.
 
     Args:
         family: of tasks.
@@ -229,7 +229,7 @@ def make_pool(
     return pool if rates is None else pool.with_rates(rates, rate, steps=2, slots=2)
 
 
-# -- networks that are trained from scratch -----------------------------------------------------------------------------
+# -- networks that are trained from scratch ----------------------------------------------------------------------------
 
 
 def own_data(seed: int, count: int, *, numbers: bool) -> tuple[torch.Tensor, torch.Tensor]:
@@ -296,7 +296,7 @@ def _net_tune(draw: Draw) -> tuple[dict[str, Any], None]:
         **_data(draw, ("clusters", "glyphs", "digits"), numbers=True),
         **_horizon(draw),
         "optimizer": optimizer,
-        "dials": ("step_size", *(draw.several(more) if more and draw.one(True, False) else ())),
+        "dials": ("step_size", *(draw.several(more) if more and draw.up_to(1, 0) == 0 else ())),
         **draw.one({}, {"min_step": low, "max_step": high}),
         **draw.some(observation="dict", step_sizes="group"),
         "step_bins": draw.up_to(3),
@@ -337,7 +337,7 @@ def _net_augment(draw: Draw) -> tuple[dict[str, Any], None]:
     }, None
 
 
-# -- trials -------------------------------------------------------------------------------------------------------------
+# -- trials ------------------------------------------------------------------------------------------------------------
 
 
 def _trial(draw: Draw, **own: Any) -> tuple[dict[str, Any], None]:

@@ -85,5 +85,5 @@ def summary(rows: list[Row]) -> str:
     handles = sorted({row["handles"] for row in settled})
     return (
         f"{steps:,} environment steps; memory from {memory[0]} MB in the first tenth to {memory[-1]} MB in the last, "
-        f"after {5 * len(COURSES)} trials; open handles: {' to '.join(map(str, dict.fromkeys((handles[0], handles[-1]))))}"
+        f"after {5 * len(COURSES)} trials; open handles: {handles[0]} to {handles[-1]}"
     )
