@@ -36,6 +36,7 @@ COMMANDS = {
     "study": ("libraries.study", "search PPO's hyperparameters by Optuna, trials side by side or on a cluster"),
     "benchmark": ("benchmark", "environment steps per second"),
     "growth": ("growth.__main__", "how time and memory grow with sizes"),
+    "endurance": ("endurance.__main__", "random configurations, many steps, kills and faults"),
     "results": ("results", "make the pages of results from their JSON files"),
     "specialists": ("pools.specialists", "make the pool of specialists that the package ships"),
     "packaged": ("comparison.packaged", "make the trained learners that the package ships"),

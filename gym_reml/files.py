@@ -47,8 +47,10 @@ def write_file(path: str | os.PathLike[str], write: Callable[[BinaryIO], Any]) -
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # a full disk does not say where
         raise
 
 
@@ -121,13 +123,13 @@ def load_safely(path: str | os.PathLike[str]) -> Any:
         OSError: the file is missing or cannot be opened.
         ValueError: the file is damaged, or not one that `torch.save` wrote.
     """
+    # Read first, since torch raises an OSError of its own for some files that were cut off.
+    content = as_path(path).read_bytes()
     try:
         # Tensors created in inference mode could not be trained afterwards.
         with torch.inference_mode(False):
-            state = torch.load(as_path(path), map_location="cpu", weights_only=True)
+            state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
             _check_tensors(state)
-    except OSError:
-        raise
     except Exception as error:  # a damaged pickle can raise anything
         raise ValueError(f"{path}: not a readable file of this kind, or damaged ({type(error).__name__})") from error
     return state

@@ -40,7 +40,7 @@ FLOORS = (
     {"agents.rivals"},
     {"agents.comparison"},
     {"agents.pages", "agents.catalogue"},
-    {"agents.growth"},
+    {"agents.growth", "agents.endurance"},
     {"agents"},
 )
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}

@@ -23,7 +23,7 @@ from gym_reml.sb3 import ChoicesCallback, make_vec_env
 
 from ..pools.bootstraps import bootstrap, learning_options, recipe_process
 from ..problems.problem import Problem
-from ..runs.checkpoints import restore_agent, save_agent
+from ..runs.checkpoints import begin_episodes, restore_agent, save_agent
 from ..runs.progress import Progress
 from ..runs.run import TASKS_OF_A_RUN, Run
 from .algorithms import encoding_of, make_agent, prefer_neutral_steps, settings_of
@@ -50,7 +50,15 @@ class Reml:
     algorithm: str = "PPO"
 
     def train(self) -> MetaLearner:
-        """Runs what is left to do of the four phases, and returns the meta-learner."""
+        """Runs what is left to do of the four phases, and returns the meta-learner.
+
+        Raises:
+            ValueError: another process trains this run.
+        """
+        with self.run.held():
+            return self._train()
+
+    def _train(self) -> MetaLearner:
         finished = self.run.folder / "learner"
         if (finished / "learner.pt").is_file():
             return self._loaded(finished)
@@ -70,6 +78,11 @@ class Reml:
     def _loaded(self, folder: Path) -> MetaLearner:
         learner = MetaLearner.load(folder)
         return replace(learner, pool=learner.pool.to(self.problem.device))
+
+    @property
+    def _first_seed(self) -> int:
+        """Of the tasks that the agent trains on."""
+        return (self.problem.seed + 1) * TASKS_OF_A_RUN
 
     @property
     def _clusters_path(self) -> Path:
@@ -104,9 +117,6 @@ class Reml:
         if found is not None:
             restore_agent(agent, env, found[1])
             pool_learner(env).load_state(load_safely(found[1] / "learner.pt"))
-            if hasattr(agent, "learning_starts"):
-                # The replay buffer is not kept: it fills again before the agent learns from it.
-                agent.learning_starts += agent.num_timesteps
         else:
             if pool.rates:
                 prefer_neutral_steps(agent, pool.layers, native(env).action_encoding.step_bins)
@@ -117,9 +127,8 @@ class Reml:
                 rounds = min(ROUNDS, recipe.first_rounds)
                 shown = show_clusters(process, clusters, encoding=encoding, rounds=rounds)
                 imitate(agent, env, shown)
-        # SB3 has just seeded the environment as it seeds itself. No two runs shall meet in their tasks, and a resumed
-        # run goes on with others than it began with.
-        env.seed((seed + 1) * TASKS_OF_A_RUN + agent.num_timesteps)
+        # SB3 has just seeded the environment as it seeds itself. No two runs shall meet in their tasks.
+        begin_episodes(agent, env, self._first_seed)
         if agent.num_timesteps < total:
             with tqdm(total=total, initial=agent.num_timesteps, desc="agent", unit="step", unit_scale=True) as bar:
                 agent.learn(
@@ -137,7 +146,7 @@ class Reml:
         return MetaLearner.from_sb3(agent, env, name="reml")
 
     def save_checkpoint(self, agent: Any, env: VecNormalize) -> None:
-        """Keeps all that the run needs to go on from here."""
+        """Keeps all that the run needs to go on from here, and goes on from there itself."""
         learner = pool_learner(env)
 
         def write(folder: Path) -> None:
@@ -146,6 +155,9 @@ class Reml:
             save_atomically(learner.state(), folder / "learner.pt")
 
         self.run.checkpoint(agent.num_timesteps, write)
+        # Without episodes that wait for an update, which are no part of the state.
+        learner.load_state(learner.state())
+        begin_episodes(agent, env, self._first_seed)
 
 
 class Phases(Progress):
@@ -157,6 +169,7 @@ class Phases(Progress):
         self._entropy: float | None = None
 
     def _on_training_start(self) -> None:
+        super()._on_training_start()
         # Not the model's own: that of a resumed run has fallen already.
         reml = self.reml
         self._entropy = settings_of(reml.algorithm, DESIGNS[reml.problem.recipe.design]).get("ent_coef")

@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 
-CHECKPOINT_SECONDS = 15.0
-"""Time between checkpoints."""
+CHECKPOINTS = 40
+"""Checkpoints of a run."""
+
+
+class Moments:
+    """When a run keeps its checkpoints: by its steps alone, as what follows one depends on it being kept."""
+
+    def __init__(self, total: int) -> None:
+        """Takes the environment steps of the run."""
+        self.between = max(1, total // CHECKPOINTS)
+        self._next = 0
+
+    def start(self, done: int) -> None:
+        """The run begins, or goes on, after so many steps."""
+        self._next = (done // self.between + 1) * self.between
+
+    def due(self, done: int) -> bool:
+        """Whether a checkpoint is kept after so many steps; asked between rollouts."""
+        if done < self._next:
+            return False
+        self.start(done)
+        return True
 
 
 class Progress(BaseCallback):
@@ -20,12 +39,14 @@ class Progress(BaseCallback):
         """Takes a bar of tqdm, in environment steps, and what keeps a checkpoint."""
         super().__init__()
         self.bar, self.keep = bar, keep
-        self._kept = time.monotonic()
+        self._moments = Moments(bar.total if bar is not None else 1)
+
+    def _on_training_start(self) -> None:
+        self._moments.start(self.num_timesteps)
 
     def _on_rollout_start(self) -> None:
-        if time.monotonic() - self._kept > CHECKPOINT_SECONDS:
+        if self._moments.due(self.num_timesteps):
             self.keep()
-            self._kept = time.monotonic()
 
     def _on_step(self) -> bool:
         self.bar.update(self.num_timesteps - self.bar.n)

@@ -7,7 +7,8 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, fields, is_dataclass
 from datetime import datetime
 from importlib import metadata
@@ -16,6 +17,12 @@ from typing import Any, TypeVar
 
 import gym_reml
 from gym_reml.files import as_path, file_name, write_folder, write_text
+
+fcntl: Any
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 C = TypeVar("C")
 
@@ -56,8 +63,10 @@ class Run:
             raise FileNotFoundError(f"{folder}: no run directory (it has no config.json)")
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
+        except ValueError as error:
             raise ValueError(f"{path}: damaged ({error})") from error
+        if not isinstance(content, dict):
+            raise ValueError(f"{path}: damaged (holds no options)")
         found = content.pop("format", None)
         if found != FORMAT:
             raise ValueError(f"{path}: not a run this version reads (found {found!r}, expected {FORMAT!r})")
@@ -92,7 +101,8 @@ class Run:
         if folder is None:
             folder = Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{file_name(label)}"
         folder = as_path(folder)
-        if folder.exists() and any(folder.iterdir()):
+        # A run that was killed at its very beginning leaves nothing but a hidden, unfinished file.
+        if folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
             resume = f", or go on with it by --resume {folder}" if hasattr(config, "resume") else ""
             raise FileExistsError(f"{folder}: exists already; choose another --run{resume}")
         assert is_dataclass(config)
@@ -117,20 +127,45 @@ class Run:
             raise ValueError(f"{folder}: was begun by another recipe; choose another run directory")
         return run
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keeps other processes from training this run until the block ends; there is no such lock on Windows.
+
+        Raises:
+            ValueError: another process trains it.
+        """
+        with open(self.folder / "config.json", "rb") as file:
+            if fcntl is not None:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    raise ValueError(f"{self.folder}: another process is training this run") from None
+            yield
+
     def checkpoint(self, number: int, write: Callable[[Path], None]) -> None:
-        """Keeps a checkpoint: `write` fills a folder, which then gets its name in one step; older ones go."""
-        target = self.folder / CHECKPOINTS / f"{number:012d}"
-        with write_folder(target) as part:
-            write(part)
-        for path in target.parent.iterdir():
-            if path.name != target.name:
-                shutil.rmtree(path, ignore_errors=True)
+        """Keeps a checkpoint; see `keep_checkpoint`."""
+        keep_checkpoint(self.folder, number, write)
 
     def latest_checkpoint(self) -> tuple[int, Path] | None:
         """The newest whole checkpoint, and its number."""
-        parent = self.folder / CHECKPOINTS
-        whole = sorted(path for path in parent.glob("*") if path.name.isdigit()) if parent.is_dir() else []
-        return (int(whole[-1].name), whole[-1]) if whole else None
+        return latest_checkpoint(self.folder)
+
+
+def keep_checkpoint(folder: Path, number: int, write: Callable[[Path], None]) -> None:
+    """Keeps a checkpoint: `write` fills a folder, which then gets its name in one step; older ones go."""
+    target = folder / CHECKPOINTS / f"{number:012d}"
+    with write_folder(target) as part:
+        write(part)
+    for path in target.parent.iterdir():
+        if path.name != target.name:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def latest_checkpoint(folder: Path) -> tuple[int, Path] | None:
+    """The newest whole checkpoint in a run's folder, and its number."""
+    parent = folder / CHECKPOINTS
+    whole = sorted(path for path in parent.glob("*") if path.name.isdigit()) if parent.is_dir() else []
+    return (int(whole[-1].name), whole[-1]) if whole else None
 
 
 def versions() -> dict[str, str | None]:

@@ -16,17 +16,17 @@ from tqdm import tqdm
 
 from gym_reml.evaluation import Policy
 from gym_reml.evaluation.saved_policy import policy_from_state, policy_state
-from gym_reml.files import load_safely, save_atomically, write_folder, write_text
+from gym_reml.files import load_safely, save_atomically, write_text
 from gym_reml.sb3 import make_vec_env
 
-from ..runs.checkpoints import restore_agent, save_agent
+from ..runs.checkpoints import begin_episodes, restore_agent, save_agent
 from ..runs.progress import Progress
-from ..runs.run import TASKS_OF_A_RUN
+from ..runs.run import CHECKPOINTS, TASKS_OF_A_RUN, keep_checkpoint, latest_checkpoint
 from ..runs.schedules import LinearSchedule
 from .setting import RunSetting
 
 FORMAT = "gym_reml.TuningAgent/1"
-FILE, CHECKPOINT, SECONDS = "agent.pt", "checkpoint", "seconds.txt"
+FILE, SECONDS = "agent.pt", "seconds.txt"
 
 
 @dataclass(frozen=True)
@@ -134,17 +134,21 @@ def learn(
         tensorboard_log=str(folder / "tensorboard"),
     )
     before = 0.0
-    if (folder / CHECKPOINT).is_dir():
-        restore_agent(agent, envs, folder / CHECKPOINT)
-        before = float((folder / CHECKPOINT / SECONDS).read_text(encoding="utf-8"))
-    # SB3 has just seeded the environment as it seeds itself. A resumed run goes on with other tasks.
-    envs.seed(first + agent.num_timesteps)
+    found = latest_checkpoint(folder)
+    if found is not None:
+        restore_agent(agent, envs, found[1])
+        before = float((found[1] / SECONDS).read_text(encoding="utf-8"))
+    # SB3 has just seeded the environment as it seeds itself.
+    begin_episodes(agent, envs, first)
     begun = time.monotonic() - before
 
+    def write(part: Path) -> None:
+        save_agent(agent, envs, part)
+        write_text(part / SECONDS, str(time.monotonic() - begun))
+
     def keep() -> None:
-        with write_folder(folder / CHECKPOINT) as part:
-            save_agent(agent, envs, part)
-            write_text(part / SECONDS, str(time.monotonic() - begun))
+        keep_checkpoint(folder, agent.num_timesteps, write)
+        begin_episodes(agent, envs, first)
 
     left = recipe.total_steps - agent.num_timesteps
     with tqdm(total=recipe.total_steps, initial=agent.num_timesteps, desc="ppo", unit="step", unit_scale=True) as bar:
@@ -160,4 +164,4 @@ def learn(
         "recipe": asdict(recipe),
     }
     save_atomically({"format": FORMAT, "about": json.dumps(about), "policy": weights}, folder / FILE)
-    shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)

@@ -29,17 +29,20 @@ class DiscreteEncoding(ActionEncoding):
                 f"action='discrete': {count} combinations are too many, a mask has at most {MOST} entries; use another "
                 f"encoding, or fewer than step_bins={self.step_bins}"
             )
+        # Not by numpy's unravel_index, which knows no more digits than arrays have dimensions.
+        self._radix = np.array(self._bases, dtype=np.int64)
+        self._values = np.array([math.prod(self._bases[place:]) for place in range(1, len(self._bases) + 1)])
         return spaces.Discrete(count)
 
     def decode(self, actions: Any, allowed: Masks, *, generators: Generators) -> Decided:
         numbers = read_integers(actions, (len(generators),), math.prod(self._bases))
-        digits = np.stack(np.unravel_index(numbers, self._bases), axis=1)
+        digits = numbers[:, None] // self._values % self._radix
         count = len(self.decision.choices)
         return Decided(only_allowed(digits[:, :count], allowed), self.bins()[digits[:, count:]])
 
     def encode(self, decided: Decided) -> NDArray[np.int64]:
         digits = np.concatenate([decided.choices, self.nearest_bin(decided.numbers)], axis=1)
-        return np.asarray(np.ravel_multi_index(tuple(digits.T), self._bases), dtype=np.int64)
+        return np.asarray(digits @ self._values, dtype=np.int64)
 
     def mask(self, allowed: Masks, count: int) -> NDArray[np.bool_]:
         mask = np.ones((count, 1), dtype=np.bool_)

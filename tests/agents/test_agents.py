@@ -163,7 +163,7 @@ def test_the_pool_changes_in_the_joint_phase_only(tmp_path: Path) -> None:
 
 
 def test_no_two_runs_train_on_the_same_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor does a resumed run begin again with the tasks it began with."""
+    """Nor does a run, resumed or not, meet tasks again after a checkpoint."""
     seeds: list[set[int]] = []
     reset = NativeVecEnv.reset
 
@@ -176,16 +176,17 @@ def test_no_two_runs_train_on_the_same_tasks(tmp_path: Path, monkeypatch: pytest
         config = Config(total_steps=640, bootstrap_iterations=1, n_envs=16, seed=seed)
         run = Run.create(tmp_path / f"run{seed}", config, "x")
         reml = Reml(run, problem_of(config), "PPO")
-        monkeypatch.setattr("agents.runs.progress.CHECKPOINT_SECONDS", 0.0)
+        monkeypatch.setattr("agents.runs.progress.CHECKPOINTS", 10**9)
         reml.train()
     shutil.rmtree(run.folder / "learner")
     checkpoint = run.latest_checkpoint()
     assert checkpoint is not None
     assert 0 < checkpoint[0] < 640
     reml.train()
-    assert [len(group) for group in seeds] == [16, 16, 16]
-    assert not seeds[0] & seeds[1]
-    assert not seeds[1] & seeds[2]
+    # At the start and after the checkpoint, of two runs; the resumed one goes on as the other did.
+    assert [len(group) for group in seeds] == [16] * 5
+    assert len(set().union(*seeds)) == 4 * 16
+    assert seeds[4] == seeds[3]
 
 
 def test_the_entropy_bonus_of_a_resumed_run_falls_as_that_of_any(tmp_path: Path) -> None:
@@ -217,7 +218,7 @@ def test_policies_over_rated_pools_start_at_the_neutral_step() -> None:
 def test_a_run_killed_at_any_moment_goes_on_to_the_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "run"
     arguments = ["--run", str(folder), *TINY, "--total-steps", "20000"]
-    code = "import agents.runs.progress, agents.train, tyro; agents.runs.progress.CHECKPOINT_SECONDS = 0.2; "
+    code = "import agents.runs.progress, agents.train, tyro; agents.runs.progress.CHECKPOINTS = 10**9; "
     code += "agents.train.main(tyro.cli(agents.reml.configuration.Config))"
     chance = random.Random(time.time_ns())
     moments = [chance.uniform(5.0, 14.0), chance.uniform(4.0, 10.0)]

@@ -95,6 +95,9 @@ DAMAGE: dict[str, Callable[[dict[str, Any]], Any]] = {
     "a counter is missing": lambda state: state["counters"].pop("num_timesteps"),
     "a counter is a text": lambda state: state["counters"].update(num_timesteps="many"),
     "means of another size": lambda state: state["statistics"]["observations.all"].__setitem__(0, torch.zeros(3)),
+    "a replay buffer of another size": lambda state: state["replay"].update(pos=3),
+    "no replay buffer": lambda state: state.update(replay=None),
+    "a generator of another kind": lambda state: state["random"].update(actions={"bit_generator": "MT19937"}),
     "episodes are none": lambda state: state.update(episodes=None),
 }
 
@@ -124,7 +127,7 @@ def test_dict_observations_keep_their_statistics(tmp_path: Path) -> None:
 
 def test_a_run_holds_no_pickle_and_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither while it trains nor at its end: whoever gets the folder can go on with it and run nothing of it."""
-    monkeypatch.setattr("agents.runs.progress.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("agents.runs.progress.CHECKPOINTS", 10**9)
     config = Config(total_steps=640, bootstrap_iterations=1, n_envs=16)
     run = Run.create(tmp_path / "run", config, "x")
     job = Reml(run, problem_of(config), "PPO")
@@ -151,12 +154,47 @@ def test_a_run_holds_no_pickle_and_goes_on_from_its_checkpoint(tmp_path: Path, m
         job.train()
 
 
+@pytest.mark.parametrize("algorithm", ["PPO", "SAC", "DQN"])
+def test_an_interrupted_run_ends_as_one_that_never_was(
+    algorithm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bit for bit: pool, policy, normaliser and what off-policy agents learn from."""
+    monkeypatch.setattr("agents.runs.progress.CHECKPOINTS", 5)
+    config = Config(total_steps=640, bootstrap_iterations=1, n_envs=16)
+    problem = problem_of(config)
+    jobs = [Reml(Run.create(tmp_path / name, config, "x"), problem, algorithm) for name in ("whole", "broken")]
+    jobs[0].train()
+    save = Reml.save_checkpoint
+
+    def crash(self: Reml, agent: Any, env: Any) -> None:
+        save(self, agent, env)
+        if agent.num_timesteps >= 320:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Reml, "save_checkpoint", crash)
+        with pytest.raises(KeyboardInterrupt):
+            jobs[1].train()
+    torch.manual_seed(99)
+    np.random.seed(99)  # noqa: NPY002  (what Stable-Baselines3 draws from)
+    jobs[1].train()
+    learners = [torch.load(job.run.folder / "learner" / "learner.pt", weights_only=True) for job in jobs]
+    assert numbers(learners[0]) == numbers(learners[1])
+    assert len(numbers(learners[0])) > 1000
+    whole, broken = (job.run.latest_checkpoint() for job in jobs)
+    assert whole is not None
+    assert broken is not None
+    states = [torch.load(found[1] / "agent.pt", weights_only=True) for found in (whole, broken)]
+    assert numbers(states[0]) == numbers(states[1])
+    assert (states[0]["replay"] is None) == (algorithm == "PPO")
+
+
 def test_trained_agents_of_trials_hold_no_pickle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     setting = Setting.of("tabular", 2, None)
     recipe: Rl2Recipe = rl2_recipe_for(setting)
     small = {"n_envs": 4, "minibatch": 2, "total_steps": 1, "lstm": 8, "epochs": 1}
     recipe = Rl2Recipe(**(vars(recipe) | small))
-    monkeypatch.setattr(rl2_training, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("agents.runs.progress.CHECKPOINTS", 10**9)
     run = Run.create(tmp_path / "run", recipe, "x")
     trained = rl2_training.train(run, setting, recipe, 0)
     assert recipe.pairs, "this one has classes of its own"

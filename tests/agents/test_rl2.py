@@ -174,7 +174,7 @@ def test_training_is_a_function_of_its_seed(tmp_path: Path) -> None:
 
 def test_an_interrupted_training_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = new_run(tmp_path / "run")
-    monkeypatch.setattr("agents.trials.rl2.training.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("agents.runs.progress.CHECKPOINTS", 10**9)
     with monkeypatch.context() as patch:
         on_rollout_start = Progress._on_rollout_start
 
@@ -200,6 +200,9 @@ def test_an_interrupted_training_goes_on(tmp_path: Path, monkeypatch: pytest.Mon
         patch.setattr(Progress, "_on_rollout_start", note)
         trained = train(Run(run.folder), BANDIT, replace(TINY, total_steps=640), 0)
     assert trained.steps == 640
+    whole = train(new_run(tmp_path / "whole"), BANDIT, replace(TINY, total_steps=640), 0)
+    assert weights(trained) == weights(whole)
+    assert trained.curve == whole.curve
     assert trained.curve[: len(kept["curve"])] == [tuple(point) for point in kept["curve"]]
     assert trained.seconds > kept["seconds"]
     assert 0.0 < entropies[-1] < TINY.entropy / 2

@@ -241,7 +241,7 @@ def test_a_comparison_pairs_every_seed_with_what_is_fixed(
 
 def test_an_interrupted_training_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     setting, recipe = TuningSetting(horizon=2, updates=1), training.TuningRecipe(total_steps=64, n_envs=4, batch_size=8)
-    monkeypatch.setattr("agents.runs.progress.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("agents.runs.progress.CHECKPOINTS", 10**9)
     steps = []
 
     class Interrupted(training.Progress):
@@ -255,6 +255,9 @@ def test_an_interrupted_training_goes_on_from_its_checkpoint(tmp_path: Path, mon
     with pytest.raises(KeyboardInterrupt):
         training.train(setting, recipe, seed=0, folder=tmp_path)
     agent = training.train(setting, recipe, seed=0, folder=tmp_path)
+    whole = training.train(setting, recipe, seed=0, folder=tmp_path / "whole")
+    for one, other in zip(agent.policy.policy.parameters(), whole.policy.policy.parameters(), strict=True):  # type: ignore[attr-defined]
+        assert one.equal(other)
     assert steps[:7] == [4, 8, 12, 16, 20, 20, 24], "the rollout that was interrupted is played again"
-    assert agent.steps == steps[-1] == 64
-    assert not (tmp_path / training.CHECKPOINT).exists()
+    assert agent.steps == whole.steps == steps[-1] == 64
+    assert not (tmp_path / training.CHECKPOINTS).exists()

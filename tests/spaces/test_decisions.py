@@ -218,6 +218,15 @@ def test_digits_of_discrete_actions() -> None:
         make_encoding("discrete", Decision((2,), 20), step_bins=13)
 
 
+def test_discrete_actions_have_more_digits_than_arrays_have_dimensions() -> None:
+    encoding = make_encoding("discrete", Decision((3,), 101), step_bins=1)
+    decided = encoding.decode(
+        np.arange(3), (np.ones((3, 3), dtype=np.bool_),), generators=[np.random.default_rng(0)] * 3
+    )
+    np.testing.assert_array_equal(encoding.encode(decided), np.arange(3))
+    assert decided.numbers.shape == (3, 101)
+
+
 def test_step_sizes_of_every_position() -> None:
     decision = layer_and_step(3, 2)
     sizes = ("step_size_stem", "step_size_1", "step_size_2", "step_size_head")

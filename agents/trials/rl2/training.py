@@ -19,7 +19,8 @@ from gym_reml.evaluation.saved_policy import policy_from_state, policy_state
 from gym_reml.files import load_safely, save_atomically, write_text
 from gym_reml.sb3 import make_vec_env
 
-from ...runs.checkpoints import restore_agent, save_agent
+from ...runs.checkpoints import begin_episodes, restore_agent, save_agent
+from ...runs.progress import Moments
 from ...runs.run import TASKS_OF_A_RUN, Run
 from ...runs.schedules import LinearSchedule
 from .pairs import STACKED, PairFeatures, Stacked
@@ -30,7 +31,6 @@ FORMAT = "gym_reml.TrialAgent/1"
 CLASSES = {"TrialLstmPolicy": TrialLstmPolicy, "PairFeatures": PairFeatures}
 """What agents are made of that is neither PyTorch's, Stable-Baselines3's nor gym_reml's."""
 
-CHECKPOINT_SECONDS = 60.0
 CURVE_POINTS = 100
 
 
@@ -64,7 +64,8 @@ def train(run: Run, setting: Setting, recipe: Rl2Recipe, seed: int) -> TrainedAg
     if (run.folder / "agent.zip").is_file():
         raise ValueError(f"{run.folder}: trained by an earlier version, into a pickle, which this one does not read")
     if not final.is_file():
-        _train(run, setting, recipe, seed)
+        with run.held():
+            _train(run, setting, recipe, seed)
     state = load_safely(final)
     found = state.get("format") if isinstance(state, dict) else type(state).__name__
     if found != FORMAT:
@@ -80,7 +81,8 @@ def _train(run: Run, setting: Setting, recipe: Rl2Recipe, seed: int) -> None:
     if recipe.pairs:
         vec_env = VecFrameStack(vec_env, STACKED)
     found = run.latest_checkpoint()
-    progress = Progress(run, recipe)
+    first = (seed + 1) * TASKS_OF_A_RUN
+    progress = Progress(run, recipe, first)
     # Observations stay as they are; returns are scaled for the critic.
     env = VecNormalize(vec_env, norm_obs=False, gamma=recipe.gamma)
     agent = make_agent(env, setting, recipe, seed)
@@ -88,9 +90,8 @@ def _train(run: Run, setting: Setting, recipe: Rl2Recipe, seed: int) -> None:
         restore_agent(agent, env, found[1])
         kept = json.loads((found[1] / "progress.json").read_text(encoding="utf-8"))
         progress.seconds, progress.curve = kept["seconds"], kept["curve"]
-    # SB3 has just seeded the environment as it seeds itself. No two runs shall meet in their tasks, and a resumed run
-    # goes on with others than it began with.
-    env.seed((seed + 1) * TASKS_OF_A_RUN + agent.num_timesteps)
+    # SB3 has just seeded the environment as it seeds itself. No two runs shall meet in their tasks.
+    begin_episodes(agent, env, first)
     if agent.num_timesteps < recipe.total_steps:
         agent.learn(recipe.total_steps - agent.num_timesteps, callback=progress, reset_num_timesteps=False)
     vec_env.close()
@@ -144,17 +145,18 @@ class Progress(BaseCallback):
         curve: pairs of environment steps and mean return.
     """
 
-    def __init__(self, run: Run, recipe: Rl2Recipe) -> None:
-        """Nothing was done yet."""
+    def __init__(self, run: Run, recipe: Rl2Recipe, first: int) -> None:
+        """Nothing was done yet; `first` is the seed of the first tasks."""
         super().__init__()
-        self.run, self.recipe = run, recipe
+        self.run, self.recipe, self.first = run, recipe, first
+        self._moments = Moments(recipe.total_steps)
         self.seconds = 0.0
         self.curve: list[Any] = []
         self._bar = tqdm(total=recipe.total_steps, desc="RL²", unit="step", unit_scale=True)
 
     def _on_training_start(self) -> None:
-        self._kept = time.monotonic()
-        self._begun = self._kept - self.seconds
+        self._begun = time.monotonic() - self.seconds
+        self._moments.start(self.num_timesteps)
 
     def _on_rollout_start(self) -> None:
         done, total = self.num_timesteps, self.recipe.total_steps
@@ -163,13 +165,15 @@ class Progress(BaseCallback):
         returns = [episode["r"] for episode in self.model.ep_info_buffer or ()]
         if returns:
             mean = float(np.mean(returns))
-            if done >= total * len(self.curve) / CURVE_POINTS:
+            # A run that is gone on with comes here twice.
+            is_new = not self.curve or done > self.curve[-1][0]
+            if is_new and done >= total * len(self.curve) / CURVE_POINTS:
                 self.curve.append((done, round(mean, 4)))
             self._bar.set_postfix(mean_return=f"{mean:.2f}", refresh=False)
         self._bar.update(done - self._bar.n)
-        if time.monotonic() - self._kept > CHECKPOINT_SECONDS:
+        if self._moments.due(done):
             self.run.checkpoint(done, self._write)
-            self._kept = time.monotonic()
+            begin_episodes(self.model, self._env, self.first)
 
     def _on_step(self) -> bool:
         return True
@@ -178,8 +182,12 @@ class Progress(BaseCallback):
         self.seconds = time.monotonic() - self._begun
         self._bar.close()
 
-    def _write(self, folder: Path) -> None:
+    @property
+    def _env(self) -> VecNormalize:
         env = self.model.get_vec_normalize_env()
         assert env is not None
-        save_agent(self.model, env, folder)
+        return env
+
+    def _write(self, folder: Path) -> None:
+        save_agent(self.model, self._env, folder)
         write_text(folder / "progress.json", json.dumps({"seconds": self.seconds, "curve": self.curve}))
