@@ -49,7 +49,7 @@ def write_file(path: str | os.PathLike[str], write: Callable[[BinaryIO], Any]) -
         os.replace(temporary, path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:
+        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
             error.filename = str(path)  # a full disk does not say where
         raise
 

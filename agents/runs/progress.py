@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 
-CHECKPOINTS = 40
-"""Checkpoints of a run."""
+CHECKPOINTS = 10
+"""Checkpoints of a long run: few, as rows begin new episodes with each."""
+
+LEAST = 20_000
+"""Environment steps between two checkpoints at least, so that short runs, which are soon made again, have none."""
 
 
 class Moments:
@@ -17,7 +20,7 @@ class Moments:
 
     def __init__(self, total: int) -> None:
         """Takes the environment steps of the run."""
-        self.between = max(1, total // CHECKPOINTS)
+        self.between = max(LEAST, total // CHECKPOINTS)
         self._next = 0
 
     def start(self, done: int) -> None:

@@ -48,7 +48,7 @@ def find_core(core: str, architecture: Architecture[Any], device: torch.device) 
     if isinstance(architecture, Dense) and device.type == "cpu" and installed:
         from gym_reml.networks.kernels import KINDS
 
-        if architecture.kind.name in KINDS:
+        if type(architecture.kind) in KINDS:
             return CompiledDense(architecture)
     if core == "auto":
         return architecture
@@ -178,7 +178,7 @@ class CompiledDense(Architecture[CompiledTrace]):
         from gym_reml.networks import kernels
 
         self._dense, self._kernels = dense, kernels
-        self._kind: int = kernels.KINDS[dense.kind.name]
+        self._kind: int = kernels.KINDS[type(dense.kind)]
         self.skip, self.normalised, self.across_points = dense.skip, dense.normalised, dense.across_points
 
     def __reduce__(self) -> tuple[type[CompiledDense], tuple[Dense]]:

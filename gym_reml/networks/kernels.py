@@ -16,11 +16,25 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from gym_reml.networks.layer_kinds import NORM_EPSILON
+from gym_reml.networks.layer_kinds import (
+    NORM_EPSILON,
+    BatchNorm,
+    LayerKind,
+    LayerNorm,
+    Relu,
+    Residual,
+    Tanh,
+)
 
 RELU, TANH, RESIDUAL, LAYER_NORM, BATCH_NORM = range(5)
-KINDS = {"relu": RELU, "tanh": TANH, "residual": RESIDUAL, "layer_norm": LAYER_NORM, "batch_norm": BATCH_NORM}
-"""Kinds of layers that there are kernels for, by name; see `layer_kinds.LAYER_KINDS`."""
+KINDS: dict[type[LayerKind], int] = {
+    Relu: RELU,
+    Tanh: TANH,
+    Residual: RESIDUAL,
+    LayerNorm: LAYER_NORM,
+    BatchNorm: BATCH_NORM,
+}
+"""Kinds of layers that there are kernels for: by class, since a user's kind may have one of these names."""
 
 Array = NDArray[Any]
 

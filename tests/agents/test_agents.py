@@ -177,6 +177,7 @@ def test_no_two_runs_train_on_the_same_tasks(tmp_path: Path, monkeypatch: pytest
         run = Run.create(tmp_path / f"run{seed}", config, "x")
         reml = Reml(run, problem_of(config), "PPO")
         monkeypatch.setattr("agents.runs.progress.CHECKPOINTS", 10**9)
+        monkeypatch.setattr("agents.runs.progress.LEAST", 1)
         reml.train()
     shutil.rmtree(run.folder / "learner")
     checkpoint = run.latest_checkpoint()
@@ -218,7 +219,8 @@ def test_policies_over_rated_pools_start_at_the_neutral_step() -> None:
 def test_a_run_killed_at_any_moment_goes_on_to_the_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "run"
     arguments = ["--run", str(folder), *TINY, "--total-steps", "20000"]
-    code = "import agents.runs.progress, agents.train, tyro; agents.runs.progress.CHECKPOINTS = 10**9; "
+    code = "import agents.runs.progress as progress, agents.train, tyro; progress.CHECKPOINTS = 10**9; "
+    code += "progress.LEAST = 1; "
     code += "agents.train.main(tyro.cli(agents.reml.configuration.Config))"
     chance = random.Random(time.time_ns())
     moments = [chance.uniform(5.0, 14.0), chance.uniform(4.0, 10.0)]

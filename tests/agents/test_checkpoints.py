@@ -128,6 +128,7 @@ def test_dict_observations_keep_their_statistics(tmp_path: Path) -> None:
 def test_a_run_holds_no_pickle_and_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither while it trains nor at its end: whoever gets the folder can go on with it and run nothing of it."""
     monkeypatch.setattr("agents.runs.progress.CHECKPOINTS", 10**9)
+    monkeypatch.setattr("agents.runs.progress.LEAST", 1)
     config = Config(total_steps=640, bootstrap_iterations=1, n_envs=16)
     run = Run.create(tmp_path / "run", config, "x")
     job = Reml(run, problem_of(config), "PPO")
@@ -160,6 +161,7 @@ def test_an_interrupted_run_ends_as_one_that_never_was(
 ) -> None:
     """Bit for bit: pool, policy, normaliser and what off-policy agents learn from."""
     monkeypatch.setattr("agents.runs.progress.CHECKPOINTS", 5)
+    monkeypatch.setattr("agents.runs.progress.LEAST", 1)
     config = Config(total_steps=640, bootstrap_iterations=1, n_envs=16)
     problem = problem_of(config)
     jobs = [Reml(Run.create(tmp_path / name, config, "x"), problem, algorithm) for name in ("whole", "broken")]
@@ -195,6 +197,7 @@ def test_trained_agents_of_trials_hold_no_pickle(tmp_path: Path, monkeypatch: py
     small = {"n_envs": 4, "minibatch": 2, "total_steps": 1, "lstm": 8, "epochs": 1}
     recipe = Rl2Recipe(**(vars(recipe) | small))
     monkeypatch.setattr("agents.runs.progress.CHECKPOINTS", 10**9)
+    monkeypatch.setattr("agents.runs.progress.LEAST", 1)
     run = Run.create(tmp_path / "run", recipe, "x")
     trained = rl2_training.train(run, setting, recipe, 0)
     assert recipe.pairs, "this one has classes of its own"

@@ -175,6 +175,7 @@ def test_training_is_a_function_of_its_seed(tmp_path: Path) -> None:
 def test_an_interrupted_training_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = new_run(tmp_path / "run")
     monkeypatch.setattr("agents.runs.progress.CHECKPOINTS", 10**9)
+    monkeypatch.setattr("agents.runs.progress.LEAST", 1)
     with monkeypatch.context() as patch:
         on_rollout_start = Progress._on_rollout_start
 

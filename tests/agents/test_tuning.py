@@ -242,6 +242,7 @@ def test_a_comparison_pairs_every_seed_with_what_is_fixed(
 def test_an_interrupted_training_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     setting, recipe = TuningSetting(horizon=2, updates=1), training.TuningRecipe(total_steps=64, n_envs=4, batch_size=8)
     monkeypatch.setattr("agents.runs.progress.CHECKPOINTS", 10**9)
+    monkeypatch.setattr("agents.runs.progress.LEAST", 1)
     steps = []
 
     class Interrupted(training.Progress):

@@ -84,6 +84,7 @@ CASES: list[tuple[str, Any, tuple[str, ...]]] = [
     ("device", "cuda:99", ("'cuda:99'", "not available")),
     ("device", "meta", ("'meta'", "not available")),
     ("device", 3.5, ("3.5", "torch device")),
+    ("core", "jit", ("'jit'", "'torch'", "'numba'", "'auto'")),
     ("render_mode", "video", ("'video'", "'rgb_array'", "'ansi'")),
 ]
 

@@ -14,8 +14,8 @@ import torch
 from gym_reml.mdp import Objective, TrainingMDP
 from gym_reml.networks import compiled
 from gym_reml.networks.compiled import CORES, CompiledDense, find_core
-from gym_reml.networks.dense import dense
-from gym_reml.networks.layer_kinds import LAYER_KINDS
+from gym_reml.networks.dense import Dense, dense
+from gym_reml.networks.layer_kinds import LAYER_KINDS, Relu
 from gym_reml.pool import LayerPool
 from gym_reml.spaces.decision import Decided
 from gym_reml.streams import many_streams
@@ -183,6 +183,8 @@ def test_what_cannot_be_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(ValueError, match="core='numba': computes dense layers"):
             find_core("numba", architecture, torch.device(device))
         assert find_core("auto", architecture, torch.device(device)) is architecture
+    own = type("Relu", (Relu,), {"__doc__": "A user's own, of a name that is taken."})
+    assert isinstance(find_core("auto", Dense(own()), torch.device("cpu")), Dense)
     monkeypatch.setattr(compiled, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"pip install 'gym-reml\[fast\]'"):
         gym.make("NetBuild-v0", core="numba")

@@ -325,7 +325,7 @@ def make_native(
     if not isinstance(env, kind):
         env.close()
         raise ValueError(f"env_id={spec.id!r}: {choices}")
-    if output != env.output:
+    if output != getattr(env, "output", "numpy"):
         # Not by an argument, which environments of the user's need not have.
         env.set_output(output)
         kwargs["output"] = output
