@@ -129,7 +129,8 @@ SECTIONS = (
         "3-way tasks of characters {cite:p}`lake2015omniglot`, inverted characters, garments "
         "{cite:p}`xiao2017fashion` and signs of digits {cite:p}`mavi2020sign`, in grey, 28 x 28, each equally likely; "
         "`mixed_images-...` is one domain alone. Test tasks have classes that no training task had: 423 characters, "
-        "three garments and three digits; training tasks have 1,028, four and four.",
+        "three garments and three digits; training tasks have 1,028, four and four. `reml` is level with MAML here, in "
+        "the mixture and in every domain.",
         work_steps=WORK_STEPS,
     ),
     Section(
