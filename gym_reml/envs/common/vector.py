@@ -228,8 +228,10 @@ class ProcessVectorEnv(ProcessView, VectorEnv[Any, Any, Any]):
         if self.output == "torch":
             return self._observations(flat)
         final = np.full(self.num_envs, None, dtype=object)
+        observations = self._format_observation(flat, None)
+        in_parts = isinstance(observations, Mapping)
         for row in np.flatnonzero(ended).tolist():
-            final[row] = self._format_observation(flat, row)
+            final[row] = {name: part[row] for name, part in observations.items()} if in_parts else observations[row]
         return final
 
     @own_state
