@@ -113,12 +113,10 @@ class _Buffers:
     Attributes:
         kept: activations, and saved values, units and scales, which a gradient needs.
         outputs: (n, points, out).
-        kept_outputs: of a later pass over the points that are kept, (n, kept, out).
     """
 
     kept: tuple[Array, Array, Array, Array]
     outputs: Array
-    kept_outputs: Array
 
     @property
     def activations(self) -> Array:
@@ -129,11 +127,6 @@ class _Buffers:
     def output_tensor(self) -> Tensor:
         """(n, points, out)."""
         return torch.from_numpy(self.outputs)
-
-    @cached_property
-    def kept_output_tensor(self) -> Tensor:
-        """Outputs of a pass that began at a later position, (n, kept, out)."""
-        return torch.from_numpy(self.kept_outputs)
 
 
 @dataclass
@@ -211,9 +204,12 @@ class CompiledDense(Architecture[CompiledTrace]):
             shape = (*x.shape[:2], x.shape[1] if kept is None else kept, self._kind)
             workspace = workspace or Workspace()
             buffers = workspace.keep("pass", shape, lambda: self._buffers(arrays, x.shape[1], shape[2]))
+            outputs = buffers.outputs
         else:
             assert trace is not None
             x, buffers = trace.inputs, trace.buffers
+            # Of the same points: the first, perhaps.
+            outputs = np.empty((len(x), trace.outputs.shape[1], arrays.head.shape[2]), arrays.head.dtype)
         norm_array = arrays.norms if norms is None else torch.stack(list(norms)).numpy()
         self._kernels.forward(
             self._kind,
@@ -222,13 +218,13 @@ class CompiledDense(Architecture[CompiledTrace]):
             *(arrays.stem, arrays.slots, arrays.head, norm_array),
             filled,
             *buffers.kept,
-            buffers.outputs if start == 0 else buffers.kept_outputs,
+            outputs,
         )
-        outputs = buffers.output_tensor if start == 0 else buffers.kept_output_tensor
+        output_tensor = buffers.output_tensor if start == 0 else torch.from_numpy(outputs)
         if "constants" in weights.positions[-1]:
             constants = weights.positions[-1]["constants"]
-            outputs = torch.cat([outputs, constants.expand(-1, outputs.shape[1], -1)], dim=2)
-        return CompiledTrace(x, filled, norm_array, buffers, outputs)
+            output_tensor = torch.cat([output_tensor, constants.expand(-1, outputs.shape[1], -1)], dim=2)
+        return CompiledTrace(x, filled, norm_array, buffers, output_tensor)
 
     def _buffers(self, arrays: _Arrays, points: int, kept: int) -> _Buffers:
         slots, count = arrays.slots.shape[:2]
@@ -243,7 +239,6 @@ class CompiledDense(Architecture[CompiledTrace]):
                 np.empty((*many, per_norm) if normalised else (0, count, width), dtype),
             ),
             np.empty((count, points, out), dtype),
-            np.empty((count, kept, out), dtype),
         )
 
     def gradient(

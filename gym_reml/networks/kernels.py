@@ -146,7 +146,7 @@ def forward(
 
     Args:
         kind: of the layers, a value of `KINDS`.
-        start: the first position whose weights changed. If it is not 0, all points are kept.
+        start: the first position whose weights changed. If it is not 0, the points are the first of those kept.
         inputs: (n, points, in + 1), or the stem's pre-activations (n, points, width) if `stem` is empty.
         stem: (n, in + 1, width), or (n, 0, width).
         slots: (slots, n, width + 1, width).
@@ -159,7 +159,7 @@ def forward(
         outputs: written, (n, points, out).
     """
     count, points = outputs.shape[:2]
-    width, kept = head.shape[1] - 1, activations.shape[2]
+    width, kept = head.shape[1] - 1, min(points, activations.shape[2])
     zero = head.dtype.type(0.0)
     normalised = kind in (LAYER_NORM, BATCH_NORM)
     present, following = np.ones((points, width + 1), head.dtype), np.ones((points, width + 1), head.dtype)
@@ -183,7 +183,7 @@ def forward(
                 for point in range(kept):
                     for column in range(width):
                         units[position, row, point, column] = unit[point, column]
-                for place in range(scales.shape[2]):
+                for place in range(min(scales.shape[2], len(scale))):
                     scales[position, row, place] = scale[place]
             if kind == TANH:
                 for point in range(points):

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from gym_reml.learning import Episodes, LearningOptions, PoolLearner, replay
 from gym_reml.mdp import Objective, TrainingMDP
+from gym_reml.networks.compiled import CompiledDense
 from gym_reml.networks.dense import Filled, Workspace
 from gym_reml.networks.layer_kinds import LAYER_KINDS
 from gym_reml.networks.optimizers import OPTIMIZERS
@@ -324,14 +325,17 @@ def test_replay_reproduces_stepping_and_its_refused_steps(kind: str, adapt_stem:
     assert not diverged[0].any()
     losses, weights, _ = replay(pool, FAMILY, recorder.recorder)
     shown = [info["query_loss"] for info in infos]
-    np.testing.assert_allclose(losses.clamp_max(FAMILY.cap), shown, rtol=2e-4, atol=1e-5)
+    # The replay is torch's; steps of 1e9 magnify the difference in rounding.
+    compiled = isinstance(mdp.networks.architecture, CompiledDense)
+    np.testing.assert_allclose(losses.clamp_max(FAMILY.cap), shown, rtol=2e-3 if compiled else 2e-4, atol=1e-5)
     for row in range(ROWS):
         for slot in range(mdp.networks.depth[row]):
             recorded, again = (
                 mdp.networks.weights(row).positions[slot + 1]["matrix"],
                 weights.positions[slot + 1]["matrix"],
             )
-            torch.testing.assert_close(recorded[0], again[row], rtol=1e-3, atol=1e-4)
+            rtol, atol = (1e-2, 1e-3) if compiled else (1e-3, 1e-4)
+            torch.testing.assert_close(recorded[0], again[row], rtol=rtol, atol=atol)
 
 
 @KINDS
