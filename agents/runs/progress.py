@@ -42,7 +42,7 @@ class Progress(BaseCallback):
         """Takes a bar of tqdm, in environment steps, and what keeps a checkpoint."""
         super().__init__()
         self.bar, self.keep = bar, keep
-        self._moments = Moments(bar.total if bar is not None else 1)
+        self._moments = Moments(bar.total)
 
     def _on_training_start(self) -> None:
         self._moments.start(self.num_timesteps)

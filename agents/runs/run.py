@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform
@@ -31,6 +32,9 @@ ABOUT = ("settings", "versions", "commit")
 """Entries of config.json about the circumstances of a run; all others are its options."""
 
 FORMAT = "gym_reml.Run/1"
+WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
+"""Errors of file systems, often shared ones, that know no locks."""
+
 CHECKPOINTS = "checkpoints"
 
 COMMIT = "GYM_REML_COMMIT"
@@ -140,6 +144,9 @@ class Run:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     raise ValueError(f"{self.folder}: another process is training this run") from None
+                except OSError as error:
+                    if error.errno not in WITHOUT_LOCKS:
+                        raise
             yield
 
     def checkpoint(self, number: int, write: Callable[[Path], None]) -> None:

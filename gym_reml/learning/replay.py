@@ -120,12 +120,8 @@ def replay(
             clip = None
         weights = descend(weights, gradient, norms=norms_before, step_sizes=sizes, clip=clip, rates=rates)
         if judged is None or judged[step]:
-            if judge is None:
-                outputs = architecture.outputs(weights, inputs(query), filled=filled, norms=norms)
-                losses.append(family.loss(outputs, query))
-            else:  # whose result may be differentiated twice
-                trace = architecture.forward(weights, inputs(query), filled=filled, norms=norms)
-                losses.append(judge(trace.outputs, query))
+            outputs = architecture.outputs(weights, inputs(query), filled=filled, norms=norms)
+            losses.append((judge or family.loss)(outputs, query))
         else:
             losses.append(trace.outputs.new_zeros(len(episodes)))
     return torch.stack(losses), weights, layers

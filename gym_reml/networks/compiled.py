@@ -45,15 +45,20 @@ def find_core(core: str, architecture: Architecture[Any], device: torch.device) 
     if core == "torch":
         return architecture
     installed = find_spec("numba") is not None and find_spec("scipy") is not None
-    if isinstance(architecture, Dense) and device.type == "cpu" and installed:
-        from gym_reml.networks.kernels import KINDS
-
-        if type(architecture.kind) in KINDS:
-            return CompiledDense(architecture)
+    if type(architecture) is Dense and device.type == "cpu" and installed:
+        try:
+            from gym_reml.networks.kernels import KINDS
+        except ImportError:  # numba refuses versions of numpy that it does not know
+            installed = False
+        else:
+            if type(architecture.kind) in KINDS:
+                return CompiledDense(architecture)
     if core == "auto":
         return architecture
     if not installed:
-        raise ImportError("core='numba': needs numba and scipy: pip install 'gym-reml[fast]', or core='torch'")
+        raise ImportError(
+            "core='numba': needs numba and scipy that fit this numpy: pip install 'gym-reml[fast]', or core='torch'"
+        )
     raise ValueError(
         f"core='numba': computes dense layers of the package's kinds on the CPU, not {device}; core='torch'"
     )

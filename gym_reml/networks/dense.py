@@ -8,13 +8,12 @@ hand-written gradient, which gives the exact second-order meta-gradient without 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from gym_reml.networks.architecture import Architecture, Filled
 from gym_reml.networks.buffers import FEW_ROWS, BiasedInputs, Workspace, constant
@@ -187,8 +186,8 @@ class Dense(Architecture[DenseTrace]):
     ) -> Tensor:
         """The networks' outputs alone; see `Architecture.outputs`.
 
-        One node for autograd, whose derivative is the hand-written gradient, instead of several for each layer: a
-        meta-update takes a fifth less time.
+        One node for autograd, whose derivative is the hand-written gradient, instead of several for each layer: an
+        exact meta-gradient of 64 episodes, judged after each of five steps, takes 8 % less time.
         """
         if norms is not None or inputs.requires_grad:  # of which `gradient` knows nothing
             return super().outputs(weights, inputs, filled=filled, norms=norms)
@@ -279,15 +278,19 @@ class _Outputs(torch.autograd.Function):
     def forward(
         ctx: Any, architecture: Dense, weights: Weights, inputs: Tensor, filled: Filled, *tensors: Tensor
     ) -> Tensor:
-        ctx.weights, ctx.architecture, ctx.filled = weights.like(tensors), architecture, filled
-        ctx.trace = architecture.forward(ctx.weights, inputs, filled=filled)
-        outputs: Tensor = ctx.trace.outputs
-        return outputs
+        ctx.save_for_backward(*tensors)
+        ctx.architecture, ctx.weights, ctx.inputs, ctx.filled = architecture, weights, inputs, filled
+        trace = architecture.forward(weights.like(tensors), inputs, filled=filled)
+        # Not the outputs that are returned: they refer to this node.
+        ctx.trace = replace(trace, outputs=trace.outputs.detach())
+        return trace.outputs
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, output_gradient: Tensor) -> tuple[Tensor | None, ...]:
-        gradient = ctx.architecture.gradient(ctx.weights, ctx.trace, output_gradient=output_gradient, filled=ctx.filled)
+        architecture, weights, trace = ctx.architecture, ctx.weights.like(ctx.saved_tensors), ctx.trace
+        if torch.is_grad_enabled():  # to be differentiated once more
+            trace = architecture.forward(weights, ctx.inputs, filled=ctx.filled)
+        gradient = architecture.gradient(weights, trace, output_gradient=output_gradient, filled=ctx.filled)
         return (None, None, None, None, *gradient.tensors())
 
 

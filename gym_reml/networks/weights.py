@@ -41,8 +41,13 @@ class Weights:
         return Weights([{name: next(remaining) for name in position} for position in self.positions])
 
     def __reduce__(self) -> tuple[type[Weights], tuple[list[dict[str, Tensor]]]]:
-        # Without the views: after unpickling they would no longer share memory with the tensors.
-        return (Weights, (self.positions,))
+        # Without the views: after unpickling they would no longer share memory with the tensors. Of parts of a larger
+        # tensor copies, with which pickle would write the whole of it.
+        own = [
+            tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
+            for tensor in self.tensors()
+        ]
+        return (Weights, (self.like(own).positions,))
 
 
 def gradient_norms(gradient: Weights) -> Tensor:

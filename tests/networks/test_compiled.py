@@ -162,6 +162,15 @@ def test_environments_in_single_precision(env_id: str) -> None:
         np.testing.assert_allclose(other, reward, rtol=2e-4, atol=2e-4)
 
 
+def test_pickles_hold_no_weight_twice() -> None:
+    sizes = []
+    for core in ("torch", "numba"):
+        env: Any = gym.make_vec("NetBuild-v0", 8, depth=6, core=core)
+        env.reset(seed=0)
+        sizes.append(len(pickle.dumps(env)))
+    assert sizes[1] < 1.1 * sizes[0]
+
+
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))], ids=["copy", "pickle"])
 def test_copies_go_on(copied: Any) -> None:
     env: Any = gym.make("NetBuild-v0", core="numba").unwrapped

@@ -226,6 +226,16 @@ def test_backward_is_what_autograd_says_with_and_without_buffers(
             assert found is None or not found.any()
         else:
             torch.testing.assert_close(found, right)
+    curvatures = []
+    for again in (
+        pool.architecture.outputs(weights, prepared, filled=filled),
+        pool.architecture.forward(weights, prepared, filled=filled).outputs,
+    ):
+        loss = functional.mse_loss(again, y, reduction="none").mean(dim=(1, 2)).sum()
+        slopes = torch.autograd.grad(loss, leaves, create_graph=True, allow_unused=True)
+        steepness = torch.stack([slope.square().sum() for slope in slopes if slope is not None]).sum()
+        curvatures.append(torch.autograd.grad(steepness, leaves[-1])[0])
+    torch.testing.assert_close(*curvatures)
     workspace = Workspace()
     with torch.no_grad():
         by_output = loss_gradient(trace.outputs, y)

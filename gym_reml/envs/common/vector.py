@@ -138,6 +138,8 @@ class ProcessVectorEnv(ProcessView, VectorEnv[Any, Any, Any]):
     def _reset_mask(self, mask: Any) -> NDArray[np.bool_]:
         if mask is None:
             return np.ones(self.num_envs, dtype=np.bool_)
+        if isinstance(mask, Tensor):  # of the ends that `step` returned
+            mask = mask.cpu().numpy()
         if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
             raise TypeError(f"options: reset_mask={mask!r}: must be a numpy array of bool")
         if mask.shape != (self.num_envs,) or not mask.any():
