@@ -120,7 +120,10 @@ def replay(
             clip = None
         weights = descend(weights, gradient, norms=norms_before, step_sizes=sizes, clip=clip, rates=rates)
         if judged is None or judged[step]:
-            outputs = architecture.outputs(weights, inputs(query), filled=filled, norms=norms)
+            if judge is None:
+                outputs = architecture.outputs(weights, inputs(query), filled=filled, norms=norms)
+            else:  # may be differentiated in forward mode, too, as TRPO does
+                outputs = architecture.forward(weights, inputs(query), filled=filled, norms=norms).outputs
             losses.append((judge or family.loss)(outputs, query))
         else:
             losses.append(trace.outputs.new_zeros(len(episodes)))

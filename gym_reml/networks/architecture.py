@@ -140,7 +140,7 @@ class Architecture(ABC, Generic[TraceType]):
     def outputs(
         self, weights: Weights, inputs: Tensor, *, filled: Filled, norms: Sequence[Tensor] | None = None
     ) -> Tensor:
-        """The networks' outputs alone, (n, points, out_features), differentiable as those of `forward`.
+        """The networks' outputs alone, (n, points, out_features), differentiable in reverse mode.
 
         Args:
             weights, inputs, filled, norms: see `forward`.

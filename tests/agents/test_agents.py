@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tqdm import tqdm
 
 import gym_reml
 from agents import average, train
@@ -194,7 +195,7 @@ def test_the_entropy_bonus_of_a_resumed_run_falls_as_that_of_any(tmp_path: Path)
     config = Config()
     run = Run.create(tmp_path / "run", config, "x")
     reml = Reml(run, problem_of(config), "PPO")
-    phases = Phases(reml, None, None)  # type: ignore[arg-type]
+    phases = Phases(reml, None, tqdm(total=100, disable=True))  # type: ignore[arg-type]
     phases.model = type("Model", (), {"ent_coef": 0.001})()
     phases._on_training_start()
     assert phases._entropy == SETTINGS["PPO"]["ent_coef"] > 0.001
