@@ -20,6 +20,7 @@ import torch
 # Loaded once, before processes are forked that need them.
 from ..comparison import siblings  # noqa: F401
 from ..pages import report, routing  # noqa: F401
+from ..runs import progress
 from ..runs.command_line import AGENTS
 from ..trials.rl2 import training  # noqa: F401
 from .journal import Row
@@ -128,6 +129,7 @@ def _run(command: Command, folder: Path, moment: float | None) -> int | None:
 
 def _child(module: str, arguments: list[str], folder: Path) -> None:
     sys.argv = [module, *arguments]
+    progress.LEAST = 1  # runs as short as these have no checkpoints otherwise
     with open(_log_path(folder), "a", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
         runpy.run_module(f"{AGENTS}.{module}", run_name="__main__", alter_sys=True)
 

@@ -78,13 +78,14 @@ class Observation:
 
     def observe_tensor(self) -> Tensor:
         """The same as a new tensor on the networks' device: only the memory of the last steps goes there."""
-        shared = shares_memory(self._training.pool.device)
-        features = self.observe() if shared else self._features()
+        if shares_memory(self._training.pool.device):
+            array = self.observe()
+            with torch.inference_mode(False):
+                return torch.from_numpy(array)
+        features = self._features()
+        self._write_memory()
         # Tensors created in inference mode are of no use to the caller's autograd.
         with torch.inference_mode(False), torch.no_grad():
-            if isinstance(features, np.ndarray):
-                return torch.from_numpy(features)
-            self._write_memory()
             memory = torch.from_numpy(self._flat[:, self.parts["task"].stop :]).to(features.device)
             flat = torch.cat([features.float(), memory], dim=1)
             return flat.clamp_(-OBSERVATION_LIMIT, OBSERVATION_LIMIT).nan_to_num_()

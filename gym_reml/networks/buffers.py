@@ -94,13 +94,10 @@ class Workspace:
 
     def activations(self, position: int, shape: tuple[int, ...], like: Tensor) -> BiasedInputs:
         """The buffer for the activations after this position: its body has this shape, its last column holds ones."""
-        cached_shape, buffer = self._buffers.get(position, (None, None))
-        if cached_shape != shape:
-            buffer = BiasedInputs(torch.ones((*shape[:2], shape[2] + 1), dtype=like.dtype, device=like.device))
-            self._buffers[position] = (shape, buffer)
-        return cast(BiasedInputs, buffer)
+        ones = (*shape[:2], shape[2] + 1)
+        return self.keep(position, shape, lambda: BiasedInputs(torch.ones(ones, dtype=like.dtype, device=like.device)))
 
-    def keep(self, name: str, shape: Any, make: Callable[[], Kept]) -> Kept:
+    def keep(self, name: str | int, shape: Any, make: Callable[[], Kept]) -> Kept:
         """What `make` made when this name was first asked for, made anew when its `shape` changes."""
         cached_shape, kept = self._buffers.get(name, (None, None))
         if cached_shape != shape:

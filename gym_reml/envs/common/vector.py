@@ -22,6 +22,7 @@ from gym_reml.envs.common.versions import AutoresetMode, VectorEnv
 from gym_reml.envs.common.view import ProcessView, for_rows
 from gym_reml.mdp.process import Process
 from gym_reml.networks.torch_state import own_state
+from gym_reml.spaces.base import on_host
 from gym_reml.streams import row_streams
 
 
@@ -138,8 +139,7 @@ class ProcessVectorEnv(ProcessView, VectorEnv[Any, Any, Any]):
     def _reset_mask(self, mask: Any) -> NDArray[np.bool_]:
         if mask is None:
             return np.ones(self.num_envs, dtype=np.bool_)
-        if isinstance(mask, Tensor):  # of the ends that `step` returned
-            mask = mask.cpu().numpy()
+        mask = on_host(mask)  # the ends that `step` returned may be tensors
         if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
             raise TypeError(f"options: reset_mask={mask!r}: must be a numpy array of bool")
         if mask.shape != (self.num_envs,) or not mask.any():
