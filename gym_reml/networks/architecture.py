@@ -159,7 +159,7 @@ class Architecture(ABC, Generic[TraceType]):
         rates: Weights | None = None,
         workspace: Workspace | None = None,
         out: Weights,
-    ) -> tuple[Weights, Tensor]:
+    ) -> tuple[Weights, Tensor, float]:
         """One clipped step of gradient descent, without autograd graph.
 
         Args:
@@ -167,13 +167,13 @@ class Architecture(ABC, Generic[TraceType]):
             step_sizes, clip, rates, out: see `gym_reml.networks.weights.descend`.
 
         Returns:
-            The new weights, and the norms of the gradients by position before clipping, (slots + 2, n).
+            The new weights, the norms of the gradients by position before clipping, (slots + 2, n), and their sum.
         """
         gradient = self.gradient(weights, trace, output_gradient=output_gradient, filled=filled, workspace=workspace)
         before = gradient_norms(gradient)
-        gradient, norms = within_range(gradient, before, clip)
+        gradient, norms, together = within_range(gradient, before, clip)
         new = descend(weights, gradient, norms=norms, step_sizes=step_sizes, clip=clip, rates=rates, out=out)
-        return new, before
+        return new, before, together
 
     def observed(
         self, trace: TraceType, output_gradient: Tensor, *, point_weights: Tensor | None, exchangeable: bool

@@ -300,7 +300,7 @@ class CompiledDense(Architecture[CompiledTrace]):
         rates: Weights | None = None,
         workspace: Workspace | None = None,
         out: Weights,
-    ) -> tuple[Weights, Tensor]:
+    ) -> tuple[Weights, Tensor, float]:
         """One clipped gradient step; see `Architecture.descend`."""
         if rates is None and "constants" not in weights.positions[-1]:
             old, new = _Arrays.of(weights), _Arrays.of(out)
@@ -320,7 +320,7 @@ class CompiledDense(Architecture[CompiledTrace]):
                 lengths,
             )
             if not overflows:
-                return out, torch.from_numpy(lengths)
+                return out, torch.from_numpy(lengths), float(np.add.reduce(lengths, axis=None))
         return super().descend(
             weights,
             trace,

@@ -90,11 +90,16 @@ def without_overflow(gradient: Weights, norms: Tensor) -> tuple[Weights, Tensor]
     return scaled, gradient_norms(scaled)
 
 
-def within_range(gradient: Weights, norms: Tensor, clip: float | None) -> tuple[Weights, Tensor]:
-    """`without_overflow`, where gradients will be clipped and one of them needs it: a faster check, for stepping."""
-    if clip is None or float(np.add.reduce(norms.cpu().numpy(), axis=None)) <= LONGEST:
-        return gradient, norms
-    return without_overflow(gradient, norms)
+def within_range(gradient: Weights, norms: Tensor, clip: float | None) -> tuple[Weights, Tensor, float]:
+    """`without_overflow`, where gradients will be clipped and one of them needs it: a faster check, for stepping.
+
+    Returns:
+        The gradient, its norms, and the sum of all norms given, for which a device has been waited.
+    """
+    together = float(np.add.reduce(norms.cpu().numpy(), axis=None))
+    if clip is None or together <= LONGEST:
+        return gradient, norms, together
+    return *without_overflow(gradient, norms), together
 
 
 def clipped(gradient: Weights, norms: Tensor, clip: float) -> Weights:

@@ -195,20 +195,19 @@ class SubNetworks:
         steps = torch.from_numpy(step_sizes).to(self.pool.device)
         passed: Any = {"output_gradient": output_gradient, "filled": self._filled, "workspace": self._workspace}
         if self._state is None:
-            new, norms_before = self.architecture.descend(
+            new, norms_before, together = self.architecture.descend(
                 self._weights, trace, **passed, step_sizes=steps, clip=self.clip, rates=rates, out=self._other
             )
         else:
             gradient = self.architecture.gradient(self._weights, trace, **passed)
             norms_before = gradient_norms(gradient)
-            gradient, norms = within_range(gradient, norms_before, self.clip)
+            gradient, norms, together = within_range(gradient, norms_before, self.clip)
             gradient = self._directions(gradient, norms, steps)
             new = descend(
                 self._weights, gradient, norms=norms, step_sizes=steps, clip=None, rates=rates, out=self._other
             )
         self._weights, self._other = new, self._weights
         self.broken = None
-        together = np.add.reduce(norms_before.cpu().numpy(), axis=None)
         short = together <= LONGEST
         longest = together if self.clip is None else self.clip
         changed = new.tensors()
