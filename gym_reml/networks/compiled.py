@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from importlib.util import find_spec
 from typing import Any
 
@@ -18,14 +17,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gym_reml.networks.architecture import Architecture
+from gym_reml.networks.arrays import Array, Arrays, Pass
 from gym_reml.networks.buffers import BiasedInputs, Workspace
 from gym_reml.networks.dense import Dense
 from gym_reml.networks.weights import Weights
 
 CORES = ("torch", "numba", "auto")
 """What computes networks: PyTorch; compiled loops; or these where they can be used, else PyTorch."""
-
-Array = NDArray[Any]
 
 
 def find_core(core: str, architecture: Architecture[Any], device: torch.device) -> Architecture[Any]:
@@ -64,74 +62,30 @@ def find_core(core: str, architecture: Architecture[Any], device: torch.device) 
     )
 
 
-@dataclass
-class _Arrays:
-    """Weights of n networks as arrays that share memory with the tensors.
-
-    Attributes:
-        stem: (n, in + 1, width), or (n, 0, width) if the stem is not adapted.
-        slots: (slots, n, width + 1, width).
-        head: (n, width + 1, out).
-        norms: (slots + 1, n, 2, width), or without rows if norms are not among the weights.
-    """
-
-    stem: Array
-    slots: Array
-    head: Array
-    norms: Array
-
-    def all(self) -> tuple[Array, Array, Array, Array]:
-        """All of them."""
-        return self.stem, self.slots, self.head, self.norms
-
-    @classmethod
-    def of(cls, weights: Weights) -> _Arrays:
-        """Those of `weights`, whose slots are moved to one array the first time."""
-        if not isinstance(weights.views, cls):
-            positions = weights.positions
-            head = cls._together(positions[-1:], "matrix")[0]
-            count, width = head.shape[0], head.shape[1] - 1
-            stem, norms = head.new_zeros(count, 0, width), head.new_zeros(0, count, 2, width)
-            if "matrix" in positions[0]:
-                stem = cls._together(positions[:1], "matrix")[0]
-            if "norm" in positions[0]:
-                norms = cls._together(positions[:-1], "norm")
-            slots = cls._together(positions[1:-1], "matrix")
-            weights.views = cls(*(tensor.numpy() for tensor in (stem, slots, head, norms)))
-        views: _Arrays = weights.views
-        return views
-
-    @staticmethod
-    def _together(positions: Sequence[dict[str, Tensor]], name: str) -> Tensor:
-        """One tensor, of which those of this name at the positions become parts."""
-        with torch.inference_mode(False), torch.no_grad():  # to be changed in any mode
-            whole = torch.stack([position[name].contiguous() for position in positions])
-        for position, tensor in zip(positions, whole, strict=True):
-            position[name] = tensor
-        return whole
+def _arrays(weights: Weights) -> Arrays:
+    """Weights as arrays that share memory with the tensors, whose slots are moved to one array the first time."""
+    if not isinstance(weights.views, Arrays):
+        positions = weights.positions
+        head = _together(positions[-1:], "matrix")[0]
+        count, width = head.shape[0], head.shape[1] - 1
+        stem, norms = head.new_zeros(count, 0, width), head.new_zeros(0, count, 2, width)
+        if "matrix" in positions[0]:
+            stem = _together(positions[:1], "matrix")[0]
+        if "norm" in positions[0]:
+            norms = _together(positions[:-1], "norm")
+        slots = _together(positions[1:-1], "matrix")
+        weights.views = Arrays(*(tensor.numpy() for tensor in (stem, slots, head, norms)))
+    views: Arrays = weights.views
+    return views
 
 
-@dataclass
-class _Buffers:
-    """Results of a pass: see `kernels.forward`.
-
-    Attributes:
-        kept: activations, and saved values, units and scales, which a gradient needs.
-        outputs: (n, points, out).
-    """
-
-    kept: tuple[Array, Array, Array, Array]
-    outputs: Array
-
-    @property
-    def activations(self) -> Array:
-        """(slots + 1, n, kept, width + 1)."""
-        return self.kept[0]
-
-    @cached_property
-    def output_tensor(self) -> Tensor:
-        """(n, points, out)."""
-        return torch.from_numpy(self.outputs)
+def _together(positions: Sequence[dict[str, Tensor]], name: str) -> Tensor:
+    """One tensor, of which those of this name at the positions become parts."""
+    with torch.inference_mode(False), torch.no_grad():  # to be changed in any mode
+        whole = torch.stack([position[name].contiguous() for position in positions])
+    for position, tensor in zip(positions, whole, strict=True):
+        position[name] = tensor
+    return whole
 
 
 @dataclass
@@ -139,24 +93,23 @@ class CompiledTrace:
     """Results of a forward pass.
 
     Attributes:
-        inputs: (n, points, in + 1), or the stem's pre-activations.
-        depth: (n,) number of layers.
-        norms: (slots + 1, n, 2 or 4, width), or without rows.
-        buffers: what the gradient needs of the first points.
+        passed: what the gradient needs of the first points.
         outputs: (n, points, out).
     """
 
-    inputs: Array
-    depth: NDArray[np.int64]
-    norms: Array
-    buffers: _Buffers
+    passed: Pass
     outputs: Tensor
 
     @property
+    def last(self) -> Array:
+        """Inputs of the head at the points that are kept, (n, kept, width + 1)."""
+        activations: Array = self.passed.activations[self.passed.depth, np.arange(len(self.passed.depth))]
+        return activations
+
+    @property
     def features(self) -> Tensor:
-        """Activations of the last hidden layer at the first points, those that are kept, (n, kept, width)."""
-        rows = self.buffers.activations[self.depth, np.arange(len(self.depth))]
-        return torch.from_numpy(rows[..., :-1])
+        """Activations of the last hidden layer at the points that are kept, (n, kept, width)."""
+        return torch.from_numpy(self.last[..., :-1])
 
     def first(self, points: int, workspace: Workspace | None = None) -> CompiledTrace:
         """The part of this pass for the first `points` points, which have to be those kept."""
@@ -203,48 +156,41 @@ class CompiledDense(Architecture[CompiledTrace]):
         kept: int | None = None,
     ) -> CompiledTrace:
         """Computes the networks' outputs; see `Architecture.forward`. Nothing is differentiable."""
-        arrays = _Arrays.of(weights)
+        arrays = _arrays(weights)
+        norm_array = arrays.norms if norms is None else torch.stack(list(norms)).numpy()
         if start == 0:
             x = np.ascontiguousarray((inputs.tensor if isinstance(inputs, BiasedInputs) else inputs).numpy())
-            shape = (*x.shape[:2], x.shape[1] if kept is None else kept, self._kind)
-            workspace = workspace or Workspace()
-            buffers = workspace.keep("pass", shape, lambda: self._buffers(arrays, x.shape[1], shape[2]))
-            outputs = buffers.outputs
+            shape = (*x.shape[:2], x.shape[1] if kept is None else kept)
+            stored, outputs, output_tensor = (workspace or Workspace()).keep(
+                "pass", shape, lambda: self._buffers(arrays, *shape[1:])
+            )
         else:
             assert trace is not None
-            x, buffers = trace.inputs, trace.buffers
+            x, stored = trace.passed.inputs, trace.passed[3:]
             # Of the same points: the first, perhaps.
             outputs = np.empty((len(x), trace.outputs.shape[1], arrays.head.shape[2]), arrays.head.dtype)
-        norm_array = arrays.norms if norms is None else torch.stack(list(norms)).numpy()
-        self._kernels.forward(
-            self._kind,
-            start,
-            x,
-            *(arrays.stem, arrays.slots, arrays.head, norm_array),
-            filled,
-            *buffers.kept,
-            outputs,
-        )
-        output_tensor = buffers.output_tensor if start == 0 else torch.from_numpy(outputs)
+            output_tensor = torch.from_numpy(outputs)
+        passed = Pass(x, norm_array, filled, *stored)
+        self._kernels.forward(self._kind, start, arrays, passed, outputs)
         if "constants" in weights.positions[-1]:
             constants = weights.positions[-1]["constants"]
             output_tensor = torch.cat([output_tensor, constants.expand(-1, outputs.shape[1], -1)], dim=2)
-        return CompiledTrace(x, filled, norm_array, buffers, output_tensor)
+        return CompiledTrace(passed, output_tensor)
 
-    def _buffers(self, arrays: _Arrays, points: int, kept: int) -> _Buffers:
+    def _buffers(self, arrays: Arrays, points: int, kept: int) -> tuple[tuple[Array, ...], Array, Tensor]:
+        """What a pass stores, its outputs, and these as a tensor."""
         slots, count = arrays.slots.shape[:2]
         width, out, dtype = arrays.head.shape[1] - 1, arrays.head.shape[2], arrays.head.dtype
         many, per_norm = (slots + 1, count), kept if self._kind == self._kernels.LAYER_NORM else width
         normalised = self._dense.normalised
-        return _Buffers(
-            (
-                np.ones((*many, kept, width + 1), dtype),
-                np.empty((*many, kept, width), dtype),
-                np.empty((*many, kept, width) if normalised else (0, count, kept, width), dtype),
-                np.empty((*many, per_norm) if normalised else (0, count, width), dtype),
-            ),
-            np.empty((count, points, out), dtype),
+        stored = (
+            np.ones((*many, kept, width + 1), dtype),
+            np.empty((*many, kept, width), dtype),
+            np.empty((*many, kept, width) if normalised else (0, count, kept, width), dtype),
+            np.empty((*many, per_norm) if normalised else (0, count, width), dtype),
         )
+        outputs = np.empty((count, points, out), dtype)
+        return stored, outputs, torch.from_numpy(outputs)
 
     def gradient(
         self,
@@ -256,26 +202,17 @@ class CompiledDense(Architecture[CompiledTrace]):
         workspace: Workspace | None = None,
     ) -> Weights:
         """Hand-written gradients; see `Architecture.gradient`."""
-        arrays = _Arrays.of(weights)
-        workspace = workspace or Workspace()
-        stem, slots, head, norms = found = workspace.keep(
-            "gradients",
-            tuple(array.shape for array in arrays.all()),
-            lambda: [np.zeros_like(array) for array in arrays.all()],
+        arrays = _arrays(weights)
+        found = (workspace or Workspace()).keep(
+            "gradients", tuple(array.shape for array in arrays), lambda: Arrays(*map(np.zeros_like, arrays))
         )
+        written = found
         # Kinds that normalise have the gradient of their norms computed also where it is not asked for.
-        if self._dense.normalised and not len(norms):
-            norms = np.empty((len(slots) + 1, len(head), 2, head.shape[1] - 1), head.dtype)
+        if self._dense.normalised and not len(found.norms):
+            slots, count, _, width = found.slots.shape
+            written = found._replace(norms=np.empty((slots + 1, count, 2, width), found.head.dtype))
         varying = self._varying(arrays, output_gradient)
-        self._kernels.gradients(
-            self._kind,
-            trace.inputs,
-            *(arrays.slots, arrays.head, trace.norms),
-            filled,
-            *trace.buffers.kept,
-            varying,
-            *(stem, slots, head, norms),
-        )
+        self._kernels.gradients(self._kind, arrays, trace.passed, varying, written)
         stem_tensor, slot_tensors, head_tensor, norm_tensors = map(torch.from_numpy, found)
         gradients: list[dict[str, Tensor]] = []
         for index, position in enumerate(weights.positions):
@@ -303,20 +240,16 @@ class CompiledDense(Architecture[CompiledTrace]):
     ) -> tuple[Weights, Tensor, float]:
         """One clipped gradient step; see `Architecture.descend`."""
         if rates is None and "constants" not in weights.positions[-1]:
-            old, new = _Arrays.of(weights), _Arrays.of(out)
-            count, places = len(filled), len(weights.positions)
-            lengths = np.empty((places, count), old.head.dtype)
+            old = _arrays(weights)
+            lengths = np.empty((len(weights.positions), len(filled)), old.head.dtype)
             overflows = self._kernels.descend(
                 self._kind,
-                trace.inputs,
-                *(old.stem, old.slots, old.head, trace.norms),
-                filled,
-                *trace.buffers.kept,
+                old,
+                trace.passed,
                 self._varying(old, output_gradient),
-                step_sizes.reshape(-1, count).numpy(),
+                step_sizes.reshape(-1, len(filled)).numpy(),
                 clip or 0.0,
-                len(old.norms) > 0,
-                *new.all(),
+                _arrays(out),
                 lengths,
             )
             if not overflows:
@@ -335,29 +268,26 @@ class CompiledDense(Architecture[CompiledTrace]):
 
     def head_gradient(self, trace: CompiledTrace, output_gradient: Tensor) -> Tensor:
         """Sum over points of activation x output gradient, including columns for the constant outputs."""
-        activations = trace.buffers.activations[trace.depth, np.arange(len(trace.depth))]
-        return torch.bmm(torch.from_numpy(activations).transpose(1, 2), output_gradient)
+        return torch.bmm(torch.from_numpy(trace.last).transpose(1, 2), output_gradient)
 
     def observed(
         self, trace: CompiledTrace, output_gradient: Tensor, *, point_weights: Tensor | None, exchangeable: bool
     ) -> Tensor:
         """What agents observe of the networks; see `Architecture.observed`."""
         count, _, out = output_gradient.shape
-        activations = trace.buffers.activations
-        width = activations.shape[3] - 1
+        dtype, width = trace.passed.activations.dtype, trace.passed.activations.shape[3] - 1
         size = (width + 1) * (1 if exchangeable else out) + 2 * width
-        written = np.empty((count, size), activations.dtype)
+        written = np.empty((count, size), dtype)
         self._kernels.observed(
-            trace.depth,
-            activations,
+            trace.passed,
             np.ascontiguousarray(output_gradient.numpy()),
-            np.empty((count, 0), activations.dtype) if point_weights is None else point_weights.numpy(),
+            np.empty((count, 0), dtype) if point_weights is None else point_weights.numpy(),
             exchangeable,
             written,
         )
         return torch.from_numpy(written)
 
     @staticmethod
-    def _varying(arrays: _Arrays, output_gradient: Tensor) -> Array:
+    def _varying(arrays: Arrays, output_gradient: Tensor) -> Array:
         """The part of the gradient with respect to outputs that depend on the input."""
         return np.ascontiguousarray(output_gradient.numpy()[:, :, : arrays.head.shape[2]])

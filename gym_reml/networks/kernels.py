@@ -14,8 +14,8 @@ from typing import Any
 
 import numba
 import numpy as np
-from numpy.typing import NDArray
 
+from gym_reml.networks.arrays import Array, Arrays, Pass
 from gym_reml.networks.layer_kinds import (
     NORM_EPSILON,
     BatchNorm,
@@ -35,8 +35,6 @@ KINDS: dict[type[LayerKind], int] = {
     BatchNorm: BATCH_NORM,
 }
 """Kinds of layers that there are kernels for: by class, since a user's kind may have one of these names."""
-
-Array = NDArray[Any]
 
 # Not "nnan" and "ninf", which would hide divergence.
 _compiled = numba.njit(cache=True, error_model="numpy", fastmath={"reassoc", "contract", "arcp", "nsz"})
@@ -127,37 +125,18 @@ def _normalise_backward(
 
 
 @_compiled
-def forward(
-    kind: int,
-    start: int,
-    inputs: Array,
-    stem: Array,
-    slots: Array,
-    head: Array,
-    norms: Array,
-    depth: NDArray[np.int64],
-    activations: Array,
-    saved: Array,
-    units: Array,
-    scales: Array,
-    outputs: Array,
-) -> None:
+def forward(kind: int, start: int, weights: Arrays, passed: Pass, outputs: Array) -> None:
     """Outputs of n networks, and what their gradients need.
 
     Args:
         kind: of the layers, a value of `KINDS`.
         start: the first position whose weights changed. If it is not 0, the points are the first of those kept.
-        inputs: (n, points, in + 1), or the stem's pre-activations (n, points, width) if `stem` is empty.
-        stem: (n, in + 1, width), or (n, 0, width).
-        slots: (slots, n, width + 1, width).
-        head: (n, width + 1, out).
-        norms: (slots + 1, n, 2 or 4, width), or without rows for kinds that do not normalise.
-        depth: (n,), number of slots that hold a layer.
-        activations: written, (slots + 1, n, kept, width + 1), whose last column holds ones.
-        saved: written, (slots + 1, n, kept, width): pre-activations, or for tanh activations.
-        units, scales: written for kinds that normalise: (slots + 1, n, kept, width) and (slots + 1, n, kept or width).
+        weights: of the networks; norms are those of the pass.
+        passed: inputs, norms and depth; what the gradient needs is written.
         outputs: written, (n, points, out).
     """
+    stem, slots, head, _ = weights
+    inputs, norms, depth, activations, saved, units, scales = passed
     count, points = outputs.shape[:2]
     width, kept = head.shape[1] - 1, min(points, activations.shape[2])
     zero = head.dtype.type(0.0)
@@ -207,40 +186,22 @@ def forward(
 
 
 @_compiled
-def backward(
-    kind: int,
-    row: int,
-    inputs: Array,
-    slots: Array,
-    head: Array,
-    norms: Array,
-    depth: int,
-    activations: Array,
-    saved: Array,
-    units: Array,
-    scales: Array,
-    output_gradient: Array,
-    stem_gradient: Array,
-    slot_gradients: Array,
-    head_gradient: Array,
-    norm_gradients: Array,
-    upstream: Array,
-    gradient: Array,
-    product: Array,
-) -> None:
+def backward(kind: int, row: int, weights: Arrays, passed: Pass, output_gradient: Array, found: Arrays) -> None:
     """Gradients of one network's loss; those of its empty slots are not written.
 
     Args:
-        kind, inputs, slots, head, norms, activations, saved, units, scales: see `forward`; of all networks.
-        row, depth: of this network.
+        kind, weights, passed: see `forward`; of all networks.
+        row: of this network.
         output_gradient: of this network's loss with respect to its outputs, (points, out).
-        stem_gradient: written unless empty, (in + 1, width).
-        slot_gradients: written, (slots, width + 1, width).
-        head_gradient: written, (width + 1, out).
-        norm_gradients: written for kinds that normalise, (slots + 1, 2, width).
-        upstream, gradient, product: room for (points, width) each.
+        found: written, of this network: as `Arrays` without the dimension of networks. Norms only for kinds that
+            normalise, the stem unless it is empty.
     """
-    points, width = upstream.shape
+    _, slots, head, _ = weights
+    inputs, norms, depths, activations, saved, units, scales = passed
+    stem_gradient, slot_gradients, head_gradient, norm_gradients = found
+    depth, points, width = depths[row], output_gradient.shape[0], head.shape[1] - 1
+    upstream, gradient = np.empty((points, width), head.dtype), np.empty((points, width), head.dtype)
+    product = np.empty((points if kind == RESIDUAL else 0, width), head.dtype)
     zero, one = head.dtype.type(0.0), head.dtype.type(1.0)
     np.dot(activations[depth, row, :points].T, output_gradient, head_gradient)
     np.dot(output_gradient, head[row, :width].T, upstream)
@@ -272,44 +233,28 @@ def backward(
 
 
 @_compiled
-def gradients(
-    kind: int,
-    inputs: Array,
-    slots: Array,
-    head: Array,
-    norms: Array,
-    depth: NDArray[np.int64],
-    activations: Array,
-    saved: Array,
-    units: Array,
-    scales: Array,
-    output_gradient: Array,
-    stem_gradient: Array,
-    slot_gradients: Array,
-    head_gradient: Array,
-    norm_gradients: Array,
-) -> None:
-    """Gradients of n networks' losses, as those of `backward` with a first (norms: second) dimension of networks.
+def gradients(kind: int, weights: Arrays, passed: Pass, output_gradient: Array, found: Arrays) -> None:
+    """Gradients of n networks' losses; those of empty slots are 0.
 
-    Slots are the first dimension of `slot_gradients` (slots, n, width + 1, width) and `norm_gradients` (slots + 1, n,
-    2, width), as of the weights. Gradients of empty slots are 0.
+    Args:
+        kind, weights, passed: see `forward`.
+        output_gradient: (n, points, out).
+        found: written. Norms have to be there for kinds that normalise.
     """
-    count, points = output_gradient.shape[:2]
-    width = head.shape[1] - 1
-    upstream, gradient = np.empty((points, width), head.dtype), np.empty((points, width), head.dtype)
-    product = np.empty((points, width), head.dtype)
-    row_slots = np.empty((slots.shape[0], width + 1, width), head.dtype)
-    row_norms = np.empty((norm_gradients.shape[0], 2, width), head.dtype)
-    for row in range(count):
+    rest = (found.slots.shape[0], *found.slots.shape[2:])
+    slots, norms = (
+        np.empty(rest, found.head.dtype),
+        np.empty((found.norms.shape[0], *found.norms.shape[2:]), found.head.dtype),
+    )
+    for row in range(output_gradient.shape[0]):
+        filled = passed.depth[row]
         backward(
-            kind, row, inputs, slots, head, norms, depth[row], activations, saved, units, scales,
-            output_gradient[row], stem_gradient[row], row_slots, head_gradient[row], row_norms,
-            upstream, gradient, product,
-        )  # fmt: skip
-        row_slots[depth[row] :] = 0.0
-        slot_gradients[:, row] = row_slots
-        row_norms[depth[row] + 1 :] = 0.0
-        norm_gradients[:, row] = row_norms
+            kind, row, weights, passed, output_gradient[row], Arrays(found.stem[row], slots, found.head[row], norms)
+        )
+        slots[filled:] = 0.0
+        found.slots[:, row] = slots
+        norms[filled + 1 :] = 0.0
+        found.norms[:, row] = norms
 
 
 @_compiled
@@ -333,58 +278,42 @@ def _moved(new: Array, old: Array, factor: Any, gradient: Array) -> None:
 @_compiled
 def descend(
     kind: int,
-    inputs: Array,
-    stem: Array,
-    slots: Array,
-    head: Array,
-    norms: Array,
-    depth: NDArray[np.int64],
-    activations: Array,
-    saved: Array,
-    units: Array,
-    scales: Array,
+    weights: Arrays,
+    passed: Pass,
     output_gradient: Array,
     step_sizes: Array,
     clip: float,
-    adapted: bool,
-    new_stem: Array,
-    new_slots: Array,
-    new_head: Array,
-    new_norms: Array,
+    new: Arrays,
     lengths: Array,
 ) -> int:
     """One clipped gradient step of n networks; see `weights.descend`.
 
     Args:
-        kind, inputs, stem, slots, head, norms, depth, activations, saved, units, scales: see `forward`.
+        kind, passed: see `forward`.
+        weights: of the networks, with norms if these take the step, too.
         output_gradient: (n, points, out).
         step_sizes: (1, n), or (slots + 2, n) for one at each position.
         clip: largest norm of a network's whole gradient; 0 for none.
-        adapted: whether norms take the step, too.
-        new_stem, new_slots, new_head, new_norms: written, shaped as the weights.
+        new: written, shaped as the weights.
         lengths: written, (slots + 2, n): norms of the gradients by position, before clipping.
 
     Returns:
         The number of networks whose squared norm overflows: their steps have to be taken in another way.
     """
-    count, points = output_gradient.shape[:2]
-    slot_count, width = slots.shape[0], head.shape[1] - 1
+    count = output_gradient.shape[0]
+    (stem, slots, head, norms), slot_count, width = weights, weights.slots.shape[0], weights.head.shape[1] - 1
     zero, one = head.dtype.type(0.0), head.dtype.type(1.0)
     normalised = kind in (LAYER_NORM, BATCH_NORM)
-    upstream, gradient = np.empty((points, width), head.dtype), np.empty((points, width), head.dtype)
-    product = np.empty((points, width), head.dtype)
     stem_gradient = np.empty(stem.shape[1:], head.dtype)
     slot_gradients = np.empty((slot_count, width + 1, width), head.dtype)
     head_gradient = np.empty(head.shape[1:], head.dtype)
     norm_gradients = np.empty((slot_count + 1 if normalised else 0, 2, width), head.dtype)
+    found = Arrays(stem_gradient, slot_gradients, head_gradient, norm_gradients)
+    adapted = norms.shape[0] > 0
     several, limit, overflows = step_sizes.shape[0] > 1, head.dtype.type(clip), 0
     for row in range(count):
-        filled = depth[row]
-        backward(
-            kind, row, inputs, slots, head, norms, filled, activations, saved, units, scales,
-            output_gradient[row], stem_gradient, slot_gradients, head_gradient, norm_gradients,
-            upstream, gradient, product,
-        )  # fmt: skip
+        filled = passed.depth[row]
+        backward(kind, row, weights, passed, output_gradient[row], found)
         whole = zero
         for position in range(slot_count + 2):
             if position == slot_count + 1:
@@ -407,25 +336,24 @@ def descend(
         for position in range(slot_count + 2):
             size = step_sizes[position if several else 0, row] * factor
             if position == 0:
-                _moved(new_stem[row], stem[row], size, stem_gradient)
+                _moved(new.stem[row], stem[row], size, stem_gradient)
             elif position > slot_count:
-                _moved(new_head[row], head[row], size, head_gradient)
+                _moved(new.head[row], head[row], size, head_gradient)
             elif position <= filled:
-                _moved(new_slots[position - 1, row], slots[position - 1, row], size, slot_gradients[position - 1])
+                _moved(new.slots[position - 1, row], slots[position - 1, row], size, slot_gradients[position - 1])
             else:
-                new_slots[position - 1, row] = slots[position - 1, row]
+                new.slots[position - 1, row] = slots[position - 1, row]
             if adapted and position <= slot_count:
                 if position <= filled:
-                    _moved(new_norms[position, row], norms[position, row], size, norm_gradients[position])
+                    _moved(new.norms[position, row], norms[position, row], size, norm_gradients[position])
                 else:
-                    new_norms[position, row] = norms[position, row]
+                    new.norms[position, row] = norms[position, row]
     return overflows
 
 
 @_compiled
 def observed(
-    depth: NDArray[np.int64],
-    activations: Array,
+    passed: Pass,
     output_gradient: Array,
     point_weights: Array,
     exchangeable: bool,
@@ -434,12 +362,13 @@ def observed(
     """What agents observe of n networks; see `Architecture.observed`.
 
     Args:
-        depth, activations: see `forward`.
+        passed: over the support sets.
         output_gradient: (n, points, out).
         point_weights: (n, points), or (n, 0) for equal ones.
         exchangeable: give the norm of the head's gradient over outputs.
         written: (n, size).
     """
+    depth, activations = passed.depth, passed.activations
     count, points, out = output_gradient.shape
     width = activations.shape[3] - 1
     zero = activations.dtype.type(0.0)
