@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from sb3_contrib import RecurrentPPO
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize
 from tqdm import tqdm
 
@@ -19,8 +18,8 @@ from gym_reml.evaluation.saved_policy import policy_from_state, policy_state
 from gym_reml.files import load_safely, save_atomically, write_text
 from gym_reml.sb3 import make_vec_env
 
+from ...runs import progress
 from ...runs.checkpoints import begin_episodes, restore_agent, save_agent
-from ...runs.progress import Moments
 from ...runs.run import TASKS_OF_A_RUN, Run
 from ...runs.schedules import LinearSchedule
 from .pairs import STACKED, PairFeatures, Stacked
@@ -82,25 +81,25 @@ def _train(run: Run, setting: Setting, recipe: Rl2Recipe, seed: int) -> None:
         vec_env = VecFrameStack(vec_env, STACKED)
     found = run.latest_checkpoint()
     first = (seed + 1) * TASKS_OF_A_RUN
-    progress = Progress(run, recipe, first)
+    shown = Progress(run, recipe, first)
     # Observations stay as they are; returns are scaled for the critic.
     env = VecNormalize(vec_env, norm_obs=False, gamma=recipe.gamma)
     agent = make_agent(env, setting, recipe, seed)
     if found is not None:
         restore_agent(agent, env, found[1])
         kept = json.loads((found[1] / "progress.json").read_text(encoding="utf-8"))
-        progress.seconds, progress.curve = kept["seconds"], kept["curve"]
+        shown.seconds, shown.curve = kept["seconds"], kept["curve"]
     # SB3 has just seeded the environment as it seeds itself. No two runs shall meet in their tasks.
     begin_episodes(agent, env, first)
     if agent.num_timesteps < recipe.total_steps:
-        agent.learn(recipe.total_steps - agent.num_timesteps, callback=progress, reset_num_timesteps=False)
+        agent.learn(recipe.total_steps - agent.num_timesteps, callback=shown, reset_num_timesteps=False)
     vec_env.close()
     policy, weights = policy_state(agent, CLASSES)
     about = {
         "policy": policy,
         "steps": agent.num_timesteps,
-        "seconds": progress.seconds,
-        "curve": progress.curve,
+        "seconds": shown.seconds,
+        "curve": shown.curve,
     }
     save_atomically({"format": FORMAT, "about": json.dumps(about), "policy": weights}, run.folder / "agent.pt")
 
@@ -137,7 +136,7 @@ def make_agent(env: VecNormalize, setting: Setting, recipe: Rl2Recipe, seed: int
     )
 
 
-class Progress(BaseCallback):
+class Progress(progress.Progress):
     """Anneals the entropy bonus, records the learning curve, keeps checkpoints, shows progress.
 
     Attributes:
@@ -147,16 +146,14 @@ class Progress(BaseCallback):
 
     def __init__(self, run: Run, recipe: Rl2Recipe, first: int) -> None:
         """Nothing was done yet; `first` is the seed of the first tasks."""
-        super().__init__()
+        super().__init__(tqdm(total=recipe.total_steps, desc="RL²", unit="step", unit_scale=True), self._checkpoint)
         self.run, self.recipe, self.first = run, recipe, first
-        self._moments = Moments(recipe.total_steps)
         self.seconds = 0.0
         self.curve: list[Any] = []
-        self._bar = tqdm(total=recipe.total_steps, desc="RL²", unit="step", unit_scale=True)
 
     def _on_training_start(self) -> None:
+        super()._on_training_start()
         self._begun = time.monotonic() - self.seconds
-        self._moments.start(self.num_timesteps)
 
     def _on_rollout_start(self) -> None:
         done, total = self.num_timesteps, self.recipe.total_steps
@@ -169,24 +166,26 @@ class Progress(BaseCallback):
             is_new = not self.curve or done > self.curve[-1][0]
             if is_new and done >= total * len(self.curve) / CURVE_POINTS:
                 self.curve.append((done, round(mean, 4)))
-            self._bar.set_postfix(mean_return=f"{mean:.2f}", refresh=False)
-        self._bar.update(done - self._bar.n)
-        if self._moments.due(done):
-            self.run.checkpoint(done, self._write)
-            begin_episodes(self.model, self._env, self.first)
+            self.bar.set_postfix(mean_return=f"{mean:.2f}", refresh=False)
+        self.bar.update(done - self.bar.n)
+        super()._on_rollout_start()
 
     def _on_step(self) -> bool:
         return True
 
     def _on_training_end(self) -> None:
         self.seconds = time.monotonic() - self._begun
-        self._bar.close()
+        self.bar.close()
 
     @property
     def _env(self) -> VecNormalize:
         env = self.model.get_vec_normalize_env()
         assert env is not None
         return env
+
+    def _checkpoint(self) -> None:
+        self.run.checkpoint(self.num_timesteps, self._write)
+        begin_episodes(self.model, self._env, self.first)
 
     def _write(self, folder: Path) -> None:
         save_agent(self.model, self._env, folder)
