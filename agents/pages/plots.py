@@ -21,7 +21,7 @@ from .report import COLOURS, MARKERS, log_scale
 from .sections import Section
 
 PANELS_IN_A_ROW = 3
-TITLE_WIDTH = 46  # letters above a panel
+TITLE_WIDTH = 40  # letters above a panel
 DPI = 110
 PALETTE = 256  # colours of the file: about a quarter of the size of full colour
 
