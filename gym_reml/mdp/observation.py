@@ -48,6 +48,8 @@ class Observation:
         self.parts = {name: slice(*ends) for name, *ends in zip(sizes, edges, edges[1:], strict=False)}
         self.size: int = edges[-1]
         self._flat = np.zeros((len(training.clock), self.size), dtype=np.float32)
+        # On devices with memory of their own the norms of gradients stay there, (n, slots + 2).
+        self._norms: Tensor | None = None
         # Support scores: current, initial, before the last step, before the step before.
         self._past_scores = np.zeros((len(training.clock), 4))
 
@@ -56,14 +58,19 @@ class Observation:
         self._past_scores[rows] = self._training.scores[0, rows, None]
         for name in ("gradient_norms", "last_action"):
             self._flat[rows, self.parts[name]] = 0.0
+        if self._norms is not None:
+            self._norms[torch.from_numpy(rows).to(self._norms.device) if isinstance(rows, np.ndarray) else rows] = 0.0
 
     def remember(self, gradient_norms: Tensor, decided: Decided) -> None:
         """Stores a step: its gradient norms (slots + 2, n), the decision, and the current support scores."""
         self._past_scores[:, 3] = self._past_scores[:, 2]
         self._past_scores[:, 2] = self._past_scores[:, 0]
         self._past_scores[:, 0] = self._training.scores[0]
-        with np.errstate(under="ignore"):
-            self._flat[:, self.parts["gradient_norms"]] = np.log1p(gradient_norms.cpu().numpy().T)
+        if shares_memory(gradient_norms.device):
+            with np.errstate(under="ignore"):
+                self._flat[:, self.parts["gradient_norms"]] = np.log1p(gradient_norms.numpy().T)
+        else:
+            self._norms = gradient_norms.T.log1p()
         self._decision.flatten(decided, self._flat[:, self.parts["last_action"]])
 
     def observe(self) -> NDArray[np.float32]:
@@ -71,6 +78,8 @@ class Observation:
         flat = self._flat
         # These are the first parts of the observation, in this order.
         flat[:, : self.parts["task"].stop] = self._features().cpu().numpy()
+        if self._norms is not None:
+            flat[:, self.parts["gradient_norms"]] = self._norms.cpu().numpy()
         self._write_memory()
         clipped = np.minimum(np.maximum(flat, -OBSERVATION_LIMIT), OBSERVATION_LIMIT)
         # After clipping, the sum is NaN only if an element is.
@@ -88,6 +97,8 @@ class Observation:
         with torch.inference_mode(False), torch.no_grad():
             memory = torch.from_numpy(self._flat[:, self.parts["task"].stop :]).to(features.device)
             flat = torch.cat([features.float(), memory], dim=1)
+            if self._norms is not None:
+                flat[:, self.parts["gradient_norms"]] = self._norms
             return flat.clamp_(-OBSERVATION_LIMIT, OBSERVATION_LIMIT).nan_to_num_()
 
     def _features(self) -> Tensor:

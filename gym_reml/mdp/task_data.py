@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -11,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gym_reml.streams import RowStreams
-from gym_reml.tasks.base import Batch, TaskFamily, Tasks
+from gym_reml.tasks.base import MANY, Batch, Generators, TaskFamily, Tasks
 
 Rows = NDArray[np.int64]
 
@@ -50,7 +53,7 @@ class TaskData:
 
     def draw(self, rows: Rows, given: Tasks | None = None) -> None:
         """Draws new tasks for these rows, or sets those returned by `TaskFamily.read_task`."""
-        generators = [self.streams[row].task for row in rows]
+        generators = self._generators("task", rows)
         tasks = self.family.draw(generators) if given is None else self.family.draw_given(given, generators)
         if len(rows) == self.count:
             self.tasks = tasks
@@ -69,11 +72,10 @@ class TaskData:
             def forward(inputs: Tensor) -> Tensor:
                 return outputs(None if all_rows else index, inputs)
 
-            batches: list[Batch] = []
-            for part in ("support", "query"):
-                generators = [getattr(self.streams[row], part) for row in rows]
-                batch: Batch = getattr(self.family, part)(tasks, forward, generators)
-                batches.append(batch.to(self._device, self._dtype))
+            batches = [
+                self._drawn(part, tasks, forward, self._generators(part, rows)).to(self._device, self._dtype)
+                for part in ("support", "query")
+            ]
             if all_rows:
                 self.support, self.query = batches
             else:
@@ -92,6 +94,27 @@ class TaskData:
     def read_task(self, given: Any, rows: Rows) -> Tasks:
         """Reads a user's tasks for these rows; see `TaskFamily.read_task`."""
         return self.family.read_task(given, rows, self.count)
+
+    def _generators(self, part: str, rows: Rows) -> list[np.random.Generator]:
+        """The generators of one purpose, a field of `RowStreams`, of these rows."""
+        streams = self.streams if len(rows) == self.count else [self.streams[row] for row in rows.tolist()]
+        return list(map(attrgetter(part), streams))
+
+    def _drawn(self, part: str, tasks: Tasks, forward: Callable[[Tensor], Tensor], generators: Generators) -> Batch:
+        """The "support" or "query" sets of tasks, drawn by as many threads as torch has, if that is worth it."""
+        draw: Callable[[Tasks, Callable[[Tensor], Tensor], Generators], Batch] = getattr(self.family, part)
+        count = len(generators)
+        threads = min(torch.get_num_threads(), count // MANY) if self.family.in_threads else 1
+        if threads < 2:
+            return draw(tasks, forward, generators)
+        edges = np.linspace(0, count, threads + 1).astype(int).tolist()
+        pieces = [slice(*ends) for ends in itertools.pairwise(edges)]
+
+        def draw_piece(piece: slice) -> Batch:
+            return draw({name: values[piece] for name, values in tasks.items()}, forward, generators[piece])
+
+        with ThreadPoolExecutor(threads) as pool:
+            return Batch.concatenate(list(pool.map(draw_piece, pieces)))
 
     def _assign(self, index: Tensor, batches: Sequence[Batch]) -> None:
         for batch, other in zip((self.support, self.query), batches, strict=True):

@@ -134,6 +134,8 @@ class TaskFamily(Fingerprinted, ABC):
     name: ClassVar[str]
     fixed_data: ClassVar[bool] = True
     """True: support and query sets are drawn once per episode. False: at every step, by the current network."""
+    in_threads: ClassVar[bool] = False
+    """Whether several threads may draw the sets of different rows at once, without a look at the networks."""
     exchangeable_outputs: ClassVar[bool] = False
     """Whether the order of the outputs is arbitrary (class labels): observations are then invariant to it."""
     varying_shots: ClassVar[bool] = False
@@ -337,9 +339,24 @@ def padded(places: NDArray[np.int64], counts: NDArray[np.int64]) -> tuple[NDArra
     return places % counts[:, None], torch.from_numpy(weights / weights.sum(axis=1, keepdims=True))
 
 
+MANY = 1024
+"""From this number of rows on, data are drawn by a compiled loop where numba is installed, and in threads."""
+
+
+@lru_cache(maxsize=1)
+def _compiled_fill() -> Callable[[Generators, NDArray[np.float64]], bool] | None:
+    try:
+        from gym_reml.tasks.compiled_draws import fill
+    except ImportError:  # not installed, or of another numpy
+        return None
+    return fill
+
+
 def uniforms(generators: Generators, count: int) -> NDArray[np.float64]:
     """`count` uniform random numbers in [0, 1) from each generator, (n, count) float64."""
     numbers = np.empty((len(generators), count))
+    if len(generators) >= MANY and (fill := _compiled_fill()) is not None and fill(generators, numbers):
+        return numbers
     for row, generator in zip(numbers, generators, strict=True):
         generator.random(out=row)
     return numbers

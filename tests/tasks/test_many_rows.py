@@ -1,0 +1,85 @@
+"""Data of many rows, drawn by a compiled loop and in threads: the same numbers as one row after another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from gym_reml.mdp import task_data
+from gym_reml.mdp.task_data import TaskData
+from gym_reml.streams import many_streams
+from gym_reml.tasks import base, make_family
+from gym_reml.tasks.base import uniforms
+from gym_reml.tasks.functions.base import Regression1d
+from gym_reml.tasks.registry import FAMILIES
+
+ROWS = 9
+DRAWN_IN_THREADS = [name for name, kind in FAMILIES.items() if getattr(kind, "in_threads", False)]
+
+
+def generators() -> list[np.random.Generator]:
+    return [np.random.default_rng(seed) for seed in range(ROWS)]
+
+
+@pytest.mark.parametrize("count", [1, 3, 50])
+def test_the_compiled_loop_draws_what_numpy_draws(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    pytest.importorskip("numba")
+    fill, filled = base._compiled_fill(), []
+    assert fill is not None
+    monkeypatch.setattr(base, "MANY", 2)
+    monkeypatch.setattr(base, "_compiled_fill", lambda: lambda *given: filled.append(fill(*given)) or filled[-1])
+    many = generators()
+    for generator in many:
+        generator.integers(5)  # leaves half a word in the generator's state
+    expected = np.stack([generator.random(count) for generator in map(np.random.Generator, copies(many))])
+    np.testing.assert_array_equal(uniforms(many, count), expected)
+    assert filled == [True]
+    # Generators go on where numpy would.
+    afterwards = [np.random.Generator(bits).integers(10**6) for bits in copies(many)]
+    assert [generator.integers(10**6) for generator in many] == afterwards
+
+
+def copies(many: list[np.random.Generator]) -> Iterator[np.random.BitGenerator]:
+    for generator in many:
+        bits = type(generator.bit_generator)()
+        bits.state = generator.bit_generator.state
+        yield bits
+
+
+def test_generators_of_several_kinds_are_drawn_from_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "MANY", 2)
+    kinds = (np.random.PCG64, np.random.MT19937, np.random.Philox)
+    numbers = uniforms([np.random.Generator(kind(3)) for kind in kinds], 4)
+    np.testing.assert_array_equal(numbers, [np.random.Generator(kind(3)).random(4) for kind in kinds])
+
+
+def drawn(name: str, shots: int | tuple[int, int]) -> TaskData:
+    family = make_family(name, shots=shots)
+    data = TaskData(family, ROWS, device=torch.device("cpu"), dtype=torch.float32)
+    data.seed(range(ROWS), many_streams(4, ROWS, family.split))
+    for rows in (np.arange(ROWS), np.array([1, 2, 5, 6, 8])):
+        data.draw(rows)
+        data.collect(rows, lambda index, inputs: inputs)
+    return data
+
+
+@pytest.mark.parametrize("shots", [3, (2, 6)], ids=str)
+@pytest.mark.parametrize("name", DRAWN_IN_THREADS)
+def test_threads_draw_the_same(monkeypatch: pytest.MonkeyPatch, name: str, shots: int | tuple[int, int]) -> None:
+    alone = drawn(name, shots)
+    for module in (base, task_data):
+        monkeypatch.setattr(module, "MANY", 2)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    together = drawn(name, shots)
+    for mine, other in ((together.support, alone.support), (together.query, alone.query)):
+        pairs = ((mine.inputs, other.inputs), (mine.targets, other.targets))
+        for one, two in (*pairs, *((tensor, other.extras[key]) for key, tensor in mine.extras.items())):
+            assert torch.equal(one, two)
+
+
+def test_functions_are_drawn_in_threads() -> None:
+    assert Regression1d.in_threads
+    assert "sinusoid" in DRAWN_IN_THREADS
