@@ -15,9 +15,10 @@ import torch
 from numpy.typing import NDArray
 
 from gym_reml.evaluation.meta_learner import MetaLearner, decision_of
-from gym_reml.evaluation.plans import plan_learner
-from gym_reml.evaluation.protocol import DEFAULT_STEPS, TASKS, at_most, evaluate
+from gym_reml.evaluation.plans import Plan, plan_learner
+from gym_reml.evaluation.protocol import TASKS, at_most, evaluate, evaluate_all
 from gym_reml.evaluation.results import Result
+from gym_reml.mdp.training import TrainingMDP
 from gym_reml.pool.layer_pool import LayerPool
 from gym_reml.spaces import Decided
 from gym_reml.tasks import make_family
@@ -103,15 +104,11 @@ def best_composition(
     """The composition and constant step size that are best on validation tasks, the same for every task."""
     name = f"{learner.name}/best_composition"
 
-    def validation_score(layers: Sequence[int], step: float) -> float:
-        plan = plan_learner(name, learner.pool, learner.arguments, layers, step)
-        tuning = evaluate(plan, family, **(protocol | tuning_protocol(learner, family, tuning_tasks)))
-        return float(scores(tuning, learner, family).mean())
-
-    choices = product(compositions(learner), STEP_GRID)
-    layers, step = min(choices, key=lambda choice: validation_score(*choice))
-    plan = plan_learner(name, learner.pool, learner.arguments, layers, step)
-    return replace(evaluate(plan, family, **protocol), notes={"layers": list(layers), "step": step})
+    plans = plans_of(learner, name)
+    tuning = evaluate_all(list(plans.values()), family, **(protocol | tuning_protocol(learner, family, tuning_tasks)))
+    means = [float(scores(result, learner, family).mean()) for result in tuning]
+    layers, step = list(plans)[int(np.argmin(means))]
+    return replace(evaluate(plans[layers, step], family, **protocol), notes={"layers": list(layers), "step": step})
 
 
 def oracle(learner: MetaLearner, family: TaskFamily | str, **protocol: Any) -> Result:
@@ -119,35 +116,45 @@ def oracle(learner: MetaLearner, family: TaskFamily | str, **protocol: Any) -> R
 
     The search uses the query set: an upper bound that no learner can be expected to reach.
     """
-    name, length = f"{learner.name}/oracle", horizon(learner)
-    requested = sorted(set(protocol.get("steps", DEFAULT_STEPS)))
-    steps = tuple(sorted({*requested, *range(1, length + 1)}))
-    best: Result | None = None
-    best_score: NDArray[np.float64] = np.array([])
-    for layers, step in product(compositions(learner), STEP_GRID):
-        plan = plan_learner(name, learner.pool, learner.arguments, layers, step)
-        result = evaluate(plan, family, **(protocol | {"steps": steps}))
-        score = scores(result, learner, family)
-        if best is None:
-            best, best_score = result, score
-            continue
-        better = score < best_score
-        best_score = np.where(better, score, best_score)
-        metrics = {key: np.where(better, result.metrics[key], values) for key, values in best.metrics.items()}
-        assert result.diverged is not None
-        assert best.diverged is not None
-        best = replace(best, metrics=metrics, diverged=np.where(better, result.diverged, best.diverged))
-    assert best is not None
-    assert best.diverged is not None
-    indices = [steps.index(step) for step in requested]
-    metrics = {key: values[indices] for key, values in best.metrics.items()}
-    return replace(
-        best,
-        steps=tuple(requested),
-        metrics=metrics,
-        diverged=best.diverged[indices],
-        notes={"return": float(-best_score.mean())},
-    )
+    name = f"{learner.name}/oracle"
+    plans = list(plans_of(learner, name).values())
+    steps = tuple(range(1, horizon(learner) + 1))
+    found = evaluate_all(plans, family, **(protocol | {"steps": steps}))
+    score = np.stack([scores(result, learner, family) for result in found])
+    best: list[Any] = [plan.policy for plan in plans]
+    chosen = replace(plans[0], policy=_PlanOfEach([best[place] for place in score.argmin(axis=0)]))
+    result = evaluate(chosen, family, **protocol)
+    return replace(result, notes={"return": float(-score.min(axis=0).mean())})
+
+
+class _PlanOfEach:
+    """A plan of its own for each task, in their order."""
+
+    def __init__(self, plans: Sequence[Plan]) -> None:
+        self._plans, self._first, self._count = plans, 0, 0
+
+    def prepare(self, mdp: TrainingMDP) -> None:
+        """The next tasks begin."""
+        self._first, self._count = self._first + self._count, mdp.count
+
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
+    ) -> tuple[Any, Any]:
+        """As that of the rows' plans."""
+        plans = self._plans[self._first : self._first + self._count]
+        actions = np.empty((self._count, plans[0].encoding.decision.size), dtype=np.float32)
+        for plan in set(plans):
+            rows = [row for row, other in enumerate(plans) if other is plan]
+            actions[rows], after = plan.predict(actions[rows], state)
+        return actions, after
+
+
+def plans_of(learner: MetaLearner, name: str) -> dict[tuple[tuple[int, ...], float], MetaLearner]:
+    """A learner of this name for every composition and step size of `STEP_GRID`."""
+    return {
+        (layers, step): plan_learner(name, learner.pool, learner.arguments, layers, step)
+        for layers, step in product(compositions(learner), STEP_GRID)
+    }
 
 
 def from_scratch(
@@ -189,17 +196,11 @@ def tune_step(
     Returns:
         The learner, and the step size as a place in [-1, 1] on the logarithmic range, one of 13.
     """
-
-    def learner_with(step: float) -> MetaLearner:
-        return plan_learner(name, pool, arguments, (), step)
-
-    def validation_score(step: float) -> float:
-        learner = learner_with(step)
-        tuning = evaluate(learner, family, **(protocol | tuning_protocol(learner, family, tuning_tasks)))
-        return float(scores(tuning, learner, family).mean())
-
-    best = min(np.linspace(-1.0, 1.0, 13).tolist(), key=validation_score)
-    return learner_with(best), best
+    steps = np.linspace(-1.0, 1.0, 13).tolist()
+    learners = [plan_learner(name, pool, arguments, (), step) for step in steps]
+    tuning = evaluate_all(learners, family, **(protocol | tuning_protocol(learners[0], family, tuning_tasks)))
+    best = int(np.argmin([scores(result, learners[0], family).mean() for result in tuning]))
+    return learners[best], steps[best]
 
 
 def tuning_protocol(learner: MetaLearner, family: TaskFamily | str, tasks: int) -> dict[str, Any]:

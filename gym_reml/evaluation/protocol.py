@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from gym_reml.checks import check_integer, is_integer
 from gym_reml.envs.common.observations import format_observation
-from gym_reml.envs.training.setup import make_setup
+from gym_reml.envs.training.setup import Setup, make_setup
 from gym_reml.evaluation.meta_learner import Ensemble, MetaLearner
-from gym_reml.evaluation.plans import Planner
+from gym_reml.evaluation.plans import Plan, Planner
 from gym_reml.evaluation.results import Result
 from gym_reml.mdp.training import TrainingMDP
 from gym_reml.spaces import Decided
@@ -33,6 +33,11 @@ CHUNK, POLICY_CHUNK = 250, 25
 
 Intervention = Callable[[Decided, Sequence[np.random.Generator]], Decided]
 """Replaces the learner's decisions; called with the decisions of n rows and one generator for each."""
+
+DIVERGED = "diverged"
+
+Part = dict[int, dict[str, NDArray[Any]]]
+"""What was measured of some tasks, by step and name."""
 
 Blindfold = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """Replaces the observations, (n, size) float32, that the learner receives."""
@@ -71,8 +76,34 @@ def evaluate(
         ValueError: no learner; invalid steps, tasks or seed; more tasks than the split has; a pool that does not fit
             the family; or an ensemble on a family whose data depends on the network.
     """
-    if not isinstance(learner, MetaLearner | Ensemble):
-        raise ValueError(f"learner={learner!r}: must be a MetaLearner or an Ensemble, which hold a policy and its pool")
+    protocol: dict[str, Any] = {"shots": shots, "steps": steps, "tasks": tasks, "seed": seed, "split": split}
+    return evaluate_all([learner], family, **protocol, intervene=intervene, blindfold=blindfold)[0]
+
+
+def evaluate_all(
+    learners: Sequence[MetaLearner | Ensemble],
+    family: str | TaskFamily,
+    *,
+    shots: int | tuple[int, int] | None = None,
+    steps: Sequence[int] = DEFAULT_STEPS,
+    tasks: int | None = None,
+    seed: int = 0,
+    split: str = "test",
+    intervene: Intervention | None = None,
+    blindfold: Blindfold | None = None,
+) -> list[Result]:
+    """What `evaluate` returns for each learner; data are drawn once for plans on the same pool.
+
+    Args: as of `evaluate`.
+
+    Raises:
+        ValueError: as `evaluate`.
+    """
+    for learner in learners:
+        if not isinstance(learner, MetaLearner | Ensemble):
+            raise ValueError(
+                f"learner={learner!r}: must be a MetaLearner or an Ensemble, which hold a policy and its pool"
+            )
     given = tuple(steps) if isinstance(steps, Iterable) else ()
     if not given or not all(is_integer(step) and step >= 0 for step in given):
         raise ValueError(f"steps={steps!r}: must be one or more integers from 0")
@@ -81,37 +112,55 @@ def evaluate(
     changes: dict[str, Any] = {"split": split} | ({} if shots is None else {"shots": shots})
     task_family = make_family(family).replace(**changes)
     tasks = _count(tasks, task_family)
-    parts = []
+    changed: dict[str, Any] = {"intervene": intervene, "blindfold": blindfold}
+    found: list[list[Part]] = [[] for _ in learners]
     chunk = CHUNK if task_family.fixed_data else POLICY_CHUNK
     for rows in np.array_split(np.arange(tasks), -(-tasks // chunk)):
-        moments = rollout(
-            learner,
-            task_family,
-            seeds=[seed + int(row) for row in rows],
-            steps=steps[-1],
-            intervene=intervene,
-            blindfold=blindfold,
-        )
-        parts.append({moment.step: moment for moment in moments if moment.step in steps})
-    names = [name for name in parts[0][steps[0]].info if name.startswith("query_")]
-    metrics = {
-        name.removeprefix("query_"): np.stack(
-            [np.concatenate([part[step].info[name] for part in parts]) for step in steps]
-        )
-        for name in names
+        seeds = [seed + int(row) for row in rows]
+        last: tuple[MetaLearner, Setup] | None = None
+        for learner, parts in zip(learners, found, strict=True):
+            if isinstance(learner, Ensemble):
+                moments = rollout(learner, task_family, seeds=seeds, steps=steps[-1], **changed)
+            elif last is not None and _has_data_for(learner, *last):
+                moments = _episodes(learner, last[1], last[1].mdp.again(), steps[-1], **changed)
+            else:
+                last = learner, _seeded(learner, task_family, seeds)
+                moments = _episodes(learner, last[1], last[1].mdp.reset(), steps[-1], **changed)
+            parts.append({moment.step: _measured(moment) for moment in moments if moment.step in steps})
+    return [_result(learner, task_family, seed, steps, parts) for learner, parts in zip(learners, found, strict=True)]
+
+
+def _result(
+    learner: MetaLearner | Ensemble,
+    family: TaskFamily,
+    seed: int,
+    steps: tuple[int, ...],
+    parts: Sequence[Part],
+) -> Result:
+    """The result of a learner from what was measured of each chunk of tasks."""
+    values = {
+        name: np.stack([np.concatenate([part[step][name] for part in parts]) for step in steps])
+        for name in parts[0][steps[0]]
     }
-    diverged = np.stack([np.concatenate([part[step].diverged for part in parts]) for step in steps])
+    diverged = values.pop(DIVERGED)
     return Result(
         learner.name,
-        task_family.name,
-        task_family.shots,
+        family.name,
+        family.shots,
         int(seed),
         steps,
-        metrics,
+        values,
         diverged,
-        _plain_arguments(task_family),
-        fingerprint=task_family.fingerprint,
+        _plain_arguments(family),
+        fingerprint=family.fingerprint,
     )
+
+
+def _measured(moment: Moment) -> dict[str, NDArray[Any]]:
+    """The metrics on the query sets by name, and which rows have `DIVERGED`, each (tasks,)."""
+    info = moment.info
+    metrics = {name.removeprefix("query_"): info[name] for name in info if name.startswith("query_")}
+    return metrics | {DIVERGED: moment.diverged}
 
 
 def at_most(tasks: int, family: str | TaskFamily, split: str) -> int:
@@ -205,13 +254,41 @@ def rollout(
         ]
         yield from _averaged(rollouts, family)
         return
-    count = len(seeds)
-    setup = make_setup(count, family=family, pool=learner.pool, device=learner.pool.device, **learner.arguments)
-    mdp, encoding = setup.mdp, setup.encoding
-    mdp.seed(range(count), [numbered_streams(seed, family.split) for seed in seeds])
+    setup = _seeded(learner, family, seeds)
+    yield from _episodes(learner, setup, setup.mdp.reset(), steps, intervene=intervene, blindfold=blindfold)
+
+
+def _seeded(learner: MetaLearner, family: TaskFamily, seeds: Sequence[int]) -> Setup:
+    """The environment of a learner, a row for each seed, before its first reset."""
+    setup = make_setup(len(seeds), family=family, pool=learner.pool, device=learner.pool.device, **learner.arguments)
+    setup.mdp.seed(range(len(seeds)), [numbered_streams(seed, family.split) for seed in seeds])
+    return setup
+
+
+def _has_data_for(learner: MetaLearner, other: MetaLearner, setup: Setup) -> bool:
+    """Whether `learner` is evaluated as if it were the first one if it goes on with the data drawn for `other`.
+
+    Both have to be plans: these draw nothing from the rows' streams.
+    """
+    plans = isinstance(learner.policy, Plan) and isinstance(other.policy, Plan)
+    alike = learner.pool is other.pool and learner.arguments == other.arguments
+    return plans and alike and setup.mdp.family.fixed_data and setup.mdp.batch_size is None
+
+
+def _episodes(
+    learner: MetaLearner,
+    setup: Setup,
+    begun: dict[str, Any],
+    steps: int,
+    *,
+    intervene: Intervention | None,
+    blindfold: Blindfold | None,
+) -> Iterator[Moment]:
+    """The states of a learner's episodes, which have begun with the info `begun`."""
+    mdp, encoding, count = setup.mdp, setup.encoding, setup.mdp.count
     generators = [stream.ties for stream in mdp.streams]
     diverged = np.zeros(count, dtype=np.bool_)
-    yield Moment(0, mdp, mdp.reset(), diverged)
+    yield Moment(0, mdp, begun, diverged)
     if isinstance(learner.policy, Planner):
         learner.policy.prepare(mdp)
     state: Any = None

@@ -83,16 +83,22 @@ class NetworkTraining:
         self._trace: Trace | None = None
         self._output_gradient = torch.zeros(0)
 
-    def restart(self, rows: Rows) -> None:
-        """Resets the networks of these rows to the pool's initial weights, on their new tasks, and evaluates them."""
-        self.begin(rows)
+    def restart(self, rows: Rows, *, draw: bool = True) -> None:
+        """Resets the networks of these rows to the pool's initial weights, and evaluates them.
+
+        Args:
+            rows: row numbers (int64).
+            draw: collect data of their new tasks; else they keep those that they have.
+        """
+        self.begin(rows, draw=draw)
         self._measure(finite=True, fresh=rows if len(rows) < len(self.clock) else slice(None))
 
-    def begin(self, rows: Rows) -> None:
+    def begin(self, rows: Rows, *, draw: bool = True) -> None:
         """Resets the networks of these rows to the pool's initial weights, and collects data of their new tasks."""
         self.networks.restart(rows, self.initial_layers)
         self.clock[rows] = 0
-        self._collect(rows)
+        if draw:
+            self._collect(rows)
         if self.minibatches is not None:
             self.minibatches.restart(rows)
 

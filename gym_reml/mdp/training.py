@@ -215,6 +215,25 @@ class TrainingMDP:
         rows = self._every_row if rows is None else rows
         self.data.draw(rows, given)
         self.training.restart(rows)
+        return self._begun(rows)
+
+    @own_state
+    @torch.inference_mode()
+    def again(self) -> dict[str, Any]:
+        """Starts new episodes in all rows as `reset` does, but on the tasks and the data that they have.
+
+        Raises:
+            ValueError: data that are drawn anew during an episode: of policies, or minibatches.
+        """
+        if not self.family.fixed_data or self.batch_size is not None:
+            raise ValueError(
+                f"family={self.family.name!r}, batch_size={self.batch_size!r}: data are drawn at every step"
+            )
+        self.training.restart(self._every_row, draw=False)
+        return self._begun(self._every_row)
+
+    def _begun(self, rows: Rows) -> dict[str, Any]:
+        """What remains to be done when episodes begin in these rows; returns the info of all rows."""
         self._observation.restart(rows if len(rows) < self.count else slice(None))
         if self._history is not None:
             self._history.restart(rows)

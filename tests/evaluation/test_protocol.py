@@ -13,14 +13,17 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecNormalize
 
+from gym_reml.envs.training.setup import make_setup
 from gym_reml.evaluation import MetaLearner, Normaliser, Result, controls, evaluate, rollout
 from gym_reml.evaluation import protocol as evaluation
 from gym_reml.evaluation.meta_learner import ALGORITHMS, find_algorithm
 from gym_reml.evaluation.plans import Plan, plan_learner
+from gym_reml.evaluation.protocol import evaluate_all
 from gym_reml.evaluation.results import half_width, table
 from gym_reml.pool import LayerPool
 from gym_reml.sb3 import make_vec_env
 from gym_reml.spaces import Decided, layer_and_step, make_encoding
+from gym_reml.streams import many_streams
 from gym_reml.tasks import make_family
 
 SMALL = {"depth": 2, "horizon": 3}
@@ -353,3 +356,44 @@ def test_from_scratch_uses_fresh_weights_of_the_same_shape_and_learns() -> None:
     assert result.learner == "scratch"
     assert result.values(3).mean() < result.values(0).mean()
     assert (result.values(0) != evaluate(learner, "sinusoid", steps=(0,), tasks=40).values(0)).all()
+
+
+@pytest.mark.parametrize("family", ["sinusoid", "navigation"])
+def test_learners_together_do_as_each_alone(family: str) -> None:
+    # Plans on one pool share data; another pool, an agent's arguments or policies' own trajectories have theirs.
+    pool = make_setup(1, family=family, pool="random", width=8, layers=3).mdp.pool
+    arguments = {"depth": 2, "horizon": 2}
+    plans = [plan_learner("plan", pool, arguments, (layer,), step) for layer, step in ((1, 0.5), (2, -0.5), (0, 0.9))]
+    plans.insert(2, plan_learner("deeper", pool, {"depth": 3, "horizon": 2}, (1, 2, 1), 0.5))
+    plans.insert(1, plan_learner("other", pool.renewed(layers=4, seed=5), arguments, (1,), 0.5))
+    protocol: dict[str, Any] = {"steps": (0, 1, 3), "tasks": 27, "seed": 5}
+    for plan, together in zip(plans, evaluate_all(plans, family, **protocol), strict=True):
+        alone = evaluate(plan, family, **protocol)
+        assert alone.learner == together.learner
+        for name, values in alone.metrics.items():
+            np.testing.assert_array_equal(values, together.metrics[name])
+        np.testing.assert_array_equal(alone.diverged, together.diverged)
+
+
+def test_episodes_begin_again_on_the_same_data() -> None:
+    mdp = make_setup(5, family="sinusoid", pool="random").mdp
+    mdp.seed(range(5), many_streams(3, 5, "test"))
+    first = mdp.reset()
+    targets, observation = mdp.query.targets.clone(), mdp.observe()
+    for _ in range(2):
+        mdp.train(np.full(5, 1), np.full(5, 0.05, dtype=np.float32))
+        mdp.observe()
+        again = mdp.again()
+        assert torch.equal(mdp.query.targets, targets)
+        np.testing.assert_array_equal(again["query_loss"], first["query_loss"])
+        np.testing.assert_array_equal(mdp.observe(), observation)
+        assert not mdp.clock.any()
+
+
+@pytest.mark.parametrize("arguments", [{"family": "navigation"}, {"batch_size": 2}], ids=str)
+def test_data_drawn_at_every_step_are_not_there_again(arguments: dict[str, Any]) -> None:
+    mdp = make_setup(1, pool="random", **arguments).mdp
+    mdp.seed([0], many_streams(0, 1, "test"))
+    mdp.reset()
+    with pytest.raises(ValueError, match="drawn at every step"):
+        mdp.again()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from gym_reml.mdp import task_data
 from gym_reml.mdp.task_data import TaskData
@@ -27,16 +28,21 @@ def generators() -> list[np.random.Generator]:
 @pytest.mark.parametrize("count", [1, 3, 50])
 def test_the_compiled_loop_draws_what_numpy_draws(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     pytest.importorskip("numba")
-    fill, filled = base._compiled_fill(), []
-    assert fill is not None
+    fill, calls = base._compiled_fill(), []
+
+    def counted(generators: Sequence[np.random.Generator], out: NDArray[np.float64]) -> bool:
+        assert fill is not None
+        calls.append(len(generators))
+        return fill(generators, out)
+
     monkeypatch.setattr(base, "MANY", 2)
-    monkeypatch.setattr(base, "_compiled_fill", lambda: lambda *given: filled.append(fill(*given)) or filled[-1])
+    monkeypatch.setattr(base, "_compiled_fill", lambda: counted)
     many = generators()
     for generator in many:
         generator.integers(5)  # leaves half a word in the generator's state
     expected = np.stack([generator.random(count) for generator in map(np.random.Generator, copies(many))])
     np.testing.assert_array_equal(uniforms(many, count), expected)
-    assert filled == [True]
+    assert calls == [ROWS]
     # Generators go on where numpy would.
     afterwards = [np.random.Generator(bits).integers(10**6) for bits in copies(many)]
     assert [generator.integers(10**6) for generator in many] == afterwards
