@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Annotated
 
+from rich import print as show
+
 from gym_reml.evaluation import Ensemble, MetaLearner, evaluate
 from gym_reml.evaluation.protocol import at_most
 from gym_reml.learning import PoolLearner
 from gym_reml.meta_training.outer_loop import cosine_schedule
+from gym_reml.networks.blocks import BLOCKS
 from gym_reml.pool import LayerPool
 
 from ..problems.problem import NetworkShape, Problem, own_shape
@@ -39,9 +42,9 @@ class Config(RivalConfig):
     per_step_rates: bool = True
     """LSLR: a learned step size for every layer and step, of either sign; else one for all"""
     per_step_statistics: bool = True
-    """BNRS: running statistics of batch norm for every step, used from then on (images only)"""
+    """BNRS: running statistics of batch norm for every step, used from then on (dense networks on images only)"""
     per_step_norms: bool = True
-    """BNWB: gain and bias of batch norm for every step, not adapted (images only)"""
+    """BNWB: gain and bias of batch norm for every step, not adapted (dense networks on images only)"""
     cosine_annealing: bool = True
     """CA: the outer learning rate follows a cosine; else it is constant"""
     ensemble: bool = True
@@ -70,7 +73,11 @@ def train(problem: Problem, parts: Config = Config(), shape: NetworkShape | None
     weights = checked_weights(parts.step_weights, STEPS)
     settings = replace(settings_for(problem, STEPS), step_weights=weights)
     settings = replace(settings, rates="step" if parts.per_step_rates else "scalar")
-    if normalised:
+    if normalised and shape.kind in BLOCKS:
+        # What is kept per step belongs to dense layers; blocks normalise by the batch, as the authors' code does.
+        parts = replace(parts, per_step_statistics=False, per_step_norms=False)
+        show("[yellow]convolutions have neither BNRS nor BNWB here: they normalise by the batch[/yellow]")
+    elif normalised:
         shape = replace(shape, kind="batch_norm")
     pool = starting_pool(problem, shape, parts, settings.rates or "scalar", settings.rate)
     schedules = Schedules(problem, shape, parts, settings.learning_rate)

@@ -20,7 +20,7 @@ from agents.rivals.rival import RivalConfig
 from gym_reml.evaluation import Ensemble, MetaLearner, evaluate, rollout
 from gym_reml.learning import Episodes, LearningOptions, PoolLearner
 from gym_reml.pool import LayerPool
-from gym_reml.tasks import TaskFamily, make_family
+from gym_reml.tasks import TaskFamily, from_classes, make_family
 from tests.support.env_helpers import make_classes
 from tests.support.replays import doubled, live
 
@@ -202,6 +202,16 @@ def test_images_have_norms_and_statistics_for_each_step() -> None:
         assert not tensor.equal(before), f"{name}: learned, or seen"
     assert (pool.parameters["stem.norm"][0] != pool.parameters["stem.norm"][4]).any(), "each step its own"
     assert (pool.statistics["layers"][0] != pool.statistics["layers"][4]).any()
+
+
+def test_convolutions_stay_convolutions(capsys: pytest.CaptureFixture[str]) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (60, 16, 16), dtype=np.uint8)
+    family = from_classes(images, np.arange(60) % 30, ways=2, shots=1, queries=2)
+    recipe = replace(recipe_for(family), width=4, layer_kind="conv", bootstrap_learning_rate=3e-3).scaled(16)
+    learner = train(Problem(family, recipe, 16, 0), ALONE)
+    assert isinstance(learner, MetaLearner)
+    assert (learner.pool.kind, learner.pool.norm_steps, learner.pool.statistics) == ("conv", None, {})
+    assert "neither BNRS nor BNWB" in capsys.readouterr().out
 
 
 def test_without_statistics_the_points_of_the_pass_normalise() -> None:
