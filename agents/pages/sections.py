@@ -118,9 +118,10 @@ SECTIONS = (
         "has the fixed split of Vinyals et al. {cite:p}`vinyals2016matching` that Snell et al. "
         "{cite:p}`snell2017prototypical` published, 1,028, 172 and 423: all but one of its alphabets are in one part "
         "alone, which makes it harder. Dense networks are as large as those that `reml` builds, 784-64-64-64. "
-        "Convolutional ones are MAML's four layers, and `reml` adds up to two more. `conv 4 x 64` was trained on an "
-        "NVIDIA H100, on a fiftieth of the tasks of the published row, `conv 4 x 32` on a twentieth: seeds 0 and 1 on "
-        "an H200 beside seven other runs, and seed 2 on one core of a busy machine, in 64 minutes of CPU time.",
+        "Convolutional ones are MAML's four layers, to which `reml` adds up to two more; `meta_sgd` has them from the "
+        "start. `conv 4 x 64` was trained on an NVIDIA H100, on a fiftieth of the tasks of the published row, "
+        "`conv 4 x 32` on a twentieth: two seeds of MAML on an H200 beside seven other runs, and the third on one core "
+        "of a busy machine, in 64 minutes of CPU time; `meta_sgd` and `reml` on an H200 beside fourteen other runs.",
         work_steps=WORK_STEPS,
     ),
     Section(
