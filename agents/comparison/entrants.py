@@ -24,7 +24,8 @@ from ..trials.rl2.training import TrainedAgent, train
 from ..tuning import augmentations
 from ..tuning import training as tuning
 from ..tuning.fixed_losses import FixedLoss, best_loss, best_per_kind, cross_entropy
-from ..tuning.rules import RULE_RECIPE, FoundRule, known_rule, random_rules, search
+from ..tuning.recipes import AUGMENT_RECIPES, RECIPES, RULE_RECIPES
+from ..tuning.rules import FoundRule, known_rule, random_rules, search
 from ..tuning.schedules import Schedule, best_fixed, tuned_per_task
 from ..tuning.setting import Played, TuningProblem, play
 from .grids import GRIDS, reml
@@ -132,12 +133,12 @@ def _per_task(shape: str) -> AtDials:
     )
 
 
-def _tuning_agent(**changes: Any) -> Callable[[TuningProblem, Path], tuning.TuningAgent]:
-    """PPO, in runs with these changes to the benchmark's setting."""
+def _tuning_agent(algorithm: str, **changes: Any) -> Callable[[TuningProblem, Path], tuning.TuningAgent]:
+    """An agent of that algorithm, in runs with these changes to the benchmark's setting."""
 
     def run(problem: TuningProblem, folder: Path) -> tuning.TuningAgent:
         setting = replace(problem.setting, **changes)
-        recipe = tuning.TuningRecipe().limited(problem.tasks, setting.horizon)
+        recipe = RECIPES[algorithm].limited(problem.tasks, setting.horizon)
         return tuning.train(setting, recipe, seed=problem.seed, folder=folder)
 
     return run
@@ -148,16 +149,21 @@ def _known_rule(name: str) -> AtDials:
     return Entrant(lambda problem, folder: known_rule(name), draws_tasks=False, seeded=False)
 
 
-def _rule_agent(problem: TuningProblem, folder: Path) -> FoundRule:
-    recipe = RULE_RECIPE.limited(problem.tasks, problem.setting.horizon)
-    agent = tuning.train(problem.setting, recipe, seed=problem.seed, folder=folder)
-    return search(agent.policy, problem.setting, folder, seed=problem.seed, agent=agent)
+def _rule_agent(algorithm: str) -> Callable[[TuningProblem, Path], FoundRule]:
+    """The best rule of an agent of that algorithm."""
+
+    def run(problem: TuningProblem, folder: Path) -> FoundRule:
+        recipe = RULE_RECIPES[algorithm].limited(problem.tasks, problem.setting.horizon)
+        agent = tuning.train(problem.setting, recipe, seed=problem.seed, folder=folder)
+        return search(agent.policy, problem.setting, folder, seed=problem.seed, agent=agent)
+
+    return run
 
 
 def _random_search(problem: TuningProblem, folder: Path) -> FoundRule:
-    """As many rules as the agent tries in its training."""
+    """As many rules as an agent tries in its training."""
     horizon = problem.setting.horizon
-    more = RULE_RECIPE.limited(problem.tasks, horizon).total_steps // horizon
+    more = RULE_RECIPES["ppo"].limited(problem.tasks, horizon).total_steps // horizon
     return search(random_rules(problem.setting, problem.seed), problem.setting, folder, seed=problem.seed, more=more)
 
 
@@ -197,6 +203,11 @@ def _augmentation(make: Callable[[float], AugmentationPolicy]) -> AtDials:
         draws_tasks=False,
         seeded=False,
     )
+
+
+def _augmenting_agent(algorithm: str) -> Callable[[TuningProblem, Path], augmentations.FoundPolicy]:
+    """The best policies of an agent of that algorithm, joined."""
+    return lambda problem, folder: augmentations.agents_search(problem, folder, AUGMENT_RECIPES[algorithm])
 
 
 # -- the tables, in the order in which pages show them ----------------------------------------------------------------
@@ -300,14 +311,15 @@ TABULAR: dict[str, OnTrials] = {
 }
 """On trials of tabular processes."""
 
+SCHEDULES = ("constant", "cosine", "step_decay", "constant_per_task", "cosine_per_task")
+"""What agents at the dials are compared with."""
+
 TUNING: dict[str, AtDials] = {
     "constant": _schedule("constant"),
     "cosine": _schedule("cosine"),
     "step_decay": _schedule("step_decay"),
-    "ppo": Entrant(
-        _tuning_agent(),
-        compared_with=("constant", "cosine", "step_decay", "constant_per_task", "cosine_per_task"),
-    ),
+    "ppo": Entrant(_tuning_agent("ppo"), compared_with=SCHEDULES),
+    "reinforce": Entrant(_tuning_agent("reinforce"), compared_with=(*SCHEDULES, "ppo")),
     "constant_per_task": _per_task("constant"),
     "cosine_per_task": _per_task("cosine"),
 }
@@ -324,9 +336,12 @@ LOSS: dict[str, AtDials] = {
         draws_tasks=False,
         seeded=False,
     ),
-    "ppo": Entrant(_tuning_agent(), compared_with=("cross_entropy", "fixed_loss", "fixed_loss_per_kind")),
+    "ppo": Entrant(_tuning_agent("ppo"), compared_with=("cross_entropy", "fixed_loss", "fixed_loss_per_kind")),
     "ppo_phi": Entrant(
-        _tuning_agent(losses=("class_correlation",)), compared_with=("cross_entropy", "fixed_loss", "ppo")
+        _tuning_agent("ppo", losses=("class_correlation",)), compared_with=("cross_entropy", "fixed_loss", "ppo")
+    ),
+    "reinforce": Entrant(
+        _tuning_agent("reinforce"), compared_with=("cross_entropy", "fixed_loss", "fixed_loss_per_kind", "ppo")
     ),
     "fixed_loss_per_kind": Entrant(
         lambda problem, folder: lambda setting, tasks: best_per_kind(setting, tasks),
@@ -344,9 +359,10 @@ RULE: dict[str, AtDials] = {
         draws_tasks=False,
     ),
     "random_search": Entrant(_random_search),
-    "ppo": Entrant(_rule_agent, compared_with=(*RULES, "random_search")),
+    "ppo": Entrant(_rule_agent("ppo"), compared_with=(*RULES, "random_search")),
+    "reinforce": Entrant(_rule_agent("reinforce"), compared_with=(*RULES, "random_search", "ppo")),
 }
-"""Update rules; beside `ppo`, the best rule that the agent wrote, its control `ppo/average` is all that it writes."""
+"""Update rules; beside the best rule that an agent wrote, `ppo`, its control `ppo/average` is all that it writes."""
 
 OPTIMIZER: dict[str, AtProblems] = {
     "sgd": _tuned("sgd", 7),
@@ -363,6 +379,9 @@ OPTIMIZER: dict[str, AtProblems] = {
 }
 """On problems of optimisation."""
 
+AUGMENTATIONS = ("none", "random_policy", "rand_augment", "trivial_augment", "random_search")
+"""What agents that build policies are compared with."""
+
 AUGMENT: dict[str, AtDials] = {
     "none": Entrant(
         lambda problem, folder: augmentations.no_policy(problem),
@@ -373,10 +392,8 @@ AUGMENT: dict[str, AtDials] = {
     "rand_augment": _augmentation(augmentations.rand_augment),
     "trivial_augment": _augmentation(augmentations.trivial_augment),
     "random_search": Entrant(augmentations.random_search),
-    "ppo": Entrant(
-        augmentations.agents_search,
-        compared_with=("none", "random_policy", "rand_augment", "trivial_augment", "random_search"),
-    ),
+    "ppo": Entrant(_augmenting_agent("ppo"), compared_with=AUGMENTATIONS),
+    "reinforce": Entrant(_augmenting_agent("reinforce"), compared_with=(*AUGMENTATIONS, "ppo")),
 }
 """Who builds augmentation policies."""
 

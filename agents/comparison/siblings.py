@@ -26,6 +26,7 @@ from ..runs.command_line import check_options, default_is, program
 from ..runs.run import Run
 from ..runs.seeds import SeedOptions
 from ..runs.workers import check_none_failed, run_all
+from ..tuning.recipes import RECIPES
 from ..tuning.setting import SETTINGS, RunSetting
 from ..tuning.training import TuningAgent, load
 from .benchmarks import BENCHMARKS
@@ -36,11 +37,14 @@ SIBLINGS = {name: benchmark for name, benchmark in BENCHMARKS.items() if isinsta
 """The benchmarks of environments whose agent decides how networks are trained."""
 
 AGENT = "ppo"
+"""The algorithm by default."""
 
 if TYPE_CHECKING:
     EnvName = str
+    AlgorithmName = str
 else:
     EnvName = Literal[tuple(SETTINGS)]
+    AlgorithmName = Literal[tuple(RECIPES)]
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,8 @@ class Config(SeedOptions):
 
     env: EnvName = "NetTune-v0"
     """what it decides"""
+    algorithm: AlgorithmName = AGENT
+    """by which the agent is trained"""
     family: str | None = None
     """the distribution of data sets: that of one of the environment's benchmarks"""
     tasks: int | None = None
@@ -57,7 +63,7 @@ class Config(SeedOptions):
     """of weights and training tasks"""
     evaluation_tasks: int | None = None
     """held-out tasks of the table"""
-    competitors: Annotated[tuple[str, ...], default_is("all of the benchmark")] = ()
+    competitors: Annotated[tuple[str, ...], default_is("all of the benchmark but agents of other algorithms")] = ()
     """who is compared with it"""
     run: Annotated[Path | None, default_is("a new one in runs/")] = None
     """run directory"""
@@ -99,6 +105,7 @@ class Config(SeedOptions):
             if competitor not in benchmark.choices:
                 raise ValueError(f"--competitors {competitor}: choices: {', '.join(benchmark.choices)}")
         (variant,) = benchmark.variants()
+        competitors = self.competitors or [row for row in benchmark.choices if row not in RECIPES]
         several = {row for row, entrant in benchmark.choices.items() if entrant.seeded}
         return [
             Job(
@@ -110,7 +117,7 @@ class Config(SeedOptions):
                 self.tasks,
                 self.evaluation_tasks or benchmark.evaluation_tasks,
             )
-            for entrant in dict.fromkeys((AGENT, *(self.competitors or benchmark.choices)))
+            for entrant in dict.fromkeys((self.algorithm, *competitors))
         ]
 
 
@@ -123,7 +130,7 @@ def train(config: Config) -> None:
         config = replace(resumed.options(Config), run=resumed.folder, resume=None)
     name, benchmark = config.benchmark()
     config.jobs(Path())
-    run = resumed or Run.create(config.run, replace(config, run=None), f"{name}-{AGENT}")
+    run = resumed or Run.create(config.run, replace(config, run=None), f"{name}-{config.algorithm}")
     print(f"run directory: {run.folder} (after an interruption: {program('train')} --resume {run.folder})")
     jobs = config.jobs(run.folder)
     check_none_failed(run_all([job for job in jobs if not job.finished], 1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,9 @@ from gym_reml.evaluation import Policy
 from gym_reml.files import write_text
 from gym_reml.networks.modules import seeded
 
-from . import training
 from .schedules import TUNING_TASKS
 from .setting import AugmentSetting, Played, TuningProblem, first_seed
+from .training import Recipe, train
 
 CHILDREN = 6_000
 """Networks that are trained by policies of an agent that learns."""
@@ -28,8 +28,6 @@ CANDIDATES, TRIALS, BEST = 64, 32, 5
 """Of so many policies, each tried on so many training tasks, so many are joined."""
 FIRST_TRIALS = 8
 """Training tasks that every policy of a random search is tried on."""
-BATCH = 320
-"""Decisions of a minibatch of PPO's own; half of those of a rollout."""
 ROWS = 64
 """Networks side by side."""
 MAGNITUDES = tuple(round(0.1 * tenths, 1) for tenths in range(1, 11))
@@ -177,11 +175,11 @@ def random_search(problem: TuningProblem, folder: Path) -> FoundPolicy:
     return _written(FoundPolicy(setting, joined, children, time.monotonic() - start, notes=notes), folder)
 
 
-def agents_search(problem: TuningProblem, folder: Path) -> FoundPolicy:
-    """PPO builds policies and is rewarded for what they are worth; then the best of those that it draws are joined."""
+def agents_search(problem: TuningProblem, folder: Path, recipe: Recipe) -> FoundPolicy:
+    """An agent builds policies and is rewarded for what they are worth; then the best of those it draws are joined."""
     setting = _setting(problem)
-    recipe = replace(training.TuningRecipe(), total_steps=_children(problem) * setting.horizon, batch_size=BATCH)
-    agent = training.train(setting, recipe, seed=problem.seed, folder=folder)
+    recipe = recipe.limited(_children(problem), setting.horizon)
+    agent = train(setting, recipe, seed=problem.seed, folder=folder)
     start = time.monotonic()
     candidates = sampled(agent.policy, setting, CANDIDATES, first_seed(problem.seed))
     joined, children = _best(candidates, problem)

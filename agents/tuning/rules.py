@@ -19,10 +19,7 @@ from gym_reml.files import write_text
 
 from .schedules import example
 from .setting import Played, RuleSetting, RunSetting, first_seed, play
-from .training import TuningAgent, TuningRecipe
-
-RULE_RECIPE = TuningRecipe(total_steps=48_000, batch_size=192, epochs=4, entropy=0.03)
-"""How the agent is trained: by 16,000 rules."""
+from .training import TuningAgent
 
 RATES = tuple(float(rate) for rate in np.logspace(-4, 1, 11))
 """The step sizes that are tried of each rule, two a decade."""

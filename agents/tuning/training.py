@@ -1,16 +1,18 @@
-"""Training an agent at the dials: Stable-Baselines3's PPO on the native vector environment."""
+"""Training an agent at the dials: an algorithm of Stable-Baselines3 on the native vector environment."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 from stable_baselines3 import PPO
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 from tqdm import tqdm
 
@@ -29,30 +31,73 @@ FORMAT = "gym_reml.TuningAgent/1"
 FILE, SECONDS = "agent.pt", "seconds.txt"
 
 
+R = TypeVar("R", bound="Recipe")
+
+
 @dataclass(frozen=True)
-class TuningRecipe:
-    """Settings of PPO: a rollout is one run of each environment."""
+class Recipe(ABC):
+    """Settings of an algorithm of Stable-Baselines3: a rollout is one run of each environment.
+
+    Attributes:
+        algorithm: the class; a new one is a recipe in a file of its own, and rows of `agents.comparison.entrants`.
+    """
+
+    algorithm: ClassVar[type[OnPolicyAlgorithm]]
 
     total_steps: int = 120_000
     """environment steps of the run"""
     n_envs: int = 64
     """runs side by side"""
-    batch_size: int = 256
-    """decisions of a minibatch of PPO's own"""
-    epochs: int = 8
-    """passes over a rollout"""
     learning_rate: float = 1e-3
     """Adam's initial learning rate; annealed linearly to 0"""
-    gae_lambda: float = 0.95
-    """lambda of generalised advantage estimation; rewards are not discounted"""
     log_std: float = -1.0
     """initial log standard deviation of the policy's numbers"""
     entropy: float = 0.0
     """weight of the policy's entropy in the loss"""
 
-    def limited(self, episodes: int | None, horizon: int) -> TuningRecipe:
+    @property
+    @abstractmethod
+    def own(self) -> dict[str, Any]:
+        """The arguments that only this algorithm has."""
+
+    def limited(self: R, episodes: int | None, horizon: int) -> R:
         """As many steps as these episodes have; None for the recipe's own."""
         return self if episodes is None else replace(self, total_steps=episodes * horizon)
+
+    def make(self, envs: VecEnv, horizon: int, *, seed: int, log_folder: Path) -> Any:
+        """The algorithm, untrained; rewards are not discounted."""
+        kind: Any = self.algorithm
+        return kind(
+            "MlpPolicy",
+            envs,
+            n_steps=horizon,
+            learning_rate=LinearSchedule(self.learning_rate),
+            gamma=1.0,
+            ent_coef=self.entropy,
+            policy_kwargs={"log_std_init": self.log_std},
+            seed=seed,
+            device="cpu",
+            tensorboard_log=str(log_folder),
+            **self.own,
+        )
+
+
+@dataclass(frozen=True)
+class TuningRecipe(Recipe):
+    """Settings of PPO."""
+
+    algorithm = PPO
+
+    batch_size: int = 256
+    """decisions of a minibatch of PPO's own"""
+    epochs: int = 8
+    """passes over a rollout"""
+    gae_lambda: float = 0.95
+    """lambda of generalised advantage estimation"""
+
+    @property
+    def own(self) -> dict[str, Any]:
+        return {"batch_size": self.batch_size, "n_epochs": self.epochs, "gae_lambda": self.gae_lambda}
 
 
 @dataclass(frozen=True)
@@ -74,7 +119,7 @@ class TuningAgent:
     parameters: int
 
 
-def train(setting: RunSetting, recipe: TuningRecipe, *, seed: int, folder: Path) -> TuningAgent:
+def train(setting: RunSetting, recipe: Recipe, *, seed: int, folder: Path) -> TuningAgent:
     """Trains an agent, from the checkpoint in the folder if there is one, or loads the finished one.
 
     Raises:
@@ -103,10 +148,8 @@ def load(folder: Path, setting: Any) -> TuningAgent:
     return TuningAgent(setting, agent, about["steps"], about["seconds"], parameters)
 
 
-def learn(
-    envs: VecEnv, horizon: int, recipe: TuningRecipe, *, seed: int, folder: Path, setting: Mapping[str, Any]
-) -> None:
-    """Trains PPO, from the checkpoint in the folder if there is one, and writes the agent there.
+def learn(envs: VecEnv, horizon: int, recipe: Recipe, *, seed: int, folder: Path, setting: Mapping[str, Any]) -> None:
+    """Trains an agent, from the checkpoint in the folder if there is one, and writes the agent there.
 
     Args:
         envs: `recipe.n_envs` of them, whose episodes all have `horizon` steps; closed afterwards.
@@ -118,21 +161,8 @@ def learn(
     """
     # No two runs shall meet in their tasks.
     first = (seed + 1) * TASKS_OF_A_RUN
-    agent = PPO(
-        "MlpPolicy",
-        envs,
-        n_steps=horizon,
-        batch_size=recipe.batch_size,
-        n_epochs=recipe.epochs,
-        learning_rate=LinearSchedule(recipe.learning_rate),
-        gamma=1.0,
-        gae_lambda=recipe.gae_lambda,
-        ent_coef=recipe.entropy,
-        policy_kwargs={"log_std_init": recipe.log_std},
-        seed=seed,
-        device="cpu",
-        tensorboard_log=str(folder / "tensorboard"),
-    )
+    agent = recipe.make(envs, horizon, seed=seed, log_folder=folder / "tensorboard")
+    name = recipe.algorithm.__name__.lower()
     before = 0.0
     found = latest_checkpoint(folder)
     if found is not None:
@@ -151,9 +181,9 @@ def learn(
         begin_episodes(agent, envs, first)
 
     left = recipe.total_steps - agent.num_timesteps
-    with tqdm(total=recipe.total_steps, initial=agent.num_timesteps, desc="ppo", unit="step", unit_scale=True) as bar:
+    with tqdm(total=recipe.total_steps, initial=agent.num_timesteps, desc=name, unit="step", unit_scale=True) as bar:
         if left > 0:
-            agent.learn(left, Progress(bar, keep), reset_num_timesteps=False, tb_log_name="ppo")
+            agent.learn(left, Progress(bar, keep), reset_num_timesteps=False, tb_log_name=name)
     envs.close()
     policy, weights = policy_state(agent)
     about = {

@@ -16,11 +16,11 @@ class Loss(ABC):
 
     The loss of an example with logits z and one-hot label y is
 
-        weights(...) * link(- sum_c targets(y)_c * log softmax(logits(z))_c)
+        weights(...) * link(- sum_c targets(y)_c * log softmax(logits(z))_c) + added(z, ...)
 
-    A loss is the four functions below, each of which leaves things as they are unless it is overridden. Losses are
-    combined by applying the functions of one after those of another, and multiplying their weights. So a loss of your
-    own is a few lines:
+    A loss is the five functions below, each of which leaves things as they are unless it is overridden. Losses are
+    combined by applying the functions of one after those of another, multiplying their weights, and summing what they
+    add. So a loss of your own is a few lines:
 
         class Temperature(Loss):
             name, low, high, start, move = "temperature", 0.5, 2.0, 1.0, 0.1
@@ -67,6 +67,16 @@ class Loss(ABC):
             labels: (n, b) int64.
             value: of the parameter.
             shares: of the classes.
+        """
+        return None
+
+    def added(self, outputs: Tensor, labels: Tensor, value: Tensor) -> Tensor | None:
+        """Losses (n, b) that are added to those of the examples, neither linked nor weighted; None for 0.
+
+        Args:
+            outputs: of the networks, (n, b, C), as they are.
+            labels: (n, b) int64.
+            value: of the parameter.
         """
         return None
 
@@ -124,6 +134,49 @@ class ClassWeights(Loss):
         return weights.gather(1, labels)
 
 
+class Classification(Loss):
+    """A weight of cross-entropy beside losses that are added to it."""
+
+    name, low, high, start, move = "classification", 0.0, 1.0, 1.0, 0.25
+
+    def weights(self, confidence: Tensor, labels: Tensor, value: Tensor, shares: Tensor) -> Tensor | None:
+        return value[:, None].expand_as(confidence)
+
+
+class Triplet(Loss):
+    """Adds weight * log(1 + exp(p - q)) of distances between outputs in the minibatch.
+
+    p is that to the farthest example with the same label, q that to the nearest with another one. The soft-margin
+    batch-hard triplet loss (Hermans et al. 2017, arXiv:1703.07737). Examples without one or the other add nothing.
+    """
+
+    name, low, high, move = "triplet", 0.0, 2.0, 0.25
+
+    def distances(self, outputs: Tensor) -> Tensor:
+        """Euclidean distances (n, b, b) between outputs (n, b, C)."""
+        squares = (outputs[:, :, None] - outputs[:, None]).square().sum(dim=3)
+        # Kept away from 0, where the root has an infinite derivative.
+        return squares.clamp(min=1e-12).sqrt()
+
+    def added(self, outputs: Tensor, labels: Tensor, value: Tensor) -> Tensor | None:
+        distances, same = self.distances(outputs), labels[:, :, None] == labels[:, None]
+        itself = torch.eye(labels.shape[1], dtype=torch.bool, device=labels.device)
+        farthest = distances.masked_fill(~same | itself, -torch.inf).amax(dim=2)
+        nearest = distances.masked_fill(same, torch.inf).amin(dim=2)
+        return value[:, None] * functional.softplus(farthest - nearest)
+
+
+class CosineTriplet(Triplet):
+    """The same by cosine distances, 1 - cos, which do not depend on how long outputs are."""
+
+    name = "cosine_triplet"
+
+    def distances(self, outputs: Tensor) -> Tensor:
+        """Cosine distances (n, b, b) between outputs (n, b, C)."""
+        directions = functional.normalize(outputs, dim=2)
+        return 1.0 - torch.bmm(directions, directions.transpose(1, 2))
+
+
 class ClassCorrelation(Loss):
     """-log sigmoid(y^T Phi log f), of probabilities f: Phi (C, C) is the parameter, first the identity.
 
@@ -141,7 +194,12 @@ class ClassCorrelation(Loss):
 
 
 LOSSES: dict[str, Loss] = {
-    loss.name: loss for loss in (LogitAdjustment(), Focal(), Smoothing(), Trust(), ClassWeights(), ClassCorrelation())
+    loss.name: loss
+    for loss in (
+        *(LogitAdjustment(), Focal(), Smoothing(), Trust(), ClassWeights()),
+        *(Classification(), Triplet(), CosineTriplet()),
+        ClassCorrelation(),
+    )
 }
 """Every loss by its name."""
 
@@ -196,4 +254,7 @@ def combined_loss(
     for loss in losses:
         weights = loss.weights(confidence, labels, values[loss.name], shares)
         each = each if weights is None else weights * each
+    for loss in losses:
+        added = loss.added(outputs, labels, values[loss.name])
+        each = each if added is None else each + added
     return each.mean(dim=1)

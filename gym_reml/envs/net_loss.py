@@ -54,6 +54,9 @@ class NetLossEnv(TuningEnv):
     | `"smoothing"` | 0 | 0.6 | 0.1 | share of the label that is spread evenly over all classes |
     | `"trust"` | 0 | 1 | 0.25 | an example weighs confidence to this power, as in generalised cross-entropy |
     | `"class_weights"` | 0 | 1 | 0.25 | an example weighs (1 / share of its class) to this power |
+    | `"classification"` | 0 | 1 | 0.25 | a weight of cross-entropy beside the two losses that follow; begins at 1 |
+    | `"triplet"` | 0 | 2 | 0.25 | a weight of the triplet loss of an example, by Euclidean distances of outputs |
+    | `"cosine_triplet"` | 0 | 2 | 0.25 | the same by cosine distances |
     | `"class_correlation"` | -1 | 2 | 0.1 | the C x C entries of Phi in -log sigmoid(y^T Phi log f) |
 
     Values outside [-1, 1] are clipped, and so are parameters that would leave their range; NaN or a wrong shape is a
@@ -90,6 +93,10 @@ class NetLossEnv(TuningEnv):
     weights, is trained no more, and its metrics are those of its initial weights from then on.
 
     Validation data are rewarded on and observed, never trained on. Test data are neither: they are for evaluation.
+
+    With `metric="recall_at_1"` the outputs of the network are an embedding, and the metric is the share of examples
+    whose nearest neighbour among all others of the part, by Euclidean distance, has the same label: metric learning,
+    the second case of Adaptive Loss Alignment. In training it is measured within minibatches.
 
     ## Starting state
 
@@ -134,7 +141,7 @@ class NetLossEnv(TuningEnv):
     | Argument | Default | Meaning |
     |---|---|---|
     | `losses` | `("logit_adjustment", "focal", "smoothing", "trust")` | whose parameters are decided; or a `Loss` |
-    | `metric` | `"balanced_accuracy"` | or `"accuracy"` or `"macro_f1"`, as in scikit-learn |
+    | `metric` | `"balanced_accuracy"` | or `"accuracy"` or `"macro_f1"`, as in scikit-learn, or `"recall_at_1"` |
     | `reward` | `"gain"` | of the metric; `"sign"` for its sign |
     | `module` | `None` | makes the network; `None`: two hidden layers of ReLUs, of the task's width, or of 64 units |
     | `train` | `None` | training data; `None`: those that `family` draws |

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gym_reml.mdp.metrics import METRICS, confusion
+from gym_reml.mdp.metrics import METRICS
 from gym_reml.networks.optimizers import Optimizer, State
 from gym_reml.networks.part import FEW_NETWORKS, Part, naming_submodule, seeded
 from gym_reml.networks.torch_state import own_state
@@ -76,10 +76,7 @@ class CrossEntropy(Criterion):
         return functional.cross_entropy(by_class, targets, reduction="none").mean(dim=1)
 
     def metric(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        predicted = outputs.argmax(dim=2)
-        if self.metric_name == "accuracy":  # without the counts, which take longer
-            return (predicted == targets).float().mean(dim=1)
-        return METRICS[self.metric_name](confusion(predicted, targets, outputs.shape[2]))
+        return METRICS[self.metric_name](outputs, targets)
 
 
 class SquaredError(Criterion):

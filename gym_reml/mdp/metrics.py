@@ -1,4 +1,4 @@
-"""Metrics of classifiers: functions of predicted and true labels, for n classifiers at once."""
+"""Metrics of classifiers: functions of outputs and true labels, for n classifiers at once."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+
+PAIRS = 2**18
+"""Pairs of examples that are compared at a time."""
 
 
 def confusion(predicted: Tensor, labels: Tensor, classes: int) -> Tensor:
@@ -25,26 +28,58 @@ def recalls(counts: Tensor) -> Tensor:
     return counts.diagonal(dim1=1, dim2=2) / counts.sum(dim=2).clamp(min=1.0)
 
 
-def accuracy(counts: Tensor) -> Tensor:
-    """The share of examples that were recognised, (n,), from confusions (n, classes, classes)."""
-    return counts.diagonal(dim1=1, dim2=2).sum(dim=1) / counts.sum(dim=(1, 2))
+def _confusion_of(outputs: Tensor, labels: Tensor) -> Tensor:
+    return confusion(outputs.argmax(dim=2), labels, outputs.shape[2])
 
 
-def balanced_accuracy(counts: Tensor) -> Tensor:
-    """The mean of the recalls of all classes that have examples, (n,)."""
+def accuracy(outputs: Tensor, labels: Tensor) -> Tensor:
+    """The share of examples that were recognised."""
+    # Without the counts, which take longer.
+    return (outputs.argmax(dim=2) == labels).float().mean(dim=1)
+
+
+def balanced_accuracy(outputs: Tensor, labels: Tensor) -> Tensor:
+    """The mean of the recalls of all classes that have examples."""
+    counts = _confusion_of(outputs, labels)
     return recalls(counts).sum(dim=1) / (counts.sum(dim=2) > 0).sum(dim=1)
 
 
-def macro_f1(counts: Tensor) -> Tensor:
-    """The mean of the F1 scores of all classes that have examples or were predicted, (n,)."""
+def macro_f1(outputs: Tensor, labels: Tensor) -> Tensor:
+    """The mean of the F1 scores of all classes that have examples or were predicted."""
+    counts = _confusion_of(outputs, labels)
     hits = 2.0 * counts.diagonal(dim1=1, dim2=2)
     total = counts.sum(dim=1) + counts.sum(dim=2)
     return (hits / total.clamp(min=1.0)).sum(dim=1) / (total > 0).sum(dim=1)
 
 
-METRICS: dict[str, Callable[[Tensor], Tensor]] = {
+def recall_at_1(outputs: Tensor, labels: Tensor) -> Tensor:
+    """The share of examples whose nearest neighbour among the others has the same label.
+
+    The outputs are taken as an embedding, in which distances are Euclidean. Of several that are equally near, the share
+    that has the label counts, so the order of the examples does not matter. Examples whose distances are not finite,
+    or that are alone, count as missed. This is Recall@1 of image retrieval (Jegou et al. 2011; Song et al. 2016,
+    arXiv:1511.06452), where every example is a query once.
+    """
+    size = outputs.shape[1]
+    # Of an example that has a NaN, all others are infinitely far.
+    outputs = torch.where(outputs.isfinite().all(dim=2, keepdim=True), outputs, torch.inf)
+    hits = []
+    # A part of the queries at a time, against all examples.
+    for queries in torch.arange(size, device=outputs.device).split(max(1, PAIRS // (len(outputs) * size))):
+        # By products of matrices, distances would be inexact, and equal ones different.
+        distances = torch.cdist(outputs[:, queries], outputs, compute_mode="donot_use_mm_for_euclid_dist")
+        distances[:, queries - queries[0], queries] = torch.inf
+        least = distances.amin(dim=2, keepdim=True)
+        nearest = distances == least
+        same = nearest & (labels[:, queries, None] == labels[:, None])
+        hits.append(same.sum(dim=2) / nearest.sum(dim=2) * least[..., 0].isfinite())
+    return torch.cat(hits, dim=1).nan_to_num(nan=0.0).mean(dim=1)
+
+
+METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "accuracy": accuracy,
     "balanced_accuracy": balanced_accuracy,
     "macro_f1": macro_f1,
+    "recall_at_1": recall_at_1,
 }
-"""Metrics (n,) of confusions (n, classes, classes), by name; larger is better."""
+"""Metrics (n,) of outputs (n, b, classes) and labels (n, b) int64, by name; finite, and larger is better."""

@@ -19,6 +19,7 @@ from stable_baselines3 import PPO
 
 from agents import animate, benchmark, command, evaluate, train
 from agents.command import COMMANDS
+from agents.comparison import siblings
 from agents.problems.families import FamilyChoice, family_of, named_family
 from agents.problems.recipes import FUNCTIONS, IMAGES, POLICIES, Recipe, RecipeOptions, plain, recipe_for
 from agents.reml.training import Reml
@@ -656,6 +657,19 @@ def test_train_takes_every_environment_whose_agent_decides_how_networks_are_trai
     arguments = ["--resume", str(tmp_path / "run")]
     run_command(train.main, train.options(arguments), arguments)
     assert table in capsys.readouterr().out, "nothing is trained again"
+
+
+def test_the_agent_at_the_dials_is_trained_by_the_algorithm_that_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--env", "NetLoss-v0", "--algorithm", "reinforce", "--tasks=32", "--evaluation-tasks=4"]
+    arguments += ["--competitors", "cross_entropy", "--run", str(tmp_path / "run")]
+    run_command(train.main, train.options(arguments), arguments)
+    table = capsys.readouterr().out.partition("| learner")[2]
+    assert all(f"| {name} " in table for name in ("reinforce", "cross_entropy"))
+    assert (tmp_path / "run" / "results" / "decisions.json").is_file()
+    everyone = [job.learner for job in siblings.Config(env="NetLoss-v0", algorithm="reinforce").jobs(tmp_path)]
+    assert everyone == ["reinforce", "cross_entropy", "fixed_loss", "ppo_phi", "fixed_loss_per_kind"]
 
 
 @pytest.mark.parametrize(

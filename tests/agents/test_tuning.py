@@ -26,10 +26,12 @@ from agents.tuning.augmentations import (
     trivial_augment,
 )
 from agents.tuning.fixed_losses import GRID, FixedLoss, best_loss, best_per_kind, cross_entropy, settings
+from agents.tuning.recipes import AUGMENT_RECIPES, RECIPES, RULE_RECIPES
+from agents.tuning.reinforce import ReinforceRecipe
 from agents.tuning.rules import FixedRule, known_rule, random_rules, search, tune
 from agents.tuning.schedules import SHAPES, Schedule, best_fixed, rates, try_all, tuned_per_task
 from agents.tuning.setting import AugmentSetting, LossSetting, RuleSetting, RunSetting, TuningSetting, play
-from agents.tuning.training import TuningRecipe, train
+from agents.tuning.training import Recipe, TuningRecipe, train
 from gym_reml.decisions.augmentations import NAMES, AugmentationPolicy, Step
 from gym_reml.decisions.update_rules import OPERANDS, RULES, UNARIES, Rule
 from gym_reml.files import save_atomically
@@ -39,6 +41,7 @@ QUICK_AUGMENT = AugmentSetting(horizon=4, updates=2)
 QUICK_LOSS = LossSetting(horizon=3, updates=2)
 QUICK_RULE = RuleSetting(updates=3)
 RECIPE = TuningRecipe(total_steps=12, n_envs=4, batch_size=6, epochs=1)
+SMALL_RECIPES: dict[str, Recipe] = {"ppo": RECIPE, "reinforce": ReinforceRecipe(total_steps=12, n_envs=4)}
 
 pytestmark = pytest.mark.usefixtures("few_tries")
 
@@ -217,30 +220,35 @@ def test_a_comparison_pairs_every_seed_with_what_is_fixed(
     made = benchmark.TuningBenchmark(file="tiny.json", kind=kind, seeds=2, evaluation_tasks=4, setting=setting)
     entrants = ENTRANTS[kind]
     monkeypatch.setitem(BENCHMARKS, "tiny", made)
-    monkeypatch.setattr("agents.tuning.training.TuningRecipe", lambda: RECIPE)
-    monkeypatch.setattr("agents.comparison.entrants.RULE_RECIPE", RECIPE)
+    for table in (RECIPES, RULE_RECIPES, AUGMENT_RECIPES):
+        for algorithm, recipe in SMALL_RECIPES.items():
+            monkeypatch.setitem(table, algorithm, recipe)
     pairs = [(name, seed) for name in entrants for seed in range(2 if entrants[name].seeded else 1)]
     jobs = [Job(tmp_path, "tiny", setting, name, seed, None, 4) for name, seed in pairs]
     for job in jobs:
         job.work()
     rows = {row["learner"]: row for row in rows_of(jobs)}
-    assert set(rows) == {*entrants, *(("ppo/average",) if kind == "rule" else ())}
+    assert set(rows) == {*entrants, *((f"{name}/average" for name in RECIPES) if kind == "rule" else ())}
     # An agent that builds policies or writes rules is followed by the trials of those that it draws.
     trained = {"augment": 16 + 6 * 2, "rule": 4 + 8 + 4 * 2}.get(kind, 4)
-    assert (rows["ppo"]["seeds"], rows["ppo"]["tasks"], rows["ppo"]["meta_training_tasks"]) == (2, 4, trained)
     if kind == "augment":
         assert rows["random_search"]["meta_training_tasks"] == trained
         written = json.loads(next(tmp_path.rglob("policy.json")).read_text(encoding="utf-8"))
         assert AugmentationPolicy.from_json(json.dumps(written)).sub_policies
-    for other, difference in rows["ppo"]["paired"].items():
-        assert difference["difference"] == pytest.approx(rows["ppo"]["mean"] - rows[other]["mean"])
-        assert len(difference["per_seed"]) == 2
+    for agent in RECIPES:
+        assert (rows[agent]["seeds"], rows[agent]["tasks"], rows[agent]["meta_training_tasks"]) == (2, 4, trained)
+        for other, difference in rows[agent]["paired"].items():
+            assert difference["difference"] == pytest.approx(rows[agent]["mean"] - rows[other]["mean"])
+            assert len(difference["per_seed"]) == 2
     with pytest.raises(ValueError, match="no shots"):
         made.variants(5)
 
 
-def test_an_interrupted_training_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    setting, recipe = TuningSetting(horizon=2, updates=1), training.TuningRecipe(total_steps=64, n_envs=4, batch_size=8)
+@pytest.mark.parametrize("small", SMALL_RECIPES.values(), ids=SMALL_RECIPES)
+def test_an_interrupted_training_goes_on_from_its_checkpoint(
+    small: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting, recipe = TuningSetting(horizon=2, updates=1), replace(small, total_steps=64)
     monkeypatch.setattr("agents.runs.progress.CHECKPOINTS", 10**9)
     monkeypatch.setattr("agents.runs.progress.LEAST", 1)
     steps = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -16,6 +18,9 @@ VALUES: dict[str, Tensor] = {
     "smoothing": torch.tensor([0.0, 0.1, 0.4]),
     "trust": torch.tensor([0.0, 0.3, 1.0]),
     "class_weights": torch.tensor([0.0, 0.5, 1.0]),
+    "classification": torch.tensor([0.0, 0.25, 1.0]),
+    "triplet": torch.tensor([0.0, 0.5, 1.5]),
+    "cosine_triplet": torch.tensor([0.0, 1.0, 2.0]),
     "class_correlation": torch.eye(CLASSES) + 0.3 * torch.randn(ROWS, CLASSES, CLASSES, generator=torch.manual_seed(1)),
 }
 
@@ -43,9 +48,31 @@ def in_words(name: str, outputs: Tensor, labels: Tensor, value: Tensor, shares: 
     if name == "class_weights":
         weights = shares**-value / (shares ** (1 - value)).sum()
         return functional.cross_entropy(outputs, labels, weight=weights, reduction="none").mean()
+    if name == "classification":
+        return value * each.mean()
+    if name.endswith("triplet"):
+        return each.mean() + value * triplets(name, outputs, labels)
     assert name == "class_correlation"
     aligned = torch.stack([value[label] @ outputs.log_softmax(1)[place] for place, label in enumerate(labels)])
     return -functional.logsigmoid(aligned).mean()
+
+
+def triplets(name: str, outputs: Tensor, labels: Tensor) -> Tensor:
+    """The mean over the examples of one row of their hardest triplets, by loops."""
+    total = torch.zeros(())
+    for place in range(len(labels)):
+        distances = {
+            other: (outputs[place] - outputs[other]).norm()
+            if name == "triplet"
+            else 1 - functional.cosine_similarity(outputs[place], outputs[other], dim=0)
+            for other in range(len(labels))
+            if other != place
+        }
+        positives = [distance for other, distance in distances.items() if labels[other] == labels[place]]
+        negatives = [distance for other, distance in distances.items() if labels[other] != labels[place]]
+        if positives and negatives:
+            total = total + (max(positives) - min(negatives)).exp().log1p()
+    return total / len(labels)
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -93,6 +120,20 @@ def test_all_together_row_by_row_and_finite_where_networks_are_certain() -> None
         certain.requires_grad_()
         loss = combined_loss(losses[:-1], certain, labels, VALUES | {"focal": torch.full((ROWS,), 0.5)}, shares)
         assert torch.autograd.grad(loss.sum(), certain)[0].isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["triplet", "cosine_triplet"])
+def test_triplets_of_one_class_or_of_equal_outputs(name: str) -> None:
+    outputs, _, shares = problem()
+    # Of one class there are no triplets; in the second row no pair of a class, in the third all outputs are equal.
+    labels = torch.tensor([[1] * 4, [0, 1, 2, 3], [0, 0, 1, 1]])
+    outputs = torch.stack([outputs[0, :4], outputs[1, :4], torch.zeros(4, CLASSES)]).detach().requires_grad_()
+    losses, ones = find_losses(["classification", name]), torch.ones(ROWS)
+    found = combined_loss(losses, outputs, labels, {"classification": 0 * ones, name: ones}, shares)
+    torch.testing.assert_close(found, torch.tensor([0.0, 0.0, math.log(2.0)]))
+    gradient = torch.autograd.grad(found.sum(), outputs)[0]
+    assert gradient.isfinite().all()
+    assert not gradient[:2].any()
 
 
 def test_classes_without_examples_count_as_with_one() -> None:

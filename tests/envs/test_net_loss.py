@@ -152,6 +152,23 @@ def test_what_is_observed_of_validation() -> None:
     np.testing.assert_allclose(observation[parts["parameters"]], 2 * np.array([0.375, 0.5, 0.5, 0.75]) - 1, atol=1e-6)
 
 
+def test_recall_at_1_is_that_of_the_outputs_of_the_network() -> None:
+    data: dict[str, Any] = {"train": points(20), "validation": points(15, 1), "module": make_normed, "batch_size": 10}
+    env = make(**data, losses=("classification", "triplet"), metric="recall_at_1", step_size=0.3)
+    env.reset(seed=0)
+    before, (inputs, labels) = 0.0, data["validation"]
+    for step, action in enumerate(([0.0, 1.0], [-1.0, 1.0])):
+        _, reward, _, _, info = env.step(np.array(action, dtype=np.float32))
+        with torch.no_grad():
+            outputs = env.export()(torch.from_numpy(inputs))
+        distances = torch.stack([(outputs - one).norm(dim=1) for one in outputs]).fill_diagonal_(torch.inf)
+        expected = np.mean(labels[distances.argmin(dim=1)] == labels)
+        assert info["validation_recall_at_1"] == pytest.approx(expected)
+        if step:
+            assert reward == pytest.approx(expected - before)
+        before = expected
+
+
 class Margin(Loss):
     name, low, high, move = "margin", 0.0, 1.0, 0.5
 

@@ -102,6 +102,14 @@ TUNING_VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
             "metric": "macro_f1",
         },
     ),
+    "triplets, recall at 1": (
+        "NetLoss-v0",
+        {
+            "family_kwargs": SIZES | {"classes": 3, "batch_sizes": [4, 8]},
+            "losses": ["classification", "triplet", "cosine_triplet"],
+            "metric": "recall_at_1",
+        },
+    ),
     "losses diverge": (
         "NetLossDiscrete-v0",
         {"family_kwargs": SIZES | {"split": "test"}, "step_size": 1e20, "optimizer": "sgd", "metric": "accuracy"},
