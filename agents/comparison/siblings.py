@@ -63,7 +63,9 @@ class Config(SeedOptions):
     """of weights and training tasks"""
     evaluation_tasks: int | None = None
     """held-out tasks of the table"""
-    competitors: Annotated[tuple[str, ...], default_is("all of the benchmark but agents of other algorithms")] = ()
+    competitors: Annotated[
+        tuple[str, ...], default_is("all of the benchmark but the plain agent of another algorithm")
+    ] = ()
     """who is compared with it"""
     run: Annotated[Path | None, default_is("a new one in runs/")] = None
     """run directory"""

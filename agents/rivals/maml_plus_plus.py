@@ -74,9 +74,9 @@ def train(problem: Problem, parts: Config = Config(), shape: NetworkShape | None
     settings = replace(settings_for(problem, STEPS), step_weights=weights)
     settings = replace(settings, rates="step" if parts.per_step_rates else "scalar")
     if normalised and shape.kind in BLOCKS:
-        # What is kept per step belongs to dense layers; blocks normalise by the batch, as the authors' code does.
+        # What is kept per step belongs to dense layers.
         parts = replace(parts, per_step_statistics=False, per_step_norms=False)
-        show("[yellow]convolutions have neither BNRS nor BNWB here: they normalise by the batch[/yellow]")
+        show(f"[yellow]layers of kind {shape.kind!r} have neither BNRS nor BNWB here[/yellow]")
     elif normalised:
         shape = replace(shape, kind="batch_norm")
     pool = starting_pool(problem, shape, parts, settings.rates or "scalar", settings.rate)

@@ -96,13 +96,14 @@ class Reinforce(A2C):
         # Else Stable-Baselines3 would add to the rewards what the critic expects after a truncated episode.
         for weight in self.policy.value_net.parameters():
             torch.nn.init.zeros_(weight)
-        self.baseline = torch.full((self.n_steps,), torch.nan, dtype=torch.float32, device="cpu")
+        self.baseline = torch.full((self.n_steps,), torch.nan, dtype=torch.float32, device=self.device)
 
     def train(self) -> None:
         """One step of the policy by the episodes of the rollout.
 
         Raises:
-            ValueError: the rollout is not one whole episode of each environment.
+            ValueError: the rollout is not one whole episode of each environment, or episodes have another length than
+                those that the baseline is of.
         """
         buffer = self.rollout_buffer
         assert self._last_episode_starts is not None
@@ -110,10 +111,12 @@ class Reinforce(A2C):
         if not whole or buffer.episode_starts[1:].any():
             raise ValueError(f"n_steps={self.n_steps}: must be the length of every episode of the environment")
         means = buffer.returns.mean(axis=1)
-        before = self.baseline.numpy()
+        if len(self.baseline) != self.n_steps:
+            raise ValueError(f"n_steps={self.n_steps}: the baseline is of episodes of {len(self.baseline)} decisions")
+        before = self.baseline.cpu().numpy()
         baseline = np.where(np.isnan(before), means, before)
         buffer.advantages = buffer.returns - baseline[:, None]
-        self.baseline = torch.from_numpy(self.memory * baseline + (1.0 - self.memory) * means)
+        self.baseline = torch.from_numpy(self.memory * baseline + (1.0 - self.memory) * means).to(self.device)
 
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)

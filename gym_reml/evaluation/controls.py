@@ -134,8 +134,9 @@ class _PlanOfEach:
         self._plans, self._first, self._count = plans, 0, 0
 
     def prepare(self, mdp: TrainingMDP) -> None:
-        """The next tasks begin."""
-        self._first, self._count = self._first + self._count, mdp.count
+        """The next tasks begin, or the first ones again."""
+        self._first = (self._first + self._count) % len(self._plans)
+        self._count = mdp.count
 
     def predict(
         self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False

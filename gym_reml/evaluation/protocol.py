@@ -92,9 +92,12 @@ def evaluate_all(
     intervene: Intervention | None = None,
     blindfold: Blindfold | None = None,
 ) -> list[Result]:
-    """What `evaluate` returns for each learner; data are drawn once for plans on the same pool.
+    """What `evaluate` returns for each learner; successive plans on one pool share the data, drawn once.
 
-    Args: as of `evaluate`.
+    Args:
+        learners: to evaluate, a list.
+        family: as of `evaluate`, like the others.
+        shots, steps, tasks, seed, split, intervene, blindfold: see there.
 
     Raises:
         ValueError: as `evaluate`.
@@ -121,7 +124,7 @@ def evaluate_all(
         for learner, parts in zip(learners, found, strict=True):
             if isinstance(learner, Ensemble):
                 moments = rollout(learner, task_family, seeds=seeds, steps=steps[-1], **changed)
-            elif last is not None and _has_data_for(learner, *last):
+            elif last is not None and intervene is None and _has_data_for(learner, *last):
                 moments = _episodes(learner, last[1], last[1].mdp.again(), steps[-1], **changed)
             else:
                 last = learner, _seeded(learner, task_family, seeds)
@@ -268,10 +271,10 @@ def _seeded(learner: MetaLearner, family: TaskFamily, seeds: Sequence[int]) -> S
 def _has_data_for(learner: MetaLearner, other: MetaLearner, setup: Setup) -> bool:
     """Whether `learner` is evaluated as if it were the first one if it goes on with the data drawn for `other`.
 
-    Both have to be plans: these draw nothing from the rows' streams.
+    Both have to be plans: these draw nothing from the rows' streams, as interventions do.
     """
     plans = isinstance(learner.policy, Plan) and isinstance(other.policy, Plan)
-    alike = learner.pool is other.pool and learner.arguments == other.arguments
+    alike = learner.pool is other.pool and repr(learner.arguments) == repr(other.arguments)
     return plans and alike and setup.mdp.family.fixed_data and setup.mdp.batch_size is None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from operator import attrgetter
 from typing import Any
 
@@ -114,7 +115,9 @@ class TaskData:
             return draw({name: values[piece] for name, values in tasks.items()}, forward, generators[piece])
 
         with ThreadPoolExecutor(threads) as pool:
-            return Batch.concatenate(list(pool.map(draw_piece, pieces)))
+            # numpy's error state is a variable of the context.
+            drawn = [pool.submit(copy_context().run, draw_piece, piece) for piece in pieces]
+            return Batch.concatenate([piece.result() for piece in drawn])
 
     def _assign(self, index: Tensor, batches: Sequence[Batch]) -> None:
         for batch, other in zip((self.support, self.query), batches, strict=True):

@@ -223,12 +223,14 @@ class TrainingMDP:
         """Starts new episodes in all rows as `reset` does, but on the tasks and the data that they have.
 
         Raises:
-            ValueError: data that are drawn anew during an episode: of policies, or minibatches.
+            ValueError: before the first reset, or data that are drawn during an episode: of policies, or minibatches.
         """
-        if not self.family.fixed_data or self.batch_size is not None:
-            raise ValueError(
-                f"family={self.family.name!r}, batch_size={self.batch_size!r}: data are drawn at every step"
-            )
+        if not self.data.tasks:
+            raise ValueError("again: there are no data before the first reset")
+        if not self.family.fixed_data:
+            raise ValueError(f"family={self.family.name!r}: its data are drawn at every step; use reset")
+        if self.batch_size is not None:
+            raise ValueError(f"batch_size={self.batch_size!r}: minibatches are drawn at every step; use reset")
         self.training.restart(self._every_row, draw=False)
         return self._begun(self._every_row)
 

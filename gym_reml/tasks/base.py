@@ -135,7 +135,8 @@ class TaskFamily(Fingerprinted, ABC):
     fixed_data: ClassVar[bool] = True
     """True: support and query sets are drawn once per episode. False: at every step, by the current network."""
     in_threads: ClassVar[bool] = False
-    """Whether several threads may draw the sets of different rows at once, without a look at the networks."""
+    """Whether several threads may draw the sets of different rows at once, without a look at the networks: only where
+    nothing that a subclass or a user adds is called."""
     exchangeable_outputs: ClassVar[bool] = False
     """Whether the order of the outputs is arbitrary (class labels): observations are then invariant to it."""
     varying_shots: ClassVar[bool] = False
@@ -347,7 +348,7 @@ MANY = 1024
 def _compiled_fill() -> Callable[[Generators, NDArray[np.float64]], bool] | None:
     try:
         from gym_reml.tasks.compiled_draws import fill
-    except ImportError:  # not installed, or of another numpy
+    except (ImportError, RuntimeError):  # not installed, of another numpy, or without a place for its cache
         return None
     return fill
 

@@ -46,10 +46,11 @@ def fill(generators: Sequence[np.random.Generator], out: NDArray[np.float64]) ->
     """Fills `out` (n, count) with uniform numbers in [0, 1), each row by its generator.
 
     Returns:
-        Whether it did: not if the generators are of several kinds.
+        Whether it did: only if all generators are of numpy's default kind.
     """
     bits = [generator.bit_generator for generator in generators]
-    if len({type(bit) for bit in bits}) != 1:
+    # Others' bit generators may have a function for each object.
+    if {type(bit) for bit in bits} != {np.random.PCG64}:
         return False
     address = ctypes.cast(bits[0].ctypes.next_double, ctypes.c_void_p).value
     states = np.array([bit.ctypes.state_address for bit in bits], dtype=np.int64)

@@ -358,15 +358,24 @@ def test_from_scratch_uses_fresh_weights_of_the_same_shape_and_learns() -> None:
     assert (result.values(0) != evaluate(learner, "sinusoid", steps=(0,), tasks=40).values(0)).all()
 
 
-@pytest.mark.parametrize("family", ["sinusoid", "navigation"])
-def test_learners_together_do_as_each_alone(family: str) -> None:
+def any_layer(decided: Decided, generators: Sequence[np.random.Generator]) -> Decided:
+    drawn = np.array([generator.integers(1, 4) for generator in generators])
+    return layer_and_step(3).changed(decided, layer=drawn)
+
+
+@pytest.mark.parametrize(
+    ("family", "intervene"),
+    [("sinusoid", None), ("sinusoid", any_layer), ("navigation", None)],
+    ids=["alone", "intervened", "policies"],
+)
+def test_learners_together_do_as_each_alone(family: str, intervene: Any) -> None:
     # Plans on one pool share data; another pool, an agent's arguments or policies' own trajectories have theirs.
     pool = make_setup(1, family=family, pool="random", width=8, layers=3).mdp.pool
     arguments = {"depth": 2, "horizon": 2}
     plans = [plan_learner("plan", pool, arguments, (layer,), step) for layer, step in ((1, 0.5), (2, -0.5), (0, 0.9))]
     plans.insert(2, plan_learner("deeper", pool, {"depth": 3, "horizon": 2}, (1, 2, 1), 0.5))
-    plans.insert(1, plan_learner("other", pool.renewed(layers=4, seed=5), arguments, (1,), 0.5))
-    protocol: dict[str, Any] = {"steps": (0, 1, 3), "tasks": 27, "seed": 5}
+    plans.insert(1, plan_learner("other", pool.renewed(layers=3, seed=5), arguments, (1,), 0.5))
+    protocol: dict[str, Any] = {"steps": (0, 1, 3), "tasks": 27, "seed": 5, "intervene": intervene}
     for plan, together in zip(plans, evaluate_all(plans, family, **protocol), strict=True):
         alone = evaluate(plan, family, **protocol)
         assert alone.learner == together.learner

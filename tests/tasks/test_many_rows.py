@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from gym_reml.mdp import task_data
 from gym_reml.mdp.task_data import TaskData
 from gym_reml.streams import many_streams
-from gym_reml.tasks import base, make_family
+from gym_reml.tasks import base, from_function, make_family
 from gym_reml.tasks.base import uniforms
 from gym_reml.tasks.functions.base import Regression1d
 from gym_reml.tasks.registry import FAMILIES
@@ -40,12 +41,12 @@ def test_the_compiled_loop_draws_what_numpy_draws(monkeypatch: pytest.MonkeyPatc
     many = generators()
     for generator in many:
         generator.integers(5)  # leaves half a word in the generator's state
-    expected = np.stack([generator.random(count) for generator in map(np.random.Generator, copies(many))])
+    reference = [np.random.Generator(bits) for bits in copies(many)]
+    expected = np.stack([generator.random(count) for generator in reference])
     np.testing.assert_array_equal(uniforms(many, count), expected)
     assert calls == [ROWS]
-    # Generators go on where numpy would.
-    afterwards = [np.random.Generator(bits).integers(10**6) for bits in copies(many)]
-    assert [generator.integers(10**6) for generator in many] == afterwards
+    # Generators go on where numpy's would.
+    assert [generator.integers(10**6) for generator in many] == [generator.integers(10**6) for generator in reference]
 
 
 def copies(many: list[np.random.Generator]) -> Iterator[np.random.BitGenerator]:
@@ -79,13 +80,22 @@ def test_threads_draw_the_same(monkeypatch: pytest.MonkeyPatch, name: str, shots
     for module in (base, task_data):
         monkeypatch.setattr(module, "MANY", 2)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    pools = []
+
+    def counted(threads: int) -> ThreadPoolExecutor:
+        pools.append(threads)
+        return ThreadPoolExecutor(threads)
+
+    monkeypatch.setattr(task_data, "ThreadPoolExecutor", counted)
     together = drawn(name, shots)
+    assert pools == [3, 3, 2, 2]
     for mine, other in ((together.support, alone.support), (together.query, alone.query)):
         pairs = ((mine.inputs, other.inputs), (mine.targets, other.targets))
         for one, two in (*pairs, *((tensor, other.extras[key]) for key, tensor in mine.extras.items())):
             assert torch.equal(one, two)
 
 
-def test_functions_are_drawn_in_threads() -> None:
-    assert Regression1d.in_threads
+def test_what_users_add_is_called_in_one_thread() -> None:
     assert "sinusoid" in DRAWN_IN_THREADS
+    assert not Regression1d.in_threads
+    assert not from_function(lambda x, a: a * x, {"a": (1.0, 2.0)}).in_threads

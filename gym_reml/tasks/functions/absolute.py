@@ -20,6 +20,7 @@ class Absolute(Regression1d):
     """
 
     name: ClassVar[str] = "absolute"
+    in_threads: ClassVar[bool] = True
     ranges: ClassVar = {"slope": (0.4, 1.0), "corner": (-3.0, 3.0), "level": (-2.0, 2.0)}
     either_sign: ClassVar = frozenset({"slope"})
 

@@ -32,7 +32,6 @@ class Regression1d(Regression):
 
     ranges: ClassVar[Mapping[str, tuple[float, float]]]
     varying_shots: ClassVar[bool] = True
-    in_threads: ClassVar[bool] = True
     either_sign: ClassVar[frozenset[str]] = frozenset()
     """Parameters with a random sign, whose range is that of their magnitude, which keeps them away from 0."""
 

@@ -21,6 +21,7 @@ class Bump(Regression1d):
     """
 
     name: ClassVar[str] = "bump"
+    in_threads: ClassVar[bool] = True
     ranges: ClassVar = {"height": (2.0, 6.0), "centre": (-3.0, 3.0), "width": (0.75, 2.5), "level": (-1.5, 1.5)}
     either_sign: ClassVar = frozenset({"height"})
 

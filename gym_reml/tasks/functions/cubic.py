@@ -22,6 +22,7 @@ class Cubic(Regression1d):
     """
 
     name: ClassVar[str] = "cubic"
+    in_threads: ClassVar[bool] = True
     ranges: ClassVar = {"level": (-1.5, 1.5), "tilt": (-3.0, 3.0), "bend": (-2.0, 2.0), "twist": (0.5, 2.5)}
     either_sign: ClassVar = frozenset({"twist"})
 

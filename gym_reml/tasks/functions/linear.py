@@ -17,6 +17,7 @@ class Linear(Regression1d):
     """y = slope x + intercept, slope ~ U[-1, 1], intercept ~ U[-2, 2]."""
 
     name: ClassVar[str] = "linear"
+    in_threads: ClassVar[bool] = True
     ranges: ClassVar = {"slope": (-1.0, 1.0), "intercept": (-2.0, 2.0)}
 
     @staticmethod

@@ -23,6 +23,7 @@ class Network(Regression1d):
     """
 
     name: ClassVar[str] = "network"
+    in_threads: ClassVar[bool] = True
     ranges: ClassVar = {"heights": (0.3, 1.2), "slopes": (0.25, 1.5), "centres": (-5.0, 5.0)}
     either_sign: ClassVar = frozenset({"heights"})
 

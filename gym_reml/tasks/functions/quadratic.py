@@ -17,6 +17,7 @@ class Quadratic(Regression1d):
     """y = curvature (x - vertex)^2 + offset, curvature ~ U[-0.2, 0.2], vertex ~ U[-2, 2], offset ~ U[-2, 2]."""
 
     name: ClassVar[str] = "quadratic"
+    in_threads: ClassVar[bool] = True
     ranges: ClassVar = {"curvature": (-0.2, 0.2), "vertex": (-2.0, 2.0), "offset": (-2.0, 2.0)}
 
     @staticmethod

@@ -21,6 +21,7 @@ class Ramp(Regression1d):
     """
 
     name: ClassVar[str] = "ramp"
+    in_threads: ClassVar[bool] = True
     ranges: ClassVar = {"level": (-1.5, 1.5), "rise": (2.0, 6.0), "middle": (-2.0, 2.0), "length": (1.0, 4.0)}
     either_sign: ClassVar = frozenset({"rise"})
 

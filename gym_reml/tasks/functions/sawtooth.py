@@ -17,6 +17,7 @@ class Sawtooth(Regression1d):
     """y = amplitude (2 frac((x - shift) / period) - 1), amplitude ~ U[0.5, 3], period ~ U[3, 8], shift ~ U[0, 5]."""
 
     name: ClassVar[str] = "sawtooth"
+    in_threads: ClassVar[bool] = True
     ranges: ClassVar = {"amplitude": (0.5, 3.0), "period": (3.0, 8.0), "shift": (0.0, 5.0)}
 
     @staticmethod

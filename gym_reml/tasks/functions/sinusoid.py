@@ -25,6 +25,7 @@ class Sinusoid(Regression1d):
     """
 
     name: ClassVar[str] = "sinusoid"
+    in_threads: ClassVar[bool] = True
 
     amplitude: tuple[float, float] = (0.1, 5.0)
     phase: tuple[float, float] = (0.0, np.pi)

@@ -17,6 +17,7 @@ class Step(Regression1d):
     """y = before where x < edge, else after; both levels ~ U[-3, 3], edge ~ U[-3, 3]."""
 
     name: ClassVar[str] = "step"
+    in_threads: ClassVar[bool] = True
     ranges: ClassVar = {"before": (-3.0, 3.0), "after": (-3.0, 3.0), "edge": (-3.0, 3.0)}
 
     @staticmethod

@@ -21,6 +21,7 @@ class TwoSinusoids(Regression1d):
     """
 
     name: ClassVar[str] = "two_sinusoids"
+    in_threads: ClassVar[bool] = True
     ranges: ClassVar = {
         "slow_amplitude": (0.5, 3.0),
         "slow_frequency": (0.5, 1.0),
