@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from gym_reml.evaluation import MetaLearner, controls, evaluate, rollout
 from gym_reml.evaluation.plans import plan_learner
+from gym_reml.evaluation.protocol import evaluate_all
 from gym_reml.pool import LayerPool
 from gym_reml.streams import NumberedGenerator, numbered_streams, row_streams
 from gym_reml.tasks import FAMILIES, SPLITS, TaskFamily, from_arrays, from_classes, make_family
@@ -75,11 +77,15 @@ def test_more_tasks_than_there_are_are_refused(name: str) -> None:
 def test_controls_are_tuned_on_all_there_are(control: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[Any, Any]] = []
 
-    def spy(*arguments: Any, **protocol: Any) -> Any:
-        asked.append((protocol.get("split", "test"), protocol.get("tasks")))
-        return evaluate(*arguments, **protocol)
+    def spied(function: Callable[..., Any]) -> Callable[..., Any]:
+        def spy(*arguments: Any, **protocol: Any) -> Any:
+            asked.append((protocol.get("split", "test"), protocol.get("tasks")))
+            return function(*arguments, **protocol)
 
-    monkeypatch.setattr(controls, "evaluate", spy)
+        return spy
+
+    for function in (evaluate, evaluate_all):
+        monkeypatch.setattr(controls, function.__name__, spied(function))
     monkeypatch.setattr(controls, "STEP_GRID", (0.0,))
     getattr(controls, control)(learner(), FAMILY, steps=(1,), tuning_tasks=200)
     assert set(asked) == {("validation", 12), ("test", None)}
