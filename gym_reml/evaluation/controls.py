@@ -105,10 +105,9 @@ def best_composition(
     name = f"{learner.name}/best_composition"
 
     plans = plans_of(learner, name)
-    tuning = evaluate_all(list(plans.values()), family, **(protocol | tuning_protocol(learner, family, tuning_tasks)))
-    means = [float(scores(result, learner, family).mean()) for result in tuning]
-    layers, step = list(plans)[int(np.argmin(means))]
-    return replace(evaluate(plans[layers, step], family, **protocol), notes={"layers": list(layers), "step": step})
+    best = best_of(list(plans.values()), family, tuning_tasks=tuning_tasks, **protocol)
+    (layers, step), plan = list(plans.items())[best]
+    return replace(evaluate(plan, family, **protocol), notes={"layers": list(layers), "step": step})
 
 
 def oracle(learner: MetaLearner, family: TaskFamily | str, **protocol: Any) -> Result:
@@ -199,9 +198,15 @@ def tune_step(
     """
     steps = np.linspace(-1.0, 1.0, 13).tolist()
     learners = [plan_learner(name, pool, arguments, (), step) for step in steps]
-    tuning = evaluate_all(learners, family, **(protocol | tuning_protocol(learners[0], family, tuning_tasks)))
-    best = int(np.argmin([scores(result, learners[0], family).mean() for result in tuning]))
+    best = best_of(learners, family, tuning_tasks=tuning_tasks, **protocol)
     return learners[best], steps[best]
+
+
+def best_of(learners: Sequence[MetaLearner], family: TaskFamily | str, *, tuning_tasks: int, **protocol: Any) -> int:
+    """Place of the learner that is best on validation tasks; all have the same horizon."""
+    first = learners[0]
+    tuning = evaluate_all(learners, family, **(protocol | tuning_protocol(first, family, tuning_tasks)))
+    return int(np.argmin([scores(result, first, family).mean() for result in tuning]))
 
 
 def tuning_protocol(learner: MetaLearner, family: TaskFamily | str, tasks: int) -> dict[str, Any]:

@@ -35,6 +35,7 @@ Intervention = Callable[[Decided, Sequence[np.random.Generator]], Decided]
 """Replaces the learner's decisions; called with the decisions of n rows and one generator for each."""
 
 DIVERGED = "diverged"
+"""Name, beside those of the metrics, of which rows have diverged."""
 
 Part = dict[int, dict[str, NDArray[Any]]]
 """What was measured of some tasks, by step and name."""
@@ -76,8 +77,17 @@ def evaluate(
         ValueError: no learner; invalid steps, tasks or seed; more tasks than the split has; a pool that does not fit
             the family; or an ensemble on a family whose data depends on the network.
     """
-    protocol: dict[str, Any] = {"shots": shots, "steps": steps, "tasks": tasks, "seed": seed, "split": split}
-    return evaluate_all([learner], family, **protocol, intervene=intervene, blindfold=blindfold)[0]
+    return evaluate_all(
+        [learner],
+        family,
+        shots=shots,
+        steps=steps,
+        tasks=tasks,
+        seed=seed,
+        split=split,
+        intervene=intervene,
+        blindfold=blindfold,
+    )[0]
 
 
 def evaluate_all(

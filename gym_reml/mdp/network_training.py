@@ -94,7 +94,7 @@ class NetworkTraining:
         self._measure(finite=True, fresh=rows if len(rows) < len(self.clock) else slice(None))
 
     def begin(self, rows: Rows, *, draw: bool = True) -> None:
-        """Resets the networks of these rows to the pool's initial weights, and collects data of their new tasks."""
+        """Resets the networks of these rows to the pool's initial weights; arguments as of `restart`."""
         self.networks.restart(rows, self.initial_layers)
         self.clock[rows] = 0
         if draw:
