@@ -101,15 +101,17 @@ def panels_of(
     return figure, panels
 
 
+BOUNDS = {"accuracy": (0.0, 1.0), "log_ratio": (-6.0, 1.0)}
+"""What values of a metric can be; the interval over a few seeds can reach beyond."""
+
+
 def interval(group: Group, row: Row) -> tuple[float, float]:
     """The ends of a mean's interval as they are drawn, the mean itself where there is none."""
     mean, width = row["mean"], group.half_width(row) or 0.0
     # A logarithmic axis has no place for the part of an interval that reaches below zero.
     low, high = (max(mean - width, mean * 0.1) if group.on_log_axis else mean - width), mean + width
-    if group.metric == "accuracy":
-        # The interval over a few seeds can reach beyond what shares can be.
-        low, high = max(low, 0.0), min(high, 1.0)
-    return low, high
+    least, most = BOUNDS.get(group.metric, (-math.inf, math.inf))
+    return max(low, least), min(high, most)
 
 
 def _curve(axes: Any, group: Group, name: str, place: int) -> Any:
