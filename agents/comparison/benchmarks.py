@@ -207,6 +207,21 @@ BENCHMARKS: dict[str, Benchmark] = {
         evaluation_tasks=400,
         setting=AugmentSetting(family="omniglot"),
     ),
+    "augment-fashion_mnist": TuningBenchmark(
+        file="augment.json",
+        kind="augment",
+        seeds=5,
+        evaluation_tasks=400,
+        setting=AugmentSetting(family="fashion_mnist"),
+    ),
+    # With the larger steps of the others, networks on these bright images in colour unlearn what they learned.
+    "augment-sign_digits": TuningBenchmark(
+        file="augment.json",
+        kind="augment",
+        seeds=5,
+        evaluation_tasks=400,
+        setting=AugmentSetting(family="sign_digits", updates=360, step_size=0.01),
+    ),
 }
 """The benchmarks by the name that `python -m agents.compare --family` takes."""
 

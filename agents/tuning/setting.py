@@ -90,6 +90,7 @@ class AugmentSetting(TuningSetting):
     family: str = "glyphs"
     horizon: int = 10
     updates: int = 120
+    step_size: float = 0.05
 
 
 SETTINGS: dict[str, type[RunSetting]] = {

@@ -11,7 +11,7 @@ import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import NamedTuple
 
@@ -32,8 +32,8 @@ LARGEST_LOSS = 1e4
 
 CPU = torch.device("cpu")
 TINY = 1e-20
-CHUNK = 1024
-"""Examples of a held-out part that are computed at a time."""
+CHUNK = 2**12
+"""Examples of held-out parts that are computed at a time, of all children together: larger tensors leave the caches."""
 KINDS = 16
 """Up to this many kinds of modules are kept though no row has one any more: making and trying one takes as long as the
 rest of a reset."""
@@ -173,6 +173,7 @@ class _Group:
         part: the module, whose weights are arguments.
         weights: (g, P), all of a child's weights in one row.
         state, count, gradient: the optimizer's state, number of updates, last gradient (g, P).
+        answers: outputs (g, b, out) of these weights on held-out parts, as far as they were asked for.
     """
 
     rows: list[int]
@@ -183,6 +184,7 @@ class _Group:
     state: State
     count: Tensor
     gradient: Tensor
+    answers: dict[str, Tensor] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         sets = [child.data for child in self.children]
@@ -530,7 +532,9 @@ class Children:
             loss, metric = self._loss_and_gradient(group, batch, gradient, row_loss)
             state = group.state
             if rule is None:
-                (direction,), state = self.optimizer.direction([gradient], state, count=group.count, momentum=momentum)
+                (direction,), state = self.optimizer.direction(
+                    [gradient], state, count=group.count, momentum=momentum, reuse=True
+                )
             else:
                 direction = rule(gradient, group.weights, rows)
             direction = direction if decay is None else direction + decay * group.weights
@@ -549,6 +553,7 @@ class Children:
                 last_square = square
             group.weights = weights if running.all() else torch.where(running[:, None], weights, group.weights)
             group.state, group.count, group.gradient = state, group.count + 1, gradient
+        group.answers.clear()
         self.diverged[rows] = ~running.cpu().numpy()
         progress.loss[rows] = (losses / updates).cpu().numpy()
         progress.metric[rows] = (metrics / updates).cpu().numpy()
@@ -580,9 +585,10 @@ class Children:
         """Rows, outputs (g, b, out) and targets (g, b, ...) on a held-out part, group by group."""
         for group in self._groups.values():
             examples = group.held_out[part]
-            chunks = examples.inputs.split(CHUNK, dim=1)
-            outputs = torch.cat([group.outputs(chunk) for chunk in chunks], dim=1)
-            yield group.rows, outputs, examples.targets
+            if part not in group.answers:
+                chunks = examples.inputs.split(max(1, CHUNK // len(group.rows)), dim=1)
+                group.answers[part] = torch.cat([group.outputs(chunk) for chunk in chunks], dim=1)
+            yield group.rows, group.answers[part], examples.targets
 
     @own_state
     @torch.no_grad()

@@ -49,7 +49,13 @@ class Optimizer(ABC):
         return [tuple([torch.zeros_like(weight) for _ in range(self.tensors)]) for weight in weights]
 
     def direction(
-        self, gradients: Sequence[Tensor], state: State, *, count: Tensor, momentum: Tensor | None = None
+        self,
+        gradients: Sequence[Tensor],
+        state: State,
+        *,
+        count: Tensor,
+        momentum: Tensor | None = None,
+        reuse: bool = False,
     ) -> tuple[list[Tensor], State]:
         """The directions of one step and the state after it; differentiable with respect to all tensors given.
 
@@ -61,6 +67,8 @@ class Optimizer(ABC):
             count: int64, number of steps taken before this one, for the bias correction: (n,), or (weights, n) if some
                 weights were added later.
             momentum: (n,), coefficients in place of .9 (Adam's first beta); None for .9.
+            reuse: write the state into the memory of the state before, which the directions may be views of, too; not
+                for autograd.
 
         Raises:
             ValueError: a momentum for an optimizer without.
@@ -72,16 +80,25 @@ class Optimizer(ABC):
         for gradient, tensors, steps in zip(gradients, state, count.expand(len(gradients), -1), strict=True):
             decay = 0.9 if momentum is None else by_row(momentum.to(gradient.dtype), gradient)
             step = by_row((steps + 1).to(gradient.dtype), gradient)
-            direction, new = self._one(gradient, tensors, step, decay)
+            out = tensors[0] if reuse and tensors else None
+            direction, new = self._one(gradient, tensors, step, decay, out)
             directions.append(direction)
             after.append(new)
         return directions, after
 
     @abstractmethod
     def _one(
-        self, gradient: Tensor, state: tuple[Tensor, ...], step: Tensor, momentum: Tensor | float
+        self,
+        gradient: Tensor,
+        state: tuple[Tensor, ...],
+        step: Tensor,
+        momentum: Tensor | float,
+        out: Tensor | None,
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Direction and new state of one weight; `step` counts from 1 and broadcasts to the gradient."""
+        """Direction and new state of one weight.
+
+        `step` counts from 1 and broadcasts to the gradient. The first state tensor is written into `out`, if given.
+        """
 
 
 class Sgd(Optimizer):
@@ -90,7 +107,12 @@ class Sgd(Optimizer):
     name = "sgd"
 
     def _one(
-        self, gradient: Tensor, state: tuple[Tensor, ...], step: Tensor, momentum: Tensor | float
+        self,
+        gradient: Tensor,
+        state: tuple[Tensor, ...],
+        step: Tensor,
+        momentum: Tensor | float,
+        out: Tensor | None,
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         return gradient, ()
 
@@ -103,12 +125,17 @@ class Momentum(Optimizer):
     has_momentum = True
 
     def _one(
-        self, gradient: Tensor, state: tuple[Tensor, ...], step: Tensor, momentum: Tensor | float
+        self,
+        gradient: Tensor,
+        state: tuple[Tensor, ...],
+        step: Tensor,
+        momentum: Tensor | float,
+        out: Tensor | None,
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         if isinstance(momentum, Tensor):
-            velocity = state[0] * momentum + gradient
+            velocity = torch.add(torch.mul(state[0], momentum, out=out), gradient, out=out)
         else:  # in one pass
-            velocity = torch.add(gradient, state[0], alpha=momentum)
+            velocity = torch.add(gradient, state[0], alpha=momentum, out=out)
         return velocity, (velocity,)
 
 
@@ -121,9 +148,14 @@ class Adam(Optimizer):
     beta = 0.999
 
     def _one(
-        self, gradient: Tensor, state: tuple[Tensor, ...], step: Tensor, momentum: Tensor | float
+        self,
+        gradient: Tensor,
+        state: tuple[Tensor, ...],
+        step: Tensor,
+        momentum: Tensor | float,
+        out: Tensor | None,
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        mean = state[0].lerp(gradient, 1.0 - momentum)
+        mean = torch.lerp(state[0], gradient, 1.0 - momentum, out=out)
         square = torch.addcmul(state[1] * self.beta, gradient, gradient, value=1.0 - self.beta)
         # 1 - beta^step by expm1, which float32 does not round away.
         decay = momentum.log() if isinstance(momentum, Tensor) else math.log(momentum)
@@ -140,9 +172,16 @@ class RmsProp(Optimizer):
     alpha = 0.99
 
     def _one(
-        self, gradient: Tensor, state: tuple[Tensor, ...], step: Tensor, momentum: Tensor | float
+        self,
+        gradient: Tensor,
+        state: tuple[Tensor, ...],
+        step: Tensor,
+        momentum: Tensor | float,
+        out: Tensor | None,
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        square = torch.addcmul(state[0] * self.alpha, gradient, gradient, value=1.0 - self.alpha)
+        square = torch.addcmul(
+            torch.mul(state[0], self.alpha, out=out), gradient, gradient, value=1.0 - self.alpha, out=out
+        )
         return gradient / (_root(square) + EPSILON), (square,)
 
 

@@ -60,7 +60,9 @@ def test_competitors_are_those_of_the_benchmarks() -> None:
         "gittins",
         "rl2",
     )
-    assert {"augment", "augment-glyphs"} == set(competitors("NetAugment-v0"))
+    assert {"augment", "augment-fashion_mnist", "augment-glyphs", "augment-sign_digits"} == set(
+        competitors("NetAugment-v0")
+    )
     assert "reml" in competitors("NetBuildDiscrete-v0")["sinusoid"]
     assert competitors("NavigationTrial-v0") == {}
 
