@@ -137,12 +137,17 @@ class NetLossEnv(TuningEnv):
     `batch_sizes` of 32; `family_kwargs` changes each of these. `env.unwrapped.export(row)` returns a copy of the row's
     current network.
 
+    With `family_kwargs={"unseen": 5}` five classes, drawn anew for each task, are kept out of the training part, and
+    validation and test are of these alone, as in metric learning (Song et al. 2016, arXiv:1511.06452). The metric must
+    be a `recall_at_k` then. Classes that are not trained on come last in the observations; what these hold by class,
+    the cross-entropy and the confusions in validation are finite, and say little.
+
     ## Arguments
 
     | Argument | Default | Meaning |
     |---|---|---|
     | `losses` | `("logit_adjustment", "focal", "smoothing", "trust")` | whose parameters are decided; or a `Loss` |
-    | `metric` | `"balanced_accuracy"` | or `"accuracy"` or `"macro_f1"`, as in scikit-learn, or `"recall_at_1"`, 2, 4, 8 |
+    | `metric` | `"balanced_accuracy"` | or `"accuracy"`, `"macro_f1"`, as in scikit-learn; `"recall_at_1"`, 2, 4, 8 |
     | `reward` | `"gain"` | of the metric; `"sign"` for its sign |
     | `module` | `None` | makes the network; `None`: two hidden layers of ReLUs, of the task's width, or of 64 units |
     | `train` | `None` | training data; `None`: those that `family` draws |

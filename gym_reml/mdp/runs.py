@@ -132,8 +132,8 @@ class NetworkProcess(ABC):
         measured = criterion(data)
         if data_sets.unseen and measured.metric_name not in RETRIEVAL:
             raise ValueError(
-                f"metric={measured.metric_name!r}: has no meaning for classes that are not trained on, and the data sets "
-                f"have unseen={data_sets.unseen!r}; must be one of {', '.join(map(repr, RETRIEVAL))}, which NetLoss takes"
+                f"metric={measured.metric_name!r}: has no meaning for classes that are not trained on, and the data "
+                f"sets have unseen={data_sets.unseen!r}; must be one of {', '.join(map(repr, RETRIEVAL))} of NetLoss"
             )
         self.metric_name = measured.metric_name
         self.has_test = data.test is not None

@@ -61,7 +61,7 @@ class Pictures(Variation, DataSets):
         return self.collection
 
     def _check_images_of_classes(self, read: Collection) -> None:
-        """Raises a ValueError unless any `unseen` classes have enough images for held-out parts, others for training."""
+        """Raises a ValueError unless any `unseen` classes have enough images to hold out, and others to train on."""
         counts = np.sort(np.bincount(read.labels[_places(len(read.labels), self.split)], minlength=len(read.classes)))
         for argument, needed, classes in (
             ("held_out", 2 * self.held_out, self.unseen),

@@ -62,9 +62,7 @@ class Variation:
             allowed = f"0, or an integer from 2 to {most}" if most >= 2 else "0"
             raise ValueError(f"unseen={self.unseen!r}: must be {allowed}, because there are {classes} classes")
 
-    def part_classes(
-        self, classes: int, generator: np.random.Generator
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def part_classes(self, classes: int, generator: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The classes of the training part, and those of validation and test."""
         if not self.unseen:
             return np.arange(classes), np.arange(classes)
