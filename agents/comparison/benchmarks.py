@@ -194,10 +194,8 @@ BENCHMARKS: dict[str, Benchmark] = {
         seeds=5,
         evaluation_tasks=200,
         setting=LossSetting(
-            family="fashion_mnist",
             losses=("classification", "triplet", "cosine_triplet", "smoothing", "trust"),
             metric="recall_at_1",
-            unseen=5,
         ),
     ),
     "rule": TuningBenchmark(

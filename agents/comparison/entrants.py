@@ -353,7 +353,7 @@ LOSS: dict[str, AtDials] = {
 """At the parameters of the loss."""
 
 RETRIEVAL: dict[str, AtDials] = {name: entrant for name, entrant in LOSS.items() if name != "ppo_phi"}
-"""The same for embeddings: Phi is moved by what is predicted, which means nothing for classes not trained on."""
+"""The same for embeddings: Phi, and what its agent observes, are about predicted classes."""
 
 RULE: dict[str, AtDials] = {
     **{name: _known_rule(name) for name in RULES},

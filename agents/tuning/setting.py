@@ -64,27 +64,18 @@ class TuningSetting(RunSetting):
 
 @dataclass(frozen=True, kw_only=True)
 class LossSetting(TuningSetting):
-    """Arguments of `NetLoss-v0`, see there, and classes that are not trained on, see `Variation`."""
+    """Arguments of `NetLoss-v0`; see there."""
 
     env_id: ClassVar[str] = "NetLoss-v0"
-    unnamed: ClassVar[tuple[str, ...]] = ("metric", "unseen")
+    unnamed: ClassVar[tuple[str, ...]] = ("metric",)
 
     updates: int = 15
     losses: tuple[str, ...] = ("logit_adjustment", "focal", "smoothing", "trust")
     metric: str = "balanced_accuracy"
-    unseen: int = 0
-
-    def __str__(self) -> str:
-        return super().__str__() + (f", {self.unseen} classes not trained on" if self.unseen else "")
 
     @property
     def measured(self) -> str:
         return self.metric
-
-    def arguments(self, split: str) -> dict[str, Any]:
-        own = super().arguments(split)
-        own["family_kwargs"]["unseen"] = own.pop("unseen")
-        return own
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,9 +39,7 @@ from gym_reml.files import save_atomically
 QUICK = TuningSetting(horizon=3, updates=2)
 QUICK_AUGMENT = AugmentSetting(horizon=4, updates=2)
 QUICK_LOSS = LossSetting(horizon=3, updates=2)
-QUICK_RETRIEVAL = LossSetting(
-    horizon=3, updates=2, losses=("classification", "triplet", "trust"), metric="recall_at_2", unseen=5
-)
+QUICK_RETRIEVAL = LossSetting(horizon=3, updates=2, losses=("classification", "triplet", "trust"), metric="recall_at_2")
 QUICK_RULE = RuleSetting(updates=3)
 RECIPE = TuningRecipe(total_steps=12, n_envs=4, batch_size=6, epochs=1)
 SMALL_RECIPES: dict[str, Recipe] = {"ppo": RECIPE, "reinforce": ReinforceRecipe(total_steps=12, n_envs=4)}
@@ -140,14 +138,13 @@ def test_the_grid_is_of_the_losses_that_are_decided() -> None:
     assert [fixed.values for fixed in settings(QUICK_RETRIEVAL)] == [(1.0, 0.0, 0.0), (1.0, 0.0, 0.5)]
 
 
-def test_the_metric_and_unseen_classes_are_those_of_the_setting() -> None:
+def test_the_metric_is_that_of_the_setting() -> None:
     assert (TuningSetting().measured, LossSetting().measured) == ("accuracy", "balanced_accuracy")
     assert LossSetting().folder == "clusters-20-momentum-15", "as before there were other metrics"
-    assert QUICK_RETRIEVAL.folder == "clusters-3-momentum-2-recall_at_2-5"
+    assert QUICK_RETRIEVAL.folder == "clusters-3-momentum-2-recall_at_2"
     envs: Any = gym.make_vec("NetLoss-v0", num_envs=2, **QUICK_RETRIEVAL.arguments("validation"))
     _, info = envs.reset(seed=0)
     assert "validation_recall_at_2" in info
-    assert (envs.unwrapped.tuning.data_sets.unseen, envs.unwrapped.tuning.data_sets.split) == (5, "validation")
 
 
 def test_policies_write_rules() -> None:
