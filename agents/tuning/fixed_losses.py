@@ -21,7 +21,7 @@ GRID: dict[str, tuple[float, ...]] = {
     "focal": (0.0, 1.0),
     "smoothing": (0.0, 0.2),
     "trust": (0.0, 0.25, 0.5),
-    "classification": (1.0, 0.0),
+    "classification": (1.0, 0.25),
     "triplet": (0.0, 1.0),
     "cosine_triplet": (0.0, 1.0),
 }
