@@ -188,6 +188,16 @@ BENCHMARKS: dict[str, Benchmark] = {
     "loss-fashion_mnist": TuningBenchmark(
         file="loss.json", kind="loss", seeds=5, evaluation_tasks=200, setting=LossSetting(family="fashion_mnist")
     ),
+    "loss-retrieval": TuningBenchmark(
+        file="loss.json",
+        kind="retrieval",
+        seeds=5,
+        evaluation_tasks=200,
+        setting=LossSetting(
+            losses=("classification", "triplet", "cosine_triplet", "smoothing", "trust"),
+            metric="recall_at_1",
+        ),
+    ),
     "rule": TuningBenchmark(
         file="rule.json",
         kind="rule",

@@ -352,6 +352,9 @@ LOSS: dict[str, AtDials] = {
 }
 """At the parameters of the loss."""
 
+RETRIEVAL: dict[str, AtDials] = {name: entrant for name, entrant in LOSS.items() if name != "ppo_phi"}
+"""The same for embeddings: Phi, and what its agent observes, are about predicted classes."""
+
 RULE: dict[str, AtDials] = {
     **{name: _known_rule(name) for name in RULES},
     "random_rules": Entrant(
@@ -404,6 +407,7 @@ ENTRANTS: Mapping[str, dict[str, Entrant[Any, Any]]] = {
     "tabular": TABULAR,
     "tuning": TUNING,
     "loss": LOSS,
+    "retrieval": RETRIEVAL,
     "rule": RULE,
     "optimizer": OPTIMIZER,
     "augment": AUGMENT,

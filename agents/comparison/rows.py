@@ -26,6 +26,7 @@ LOWER_IS_BETTER = {
     "log_ratio": True,
     "accuracy": False,
     "balanced_accuracy": False,
+    "recall_at_1": False,
     "return": False,
 }
 """The metrics of rows, and whether they are errors."""

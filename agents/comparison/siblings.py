@@ -56,7 +56,7 @@ class Config(SeedOptions):
     algorithm: AlgorithmName = AGENT
     """by which the agent is trained"""
     family: str | None = None
-    """the distribution of data sets: that of one of the environment's benchmarks"""
+    """the distribution of data sets of one of the environment's benchmarks, or the name of a further one on the same"""
     tasks: int | None = None
     """episodes that it is trained on"""
     seed: int = 0
@@ -76,7 +76,7 @@ class Config(SeedOptions):
         """What the environment implies, for `--help`."""
         _, benchmark = self.benchmark()
         return {
-            "family": f"{benchmark.setting.family}, of {', '.join(self.families())}",
+            "family": f"{benchmark.setting.family}, of {', '.join(self.choices())}",
             "tasks": "as many as the recipe has",
             "evaluation_tasks": f"{benchmark.evaluation_tasks}",
         }
@@ -87,17 +87,19 @@ class Config(SeedOptions):
         Raises:
             ValueError: a family that none of the environment's benchmarks has.
         """
-        for name, one in self._own().items():
-            if self.family in (None, one.setting.family):
-                return name, one
-        raise ValueError(f"--family {self.family}: not for {self.env}; choices: {', '.join(self.families())}")
+        choices = self.choices()
+        name = next(iter(choices.values())) if self.family is None else choices.get(self.family)
+        if name is None:
+            raise ValueError(f"--family {self.family}: not for {self.env}; choices: {', '.join(choices)}")
+        return name, SIBLINGS[name]
 
-    def families(self) -> list[str]:
-        """The distributions that the environment has benchmarks on."""
-        return [one.setting.family for one in self._own().values()]
-
-    def _own(self) -> dict[str, TuningBenchmark]:
-        return {name: one for name, one in SIBLINGS.items() if type(one.setting) is SETTINGS[self.env]}
+    def choices(self) -> dict[str, str]:
+        """The environment's benchmarks by what names them: their data sets, or their own names where that is taken."""
+        found: dict[str, str] = {}
+        for name, one in SIBLINGS.items():
+            if type(one.setting) is SETTINGS[self.env]:
+                found[name if one.setting.family in found else one.setting.family] = name
+        return found
 
     def jobs(self, folder: Path) -> list[Job]:
         """The agent's training, and everyone's evaluation."""

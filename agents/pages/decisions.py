@@ -25,6 +25,7 @@ class Decided:
         title: what is decided.
         page: about it, from docs/results.
         file, family, shots, step: of the rows.
+        metric: of the rows, where the file has several for the family; None where it has one.
         who: entrants for each of COLUMNS.
     """
 
@@ -35,6 +36,7 @@ class Decided:
     who: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...], tuple[str, ...], tuple[str, ...]]
     shots: int | None = None
     step: int = 1
+    metric: str | None = None
 
 
 DECISIONS = (
@@ -78,6 +80,7 @@ DECISIONS = (
         "loss.json",
         "fashion_mnist",
         (("cross_entropy",), ("fixed_loss",), (), ("fixed_loss_per_kind",), ("ppo",)),
+        metric="balanced_accuracy",
     ),
     Decided(
         "augmentation",
@@ -136,7 +139,8 @@ def _rows(path: Path, decision: Decided) -> dict[str, Row]:
     """The decision's rows by learner; none where there is no file yet."""
     wanted = (decision.family, decision.shots, decision.step)
     found = read_rows(path) if path.is_file() else []
-    return {row["learner"]: row for row in found if (row["family"], row["shots"], row["step"]) == wanted}
+    own = [row for row in found if (row["family"], row["shots"], row["step"]) == wanted]
+    return {row["learner"]: row for row in own if decision.metric in (None, row["metric"])}
 
 
 def _cell(rows: list[Row]) -> str:

@@ -14,15 +14,18 @@ from numpy.typing import NDArray
 from gym_reml.files import write_text
 
 from .schedules import TUNING_TASKS, example
-from .setting import Played, TuningSetting, play
+from .setting import LossSetting, Played, play
 
 GRID: dict[str, tuple[float, ...]] = {
     "logit_adjustment": (0.0, 0.5, 1.0, 1.5),
     "focal": (0.0, 1.0),
     "smoothing": (0.0, 0.2),
     "trust": (0.0, 0.25, 0.5),
+    "classification": (1.0, 0.25),
+    "triplet": (0.0, 1.0),
+    "cosine_triplet": (0.0, 1.0),
 }
-"""The values that are tried of each parameter, in every combination."""
+"""The values that are tried of each parameter that is decided, in every combination; first that of cross-entropy."""
 
 KIND = ("imbalance", "label_noise")
 """Tasks with the same of these numbers are of one kind."""
@@ -37,13 +40,13 @@ class FixedLoss:
         values: of the parameters, in the order of the decision.
     """
 
-    setting: TuningSetting
+    setting: LossSetting
     values: tuple[float, ...]
 
     @property
     def notes(self) -> dict[str, float]:
         """What was tuned."""
-        return dict(zip(GRID, self.values, strict=True))
+        return dict(zip(self.setting.losses, self.values, strict=True))
 
     def predict(
         self, observation: NDArray[np.float32], state: Any = None, episode_start: Any = None, deterministic: bool = True
@@ -57,21 +60,21 @@ class FixedLoss:
         return np.clip((np.array(self.values) - now) / move, -1.0, 1.0).astype(np.float32), state
 
 
-def settings(setting: TuningSetting) -> list[FixedLoss]:
-    """Every combination of `GRID`; the first is cross-entropy."""
-    return [FixedLoss(setting, values) for values in itertools.product(*GRID.values())]
+def settings(setting: LossSetting) -> list[FixedLoss]:
+    """Every combination of `GRID` for the losses of the setting; the first is cross-entropy."""
+    return [FixedLoss(setting, values) for values in itertools.product(*(GRID[name] for name in setting.losses))]
 
 
-def cross_entropy(setting: TuningSetting) -> FixedLoss:
+def cross_entropy(setting: LossSetting) -> FixedLoss:
     """Does nothing."""
     return settings(setting)[0]
 
 
-def _try_all(setting: TuningSetting) -> list[Played]:
+def _try_all(setting: LossSetting) -> list[Played]:
     return [play(fixed, setting, TUNING_TASKS, "validation") for fixed in settings(setting)]
 
 
-def best_loss(setting: TuningSetting, folder: Path) -> FixedLoss:
+def best_loss(setting: LossSetting, folder: Path) -> FixedLoss:
     """The setting that does best on validation tasks, by the validation metric; all tried are written down."""
     found = [float(played.validation.mean()) for played in _try_all(setting)]
     tried = {", ".join(map(str, fixed.values)): mean for fixed, mean in zip(settings(setting), found, strict=True)}
@@ -79,7 +82,7 @@ def best_loss(setting: TuningSetting, folder: Path) -> FixedLoss:
     return settings(setting)[int(np.argmax(found))]
 
 
-def best_per_kind(setting: TuningSetting, tasks: int) -> Played:
+def best_per_kind(setting: LossSetting, tasks: int) -> Played:
     """On each held-out task the setting that does best on validation tasks of its kind."""
     every = _try_all(setting)
     kinds = _kinds(every[0])

@@ -21,13 +21,13 @@ class RunSetting:
 
     Attributes:
         env_id: of the environment.
-        measured: the metric of its runs.
+        unnamed: fields that its folder does not name where they have their defaults.
         family: of data sets.
         horizon: steps of an episode.
     """
 
     env_id: ClassVar[str]
-    measured: ClassVar[str] = "accuracy"
+    unnamed: ClassVar[tuple[str, ...]] = ()
 
     family: str = "clusters"
     horizon: int = 20
@@ -37,9 +37,16 @@ class RunSetting:
         return asdict(self) | {"family_kwargs": {"split": split}}
 
     @property
+    def measured(self) -> str:
+        """The metric of its runs."""
+        return "accuracy"
+
+    @property
     def folder(self) -> str:
         """A name for folders."""
-        return "-".join(str(value) for value in asdict(self).values() if not isinstance(value, tuple))
+        usual = {(name, getattr(type(self), name)) for name in self.unnamed}
+        own = [(name, value) for name, value in asdict(self).items() if not isinstance(value, tuple)]
+        return "-".join(str(value) for name, value in own if (name, value) not in usual)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,10 +67,15 @@ class LossSetting(TuningSetting):
     """Arguments of `NetLoss-v0`; see there."""
 
     env_id: ClassVar[str] = "NetLoss-v0"
-    measured: ClassVar[str] = "balanced_accuracy"
+    unnamed: ClassVar[tuple[str, ...]] = ("metric",)
 
     updates: int = 15
     losses: tuple[str, ...] = ("logit_adjustment", "focal", "smoothing", "trust")
+    metric: str = "balanced_accuracy"
+
+    @property
+    def measured(self) -> str:
+        return self.metric
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -94,9 +94,10 @@ class NetLossEnv(TuningEnv):
 
     Validation data are rewarded on and observed, never trained on. Test data are neither: they are for evaluation.
 
-    With `metric="recall_at_1"` the outputs of the network are an embedding, and the metric is the share of examples
-    whose nearest neighbour among all others of the part, by Euclidean distance, has the same label: metric learning,
-    the second case of Adaptive Loss Alignment. In training it is measured within minibatches.
+    With `metric="recall_at_k"`, where k is 1, 2, 4 or 8, the outputs of the network are an embedding, and the metric is
+    the share of examples that have one with the same label among their k nearest neighbours of the part, by Euclidean
+    distance: metric learning, the second case of Adaptive Loss Alignment. In training it is measured within
+    minibatches. It is the one kind of metric for families with `unseen` classes, see below.
 
     ## Starting state
 
@@ -136,12 +137,17 @@ class NetLossEnv(TuningEnv):
     `batch_sizes` of 32; `family_kwargs` changes each of these. `env.unwrapped.export(row)` returns a copy of the row's
     current network.
 
+    With `family_kwargs={"unseen": 5}` five classes, drawn anew for each task, are kept out of the training part, and
+    validation and test are of these alone, as in metric learning (Song et al. 2016, arXiv:1511.06452). The metric must
+    be a `recall_at_k` then. Classes that are not trained on come last in the observations; what these hold by class,
+    the cross-entropy and the confusions in validation are finite, and say little.
+
     ## Arguments
 
     | Argument | Default | Meaning |
     |---|---|---|
     | `losses` | `("logit_adjustment", "focal", "smoothing", "trust")` | whose parameters are decided; or a `Loss` |
-    | `metric` | `"balanced_accuracy"` | or `"accuracy"` or `"macro_f1"`, as in scikit-learn, or `"recall_at_1"` |
+    | `metric` | `"balanced_accuracy"` | or `"accuracy"`, `"macro_f1"`, as in scikit-learn; `"recall_at_1"`, 2, 4, 8 |
     | `reward` | `"gain"` | of the metric; `"sign"` for its sign |
     | `module` | `None` | makes the network; `None`: two hidden layers of ReLUs, of the task's width, or of 64 units |
     | `train` | `None` | training data; `None`: those that `family` draws |

@@ -190,7 +190,9 @@ class LossProcess(RunProcess):
     def _observe_own(self, flat: NDArray[np.float64]) -> None:
         parts = self.parts
         flat[:, parts["statistics"]], flat[:, parts["relative"]] = self._statistics, self._relative
-        flat[:, parts["imbalance"]] = np.log10(self._shares.max(axis=1) / self._shares.min(axis=1))[:, None]
+        # Behind the shares of classes that are not trained on, which are the least.
+        rarest = np.sort(self._shares, axis=1)[:, self.data_sets.unseen]
+        flat[:, parts["imbalance"]] = np.log10(self._shares.max(axis=1) / rarest)[:, None]
         flat[:, parts["parameters"]] = 2.0 * (self._parameters - self._low) / (self._high - self._low) - 1.0
         if self._confused:
             flat[:, parts["confusions"]] = self._confusions

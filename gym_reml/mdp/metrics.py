@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -52,34 +53,55 @@ def macro_f1(outputs: Tensor, labels: Tensor) -> Tensor:
     return (hits / total.clamp(min=1.0)).sum(dim=1) / (total > 0).sum(dim=1)
 
 
-def recall_at_1(outputs: Tensor, labels: Tensor) -> Tensor:
-    """The share of examples whose nearest neighbour among the others has the same label.
+def recall_at(k: int, outputs: Tensor, labels: Tensor) -> Tensor:
+    """The share of examples that have one with the same label among their k nearest neighbours.
 
-    The outputs are taken as an embedding, in which distances are Euclidean. Of several that are equally near, the share
-    that has the label counts, so the order of the examples does not matter. Examples whose distances are not finite,
-    or that are alone, count as missed. This is Recall@1 of image retrieval (Jegou et al. 2011; Song et al. 2016,
-    arXiv:1511.06452), where every example is a query once.
+    The outputs are taken as an embedding, in which distances are Euclidean. Where several are equally near and not all
+    of them are among the k, those that are count as drawn at random: what counts is the probability that one of the k
+    has the label, so the order of the examples does not matter. Examples whose distances are not finite are no
+    neighbours, and have none; where there are fewer than k neighbours, all are meant. This is Recall@k of image
+    retrieval (Jegou et al. 2011; Song et al. 2016, arXiv:1511.06452), where every example is a query once.
+
+    Args:
+        k: number of neighbours, at least 1.
+        outputs: (n, b, dimensions).
+        labels: (n, b) int64.
     """
     size = outputs.shape[1]
     # Of an example that has a NaN, all others are infinitely far.
     outputs = torch.where(outputs.isfinite().all(dim=2, keepdim=True), outputs, torch.inf)
-    hits = []
+    found = []
     # A part of the queries at a time, against all examples.
     for queries in torch.arange(size, device=outputs.device).split(max(1, PAIRS // (len(outputs) * size))):
         # By products of matrices, distances would be inexact, and equal ones different.
         distances = torch.cdist(outputs[:, queries], outputs, compute_mode="donot_use_mm_for_euclid_dist")
         distances[:, queries - queries[0], queries] = torch.inf
-        least = distances.amin(dim=2, keepdim=True)
-        nearest = distances == least
-        same = nearest & (labels[:, queries, None] == labels[:, None])
-        hits.append(same.sum(dim=2) / nearest.sum(dim=2) * least[..., 0].isfinite())
-    return torch.cat(hits, dim=1).nan_to_num(nan=0.0).mean(dim=1)
+        # The least of all takes half of the time of the k least.
+        nearest = distances.min(dim=2, keepdim=True) if k == 1 else distances.topk(min(k, size), largest=False)
+        least, places = nearest.values, nearest.indices
+        last = least[..., -1:]
+        same = labels[:, queries, None] == labels[:, None]
+        hit = (same.gather(2, places) & (least < last)).any(dim=2).float()
+        tied = distances == last
+        count, right = tied.sum(dim=2), (tied & same).sum(dim=2)
+        left = (k - (least < last).sum(dim=2)) * last[..., 0].isfinite()
+        # The tied ones are drawn one after the other.
+        for drawn in range(k):
+            chance = right / (count - drawn).clamp(min=1)
+            hit = hit + (1.0 - hit) * torch.where(drawn < left, chance, 0.0)
+        found.append(hit)
+    return torch.cat(found, dim=1).mean(dim=1)
 
+
+RETRIEVAL: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    f"recall_at_{k}": partial(recall_at, k) for k in (1, 2, 4, 8)
+}
+"""Metrics of embeddings, which are the outputs; they have a meaning for classes that were not trained on, too."""
 
 METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "accuracy": accuracy,
     "balanced_accuracy": balanced_accuracy,
     "macro_f1": macro_f1,
-    "recall_at_1": recall_at_1,
+    **RETRIEVAL,
 }
 """Metrics (n,) of outputs (n, b, classes) and labels (n, b) int64, by name; finite, and larger is better."""

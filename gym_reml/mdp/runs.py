@@ -16,6 +16,7 @@ from torch import nn
 
 from gym_reml.checks import check_integer, read_parameters
 from gym_reml.mdp.child_training import CPU, Child, Children, Criterion, Progress
+from gym_reml.mdp.metrics import RETRIEVAL
 from gym_reml.mdp.process import Outcome
 from gym_reml.networks.optimizers import Optimizer, find_optimizer
 from gym_reml.networks.torch_state import own_state
@@ -129,6 +130,11 @@ class NetworkProcess(ABC):
         self.module = DefaultNetwork(data.input_shape, data.outputs) if module is None else module
         self._takes = _arguments(self.module, self._example)
         measured = criterion(data)
+        if data_sets.unseen and measured.metric_name not in RETRIEVAL:
+            raise ValueError(
+                f"metric={measured.metric_name!r}: has no meaning for classes that are not trained on, and the data "
+                f"sets have unseen={data_sets.unseen!r}; must be one of {', '.join(map(repr, RETRIEVAL))} of NetLoss"
+            )
         self.metric_name = measured.metric_name
         self.has_test = data.test is not None
         self.children = Children(count, self.optimizer, measured, device)

@@ -676,6 +676,14 @@ def test_the_agent_at_the_dials_is_trained_by_the_algorithm_that_is_named(
     ("arguments", "message"),
     [
         (["--env", "NetTune-v0", "--family", "moons"], "--family moons: not for NetTune-v0; choices: clusters"),
+        (
+            ["--env", "NetLoss-v0", "--family", "digits"],
+            "--family digits: not for NetLoss-v0; choices: clusters, fashion_mnist, loss-retrieval",
+        ),
+        (
+            ["--env", "NetLoss-v0", "--family", "loss-retrieval", "--competitors", "ppo_phi"],
+            "--competitors ppo_phi: choices: cross_entropy, fixed_loss, ppo, reinforce, fixed_loss_per_kind",
+        ),
         (["--env", "NetLoss-v0", "--competitors", "cosine"], "--competitors cosine: choices: cross_entropy, "),
         (["--env", "NetRule-v0", "--tasks", "0"], "--tasks 0: must be at least 1"),
     ],

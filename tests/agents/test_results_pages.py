@@ -388,7 +388,12 @@ def test_the_page_of_decisions_lays_rows_side_by_side(tmp_path: Path) -> None:
             paired={"fixed_loss": versus(0.02, 0.01, 0.3)},
         ),
     ]
-    write(tmp_path, rows, "loss.json")
+    # The same entrants by another metric have rows and a table of their own.
+    others = [row("ppo", 1, 0.9, family="fashion_mnist", shots=None, metric="recall_at_1")]
+    write(tmp_path, rows + others, "loss.json")
+    (section,) = (one for one in SECTIONS if one.file == "loss.json")
+    groups = read_groups(tmp_path / "loss.json", section)
+    assert [group.title for group in groups] == ["fashion_mnist, balanced_accuracy", "fashion_mnist, recall_at_1"]
     page = decisions_page(tmp_path)
     line = line_of(page, "| [loss of a run]")
     assert all(part in line for part in ("0.600", "`cross_entropy`", "0.640", "0.660", "+0.020 ± 0.010, better"))

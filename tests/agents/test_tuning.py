@@ -25,7 +25,7 @@ from agents.tuning.augmentations import (
     train_children,
     trivial_augment,
 )
-from agents.tuning.fixed_losses import GRID, FixedLoss, best_loss, best_per_kind, cross_entropy, settings
+from agents.tuning.fixed_losses import FixedLoss, best_loss, best_per_kind, cross_entropy, settings
 from agents.tuning.recipes import AUGMENT_RECIPES, RECIPES, RULE_RECIPES
 from agents.tuning.reinforce import ReinforceRecipe
 from agents.tuning.rules import FixedRule, known_rule, random_rules, search, tune
@@ -39,6 +39,7 @@ from gym_reml.files import save_atomically
 QUICK = TuningSetting(horizon=3, updates=2)
 QUICK_AUGMENT = AugmentSetting(horizon=4, updates=2)
 QUICK_LOSS = LossSetting(horizon=3, updates=2)
+QUICK_RETRIEVAL = LossSetting(horizon=3, updates=2, losses=("classification", "triplet", "trust"), metric="recall_at_2")
 QUICK_RULE = RuleSetting(updates=3)
 RECIPE = TuningRecipe(total_steps=12, n_envs=4, batch_size=6, epochs=1)
 SMALL_RECIPES: dict[str, Recipe] = {"ppo": RECIPE, "reinforce": ReinforceRecipe(total_steps=12, n_envs=4)}
@@ -115,10 +116,10 @@ def test_a_fixed_loss_goes_to_its_values_and_stays_there() -> None:
     envs: Any = make_vec("NetLoss-v0", 2, updates=1)
     observation, _ = envs.reset(seed=0)
     policy = FixedLoss(QUICK_LOSS, (0.6, 1.0, 0.05, 0.0))
-    assert tuple(GRID) == envs.unwrapped.tuning.decision.names
+    assert QUICK_LOSS.losses == envs.unwrapped.tuning.decision.names == tuple(policy.notes)
     for expected in ([0.25, 0.5, 0.05, 0.0], [0.5, 1.0, 0.05, 0.0], [0.6, 1.0, 0.05, 0.0], [0.6, 1.0, 0.05, 0.0]):
         observation, _, _, _, info = envs.step(policy.predict(observation)[0])
-        np.testing.assert_allclose([info[name][1] for name in GRID], expected, atol=1e-5)
+        np.testing.assert_allclose([info[name][1] for name in policy.notes], expected, atol=1e-5)
 
 
 def test_losses_are_chosen_on_validation_tasks(tmp_path: Path) -> None:
@@ -130,6 +131,20 @@ def test_losses_are_chosen_on_validation_tasks(tmp_path: Path) -> None:
     every = [play(fixed, QUICK_LOSS, 5) for fixed in settings(QUICK_LOSS)]
     for task in range(5):
         assert found.test[task] in {played.test[task] for played in every}
+
+
+def test_the_grid_is_of_the_losses_that_are_decided() -> None:
+    assert cross_entropy(QUICK_RETRIEVAL).values == (1.0, 0.0, 0.0)
+    assert [fixed.values for fixed in settings(QUICK_RETRIEVAL)] == [(1.0, 0.0, 0.0), (1.0, 0.0, 0.5)]
+
+
+def test_the_metric_is_that_of_the_setting() -> None:
+    assert (TuningSetting().measured, LossSetting().measured) == ("accuracy", "balanced_accuracy")
+    assert LossSetting().folder == "clusters-20-momentum-15", "as before there were other metrics"
+    assert QUICK_RETRIEVAL.folder == "clusters-3-momentum-2-recall_at_2"
+    envs: Any = gym.make_vec("NetLoss-v0", num_envs=2, **QUICK_RETRIEVAL.arguments("validation"))
+    _, info = envs.reset(seed=0)
+    assert "validation_recall_at_2" in info
 
 
 def test_policies_write_rules() -> None:
@@ -210,7 +225,13 @@ def test_an_agent_draws_policies_of_its_own(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "setting"),
-    [("tuning", QUICK), ("loss", QUICK_LOSS), ("rule", QUICK_RULE), ("augment", QUICK_AUGMENT)],
+    [
+        ("tuning", QUICK),
+        ("loss", QUICK_LOSS),
+        ("retrieval", QUICK_RETRIEVAL),
+        ("rule", QUICK_RULE),
+        ("augment", QUICK_AUGMENT),
+    ],
 )
 def test_a_comparison_pairs_every_seed_with_what_is_fixed(
     kind: str, setting: RunSetting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -228,6 +249,7 @@ def test_a_comparison_pairs_every_seed_with_what_is_fixed(
     for job in jobs:
         job.work()
     rows = {row["learner"]: row for row in rows_of(jobs)}
+    assert {row["metric"] for row in rows.values()} == {setting.measured}
     assert set(rows) == {*entrants, *((f"{name}/average" for name in RECIPES) if kind == "rule" else ())}
     # An agent that builds policies or writes rules is followed by the trials of those that it draws.
     trained = {"augment": 16 + 6 * 2, "rule": 4 + 8 + 4 * 2}.get(kind, 4)

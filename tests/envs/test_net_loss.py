@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gym_reml.decisions.losses import Loss
+from gym_reml.decisions.losses import LOSSES, Loss
 from gym_reml.streams import row_streams
 from gym_reml.tasks.data_sets.base import DataSet, DataSets, Examples, Task
 from tests.support.env_helpers import assert_same, play
@@ -167,6 +167,37 @@ def test_recall_at_1_is_that_of_the_outputs_of_the_network() -> None:
         if step:
             assert reward == pytest.approx(expected - before)
         before = expected
+
+
+UNSEEN: dict[str, Any] = SIZES | {"unseen": 4, "examples": [40], "imbalances": [10.0], "label_noises": [0.3]}
+
+
+@pytest.mark.parametrize("losses", [tuple(LOSSES), ("logit_adjustment", "class_weights")])
+def test_classes_that_are_not_trained_on_leave_everything_finite(losses: tuple[str, ...]) -> None:
+    envs = native(3, losses=losses, metric="recall_at_2", family_kwargs=UNSEEN)
+    observation, info = envs.reset(seed=0)
+    process = envs.unwrapped.tuning
+    high = np.ones(envs.action_space.shape, dtype=np.float32)
+    for _ in range(3):
+        assert np.isfinite(observation).all()
+        observation, _, _, _, info = envs.step(high)
+        assert not info["diverged"].any()
+        assert (info["test_recall_at_2"] > 0).all()
+    # The rarest class is that of those that are trained on, and the others come last.
+    group = next(iter(process.children._groups.values()))
+    for row, child in zip(group.rows, group.children, strict=True):
+        counts = np.bincount(child.data.train.targets, minlength=10)
+        imbalance = observation[row, process.parts["imbalance"]]
+        assert imbalance == pytest.approx(np.log10(counts.max() / max(np.sort(counts)[4], 1)), abs=1e-6)
+        assert set(process._ranks[row, :6]) >= set(np.flatnonzero(counts > 1))
+
+
+@pytest.mark.parametrize("env_id", ["NetLoss-v0", "NetTune-v0", "NetRule-v0"])
+def test_predicted_classes_are_no_measure_of_those_that_are_not_trained_on(env_id: str) -> None:
+    metric = "balanced_accuracy" if env_id == "NetLoss-v0" else "accuracy"
+    message = f"^metric='{metric}': has no meaning for classes that .* unseen=4; must be one of 'recall_at_1'"
+    with pytest.raises(ValueError, match=message):
+        gym.make(env_id, family_kwargs=UNSEEN)
 
 
 class Margin(Loss):

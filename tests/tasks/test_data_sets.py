@@ -45,10 +45,10 @@ def test_only_training_labels_are_noisy() -> None:
     assert torch.equal(clean.train.inputs, noisy.train.inputs)
     assert torch.equal(clean.validation.targets, noisy.validation.targets)
     labels = torch.zeros(4000, dtype=torch.int64)
-    flipped = flip_labels(labels, 0.4, 10, np.random.default_rng(0))
+    flipped = flip_labels(labels, 0.4, np.arange(10), np.random.default_rng(0))
     # A tenth of the labels that are drawn anew stay what they were.
     assert float((flipped != 0).float().mean()) == pytest.approx(0.36, abs=0.03)
-    assert torch.equal(flip_labels(labels, 0.0, 10, np.random.default_rng(0)), labels)
+    assert torch.equal(flip_labels(labels, 0.0, np.arange(10), np.random.default_rng(0)), labels)
 
 
 @pytest.mark.parametrize("name", ["clusters", "digits"])
@@ -119,6 +119,9 @@ def test_real_collections_can_be_trained_on() -> None:
         family = make_data_sets(name, root=str(root))
         assert isinstance(family, Pictures)
         assert drawn(family).input_shape == (channels, 14, 14)
+        for split in ("train", "validation", "test"):
+            data = drawn(make_data_sets(name, root=str(root), split=split, unseen=5, held_out=60), imbalance=10.0)
+            assert not set(data.train.targets.tolist()) & set(data.validation.targets.tolist())
 
 
 def test_glyphs_are_elsewhere_in_every_drawing() -> None:
@@ -184,3 +187,78 @@ def test_examples_are_read_in_the_types_that_training_needs() -> None:
 def test_values_that_vary_must_be_sequences(name: str, argument: str, value: Any, what: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(f'{argument}={value!r}: must be a sequence of {what}')}$"):
         make_data_sets(name, **{argument: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "imbalance", "expected"),
+    [
+        ("clusters", 1.0, [0, 7, 4, 0, 6, 3, 0, 8, 2, 9]),
+        ("clusters", 10.0, [8, 2, 8, 5, 2, 7, 9, 1, 6, 5]),
+        ("digits", 1.0, [1, 2, 5, 0, 7, 8, 4, 2, 4, 1]),
+        ("digits", 10.0, [4, 7, 5, 0, 1, 3, 6, 3, 2, 6]),
+    ],
+)
+def test_a_seed_draws_what_it_drew_for_published_results(name: str, imbalance: float, expected: list[int]) -> None:
+    pytest.importorskip("sklearn")
+    data = drawn(make_data_sets(name, held_out=20), imbalance=imbalance, label_noise=0.4, examples=20)
+    assert data.train.targets[:10].tolist() == expected
+
+
+@pytest.mark.parametrize("imbalance", [1.0, 20.0])
+def test_unseen_classes_are_those_of_validation_and_test_alone(imbalance: float) -> None:
+    pytest.importorskip("sklearn")
+    task: dict[str, Any] = {"imbalance": imbalance, "label_noise": 0.5, "examples": 150}
+    held_out = set()
+    for name in ("clusters", "digits"):
+        for seed in range(4):
+            data = drawn(make_data_sets(name, unseen=4, held_out=60), seed, **task)
+            assert [len(part) for part in data.parts.values()] == [150, 60, 60]
+            assert data.outputs == 10
+            assert data.test is not None
+            seen, tested = set(data.train.targets.tolist()), set(data.validation.targets.tolist())
+            assert len(tested) == 4
+            assert set(data.test.targets.tolist()) == tested
+            assert len(seen) == 6, "noise has classes of the training part alone"
+            assert not seen & tested
+            held_out.add((name, *sorted(tested)))
+    assert len(held_out) > 5, "drawn anew for each task"
+    # No image is in two parts, and every label is that of its image.
+    read = read_collection("digits")
+    pool = {image.tobytes(): label for image, label in zip(read.images, read.labels.tolist(), strict=True)}
+    whole = drawn(make_data_sets("digits", unseen=4, held_out=60), **task | {"label_noise": 0.0})
+    inputs = torch.cat([part.inputs for part in whole.parts.values()])
+    images = [np.rint(image.numpy() * 255).astype(np.uint8).tobytes() for image in inputs]
+    assert [pool[image] for image in images] == torch.cat([part.targets for part in whole.parts.values()]).tolist()
+    assert len(set(images)) == len(images)
+
+
+@pytest.mark.parametrize("name", ["clusters", "digits"])
+def test_the_classes_that_are_left_are_imbalanced(name: str) -> None:
+    pytest.importorskip("sklearn")
+    family = make_data_sets(name, unseen=5, held_out=60)
+    data = drawn(family, imbalance=20.0, examples=200, label_noise=0.0)
+    counts = np.sort(np.bincount(data.train.targets, minlength=10))
+    shares = 20.0 ** (np.arange(5) / 4)
+    assert counts[:5].tolist() == [0] * 5
+    np.testing.assert_allclose(counts[5:], 200 * shares / shares.sum(), atol=20)
+    assert np.sort(np.bincount(data.validation.targets, minlength=10))[5] >= 4, "as frequent as one another"
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("clusters", {"unseen": 1}, "unseen=1: must be 0, or an integer from 2 to 8, because there are 10 classes"),
+        ("clusters", {"unseen": 9}, "unseen=9: must be 0, or an integer from 2 to 8"),
+        ("clusters", {"unseen": -1}, "unseen=-1: must be 0"),
+        ("clusters", {"unseen": True}, "unseen=True: must be 0"),
+        ("clusters", {"unseen": 2.0}, "unseen=2.0: must be 0"),
+        ("clusters", {"unseen": 2, "classes": 3}, "unseen=2: must be 0, because there are 3 classes"),
+        ("digits", {"unseen": 9}, "unseen=9: must be 0, or an integer from 2 to 8"),
+        ("digits", {"unseen": 5, "split": "test"}, "unseen=5, held_out=100: a data set would need 200 images of 5 c"),
+        ("digits", {"unseen": 8, "examples": (400,)}, r"unseen=8, examples=\(400,\): a .* 400 images of 2 classes"),
+    ],
+)
+def test_classes_that_cannot_be_left_out_are_named(name: str, arguments: dict[str, Any], message: str) -> None:
+    pytest.importorskip("sklearn")
+    with pytest.raises(ValueError, match=f"^{message}"):
+        make_data_sets(name, **arguments)

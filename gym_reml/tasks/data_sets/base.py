@@ -98,10 +98,13 @@ class DataSets(ABC):
         name: of the distribution.
         split: of the tasks, "train", "validation" or "test". Tasks of different splits are drawn from different random
             streams; distributions over finitely many examples should also draw them from different ones.
+        unseen: number of classes that are not trained on, and that alone are in validation and test; 0 where all parts
+            have the same classes. Metrics of predicted classes have no meaning then, and are refused.
     """
 
     name: str = "data sets"
     split: str = "train"
+    unseen: int = 0
 
     @abstractmethod
     def draw(self, generator: np.random.Generator) -> Task:

@@ -45,17 +45,34 @@ class Pictures(Variation, DataSets):
         if self.side is not None:
             check_integer("side", self.side)
         read = read_collection(self.collection, root=self.root, download=self.download)
+        self.check_unseen(len(read.classes))
         available, needed = len(_places(len(read.labels), self.split)), max(self.examples) + 2 * self.held_out
         if needed > available:
             raise ValueError(
                 f"examples={self.examples!r}, held_out={self.held_out!r}: a data set would need {needed} images, the "
                 f"{self.split!r} split of {self.collection!r} has {available}"
             )
+        if self.unseen:
+            self._check_images_of_classes(read)
 
     @property
     def name(self) -> str:  # type: ignore[override]
         """The name of the collection."""
         return self.collection
+
+    def _check_images_of_classes(self, read: Collection) -> None:
+        """Raises a ValueError unless any `unseen` classes have enough images to hold out, and others to train on."""
+        counts = np.sort(np.bincount(read.labels[_places(len(read.labels), self.split)], minlength=len(read.classes)))
+        for argument, needed, classes in (
+            ("held_out", 2 * self.held_out, self.unseen),
+            ("examples", max(self.examples), len(counts) - self.unseen),
+        ):
+            available = int(counts[:classes].sum())
+            if needed > available:
+                raise ValueError(
+                    f"unseen={self.unseen!r}, {argument}={getattr(self, argument)!r}: a data set would need {needed} "
+                    f"images of {classes} classes, the {self.split!r} split of {self.collection!r} may have {available}"
+                )
 
     def draw(self, generator: np.random.Generator) -> Task:
         return self.vary(generator)
@@ -63,18 +80,28 @@ class Pictures(Variation, DataSets):
     def data(self, task: Task, generator: np.random.Generator) -> DataSet:
         read = read_collection(self.collection, root=self.root)
         places, train = _places(len(read.labels), self.split), int(task["examples"])
-        shares = random_shares(task["imbalance"], len(read.classes), generator)
-        if shares is None:
+        seen, tested = self.part_classes(len(read.classes), generator)
+        shares = random_shares(task["imbalance"], len(seen), generator)
+        if shares is None and not self.unseen:
             drawn = generator.choice(places, min(train + 2 * self.held_out, len(places)), replace=False)
         else:
-            held, left = np.split(generator.permutation(places), [2 * self.held_out])
-            drawn = np.concatenate([held, _imbalanced(left, read.labels[left], generator.multinomial(train, shares))])
+            order = generator.permutation(places)
+            if self.unseen:
+                among = np.isin(read.labels[order], tested)
+                held, left = order[among][: 2 * self.held_out], order[~among]
+            else:
+                held, left = np.split(order, [2 * self.held_out])
+            if shares is not None:
+                counts = np.zeros(len(read.classes), dtype=np.int64)
+                counts[seen] = generator.multinomial(train, shares)
+                left = _imbalanced(left, read.labels[left], counts)
+            drawn = np.concatenate([held, left[:train]])
         images = _shrunk(read, self.side)[torch.from_numpy(drawn)]
         labels = torch.from_numpy(read.labels[drawn])
         held_out, test, rest = torch.arange(len(drawn), device="cpu").split(
             [self.held_out, self.held_out, len(drawn) - 2 * self.held_out]
         )
-        noisy = flip_labels(labels[rest], task["label_noise"], len(read.classes), generator)
+        noisy = flip_labels(labels[rest], task["label_noise"], seen, generator)
         return DataSet(
             Examples(images[rest], noisy),
             Examples(images[held_out], labels[held_out]),

@@ -39,6 +39,7 @@ class Clusters(Variation, DataSets):
         for argument, value, least in (("classes", self.classes, 2), ("features", self.features, 1)):
             check_integer(argument, value, least)
         check_integer("centres", self.centres)
+        self.check_unseen(self.classes)
         check_split(self.split)
         check_several("input_scales", self.input_scales, "positive numbers", lambda scale: 0 < scale < np.inf)
 
@@ -52,24 +53,26 @@ class Clusters(Variation, DataSets):
 
     def data(self, task: Task, generator: np.random.Generator) -> DataSet:
         centres = generator.standard_normal((self.classes, self.centres, self.features))
-        shares = random_shares(task["imbalance"], self.classes, generator)
-        sizes = ((task["examples"], shares), (self.held_out, None), (self.held_out, None))
-        parts = [self._points(centres, count, share, generator) for count, share in sizes]
+        seen, tested = self.part_classes(self.classes, generator)
+        shares = random_shares(task["imbalance"], len(seen), generator)
+        wanted = ((task["examples"], seen, shares), *[(self.held_out, tested, None)] * 2)
+        parts = [self._points(centres, count, classes, share, generator) for count, classes, share in wanted]
         scale = np.float32(task["input_scale"])
         train, validation, test = (Examples(torch.from_numpy(x * scale), torch.from_numpy(y)) for x, y in parts)
-        noisy = flip_labels(train.targets, task["label_noise"], self.classes, generator)
+        noisy = flip_labels(train.targets, task["label_noise"], seen, generator)
         return DataSet(Examples(train.inputs, noisy), validation, test, int(task["batch_size"]), self.classes)
 
     def _points(
         self,
         centres: NDArray[np.float64],
         count: int,
+        classes: NDArray[np.int64],
         shares: NDArray[np.float64] | None,
         generator: np.random.Generator,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         if shares is None:
-            labels = generator.integers(self.classes, size=count)
+            labels = classes[generator.integers(len(classes), size=count)]
         else:
-            labels = generator.choice(self.classes, size=count, p=shares)
+            labels = classes[generator.choice(len(classes), size=count, p=shares)]
         middles = centres[labels, generator.integers(self.centres, size=count)]
         return (middles + generator.standard_normal(middles.shape)).astype(np.float32), labels

@@ -30,6 +30,9 @@ class Variation:
             label noise; the others are in between, in equal ratios, in random order. In validation and test all classes
             are as frequent.
         held_out: size of the validation part, and of the test part.
+        unseen: number of classes, drawn anew for each task, that are kept out of the training part, its label noise
+            included; validation and test are of these classes alone, as in metric learning (Song et al. 2016,
+            arXiv:1511.06452). 0 for none: all parts are of all classes. Labels, and outputs, are those of all classes.
 
     Raises:
         ValueError: no values, or values out of range.
@@ -42,6 +45,7 @@ class Variation:
     label_noises: tuple[float, ...] = (0.0, 0.4)
     imbalances: tuple[float, ...] = (1.0,)
     held_out: int = 300
+    unseen: int = 0
 
     def __post_init__(self) -> None:
         check_integer("held_out", self.held_out)
@@ -50,6 +54,20 @@ class Variation:
             check_several(argument, values, "positive integers", lambda value: is_integer(value) and value > 0)
         check_several("label_noises", self.label_noises, "shares from 0 to 1", lambda noise: 0 <= noise <= 1)
         check_several("imbalances", self.imbalances, "numbers from 1", lambda ratio: 1 <= ratio < np.inf)
+
+    def check_unseen(self, classes: int) -> None:
+        """Raises a ValueError unless so many classes can be split into `unseen` and others, two at least of each."""
+        most = classes - 2
+        if not is_integer(self.unseen) or (self.unseen != 0 and not 2 <= self.unseen <= most):
+            allowed = f"0, or an integer from 2 to {most}" if most >= 2 else "0"
+            raise ValueError(f"unseen={self.unseen!r}: must be {allowed}, because there are {classes} classes")
+
+    def part_classes(self, classes: int, generator: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The classes of the training part, and those of validation and test."""
+        if not self.unseen:
+            return np.arange(classes), np.arange(classes)
+        unseen, seen = np.split(generator.permutation(classes), [self.unseen])
+        return seen, unseen
 
     def vary(self, generator: np.random.Generator) -> Task:
         """The numbers of a new task."""
@@ -82,8 +100,8 @@ def random_shares(imbalance: float, classes: int, generator: np.random.Generator
     return np.asarray(shares / shares.sum())
 
 
-def flip_labels(labels: Tensor, share: float, classes: int, generator: np.random.Generator) -> Tensor:
-    """A copy of the labels (N,), each replaced with this probability by a class drawn uniformly."""
+def flip_labels(labels: Tensor, share: float, classes: NDArray[np.int64], generator: np.random.Generator) -> Tensor:
+    """A copy of the labels (N,), each replaced with this probability by one of these classes, drawn uniformly."""
     flipped = generator.random(len(labels)) < share
-    random = generator.integers(classes, size=len(labels))
+    random = classes[generator.integers(len(classes), size=len(labels))]
     return torch.where(torch.from_numpy(flipped), torch.from_numpy(random), labels)
