@@ -98,6 +98,7 @@ class AugmentSetting(TuningSetting):
     """Arguments of `NetAugmentMultiDiscrete-v0`, whose decisions are AutoAugment's; see there."""
 
     env_id: ClassVar[str] = "NetAugmentMultiDiscrete-v0"
+    unnamed: ClassVar[tuple[str, ...]] = ("step_size",)
 
     family: str = "glyphs"
     horizon: int = 10
