@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -18,10 +18,10 @@ from gym_reml.files import write_file, write_text
 from ..runs.command_line import check_options, default_is, run_command
 from ..runs.run import Run
 from .descent import Descent, descend
-from .entering import JUDGED, recipe_of
+from .entering import JUDGED
 from .problems import PROBLEMS
 from .table import RULES
-from .training import FILE, TrainedRule, train
+from .training import FILE, MetaRecipe, TrainedRule, train
 from .tuned import tuned_for_family, tuned_for_problem
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Config:
 
     rule: RuleName = "hierarchical"
     """the learned optimizer"""
-    truncations: int | None = None
+    updates: int = MetaRecipe.updates
     """meta-updates"""
     seed: int = 0
     """of weights and training problems"""
@@ -52,10 +52,6 @@ class Config:
     """test problems of each family"""
     run: Annotated[Path | None, default_is("a new one in runs/")] = None
     """run directory"""
-
-    def implied(self) -> dict[str, str]:
-        """What the rule implies, for `--help`."""
-        return {"truncations": f"{recipe_of(self.rule).truncations}, for {self.rule}"}
 
 
 def compare(trained: TrainedRule, count: int) -> dict[str, dict[str, Descent]]:
@@ -107,13 +103,11 @@ def plot(found: dict[str, dict[str, Descent]]) -> Figure:
 def main(config: Config) -> None:
     """Trains, evaluates, and writes a table and a plot."""
     torch.set_num_threads(1)
-    check_options(config, truncations=1, seed=0, evaluation_tasks=2)
-    recipe = recipe_of(config.rule)
-    if config.truncations is not None:
-        recipe = replace(recipe, truncations=config.truncations)
+    check_options(config, updates=1, seed=0, evaluation_tasks=2)
+    recipe = MetaRecipe(updates=config.updates)
     run, start = Run.create(config.run, config, config.rule), time.monotonic()
     print(f"run directory: {run.folder}")
-    with tqdm(total=recipe.truncations, desc="meta-updates") as bar, SummaryWriter(str(run.folder)) as writer:
+    with tqdm(total=recipe.updates, desc="meta-updates") as bar, SummaryWriter(str(run.folder)) as writer:
 
         def report(update: int, loss: float) -> None:
             bar.update()

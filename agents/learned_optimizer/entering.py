@@ -43,14 +43,9 @@ def judge(trained: TrainedRule | TuningAgent | Judge, kind: ProblemFamily, count
     return trained(kind, count, JUDGED)
 
 
-def recipe_of(name: str) -> MetaRecipe:
-    """The recipe of a rule: as many updates as take about five minutes on one core."""
-    return MetaRecipe(truncations=4000 if name == "hierarchical" else 6000)
-
-
 def train_rule(name: str, problem: OptimizerProblem, folder: Path) -> TrainedRule:
     """Trains a rule of `table.RULES`, on at most as many problems as it may draw; says how many these were."""
-    recipe = recipe_of(name)
+    recipe = MetaRecipe()
     if problem.tasks is None:
         return train(name, recipe, seed=problem.seed, folder=folder)
     trained = train(name, recipe.with_at_most(problem.tasks), seed=problem.seed, folder=folder)

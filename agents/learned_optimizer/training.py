@@ -1,4 +1,4 @@
-"""Meta-training: truncated backpropagation through runs of the optimizer on problems of all families in turn."""
+"""Meta-training: truncated backpropagation through runs of the optimizer on problems of all families at once."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..runs.run import TASKS_OF_A_RUN
+from .descent import descend
 from .problems import PROBLEMS, ProblemFamily, Problems
 from .rule import Rule, State, load_rule, save_rule
 from .table import RULES
@@ -19,29 +20,41 @@ from .table import RULES
 OFFSET = 1e-6
 """Added to losses in the meta-loss, log(loss / (first loss + OFFSET) + OFFSET)."""
 FILE = "rule.pt"
+CHECKED = (200, 1000)
+"""Steps after which rules are compared on validation problems: most runs of meta-training are shorter than the last."""
+VALIDATED = 16
+"""Validation problems of each family."""
 
 
 @dataclass(frozen=True)
 class MetaRecipe:
     """Settings of meta-training."""
 
-    truncations: int = 4000
-    """meta-updates: backpropagations through one truncated unroll each"""
-    unroll: int = 20
+    updates: int = 300
+    """meta-updates, each by backpropagation through a truncated unroll on every family"""
+    unroll: int = 50
     """steps of the optimizer in a truncated unroll"""
-    mean_unrolls: float = 10.0
+    mean_unrolls: float = 6.0
     """mean of the exponentially distributed number of further unrolls of a run, after the first"""
     problems: int = 16
     """problems of a family side by side"""
     learning_rate: float = 3e-3
     """Adam's initial learning rate; annealed to 0 along half a cosine"""
     clip: float = 1.0
-    """largest norm of the meta-gradient"""
+    """largest norm of a family's meta-gradient, so that none outweighs the others"""
+    memory: float = 0.95
+    """what the moving average of the weights, which is the trained rule, keeps of itself in an update"""
+    checks: int = 10
+    """how often that rule is tried on validation problems; the best is kept"""
+    tasks: int | None = None
+    """problems that may be drawn; None for as many as it takes"""
 
     def with_at_most(self, tasks: int) -> MetaRecipe:
         """A shorter training that draws at most so many problems, however short the runs on them come out."""
         problems = min(self.problems, tasks)
-        return replace(self, problems=problems, truncations=min(self.truncations, tasks // problems))
+        updates = min(self.updates, tasks // problems)
+        checks = min(self.checks, 1 + updates // 10)
+        return replace(self, problems=problems, updates=updates, checks=checks, tasks=tasks)
 
 
 @dataclass
@@ -156,36 +169,59 @@ def _train(
     report: Callable[[int, float], None],
 ) -> None:
     generator = np.random.default_rng(seed)
-    rule = RULES[name](torch.Generator().manual_seed(seed))
+    rule, average, best = (RULES[name](torch.Generator().manual_seed(seed)) for _ in range(3))
     optimizer = torch.optim.Adam(rule.parameters(), lr=recipe.learning_rate)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, recipe.truncations)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, recipe.updates)
     # No two runs shall meet in their problems.
-    drawn = (seed + 1) * TASKS_OF_A_RUN
+    first = (seed + 1) * TASKS_OF_A_RUN
     courses: dict[str, Course] = {}
-    order: list[str] = []
     problems = gradients = 0
+    found: list[float] = []
+    checked = {round(recipe.updates * (number + 1) / recipe.checks) for number in range(recipe.checks)}
     start = time.monotonic()
-    for update in range(recipe.truncations):
-        order = order or list(generator.permutation(list(families)))
-        family = order.pop()
-        if family not in courses or not courses[family].left:
-            unrolls = 1 + int(generator.exponential(recipe.mean_unrolls))
-            courses[family] = begin(rule, families[family].drawn(drawn, recipe.problems, "train"), unrolls)
-            drawn += recipe.problems
-            problems += recipe.problems
-        course = courses[family]
-        optimizer.zero_grad()
-        loss = unroll(rule, course, recipe.unroll)
-        loss.backward()
-        gradients += recipe.problems * recipe.unroll
-        norm = torch.nn.utils.clip_grad_norm_(rule.parameters(), recipe.clip)
-        if not norm.isfinite():
+    for update in range(1, recipe.updates + 1):
+        losses, total = [], [torch.zeros_like(weights) for weights in rule.parameters()]
+        for family, kind in families.items():
+            # Where no more problems may be drawn, runs go on.
+            more = recipe.tasks is None or problems + recipe.problems <= recipe.tasks
+            if family not in courses and not more:
+                continue
+            if family not in courses or (more and courses[family].left <= 0):
+                unrolls = 1 + int(generator.exponential(recipe.mean_unrolls))
+                courses[family] = begin(rule, kind.drawn(first + problems, recipe.problems, "train"), unrolls)
+                problems += recipe.problems
+            course = courses[family]
             optimizer.zero_grad()
+            loss = unroll(rule, course, recipe.unroll)
+            loss.backward()
+            gradients += recipe.problems * recipe.unroll
+            norm = torch.nn.utils.clip_grad_norm_(rule.parameters(), recipe.clip)
+            if norm.isfinite():
+                for sum_, weights in zip(total, rule.parameters(), strict=True):
+                    sum_ += 0.0 if weights.grad is None else weights.grad / len(families)
+            if not (norm.isfinite() and course.parameters.isfinite().all()):
+                # A run that exploded teaches nothing more.
+                course.left = 0
+            losses.append(float(loss.detach()))
+        for sum_, weights in zip(total, rule.parameters(), strict=True):
+            weights.grad = sum_
         optimizer.step()
-        if not (norm.isfinite() and course.parameters.isfinite().all()):
-            # A run that exploded teaches nothing more.
-            course.left = 0
         schedule.step()
-        report(update, float(loss.detach()))
+        # Of few updates it is nearly their mean.
+        kept = min(recipe.memory, update / (update + 9))
+        with torch.no_grad():
+            for mean, weights in zip(average.parameters(), rule.parameters(), strict=True):
+                mean.lerp_(weights, 1.0 - kept)
+        if update in checked:
+            found.append(validate(average, families))
+            if found[-1] == min(found):
+                best.load_state_dict(average.state_dict())
+        report(update - 1, float(np.mean(losses)))
     about = {"problems": problems, "gradients": gradients, "seconds": time.monotonic() - start, "seed": seed}
-    save_rule(rule, path, {**about, "recipe": asdict(recipe), "families": list(families)})
+    save_rule(best, path, {**about, "recipe": asdict(recipe), "families": list(families), "validation": found})
+
+
+def validate(rule: Rule, families: Mapping[str, ProblemFamily]) -> float:
+    """The mean of log10(loss / first loss) over families, validation problems of each, and the steps CHECKED."""
+    descents = [descend(rule, kind.drawn(0, VALIDATED, "validation"), CHECKED) for kind in families.values()]
+    return float(np.mean([descent.log_ratio.mean() for descent in descents]))

@@ -139,7 +139,7 @@ class NetAugmentEnv(TuningEnv):
     | `family` | `None` | distribution of data sets; `None`: `"glyphs"`, unless `train` is given |
     | `family_kwargs` | `None` | fields of the family, as a dict |
     | `optimizer` | `"momentum"` | or `"sgd"`, `"adam"`, `"rmsprop"`, as in `torch.optim` |
-    | `step_size` | `0.05` | of every update |
+    | `step_size` | `0.05` | of every update; `"sign_digits"`, whose images are bright, learns with 0.01 only |
     | `horizon` | `10` | steps of an episode: operations, of which two in a row are a sub-policy |
     | `updates` | `120` | minibatches of the training |
     | `device` | `"cpu"` | any torch device: networks and their data are there, observations and rewards are numpy |

@@ -19,7 +19,7 @@ from agents.comparison.benchmarks import BENCHMARKS
 from agents.comparison.entrants import ENTRANTS
 from agents.comparison.jobs import Job
 from agents.comparison.summarise import rows_of
-from agents.learned_optimizer import entering, per_parameter, tuned
+from agents.learned_optimizer import entering, per_parameter, training, tuned
 from agents.learned_optimizer.descent import DIVERGED, FLOOR, Fixed, descend
 from agents.learned_optimizer.entering import OptimizerProblem, train_rule
 from agents.learned_optimizer.hierarchical import SCALES, Hierarchical
@@ -371,15 +371,17 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
 
 @EVERY
 def test_a_short_training_lowers_the_loss(name: str, tmp_path: Path) -> None:
-    families = {key: PROBLEMS[key] for key in ("bowl", "branin")}  # the second is held out
-    recipe = MetaRecipe(truncations=60, unroll=20, mean_unrolls=2.0, problems=4, learning_rate=0.01)
+    families = {key: PROBLEMS[key] for key in ("quadratic", "branin")}  # the second is held out
+    recipe = MetaRecipe(updates=60, unroll=20, mean_unrolls=2.0, problems=4, learning_rate=0.01, checks=2)
     reported: list[int] = []
     trained = train(
         name, recipe, seed=0, folder=tmp_path, families=families, report=lambda update, loss: reported.append(update)
     )
     assert reported == list(range(60))
     untrained = RULES[name](torch.Generator().manual_seed(0))
-    before, after = (descend(rule, BOWL.drawn(0, 16, "test"), (50,)).log_ratio for rule in (untrained, trained.rule))
+    before, after = (
+        descend(rule, families["quadratic"].drawn(0, 16, "test"), (50,)).log_ratio for rule in (untrained, trained.rule)
+    )
     assert after.mean() < before.mean() - 0.5
     assert (trained.gradients, trained.problems % 4) == (60 * 20 * 4, 0)
     assert trained.parameters == sum(weight.numel() for weight in untrained.parameters())
@@ -390,8 +392,32 @@ def test_a_short_training_lowers_the_loss(name: str, tmp_path: Path) -> None:
         train(other, recipe, seed=0, folder=tmp_path)
 
 
+def test_the_rule_that_does_best_on_validation_problems_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores, tried = [3.0, 1.0, 2.0], []
+
+    def score(rule: Rule, families: dict[str, ProblemFamily]) -> float:
+        tried.append(rule.get_parameter("read.weight").detach().clone())
+        return scores[len(tried) - 1]
+
+    monkeypatch.setattr(training, "validate", score)
+    recipe = MetaRecipe(updates=6, unroll=3, problems=2, checks=3)
+    kept = train("per_parameter", recipe, seed=0, folder=tmp_path).rule
+    assert len(tried) == 3
+    torch.testing.assert_close(kept.get_parameter("read.weight"), tried[1], rtol=0, atol=0)
+    assert (tried[1] != tried[2]).any()
+
+
+def test_no_more_problems_are_drawn_than_allowed(tmp_path: Path) -> None:
+    recipe = MetaRecipe(updates=4, unroll=2, problems=4, mean_unrolls=0.5).with_at_most(10)
+    trained = train("per_parameter", recipe, seed=0, folder=tmp_path)
+    assert (recipe.problems, recipe.updates, trained.problems) == (4, 2, 8)
+    assert MetaRecipe().with_at_most(3).problems == 3
+
+
 def test_training_follows_from_the_seed(tmp_path: Path) -> None:
-    recipe = MetaRecipe(truncations=4, unroll=3, problems=2)
+    recipe = MetaRecipe(updates=4, unroll=3, problems=2)
     found: list[Any] = [
         train("per_parameter", recipe, seed=seed, folder=tmp_path / str(run)).rule.get_parameter("read.weight")
         for run, seed in enumerate((0, 0, 1))
@@ -402,7 +428,7 @@ def test_training_follows_from_the_seed(tmp_path: Path) -> None:
 
 def test_what_explodes_is_begun_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(per_parameter, "STEP", 1e30)
-    recipe = MetaRecipe(truncations=3, unroll=3, problems=2, mean_unrolls=100.0)
+    recipe = MetaRecipe(updates=3, unroll=3, problems=2, mean_unrolls=100.0)
     trained = train("per_parameter", recipe, seed=0, folder=tmp_path, families={"rosenbrock": PROBLEMS["rosenbrock"]})
     assert trained.problems == 6
     assert all(weight.isfinite().all() for weight in trained.rule.parameters())
@@ -566,7 +592,7 @@ def test_the_command_writes_a_rule_a_table_and_curves(
     monkeypatch.setattr(command, "STEPS", (5, 10))
     monkeypatch.setattr(command, "JUDGED", (5, 10))
     monkeypatch.setattr(tuned, "RATES", (0.03, 0.1))
-    config = command.Config(rule="per_parameter", truncations=2, evaluation_tasks=2, run=tmp_path / "run")
+    config = command.Config(rule="per_parameter", updates=2, evaluation_tasks=2, run=tmp_path / "run")
     command.main(config)
     shown = capsys.readouterr().out
     table = (tmp_path / "run" / "table.md").read_text(encoding="utf-8")
