@@ -42,6 +42,13 @@ KINDS = {"point": PROBLEMS["rosenbrock"], "network": MLP}
 EVERY = pytest.mark.parametrize("name", RULES)
 
 
+@pytest.fixture(autouse=True)
+def quick_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rules under training are tried on few validation problems, for few steps."""
+    monkeypatch.setattr(training, "CHECKED", (20, 60))
+    monkeypatch.setattr(training, "VALIDATED", 4)
+
+
 def made(name: str, seed: int = 0) -> Rule:
     """A rule with more random weights than a new one, so that nothing is hidden by small or zero weights."""
     generator = torch.Generator().manual_seed(seed)
