@@ -20,8 +20,8 @@ from .table import RULES
 OFFSET = 1e-6
 """Added to losses in the meta-loss, log(loss / (first loss + OFFSET) + OFFSET)."""
 FILE = "rule.pt"
-CHECKED = (200, 1000)
-"""Steps after which rules are compared on validation problems: most runs of meta-training are shorter than the last."""
+CHECKED = (200, 2000)
+"""Steps after which rules are compared on validation problems; few runs of meta-training are as long as the last."""
 VALIDATED = 16
 """Validation problems of each family."""
 
@@ -30,11 +30,11 @@ VALIDATED = 16
 class MetaRecipe:
     """Settings of meta-training."""
 
-    updates: int = 300
+    updates: int = 200
     """meta-updates, each by backpropagation through a truncated unroll on every family"""
     unroll: int = 50
     """steps of the optimizer in a truncated unroll"""
-    mean_unrolls: float = 6.0
+    mean_unrolls: float = 12.0
     """mean of the exponentially distributed number of further unrolls of a run, after the first"""
     problems: int = 16
     """problems of a family side by side"""
