@@ -15,7 +15,7 @@ from .step_sizes import HORIZON, descend_by, train_agent
 from .training import MetaRecipe, TrainedRule, train
 
 JUDGED = (200, 2000)
-"""Steps after which losses are compared: about the mean length of a run in meta-training, and ten times as many."""
+"""Steps after which losses are compared: four unrolls of meta-training, and ten times as many."""
 
 Judge = Callable[[ProblemFamily, int, Sequence[int]], Descent]
 """How an optimizer does on so many test problems of a kind after these numbers of steps."""

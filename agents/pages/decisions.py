@@ -83,6 +83,14 @@ DECISIONS = (
         metric="balanced_accuracy",
     ),
     Decided(
+        "loss of a run, for an embedding",
+        "../environments/net_loss.md",
+        "loss.json",
+        "clusters",
+        (("cross_entropy",), ("fixed_loss",), (), ("fixed_loss_per_kind",), ("ppo",)),
+        metric="recall_at_1",
+    ),
+    Decided(
         "augmentation",
         "../augmentation.md",
         "augment.json",
@@ -172,10 +180,14 @@ CONCLUSIONS = """\
 - **It pays where the right choice differs from task to task, and shows while training goes on.** An agent that sets
   the step size of a run is, in one run for each data set, as good as the best of eleven constants for that data set,
   and far better than any constant for all. One that changes the loss is 5.3 ± .7 points better than cross-entropy, and
-  2.0 ± .6 better than the best of 48 fixed losses, in five seeds.
+  2.0 ± .6 better than the best of 48 fixed losses, in five seeds; even than the best of these for each kind of task,
+  which it is not told, by 1.1 ± .6. By Recall@1 of embeddings it is 2.9 points better than the best of 48, in two seeds.
 - **It pays where there are many choices, and a trial is cheap.** With as many trained networks, an agent finds better
   augmentation than a random search, by 3.2 ± 1.2 points in five seeds, and better than RandAugment at its best
   magnitude, by 3.8 ± .9.
+- **It depends on what is decided.** An agent that moves the hundred entries of a matrix of class correlations, instead
+  of four parameters of the loss, ends 6.4 ± 1.4 points below cross-entropy. On Fashion-MNIST no augmentation is better
+  than none, and the agent's is as good.
 - **It depends on the algorithm.** All of this is PPO. REINFORCE, in one seed each, writes the same update rules, but
   brings the loss of a run hardly above cross-entropy (.6 points, where PPO brings 5.3).
 - **It does not pay where gradients, or the loss of every choice, can be had.** A router that is trained on the loss of

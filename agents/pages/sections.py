@@ -207,8 +207,9 @@ SECTIONS = (
         "48, that did best on 150 validation tasks; `fixed_loss_per_kind` the one that did best on validation tasks "
         "with the very imbalance and noise, which it is told. `ppo` {cite:p}`schulman2017ppo` moves the parameters "
         "by what it observes; `ppo_phi` moves the entries of Phi, the class correlation of Adaptive Loss Alignment "
-        "{cite:p}`huang2019ala`, instead. *Seconds* of the two are those of one run, of the others those of tuning "
-        "and evaluation.",
+        "{cite:p}`huang2019ala`, instead. Recall@1 on `clusters` is the metric learning of that paper: the outputs are "
+        "an embedding, and the weights of two triplet losses are decided besides. *Seconds* of agents are those of one "
+        "run, of the others those of tuning and evaluation.",
         kind="loss",
         unit="run",
         measured="on the test part",
@@ -219,7 +220,8 @@ SECTIONS = (
         "Augmentation: a policy is built, and trained by",
         "The search of AutoAugment {cite:p}`cubuk2019autoaugment` ([Augmentation](../augmentation.md)): accuracy on "
         "the test part of networks that are trained from scratch on a few images of each class under the policy, "
-        "which was found on other classes. `omniglot` has five characters with five images each, shrunk to 14 x 14, "
+        "which was found on other tasks. `omniglot` has five characters with five images each, shrunk to 14 x 14, and "
+        "other characters in the test; `fashion_mnist` 100 images of ten classes, and other images in the test; "
         "`glyphs` synthetic drawings. `none` has no augmentation, `random_policy` five random policies joined, "
         "`rand_augment` {cite:p}`cubuk2020randaugment` and `trivial_augment` {cite:p}`mueller2021trivialaugment` "
         "the magnitude that did best on 150 validation tasks. `random_search` and `ppo` train as many networks, and "
@@ -249,7 +251,7 @@ SECTIONS = (
         "Learned optimizers",
         "log10 of the loss over the loss at the start, plus 1e-6, on test problems; lower is better, -6 is the least. "
         "`hierarchical` and `per_parameter` ([Learned optimizers](../learned_optimizers.md)) were meta-trained on runs "
-        "of about as many steps as the first column says, and have no step size to tune. `ppo` "
+        "of 650 steps on average, and have no step size to tune. `ppo` "
         "{cite:p}`schulman2017ppo` sets the step size of Adam every ten minibatches by what it observes. `sgd`, "
         "`momentum`, `rmsprop` and `adam` have for each column the step size, of a grid with three a decade, that did "
         "best on 50 validation problems of the family; rows that end in `_per_problem` have the one that did best on "
