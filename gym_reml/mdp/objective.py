@@ -88,5 +88,5 @@ class Objective(Budget):
             diverged: (n,) bool, rows that get the penalty for divergence, -1 / H.
         """
         reward = -after / self.horizon if self.reward == "performance" else before - after
-        penalty = np.where(diverged, -1.0 / self.horizon, 0.0)
+        penalty = np.where(diverged, -1.0 / self.horizon, 0.0) if np.count_nonzero(diverged) else np.zeros(len(clock))
         return {self.reward: self.counted(reward, clock), "divergence": self.counted(penalty, clock)}

@@ -76,8 +76,13 @@ class Observation:
     def observe(self) -> NDArray[np.float32]:
         """A new array with the observations of all rows, (n, size)."""
         flat = self._flat
-        # These are the first parts of the observation, in this order.
-        flat[:, : self.parts["task"].stop] = self._features().cpu().numpy()
+        start, found = 0, self._features()
+        if not shares_memory(found[0].device):  # one way to the host instead of two
+            found = [torch.cat(found, dim=1)]
+        for features in found:
+            end = start + features.shape[1]
+            flat[:, start:end] = features.cpu().numpy()
+            start = end
         if self._norms is not None:
             flat[:, self.parts["gradient_norms"]] = self._norms.cpu().numpy()
         self._write_memory()
@@ -95,14 +100,14 @@ class Observation:
         self._write_memory()
         # Tensors created in inference mode are of no use to the caller's autograd.
         with torch.inference_mode(False), torch.no_grad():
-            memory = torch.from_numpy(self._flat[:, self.parts["task"].stop :]).to(features.device)
-            flat = torch.cat([features.float(), memory], dim=1)
+            memory = torch.from_numpy(self._flat[:, self.parts["task"].stop :]).to(features[0].device)
+            flat = torch.cat([*(part.float() for part in features), memory], dim=1)
             if self._norms is not None:
                 flat[:, self.parts["gradient_norms"]] = self._norms
             return flat.clamp_(-OBSERVATION_LIMIT, OBSERVATION_LIMIT).nan_to_num_()
 
-    def _features(self) -> Tensor:
-        """What is computed from the current networks, the first parts of the observation, (n, their size)."""
+    def _features(self) -> list[Tensor]:
+        """What is computed from the current networks, the first parts of the observation in order, each (n, size)."""
         training = self._training
         family, support = training.family, training.data.support
         trace, output_gradient = training.support_pass()
@@ -113,8 +118,8 @@ class Observation:
             exchangeable=family.exchangeable_outputs,
         )
         if not family.signal_size:
-            return described
-        return torch.cat([described, family.support_signal(trace.outputs, support)], dim=1)
+            return [described]
+        return [described, family.support_signal(trace.outputs, support)]
 
     def _write_memory(self) -> None:
         """Writes what is known without a pass through the networks, in its place."""

@@ -7,7 +7,7 @@ the same on both up to rounding.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
@@ -113,7 +113,8 @@ class CompiledTrace:
 
     def first(self, points: int, workspace: Workspace | None = None) -> CompiledTrace:
         """The part of this pass for the first `points` points, which have to be those kept."""
-        return replace(self, outputs=self.outputs[:, :points])
+        views = BiasedInputs if workspace is None else workspace.views
+        return CompiledTrace(self.passed, views(self.outputs).first(points).tensor)
 
 
 class CompiledDense(Architecture[CompiledTrace]):
@@ -161,8 +162,9 @@ class CompiledDense(Architecture[CompiledTrace]):
         if start == 0:
             x = np.ascontiguousarray((inputs.tensor if isinstance(inputs, BiasedInputs) else inputs).numpy())
             shape = (*x.shape[:2], x.shape[1] if kept is None else kept)
-            stored, outputs, output_tensor = (workspace or Workspace()).keep(
-                "pass", shape, lambda: self._buffers(arrays, *shape[1:])
+            buffers = workspace or Workspace()
+            stored, outputs, output_tensor = buffers.keep(
+                "pass", shape, lambda: self._buffers(weights, buffers, *shape[1:])
             )
         else:
             assert trace is not None
@@ -177,8 +179,11 @@ class CompiledDense(Architecture[CompiledTrace]):
             output_tensor = torch.cat([output_tensor, constants.expand(-1, outputs.shape[1], -1)], dim=2)
         return CompiledTrace(passed, output_tensor)
 
-    def _buffers(self, arrays: Arrays, points: int, kept: int) -> tuple[tuple[Array, ...], Array, Tensor]:
-        """What a pass stores, its outputs, and these as a tensor."""
+    def _buffers(
+        self, weights: Weights, workspace: Workspace, points: int, kept: int
+    ) -> tuple[tuple[Array, ...], Array, Tensor]:
+        """What a pass stores, its outputs, and these as a tensor, of which the workspace caches views."""
+        arrays = _arrays(weights)
         slots, count = arrays.slots.shape[:2]
         width, out, dtype = arrays.head.shape[1] - 1, arrays.head.shape[2], arrays.head.dtype
         many, per_norm = (slots + 1, count), kept if self._kind == self._kernels.LAYER_NORM else width
@@ -189,8 +194,8 @@ class CompiledDense(Architecture[CompiledTrace]):
             np.empty((*many, kept, width) if normalised else (0, count, kept, width), dtype),
             np.empty((*many, per_norm) if normalised else (0, count, width), dtype),
         )
-        outputs = np.empty((count, points, out), dtype)
-        return stored, outputs, torch.from_numpy(outputs)
+        outputs = workspace.take("outputs", 0, (count, points, out), weights.positions[-1]["matrix"])
+        return stored, outputs.numpy(), outputs
 
     def gradient(
         self,

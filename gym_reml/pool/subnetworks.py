@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gym_reml.networks.architecture import Filled, Trace
 from gym_reml.networks.buffers import BiasedInputs, Workspace
-from gym_reml.networks.compiled import find_core
+from gym_reml.networks.compiled import CompiledDense, find_core
 from gym_reml.networks.optimizers import OptimizerState, find_directions, find_optimizer, present_positions
 from gym_reml.networks.weights import CLIP, LONGEST, Weights, descend, gradient_norms, within_range
 from gym_reml.networks.work import count_work
@@ -29,6 +29,7 @@ class SubNetworks:
     Attributes:
         pool: the pool that weights are copied from.
         architecture: what computes the networks, the pool's or a faster one that does the same.
+        compiled: whether that is a compiled one, which differs from the pool's by rounding.
         slots: number of slots, the largest depth.
         clip: norm at which gradients are clipped, None for none.
         optimizer: turns clipped gradients into steps.
@@ -55,6 +56,7 @@ class SubNetworks:
         """
         self.pool = pool
         self.architecture = find_core(core, pool.architecture, pool.device)
+        self.compiled = isinstance(self.architecture, CompiledDense)
         self.slots = slots
         self.clip = clip
         self.optimizer = find_optimizer(optimizer)
@@ -210,14 +212,15 @@ class SubNetworks:
         self.broken = None
         short = together <= LONGEST
         longest = together if self.clip is None else self.clip
-        changed = new.tensors()
+        state = [] if self._state is None else self._state.flat()
         if self._state is not None:
-            changed = changed + self._state.flat()
             # Other optimizers' steps have other lengths; a finite sum has finite terms, and is found faster.
-            check = not math.isfinite(float(torch.stack([tensor.sum() for tensor in changed]).sum()))
+            sums = [tensor.sum() for tensor in [*new.tensors(), *state]]
+            check = not math.isfinite(float(torch.stack(sums).sum()))
         else:
             check = not short or float(np.maximum.reduce(step_sizes, axis=None)) * float(longest) > LARGE_STEP
         if check:
+            changed = [*new.tensors(), *state]
             sound = torch.stack([tensor.isfinite().flatten(1).all(dim=1) for tensor in changed]).all(dim=0)
             self.broken = ~sound.cpu().numpy()
         return norms_before
@@ -265,7 +268,7 @@ class SubNetworks:
 
     def _refresh(self) -> None:
         architecture, depth = self.architecture, self.depth
-        if architecture.skip:  # empty slots hold zeros
+        if architecture.skip and not self.compiled:  # empty slots hold zeros, and are computed like the others
             depth = np.full_like(depth, np.maximum.reduce(depth))
         self._filled = architecture.filled(self.layers, depth, self.pool.device)
         if self.pool.rates or self.pool.norm_steps:

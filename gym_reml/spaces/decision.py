@@ -144,7 +144,7 @@ class Decision:
     def flatten(self, decided: Decided, out: NDArray[np.float32]) -> None:
         """Writes flat decisions, choices one-hot and then numbers, into `out`, (n, size) float32."""
         for part, one_hot, taken in zip(self.parts, self._one_hot, decided.choices.T, strict=True):
-            out[:, part] = one_hot[taken]
+            out[:, part] = one_hot.take(taken, axis=0)
         out[:, self.size - self.numbers :] = decided.numbers
 
 

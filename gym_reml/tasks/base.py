@@ -247,6 +247,22 @@ class TaskFamily(Fingerprinted, ABC):
             total = self.loss(outputs, batch).sum()
             return torch.autograd.grad(total, outputs, create_graph=differentiable)[0]
 
+    def measure(
+        self, outputs: Tensor, query_outputs: Tensor, support: Batch, query: Batch, *, compiled: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """What a step needs of both sets at once, not differentiable: a place for faster ways to compute the same.
+
+        Args:
+            outputs, query_outputs: of the networks, at the points of the support and the query sets.
+            support, query: the sets.
+            compiled: numba is installed, and the result may differ from that of `loss` by rounding.
+
+        Returns:
+            `output_gradient` of the support sets, in the dtype of the outputs, and `loss` of both sets, (2, n).
+        """
+        gradient = self.output_gradient(outputs, support).to(outputs.dtype)
+        return gradient, torch.stack([self.loss(outputs, support), self.loss(query_outputs, query)])
+
     def score(self, loss: Tensor) -> Tensor:
         """Scores, the scale of losses in rewards, elementwise: log1p, for non-negative losses."""
         return torch.log1p(loss)

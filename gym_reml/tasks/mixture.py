@@ -145,6 +145,13 @@ class Mixture(TaskFamily):
     def output_gradient(self, outputs: Tensor, batch: Batch) -> Tensor:
         return self.members[0].output_gradient(outputs, batch)
 
+    def measure(
+        self, outputs: Tensor, query_outputs: Tensor, support: Batch, query: Batch, *, compiled: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        own = type(self).loss is Mixture.loss and type(self).output_gradient is Mixture.output_gradient
+        measure = self.members[0].measure if own else super().measure
+        return measure(outputs, query_outputs, support, query, compiled=compiled)
+
     def score(self, loss: Tensor) -> Tensor:
         return self.members[0].score(loss)
 

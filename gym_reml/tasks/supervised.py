@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from functools import lru_cache
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from gym_reml.tasks.base import WEIGHTS, Batch, TaskFamily
+
+
+@lru_cache(maxsize=1)
+def _squared_errors() -> Callable[..., Any]:
+    # Imported here, because numba may not be installed.
+    from gym_reml.tasks.squared_errors import squared_errors
+
+    compiled: Callable[..., Any] = squared_errors
+    return compiled
 
 
 @dataclass(frozen=True)
@@ -27,6 +39,23 @@ class Regression(TaskFamily):
             weights = batch.extras[WEIGHTS].unsqueeze(2)
             return (outputs - batch.targets) * weights * (2.0 / outputs.shape[2])
         return (outputs - batch.targets) * batch.shares[1]
+
+    def measure(
+        self, outputs: Tensor, query_outputs: Tensor, support: Batch, query: Batch, *, compiled: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        kind = type(self)
+        own = kind.loss is Regression.loss and kind.output_gradient is Regression.output_gradient
+        weighted = WEIGHTS in support.extras or WEIGHTS in query.extras
+        # Compiled loops do not broadcast.
+        alike = outputs.shape == support.targets.shape and query_outputs.shape == query.targets.shape
+        if not (compiled and own and alike) or weighted:
+            return super().measure(outputs, query_outputs, support, query)
+        values = outputs.numpy()
+        gradient, losses = np.empty(values.shape, values.dtype), np.empty((2, len(values)), values.dtype)
+        _squared_errors()(
+            values, support.targets.numpy(), query_outputs.numpy(), query.targets.numpy(), gradient, losses
+        )
+        return torch.from_numpy(gradient), torch.from_numpy(losses)
 
     def metrics(self, outputs: Tensor, batch: Batch, loss: Tensor) -> dict[str, Tensor]:
         return {"mse": loss}
