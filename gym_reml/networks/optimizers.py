@@ -17,8 +17,11 @@ from torch import Tensor
 
 from gym_reml.networks.weights import Weights, by_row, clipped
 
-State = list[tuple[Tensor, ...]]
-"""For each weight its state tensors, each of the weight's shape (n, ...)."""
+Tensors = tuple[Tensor, ...]
+"""The state of one weight, each of the weight's shape (n, ...)."""
+
+State = list[Tensors]
+"""For each weight its state tensors."""
 
 EPSILON = 1e-8
 """Added to root mean squares before dividing by them, as in `torch.optim`."""
@@ -88,13 +91,8 @@ class Optimizer(ABC):
 
     @abstractmethod
     def _one(
-        self,
-        gradient: Tensor,
-        state: tuple[Tensor, ...],
-        step: Tensor,
-        momentum: Tensor | float,
-        out: Tensor | None,
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        self, gradient: Tensor, state: Tensors, step: Tensor, momentum: Tensor | float, out: Tensor | None
+    ) -> tuple[Tensor, Tensors]:
         """Direction and new state of one weight.
 
         `step` counts from 1 and broadcasts to the gradient. The first state tensor is written into `out`, if given.
@@ -107,13 +105,8 @@ class Sgd(Optimizer):
     name = "sgd"
 
     def _one(
-        self,
-        gradient: Tensor,
-        state: tuple[Tensor, ...],
-        step: Tensor,
-        momentum: Tensor | float,
-        out: Tensor | None,
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        self, gradient: Tensor, state: Tensors, step: Tensor, momentum: Tensor | float, out: Tensor | None
+    ) -> tuple[Tensor, Tensors]:
         return gradient, ()
 
 
@@ -125,13 +118,8 @@ class Momentum(Optimizer):
     has_momentum = True
 
     def _one(
-        self,
-        gradient: Tensor,
-        state: tuple[Tensor, ...],
-        step: Tensor,
-        momentum: Tensor | float,
-        out: Tensor | None,
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        self, gradient: Tensor, state: Tensors, step: Tensor, momentum: Tensor | float, out: Tensor | None
+    ) -> tuple[Tensor, Tensors]:
         if isinstance(momentum, Tensor):
             velocity = torch.add(torch.mul(state[0], momentum, out=out), gradient, out=out)
         else:  # in one pass
@@ -148,13 +136,8 @@ class Adam(Optimizer):
     beta = 0.999
 
     def _one(
-        self,
-        gradient: Tensor,
-        state: tuple[Tensor, ...],
-        step: Tensor,
-        momentum: Tensor | float,
-        out: Tensor | None,
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        self, gradient: Tensor, state: Tensors, step: Tensor, momentum: Tensor | float, out: Tensor | None
+    ) -> tuple[Tensor, Tensors]:
         mean = torch.lerp(state[0], gradient, 1.0 - momentum, out=out)
         square = torch.addcmul(state[1] * self.beta, gradient, gradient, value=1.0 - self.beta)
         # 1 - beta^step by expm1, which float32 does not round away.
@@ -172,13 +155,8 @@ class RmsProp(Optimizer):
     alpha = 0.99
 
     def _one(
-        self,
-        gradient: Tensor,
-        state: tuple[Tensor, ...],
-        step: Tensor,
-        momentum: Tensor | float,
-        out: Tensor | None,
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        self, gradient: Tensor, state: Tensors, step: Tensor, momentum: Tensor | float, out: Tensor | None
+    ) -> tuple[Tensor, Tensors]:
         square = torch.addcmul(
             torch.mul(state[0], self.alpha, out=out), gradient, gradient, value=1.0 - self.alpha, out=out
         )
