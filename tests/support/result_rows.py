@@ -122,7 +122,8 @@ def _check_row(one: dict[str, Any], tasks: Any) -> None:
         assert np.mean(values) == pytest.approx(one["mean"], rel=1e-5, abs=1e-7)
     if one["seeds"] > 1:
         errors = stats.sem(one["per_seed"]), stats.sem(tasks.astype(float))
-        assert one["ci95"] == pytest.approx(two_way(errors, (one["seeds"], one["tasks"])), rel=1e-3)
+        # Where all seeds agree, what is left is the rounding of float32 arrays.
+        assert one["ci95"] == pytest.approx(two_way(errors, (one["seeds"], one["tasks"])), rel=1e-3, abs=1e-6)
 
 
 def _check_difference(found: dict[str, Any], tasks: Any, cell: str, lower_is_better: bool) -> None:
