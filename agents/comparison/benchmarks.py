@@ -112,6 +112,10 @@ def _navigation(shots: int) -> TaskFamily:
     return make_family("navigation", shots=shots, queries=shots)
 
 
+def _augment(setting: AugmentSetting) -> TuningBenchmark:
+    return TuningBenchmark(file="augment.json", kind="augment", seeds=5, evaluation_tasks=400, setting=setting)
+
+
 BENCHMARKS: dict[str, Benchmark] = {
     "sinusoid": FewShotBenchmark(
         file="sinusoid.json",
@@ -207,31 +211,11 @@ BENCHMARKS: dict[str, Benchmark] = {
         held_out=("fashion_mnist", "digits"),
     ),
     "optimizer": OptimizerBenchmark(file="optimizer.json", kind="optimizer", seeds=5, evaluation_tasks=50),
-    "augment-glyphs": TuningBenchmark(
-        file="augment.json", kind="augment", seeds=5, evaluation_tasks=400, setting=AugmentSetting()
-    ),
-    "augment": TuningBenchmark(
-        file="augment.json",
-        kind="augment",
-        seeds=5,
-        evaluation_tasks=400,
-        setting=AugmentSetting(family="omniglot"),
-    ),
-    "augment-fashion_mnist": TuningBenchmark(
-        file="augment.json",
-        kind="augment",
-        seeds=5,
-        evaluation_tasks=400,
-        setting=AugmentSetting(family="fashion_mnist"),
-    ),
+    "augment-glyphs": _augment(AugmentSetting()),
+    "augment": _augment(AugmentSetting(family="omniglot")),
+    "augment-fashion_mnist": _augment(AugmentSetting(family="fashion_mnist")),
     # With the larger steps of the others, networks on these bright images in colour unlearn what they learned.
-    "augment-sign_digits": TuningBenchmark(
-        file="augment.json",
-        kind="augment",
-        seeds=5,
-        evaluation_tasks=400,
-        setting=AugmentSetting(family="sign_digits", updates=360, step_size=0.01),
-    ),
+    "augment-sign_digits": _augment(AugmentSetting(family="sign_digits", updates=360, step_size=0.01)),
 }
 """The benchmarks by the name that `python -m agents.compare --family` takes."""
 
