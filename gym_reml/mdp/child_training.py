@@ -517,6 +517,7 @@ class Children:
         by_groups: bool,
     ) -> None:
         rows = group.rows
+        group.answers.clear()
         running = torch.from_numpy(~self.diverged[rows]).to(self.device)
         before = group.weights
         losses, metrics = torch.zeros(2, len(rows), dtype=torch.float32, device=self.device)
@@ -553,7 +554,6 @@ class Children:
                 last_square = square
             group.weights = weights if running.all() else torch.where(running[:, None], weights, group.weights)
             group.state, group.count, group.gradient = state, group.count + 1, gradient
-        group.answers.clear()
         self.diverged[rows] = ~running.cpu().numpy()
         progress.loss[rows] = (losses / updates).cpu().numpy()
         progress.metric[rows] = (metrics / updates).cpu().numpy()
