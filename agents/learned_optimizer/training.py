@@ -177,9 +177,9 @@ def _train(
     courses: dict[str, Course] = {}
     problems = gradients = 0
     found: list[float] = []
-    checked = {round(recipe.updates * (number + 1) / recipe.checks) for number in range(recipe.checks)}
+    checked = {round(recipe.updates * number / recipe.checks) - 1 for number in range(1, recipe.checks + 1)}
     start = time.monotonic()
-    for update in range(1, recipe.updates + 1):
+    for update in range(recipe.updates):
         losses, total = [], [torch.zeros_like(weights) for weights in rule.parameters()]
         for family, kind in families.items():
             # Where no more problems may be drawn, runs go on.
@@ -208,7 +208,7 @@ def _train(
         optimizer.step()
         schedule.step()
         # Of few updates it is nearly their mean.
-        kept = min(recipe.memory, update / (update + 9))
+        kept = min(recipe.memory, (update + 1) / (update + 10))
         with torch.no_grad():
             for mean, weights in zip(average.parameters(), rule.parameters(), strict=True):
                 mean.lerp_(weights, 1.0 - kept)
@@ -216,7 +216,7 @@ def _train(
             found.append(validate(average, families))
             if found[-1] == min(found):
                 best.load_state_dict(average.state_dict())
-        report(update - 1, float(np.mean(losses)))
+        report(update, float(np.mean(losses)))
     about = {"problems": problems, "gradients": gradients, "seconds": time.monotonic() - start, "seed": seed}
     save_rule(best, path, {**about, "recipe": asdict(recipe), "families": list(families), "validation": found})
 
