@@ -163,7 +163,7 @@ class TrialProcess:
     def step(self, actions: NDArray[Any]) -> Outcome:
         """One step of every row's inner episode; if it ends, the next one begins.
 
-        Rewards of steps after the end of a trial are 0.
+        After the end of a trial inner episodes go on in the same way; their rewards are 0, and they are not counted.
 
         Args:
             actions: (n,) int64, or (n, action_size) float32 in [-1, 1].
@@ -177,11 +177,11 @@ class TrialProcess:
         episode = self._episode.copy()
         counted = self.budget.counted(reward, episode + 1)
         if finished.any():
-            counted, ended = np.where(finished, 0.0, counted), ended & ~finished
+            counted = np.where(finished, 0.0, counted)
         self._actions[:] = actions.reshape(self.count, -1)
         # Copies, because resets modify these arrays, and those returned belong to the caller.
         self._rewards, self._ended = reward.copy(), ended.copy()
-        self._episode += ended
+        self._episode += ended & ~finished
         if self.watched:
             self.arrived = self.inner.observe()
         if ended.any():

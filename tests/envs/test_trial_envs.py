@@ -237,12 +237,15 @@ def test_a_bad_action_is_refused_without_effect(env_id: str, action: Any, messag
     assert_same(env.step(good), twin.step(good))
 
 
-def test_steps_after_the_end_of_a_trial_have_no_reward() -> None:
-    for env_id, arguments in TRIAL_VARIANTS.values():
+def test_steps_after_the_end_of_a_trial_have_no_reward_and_stay_in_their_space() -> None:
+    for env_id, arguments in (*TRIAL_VARIANTS.values(), ("NavigationTrial-v0", {"steps": 1})):
         env = gym.make(env_id, **arguments).unwrapped
         env.reset(seed=0)
         actions = sample_actions(env.action_space, 60)
+        if isinstance(env.action_space, gym.spaces.Box):
+            actions = [env.action_space.high] * 60  # straight out of the space
         outcomes = [env.step(action) for action in actions]
+        assert all(env.observation_space.contains(outcome[0]) for outcome in outcomes)
         end = [outcome[2] for outcome in outcomes].index(True)
         assert all(outcome[2] and outcome[1] == 0.0 for outcome in outcomes[end + 1 :])
 
