@@ -60,8 +60,8 @@ COMMANDS = {
         "--family sinusoid --shots 5 --learners reml meta_sgd scratch --tasks 320 --seeds 1 --evaluation-tasks 4",
         False,
     ),
-    "augment": Command("compare", "--family augment --learners ppo --tasks 4 --seeds 1 --evaluation-tasks 2", False),
-    "rule": Command("compare", "--family rule --learners ppo --tasks 4 --seeds 1 --evaluation-tasks 2", False),
+    "augment": Command("compare", "--family augment --learners ppo --tasks 200 --seeds 1 --evaluation-tasks 2", False),
+    "rule": Command("compare", "--family rule --learners ppo --tasks 200 --seeds 1 --evaluation-tasks 2", False),
 }
 """What is killed, in turns."""
 
