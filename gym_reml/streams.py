@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 SPLITS = ("train", "validation", "test")
 
@@ -25,6 +27,30 @@ class RowStreams(NamedTuple):
     query: np.random.Generator
     ties: np.random.Generator
     batches: np.random.Generator
+
+
+class Column(tuple[np.random.Generator, ...]):
+    """The generators of one purpose of many rows, in their order; remembers where their states are."""
+
+    @cached_property
+    def states(self) -> NDArray[np.int64] | None:
+        """Addresses of their states (n,), if all are of numpy's default kind."""
+        bits = [generator.bit_generator for generator in self]
+        # Others' bit generators may have a function for each object.
+        if {type(bit) for bit in bits} != {np.random.PCG64}:
+            return None
+        return np.array([bit.ctypes.state_address for bit in bits], dtype=np.int64)
+
+    def part(self, rows: slice) -> Column:
+        """Those of some rows."""
+        part = Column(self[rows])
+        if self.states is not None:
+            part.states = self.states[rows]
+        return part
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A copy's generators have their states elsewhere.
+        return Column, (tuple(self),)
 
 
 class NumberedGenerator(np.random.Generator):

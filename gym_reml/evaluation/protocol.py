@@ -299,7 +299,7 @@ def _episodes(
 ) -> Iterator[Moment]:
     """The states of a learner's episodes, which have begun with the info `begun`."""
     mdp, encoding, count = setup.mdp, setup.encoding, setup.mdp.count
-    generators = [stream.ties for stream in mdp.streams]
+    generators = mdp.data.generators("ties")
     diverged = np.zeros(count, dtype=np.bool_)
     yield Moment(0, mdp, begun, diverged)
     if isinstance(learner.policy, Planner):

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gym_reml.streams import RowStreams
+from gym_reml.streams import Column, RowStreams
 from gym_reml.tasks.base import MANY, Batch, Generators, TaskFamily, Tasks
 
 Rows = NDArray[np.int64]
@@ -44,6 +44,7 @@ class TaskData:
         empty = torch.zeros((count, 0, family.in_features), dtype=dtype, device=device)
         self.support, self.query = Batch(empty, empty), Batch(empty, empty)
         self._device, self._dtype = device, dtype
+        self._columns: dict[str, Column] = {}
 
     def seed(self, rows: Sequence[int] | Rows, streams: Sequence[RowStreams]) -> None:
         """Sets the random streams of these rows, their only source of randomness."""
@@ -51,10 +52,11 @@ class TaskData:
             self.streams = list(streams)
         for row, stream in zip(rows, streams, strict=True):
             self.streams[row] = stream
+        self._columns.clear()
 
     def draw(self, rows: Rows, given: Tasks | None = None) -> None:
         """Draws new tasks for these rows, or sets those returned by `TaskFamily.read_task`."""
-        generators = self._generators("task", rows)
+        generators = self.generators("task", rows)
         tasks = self.family.draw(generators) if given is None else self.family.draw_given(given, generators)
         if len(rows) == self.count:
             self.tasks = tasks
@@ -74,7 +76,7 @@ class TaskData:
                 return outputs(None if all_rows else index, inputs)
 
             batches = [
-                self._drawn(part, tasks, forward, self._generators(part, rows)).to(self._device, self._dtype)
+                self._drawn(part, tasks, forward, self.generators(part, rows)).to(self._device, self._dtype)
                 for part in ("support", "query")
             ]
             if all_rows:
@@ -96,12 +98,15 @@ class TaskData:
         """Reads a user's tasks for these rows; see `TaskFamily.read_task`."""
         return self.family.read_task(given, rows, self.count)
 
-    def _generators(self, part: str, rows: Rows) -> list[np.random.Generator]:
-        """The generators of one purpose, a field of `RowStreams`, of these rows."""
-        streams = self.streams if len(rows) == self.count else [self.streams[row] for row in rows.tolist()]
-        return list(map(attrgetter(part), streams))
+    def generators(self, part: str, rows: Rows | None = None) -> Column:
+        """The generators of one purpose, a field of `RowStreams`, of these rows, or all (None)."""
+        if rows is not None and len(rows) < self.count:
+            return Column(getattr(self.streams[row], part) for row in rows.tolist())
+        if part not in self._columns:
+            self._columns[part] = Column(map(attrgetter(part), self.streams))
+        return self._columns[part]
 
-    def _drawn(self, part: str, tasks: Tasks, forward: Callable[[Tensor], Tensor], generators: Generators) -> Batch:
+    def _drawn(self, part: str, tasks: Tasks, forward: Callable[[Tensor], Tensor], generators: Column) -> Batch:
         """The "support" or "query" sets of tasks, drawn by as many threads as torch has, if that is worth it."""
         draw: Callable[[Tasks, Callable[[Tensor], Tensor], Generators], Batch] = getattr(self.family, part)
         count = len(generators)
@@ -112,7 +117,7 @@ class TaskData:
         pieces = [slice(*ends) for ends in itertools.pairwise(edges)]
 
         def draw_piece(piece: slice) -> Batch:
-            return draw({name: values[piece] for name, values in tasks.items()}, forward, generators[piece])
+            return draw({name: values[piece] for name, values in tasks.items()}, forward, generators.part(piece))
 
         with ThreadPoolExecutor(threads) as pool:
             # numpy's error state is a variable of the context.

@@ -16,6 +16,8 @@ from numba import types
 from numba.experimental import function_type  # noqa: F401  (makes functions by their address known)
 from numpy.typing import NDArray
 
+from gym_reml.streams import Column
+
 _NEXT = types.float64(types.intp)
 
 
@@ -48,11 +50,9 @@ def fill(generators: Sequence[np.random.Generator], out: NDArray[np.float64]) ->
     Returns:
         Whether it did: only if all generators are of numpy's default kind.
     """
-    bits = [generator.bit_generator for generator in generators]
-    # Others' bit generators may have a function for each object.
-    if {type(bit) for bit in bits} != {np.random.PCG64}:
+    states = (generators if isinstance(generators, Column) else Column(generators)).states
+    if states is None:
         return False
-    address = ctypes.cast(bits[0].ctypes.next_double, ctypes.c_void_p).value
-    states = np.array([bit.ctypes.state_address for bit in bits], dtype=np.int64)
+    address = ctypes.cast(generators[0].bit_generator.ctypes.next_double, ctypes.c_void_p).value
     _fill(_NextDouble(address or 0), states, out)
     return True

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -99,3 +102,26 @@ def test_what_users_add_is_called_in_one_thread() -> None:
     assert "sinusoid" in DRAWN_IN_THREADS
     assert not Regression1d.in_threads
     assert not from_function(lambda x, a: a * x, {"a": (1.0, 2.0)}).in_threads
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda data: pickle.loads(pickle.dumps(data))])
+def test_a_copy_draws_by_generators_of_its_own(monkeypatch: pytest.MonkeyPatch, duplicate: Any) -> None:
+    monkeypatch.setattr(base, "MANY", 2)
+    data = drawn("sinusoid", 3)
+    twin = duplicate(data)
+    for one in (twin, data):  # the second would go on where the first one ended, if they were shared
+        one.draw(np.arange(ROWS))
+    np.testing.assert_array_equal(twin.tasks["phase"], data.tasks["phase"])
+
+
+def test_new_streams_are_drawn_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "MANY", 2)
+    data = drawn("sinusoid", 3)
+    phases = []
+    for _ in range(2):
+        data.seed([2], many_streams(77, 1, "train"))
+        data.draw(np.arange(ROWS))
+        phases.append(data.tasks["phase"].copy())
+    equal = phases[0] == phases[1]
+    assert equal[2]
+    assert not np.delete(equal, 2).any()

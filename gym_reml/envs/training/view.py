@@ -151,7 +151,7 @@ class TrainingView(ProcessView):
         return info
 
     def _act(self, actions: Any) -> Outcome:
-        generators = [stream.ties for stream in self.mdp.streams]
+        generators = self.mdp.data.generators("ties")
         decided = self.action_encoding.decode(actions, self.mdp.allowed(), generators=generators)
         outcome = self.mdp.step(decided)
         for recorder in self._recorders:
