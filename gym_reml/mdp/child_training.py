@@ -539,8 +539,7 @@ class Children:
             else:
                 direction = rule(gradient, group.weights, rows)
             direction = direction if decay is None else direction + decay * group.weights
-            torch.mul(step_sizes, direction, out=scratch)
-            weights = torch.sub(group.weights, scratch, out=spare[number % 2])
+            weights = torch.addcmul(group.weights, step_sizes, direction, value=-1.0, out=spare[number % 2])
             # NaN is above and below nothing, so the comparisons are false for it, too.
             finite = (weights.amax(dim=1) < torch.inf) & (weights.amin(dim=1) > -torch.inf)
             running = running & finite & loss.isfinite()
