@@ -194,7 +194,7 @@ CONCLUSIONS = """\
   every composition chooses layers better than the agent, which sees that of its own. A regression chooses the steps of
   policy gradients as well from the second on. A rule that is trained by gradients through its own steps optimises the
   small networks of the last line far better than an agent that sets step sizes, which is no better than tuned Adam. On
-  networks that it has never seen it is level with Adam tuned for them, and in four seeds no run of it diverges within
+  networks that it has never seen it is level with Adam tuned for them, and in five seeds no run of it diverges within
   2,000 steps. On most smooth functions it is worse after 200 steps, and on softmax regression throughout.
 - **It can find again what is known.** The best update rule that the agent writes is RMSProp with little added, in all
   five seeds: as good as RMSProp where it was found, and on two families that it was not, below Adam by 2.4 ± 2.6
