@@ -297,9 +297,15 @@ def test_the_device_is_that_of_networks_and_pool_and_may_change(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It reaches the environment and all pools, is kept in config.json, and is followed by a run that goes on."""
-    trained, made = [], []
+    trained: list[tuple[str, Run]] = []
+    made: list[str] = []
+
+    def to(pool: LayerPool, device: str) -> LayerPool:
+        made.append(device)
+        return pool
+
     monkeypatch.setattr("agents.reml.training.make_vec_env", lambda *args, **named: made.append(named["device"]))
-    monkeypatch.setattr(LayerPool, "to", lambda pool, device: made.append(device) or pool)
+    monkeypatch.setattr(LayerPool, "to", to)
 
     def stop(job: Reml) -> None:
         trained.append((job.problem.device, job.run))
