@@ -119,11 +119,13 @@ def main(config: Config | siblings.Config) -> None:
 
 def train_seeds(config: Config | siblings.Config, resumed: Run | None) -> None:
     """Trains all seeds of a new run directory, or those that are left of an old one, and averages their tables."""
-    workers, ray = config.workers, config.ray
+    given = config
     if resumed is not None:
-        named, config = config.family, resumed.options(type(config))
-        if config.family is not None and config.family != named:
+        config = replace(resumed.options(type(given)), ray=given.ray)
+        if config.family is not None and config.family != given.family:
             check_own(config.family, resumed.folder)
+        if isinstance(config, Config) and isinstance(given, Config):
+            config = replace(config, device=given.device or config.device)
     if isinstance(config, siblings.Config):
         config.jobs(Path())
     else:
@@ -134,7 +136,7 @@ def train_seeds(config: Config | siblings.Config, resumed: Run | None) -> None:
     left = [piece for piece in pieces if not piece.finished]
     print(f"run directory: {run.folder} ({len(left)} of {len(pieces)} runs left to do)")
     print(f"after an interruption: {program('train')} --resume {run.folder}", flush=True)
-    failed = run_all(left, workers, ray)
+    failed = run_all(left, given.workers, given.ray)
     finished = [Run(piece.training) for piece in pieces if piece.finished]
     if finished:
         text = average(finished)
@@ -152,14 +154,14 @@ def train(config: Config | siblings.Config) -> None:
     start = time.monotonic()
     resumed = Run(config.resume) if config.resume is not None else None
     if resumed is not None:
-        named, config = config.family, config_of(resumed)
+        named, config = config.family, config_of(resumed, config.device)
         if config.family != named:
             check_own(config.family, resumed.folder)
     problem = problem_of(config)
     label = f"{problem.family.name}-{config.algorithm}"
     # The resulting settings, so that a run continues with them even if a later version has other recipes.
     shots = problem.family.shots if isinstance(problem.family.shots, int) else config.shots
-    used = replace(config, **RecipeOptions.of(problem.recipe), shots=shots, run=None)
+    used = replace(config, **RecipeOptions.of(problem.recipe), shots=shots, run=None, device=problem.device)
     run = resumed or Run.create(config.run, used, label, settings_used(config, problem))
     print(f"run directory: {run.folder} (after an interruption: {program('train')} --resume {run.folder})")
     learner = Reml(run, problem, config.algorithm).train()

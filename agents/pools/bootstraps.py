@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import count
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,6 +27,7 @@ from ..problems.recipes import CLUSTERING_TASKS, COMPETITION_TASKS, META_BATCH, 
 from . import pretraining
 from .policy_specialists import specialise_policies
 from .reinforcement import meta_learn_policies, with_inner_rates
+from .rounds import Rounds
 
 Log = Callable[[int, float], None]
 """Takes the number of a round, and its query loss."""
@@ -35,18 +38,26 @@ Specialists = tuple[LayerPool, Clusters | None]
 
 
 @own_state
-def bootstrap(problem: Problem, log: Log | None = None) -> Specialists:
-    """A pool of specialists for the problem's tasks, as its recipe says."""
+def bootstrap(problem: Problem, log: Log | None = None, folder: Path | None = None) -> Specialists:
+    """A pool of specialists for the problem's tasks, as its recipe says.
+
+    Args:
+        problem: what to train on.
+        log: called after every round.
+        folder: where a bootstrap by clusters keeps its checkpoints, and goes on from the newest; None for nowhere.
+    """
     recipe = problem.recipe
-    with tqdm(total=recipe.bootstrap_iterations, desc="bootstrap", unit="round", disable=None) as bar:
+    rounds = Rounds(recipe.bootstrap_iterations, folder)
+    numbers = count(rounds.done + 1)  # the bar counts nothing where it is not shown
+    with tqdm(total=rounds.count, initial=rounds.done, desc="bootstrap", unit="round", disable=None) as bar:
 
         def progress(_: int, loss: float) -> None:
             bar.update()
             bar.set_postfix(query_loss=f"{loss:.3f}", refresh=False)
             if log is not None:
-                log(bar.n, loss)
+                log(next(numbers), loss)
 
-        return BOOTSTRAPS[recipe.bootstrap](problem, progress)
+        return BOOTSTRAPS[recipe.bootstrap](problem, progress, rounds)
 
 
 def learning_options(recipe: Recipe, learning_rate: float, seed: int) -> LearningOptions:
@@ -76,7 +87,7 @@ def fresh_pool(problem: Problem, scale: float = 1.0) -> LayerPool:
     return pool.to(problem.device)
 
 
-def _compete(problem: Problem, progress: Log) -> Specialists:
+def _compete(problem: Problem, progress: Log, _: Rounds) -> Specialists:
     """Layers compete for tasks."""
     pool = fresh_pool(problem, HIDDEN_SCALE)
     greedy_competition(
@@ -125,7 +136,7 @@ def with_copies(pool: LayerPool, layers: int) -> LayerPool:
     return copy
 
 
-def _specialise(problem: Problem, progress: Log) -> Specialists:
+def _specialise(problem: Problem, progress: Log, rounds: Rounds) -> Specialists:
     """MAML with one layer for all tasks, then one layer for each cluster of tasks, starting as copies of it."""
     recipe, family = problem.recipe, problem.training_family
     assert recipe.rates is not None
@@ -136,55 +147,74 @@ def _specialise(problem: Problem, progress: Log) -> Specialists:
     )
     first = len(recipe.initial_layers) + 1
     mdp = recipe_process(problem, pool)
-    clustered = round(recipe.clustered_share * recipe.bootstrap_iterations)
+    plain = rounds.count - round(recipe.clustered_share * rounds.count)
+    done = rounds.done
     # Learning rates decrease from 1 to 0: once over both parts, or in each of them if the second has a rate of its own.
     twice = recipe.clustered_learning_rate is not None
     stop, resume = (1.0, 0.0) if twice else (1.0 - recipe.clustered_share,) * 2
 
-    def learner(rate: float) -> PoolLearner:
-        return PoolLearner(pool, family, "maml", learning_options(recipe, rate, problem.seed))
+    def train(begin: int, end: int, rate: float, shares: tuple[float, float], clusters: Clusters | None) -> None:
+        """Takes what is left of the rounds from `begin` to `end`."""
+        learner = PoolLearner(pool, family, "maml", learning_options(recipe, rate, problem.seed))
+        if done > begin:
+            rounds.restore(pool, learner)
+            _skip(mdp, done - begin)
+        first_share, last_share = shares
 
-    meta_train(
-        mdp,
-        learner(recipe.bootstrap_learning_rate),
-        lambda seen: np.full(len(seen), first),
-        iterations=recipe.bootstrap_iterations - clustered,
-        schedule=lambda learner, done: learner.scale_rates(cosine_schedule(done * stop)),
-        progress=progress,
-    )
+        def kept(iteration: int, loss: float) -> None:
+            progress(begin + iteration, loss)
+            rounds.keep(begin + iteration + 1, pool, learner, clusters)
+
+        meta_train(
+            mdp,
+            learner,
+            lambda seen: np.full(len(seen), first) if clusters is None else clusters.assign(seen) + first,
+            start=max(done - begin, 0),
+            iterations=end - begin,
+            schedule=lambda learner, share: learner.scale_rates(
+                cosine_schedule(first_share + share * (last_share - first_share))
+            ),
+            progress=kept,
+        )
+
     specialists = range(first, pool.layers + 1)
-    copy_layer(pool, first, specialists)
-    clusters = find_clusters(mdp, len(specialists), tasks=CLUSTERING_TASKS, seed=problem.seed)
-    meta_train(
-        mdp,
-        learner(recipe.clustered_learning_rate or recipe.bootstrap_learning_rate),
-        lambda seen: clusters.assign(seen) + first,
-        iterations=clustered,
-        schedule=lambda learner, done: learner.scale_rates(cosine_schedule(resume + done * (1.0 - resume))),
-        progress=progress,
-    )
+    if done <= plain:
+        train(0, plain, recipe.bootstrap_learning_rate, (0.0, stop), None)
+        copy_layer(pool, first, specialists)
+        clusters = find_clusters(mdp, len(specialists), tasks=CLUSTERING_TASKS, seed=problem.seed)
+    else:
+        clusters = rounds.clusters()
+        _skip(mdp, plain + -(-CLUSTERING_TASKS // META_BATCH))
+    rate = recipe.clustered_learning_rate or recipe.bootstrap_learning_rate
+    train(plain, rounds.count, rate, (resume, 1.0), clusters)
     return pool, clusters
 
 
-def _adapt_policies(problem: Problem, progress: Log) -> Specialists:
+def _skip(mdp: TrainingMDP, batches: int) -> None:
+    """Draws batches of tasks that have been trained on already."""
+    for _ in range(batches):
+        mdp.draw()
+
+
+def _adapt_policies(problem: Problem, progress: Log, _: Rounds) -> Specialists:
     """MAML-RL, whose rates are the neutral steps."""
     return with_inner_rates(meta_learn_policies(problem, problem.recipe.bootstrap_iterations, progress)), None
 
 
-def _specialise_policies(problem: Problem, progress: Log) -> Specialists:
+def _specialise_policies(problem: Problem, progress: Log, _: Rounds) -> Specialists:
     """MAML-RL's policy and layers for kinds of tasks, under the same rates."""
     pool, clusters = specialise_policies(problem, progress)
     return with_inner_rates(pool), clusters
 
 
-def _pretrain_policies(problem: Problem, progress: Log) -> Specialists:
+def _pretrain_policies(problem: Problem, progress: Log, _: Rounds) -> Specialists:
     """The pool of what MAML-RL is compared with, under the same rates."""
     tasks = problem.recipe.bootstrap_tasks
     return with_inner_rates(pretraining.weights(replace(problem, tasks=tasks))), None
 
 
-BOOTSTRAPS: dict[str, Callable[[Problem, Log], Specialists]] = {
-    "none": lambda problem, progress: (fresh_pool(problem), None),
+BOOTSTRAPS: dict[str, Callable[[Problem, Log, Rounds], Specialists]] = {
+    "none": lambda problem, progress, rounds: (fresh_pool(problem), None),
     "competition": _compete,
     "clusters": _specialise,
     "policy_gradient": _adapt_policies,

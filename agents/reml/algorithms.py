@@ -5,6 +5,7 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import Any
 
+from stable_baselines3.common.distributions import MultiCategoricalDistribution
 from stable_baselines3.common.vec_env import VecNormalize
 
 from gym_reml.evaluation.meta_learner import find_algorithm
@@ -12,6 +13,7 @@ from gym_reml.sb3 import HybridPolicy, RecurrentHybridPolicy
 
 from ..runs.schedules import LinearSchedule
 from .designs import CAREFUL, DESIGNS, HYBRID, Design, ReadParts, places
+from .distributions import UncheckedCategories
 from .rollouts import native
 
 ENCODINGS = {
@@ -100,7 +102,11 @@ def make_agent(
         settings["policy_kwargs"] = policy_kwargs
     if algorithm in WITH_LEARNING_RATE:
         settings["learning_rate"] = LinearSchedule(learning_rate)
-    return find_algorithm(algorithm)(policy, env, seed=seed, device="cpu", tensorboard_log=log_folder, **settings)
+    agent = find_algorithm(algorithm)(policy, env, seed=seed, device="cpu", tensorboard_log=log_folder, **settings)
+    # Not of subclasses, nor of MaskablePPO's own.
+    if type(getattr(agent.policy, "action_dist", None)) is MultiCategoricalDistribution:
+        agent.policy.action_dist = UncheckedCategories(agent.policy.action_dist.action_dims)
+    return agent
 
 
 def prefer_neutral_steps(agent: Any, layers: int, step_bins: int, advantage: float = 2.0) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from gym_reml.envs.common.devices import find_device
 from gym_reml.tasks.base import TaskFamily
 
 from ..problems.families import FamilyChoice, family_of, implied_by_family
@@ -46,6 +47,8 @@ class Config(SeedOptions, RecipeOptions, FamilyChoice):
     """of everything"""
     evaluation_tasks: int = 300
     """held-out tasks of the final table"""
+    device: Annotated[str | None, default_is("cpu")] = None
+    """any torch device, for the networks and what changes the pool; the agent stays on the CPU"""
     run: Annotated[Path | None, default_is("a new one in runs/")] = None
     """run directory"""
     resume: Annotated[Path | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="(default: a new run)")] = None
@@ -70,12 +73,20 @@ def recipe_of(config: Config, family: TaskFamily) -> Recipe:
 
 
 def problem_of(config: Config) -> Problem:
-    """The meta-training problem that the configuration names."""
-    family = family_of(config)
+    """The meta-training problem that the configuration names.
+
+    Raises:
+        ValueError: an option that makes no sense, a device that is not available, or another than the CPU on a cluster.
+    """
+    family, device = family_of(config), config.device or "cpu"
     recipe = recipe_of(config, family)
-    return Problem(family, recipe, recipe.tasks, config.seed)
+    find_device(device)
+    if config.ray is not None and device != "cpu":
+        raise ValueError(f"--device {device}: a cluster runs a run on each core, so --ray takes the CPU alone")
+    return Problem(family, recipe, recipe.tasks, config.seed, device)
 
 
-def config_of(run: Run) -> Config:
-    """The configuration a run was started with."""
-    return replace(run.options(Config), run=run.folder, resume=None)
+def config_of(run: Run, device: str | None = None) -> Config:
+    """The configuration a run was started with, on another device if one is given."""
+    found = run.options(Config)
+    return replace(found, run=run.folder, resume=None, device=device or found.device)

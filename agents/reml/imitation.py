@@ -84,7 +84,7 @@ def imitate(agent: Any, env: VecNormalize, examples: Examples) -> None:
         for group in optimizer.param_groups:
             group["lr"] = LEARNING_RATE * (1.0 - epoch / EPOCHS)
         for index in torch.randperm(len(inputs), generator=generator).split(BATCH):
-            _, likelihood, _ = agent.policy.evaluate_actions(inputs[index], targets[index])
+            likelihood = agent.policy.get_distribution(inputs[index]).log_prob(targets[index])
             optimizer.zero_grad()
             (-likelihood.mean()).backward()
             optimizer.step()

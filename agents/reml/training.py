@@ -6,6 +6,7 @@ learn) and settled (the agent alone again). All but the first happen inside one 
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -64,13 +65,15 @@ class Reml:
             return self._loaded(finished)
         pool_path = self.run.folder / "pool_bootstrapped.pt"
         if not pool_path.is_file():
+            rounds = self.run.folder / "bootstrap"
             with SummaryWriter(str(self.run.folder / "tensorboard" / "bootstrap")) as writer:
                 pool, clusters = bootstrap(
-                    self.problem, lambda done, loss: writer.add_scalar("bootstrap/query_loss", loss, done)
+                    self.problem, lambda done, loss: writer.add_scalar("bootstrap/query_loss", loss, done), rounds
                 )
             if clusters is not None:
                 save_atomically(clusters.state(), self._clusters_path)
             pool.save(pool_path)
+            shutil.rmtree(rounds, ignore_errors=True)
         learner = self._learn(LayerPool.load(pool_path).to(self.problem.device))
         learner.save(finished)
         return self._loaded(finished)

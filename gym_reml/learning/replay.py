@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gym_reml.learning.episodes import Episodes, SlotContents
 from gym_reml.networks.architecture import Trace
+from gym_reml.networks.differentiable_step import step_through
 from gym_reml.networks.optimizers import OptimizerState, find_directions, find_optimizer, present_positions
 from gym_reml.networks.torch_state import own_state
 from gym_reml.networks.weights import Weights, descend, gradient_norms, without_overflow
@@ -68,6 +69,10 @@ def replay(
         )
     # Autograd accepts tensors created in inference mode only as copies.
     episodes = episodes.map(lambda tensor: tensor.clone() if tensor.is_inference() else tensor)
+    # Rates of all rows need a row for each only where their gradients are asked for row by row.
+    shared = pool_tensors is None and pool.granularity == "weight_step"
+    # The node cannot be differentiated in forward mode, nor with respect to step sizes.
+    take = step_through if judge is None and not episodes.step_sizes.requires_grad else descend
     pool_tensors = [] if pool_tensors is None else pool_tensors
     contents = contents or episodes.slot_contents()
     layers, depth = contents.layers, contents.depth
@@ -99,7 +104,7 @@ def replay(
         gradient = architecture.gradient(weights, trace, output_gradient=output_gradient, filled=filled)
         if first_order:
             gradient = gradient.like([tensor.detach() for tensor in gradient.tensors()])
-        rates = assembly.rates(np.full(len(episodes), step))
+        rates = assembly.rates(np.full(1 if shared else len(episodes), step))
         pool_tensors += [] if rates is None else rates.tensors()
         norms_before = gradient_norms(gradient)
         if lengths is not None:
@@ -118,7 +123,7 @@ def replay(
                 step_sizes=sizes,
             )
             clip = None
-        weights = descend(weights, gradient, norms=norms_before, step_sizes=sizes, clip=clip, rates=rates)
+        weights = take(weights, gradient, norms=norms_before, step_sizes=sizes, clip=clip, rates=rates)
         if judged is None or judged[step]:
             if judge is None:
                 outputs = architecture.outputs(weights, inputs(query), filled=filled, norms=norms)

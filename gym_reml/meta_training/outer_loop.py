@@ -40,6 +40,7 @@ def meta_train(
     choose: Choice | None,
     *,
     iterations: int,
+    start: int = 0,
     schedule: Schedule = cosine,
     progress: Progress | None = None,
 ) -> None:
@@ -54,13 +55,14 @@ def meta_train(
         learner: updates the pool.
         choose: chooses the layer to append; None for networks that are complete from the start.
         iterations: number of meta-updates, each on a batch of `mdp.count` tasks.
+        start: number of those that were done before, by a learner whose state this one has.
         schedule: called before each update, to set learning rates or other options.
         progress: called as progress(iteration, weighted query loss).
     """
     horizon, device = mdp.objective.horizon, mdp.pool.device
     step_size = float(mdp.step_sizes(np.zeros(1, dtype=np.float32))[0])
     step_sizes = torch.full((horizon, mdp.count), step_size, dtype=torch.float32, device=device)
-    for iteration in range(iterations):
+    for iteration in range(start, iterations):
         schedule(learner, iteration / iterations)
         layers = torch.zeros((horizon, mdp.count), dtype=torch.int64, device=device)
         if choose is None:

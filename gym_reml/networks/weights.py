@@ -138,18 +138,21 @@ def descend(
     else:
         # Where nothing is clipped, the clamp makes the factor exactly 1, with derivative 0.
         scaled_sizes = step_sizes / vector_norm(norms, dim=0).clamp_min(clip)
-    old_tensors, gradients = weights.tensors(), gradient.tensors()
-    if scaled_sizes.ndim == 1:
-        matrices = scaled_sizes.reshape(-1, 1, 1)
-        scales = [matrices if old.ndim == 3 else by_row(scaled_sizes, old) for old in old_tensors]
-    else:
-        by_position = zip(scaled_sizes, weights.positions, strict=True)
-        scales = [by_row(sizes, old) for sizes, position in by_position for old in position.values()]
+    old_tensors, gradients, scales = weights.tensors(), gradient.tensors(), scales_of(weights, scaled_sizes)
     factors = scales if rates is None else [scale * rate for scale, rate in zip(scales, rates.tensors(), strict=True)]
     targets = [None] * len(old_tensors) if out is None else out.tensors()
     rows = zip(old_tensors, gradients, factors, targets, strict=True)
     new_tensors = [torch.addcmul(old, tensor, factor, value=-clip, out=new) for old, tensor, factor, new in rows]
     return weights.like(new_tensors) if out is None else out
+
+
+def scales_of(weights: Weights, sizes: Tensor) -> list[Tensor]:
+    """Step sizes (n,), or (positions, n), for each tensor of the weights, to broadcast over it."""
+    if sizes.ndim == 1:
+        matrices = sizes.reshape(-1, 1, 1)
+        return [matrices if tensor.ndim == 3 else by_row(sizes, tensor) for tensor in weights.tensors()]
+    by_position = zip(sizes, weights.positions, strict=True)
+    return [by_row(own, tensor) for own, position in by_position for tensor in position.values()]
 
 
 def by_row(values: Tensor, like: Tensor) -> Tensor:

@@ -275,6 +275,9 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_end(tmp_path: Path, capsys: p
         (["--total-steps", "-5"], "total-steps"),
         (["--evaluation-tasks", "1"], "evaluation-tasks"),
         (["--seed", "-1"], "--seed -1"),
+        (["--device", "abacus"], "device='abacus': not available here"),
+        (["--device", "meta"], "choices: 'cpu'"),
+        (["--device", "cpu:0", "--ray", "auto", "--seeds", "2"], "--device cpu:0: a cluster runs a run on each core"),
     ],
 )
 def test_bad_arguments_are_named(
@@ -288,6 +291,40 @@ def test_bad_arguments_are_named(
     code, shown = stop_of("train", arguments, monkeypatch, capsys)
     assert message in f"{code} {shown}"
     assert not list(tmp_path.iterdir())
+
+
+def test_the_device_is_that_of_networks_and_pool_and_may_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It reaches the environment and all pools, is kept in config.json, and is followed by a run that goes on."""
+    trained: list[tuple[str, Run]] = []
+    made: list[str] = []
+
+    def to(pool: LayerPool, device: str) -> LayerPool:
+        made.append(device)
+        return pool
+
+    monkeypatch.setattr("agents.reml.training.make_vec_env", lambda *args, **named: made.append(named["device"]))
+    monkeypatch.setattr(LayerPool, "to", to)
+
+    def stop(job: Reml) -> None:
+        trained.append((job.problem.device, job.run))
+        with pytest.raises(AttributeError):  # of the environment that is none
+            job._learn(LayerPool.random(in_features=1, out_features=1, width=8, layers=17))
+        raise InterruptedError
+
+    monkeypatch.setattr(Reml, "train", stop)
+    folder = tmp_path / "run"
+    for config in Config(device="cpu:0", run=folder), Config(resume=folder), Config(resume=folder, device="cpu"):
+        with pytest.raises(InterruptedError):
+            train.main(config)
+    assert [device for device, _ in trained] == ["cpu:0", "cpu:0", "cpu"]
+    assert made == ["cpu:0", "cpu:0", "cpu"]
+    assert {run.folder for _, run in trained} == {folder}
+    assert Run(folder).config["device"] == "cpu:0"
+    with pytest.raises(InterruptedError):
+        train.main(Config(run=tmp_path / "other"))
+    assert Run(tmp_path / "other").config["device"] == "cpu"
 
 
 def test_config_json_names_everything(tmp_path: Path) -> None:
