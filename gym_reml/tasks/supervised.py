@@ -40,21 +40,23 @@ class Regression(TaskFamily):
             return (outputs - batch.targets) * weights * (2.0 / outputs.shape[2])
         return (outputs - batch.targets) * batch.shares[1]
 
+    def squared_targets(self, batch: Batch) -> Tensor | None:
+        kind = type(self)
+        own = kind.loss is Regression.loss and kind.output_gradient is Regression.output_gradient
+        # Compiled loops do not broadcast.
+        alike = batch.targets.shape == (*batch.inputs.shape[:2], self.out_features)
+        return batch.targets if own and alike and WEIGHTS not in batch.extras else None
+
     def measure(
         self, outputs: Tensor, query_outputs: Tensor, support: Batch, query: Batch, *, compiled: bool = False
     ) -> tuple[Tensor, Tensor]:
-        kind = type(self)
-        own = kind.loss is Regression.loss and kind.output_gradient is Regression.output_gradient
-        weighted = WEIGHTS in support.extras or WEIGHTS in query.extras
-        # Compiled loops do not broadcast.
-        alike = outputs.shape == support.targets.shape and query_outputs.shape == query.targets.shape
-        if not (compiled and own and alike) or weighted:
+        if not compiled or (targets := self.squared_targets(support)) is None:
+            return super().measure(outputs, query_outputs, support, query)
+        if (query_targets := self.squared_targets(query)) is None:
             return super().measure(outputs, query_outputs, support, query)
         values = outputs.numpy()
         gradient, losses = np.empty(values.shape, values.dtype), np.empty((2, len(values)), values.dtype)
-        _squared_errors()(
-            values, support.targets.numpy(), query_outputs.numpy(), query.targets.numpy(), gradient, losses
-        )
+        _squared_errors()(values, targets.numpy(), query_outputs.numpy(), query_targets.numpy(), gradient, losses)
         return torch.from_numpy(gradient), torch.from_numpy(losses)
 
     def metrics(self, outputs: Tensor, batch: Batch, loss: Tensor) -> dict[str, Tensor]:
