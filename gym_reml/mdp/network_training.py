@@ -18,8 +18,10 @@ from gym_reml.networks.buffers import BiasedInputs, Workspace
 from gym_reml.pool.layer_pool import LayerPool
 from gym_reml.pool.subnetworks import SubNetworks
 from gym_reml.tasks.base import Batch
+from gym_reml.tasks.supervised import squared_errors
 
 Rows = NDArray[np.int64]
+Array = NDArray[Any]
 
 
 class Trained(NamedTuple):
@@ -82,10 +84,10 @@ class NetworkTraining:
         self._every_row = np.arange(count)
         self._prepared = BiasedInputs(self.networks.prepare(data.inputs()))
         # Of the current networks: passes over all points and over the support sets, and outputs on the query sets.
-        self._passes: tuple[Trace, Trace, Tensor] | None = None
+        self._passes: tuple[Any, Trace, Tensor] | None = None
         self._output_gradient = torch.zeros(0)
-        # Of the support sets, if a step may be taken as one.
-        self._targets: Tensor | None = None
+        # Outputs and targets of the support sets and of the query sets, as arrays, if `SubNetworks.step` may be called.
+        self._squares: tuple[Array, Array, Array, Array] | None = None
 
     def restart(self, rows: Rows, *, draw: bool = True) -> None:
         """Resets the networks of these rows to the pool's initial weights, and evaluates them.
@@ -117,11 +119,11 @@ class NetworkTraining:
         if self.minibatches is None:
             batch = data.support
             trace, output_gradient = self.support_pass()
-            if self._targets is None or self._passes is None:
+            if self._squares is None or self._passes is None:
                 appended, changed = networks.append(layers)
             else:
                 appended, gradient_norms = networks.step(
-                    layers, self._passes[0], output_gradient, targets=self._targets, step_sizes=step_sizes
+                    layers, self._passes[0], output_gradient, targets=self._squares[1], step_sizes=step_sizes
                 )
                 changed = 0 if gradient_norms is None else networks.slots + 1
             if changed <= networks.slots:
@@ -175,9 +177,6 @@ class NetworkTraining:
     def _prepare(self) -> None:
         with torch.inference_mode(False), torch.no_grad():
             self._prepared = BiasedInputs(self.networks.prepare(self.data.inputs()))
-        self._targets = None
-        if self.networks.plain and self.family.fixed_data and self.minibatches is None:
-            self._targets = self.family.squared_targets(self.data.support)
 
     def _outputs_of(self, rows: Tensor | None, inputs: Tensor) -> Tensor:
         """Outputs of the networks of `rows` (int64; None for all) for their inputs (rows, points, in_features)."""
@@ -187,7 +186,7 @@ class NetworkTraining:
         padded[rows.to(inputs.device)] = inputs
         return self.outputs(padded)[rows]
 
-    def _pass(self) -> tuple[Trace, Trace, Tensor]:
+    def _pass(self) -> tuple[Any, Trace, Tensor]:
         """Passes of the current networks: over all points and over the support sets, and outputs on the query sets."""
         networks, workspace, inputs = self.networks, self._workspaces[0], self._prepared
         points = self.data.support.inputs.shape[1]
@@ -200,6 +199,16 @@ class NetworkTraining:
         trace = networks.forward(inputs, workspace, kept=points)
         return trace, trace.first(points, workspace), workspace.views(trace.outputs).rest(points).tensor
 
+    def _find_squares(self) -> tuple[Array, Array, Array, Array] | None:
+        """Outputs and targets of both sets, if losses are squared errors that `SubNetworks.step` may descend on."""
+        family, passes = self.family, self._passes
+        if passes is None or not (self.networks.plain and family.fixed_data and self.minibatches is None):
+            return None
+        targets = family.squared_targets(self.data.support), family.squared_targets(self.data.query)
+        if targets[0] is None or targets[1] is None:
+            return None
+        return passes[1].outputs.numpy(), targets[0].numpy(), passes[2].numpy(), targets[1].numpy()
+
     def _measure(self, *, finite: bool = False, fresh: Rows | slice | None = None, passed: bool = False) -> None:
         """Evaluates the current networks: losses, scores and metrics.
 
@@ -211,10 +220,15 @@ class NetworkTraining:
         family, support, query = self.family, self.data.support, self.data.query
         if not passed or self._passes is None:
             self._passes = self._pass()
+            self._squares = self._find_squares()
         _, trace, query_outputs = self._passes
-        self._output_gradient, both = family.measure(
-            trace.outputs, query_outputs, support, query, compiled=self.networks.compiled
-        )
+        if self._squares is None:
+            compiled = self.networks.compiled
+            self._output_gradient, both = family.measure(
+                trace.outputs, query_outputs, support, query, compiled=compiled
+            )
+        else:
+            self._output_gradient, both = squared_errors(*self._squares)
         losses, query_loss, cap = both.cpu().numpy().astype(np.float64), both[1], family.cap
         self.support_loss, self.query_loss = losses
         if finite:
@@ -239,7 +253,7 @@ class NetworkTraining:
 
     def __getstate__(self) -> dict[str, Any]:
         # Passes refer to workspaces, which are not copied; they are recomputed when missing.
-        return self.__dict__ | {"_passes": None}
+        return self.__dict__ | {"_passes": None, "_squares": None}
 
 
 def _replace(losses: NDArray[np.float64], cap: float, *, least: float) -> NDArray[np.float64]:

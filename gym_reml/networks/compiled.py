@@ -280,7 +280,7 @@ class CompiledDense(Architecture[CompiledTrace]):
         filled: NDArray[np.int64],
         pool: Mapping[str, Tensor],
         output_gradient: Tensor,
-        targets: Tensor,
+        targets: Array,
         step_sizes: NDArray[np.float32],
         clip: float | None,
         out: Weights,
@@ -310,14 +310,14 @@ class CompiledDense(Architecture[CompiledTrace]):
             filled,
             pool["layers.matrix"].detach().numpy(),
             pool["layers.norm"].detach().numpy() if self.normalised else arrays.norms[0:0, 0],
-            arrays,
-            passed,
+            tuple(arrays),
+            tuple(passed),
             trace.outputs.numpy(),
             output_gradient.numpy(),
-            targets.numpy(),
+            targets,
             step_sizes.reshape(-1, len(layers)),
             clip or 0.0,
-            _arrays(out),
+            tuple(_arrays(out)),
             lengths,
         )
         return None if overflows else lengths
@@ -335,7 +335,8 @@ class CompiledDense(Architecture[CompiledTrace]):
         size = (width + 1) * (1 if exchangeable else out) + 2 * width
         written = np.empty((count, size), dtype)
         self._kernels.observed(
-            trace.passed,
+            trace.passed.depth,
+            trace.passed.activations,
             np.ascontiguousarray(output_gradient.numpy()),
             np.empty((count, 0), dtype) if point_weights is None else point_weights.numpy(),
             exchangeable,

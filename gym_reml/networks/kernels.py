@@ -4,6 +4,8 @@ One network at a time is evaluated or updated whole, so that what one product le
 needs it; the products are those of BLAS. Sums may be taken in any order, but comparisons see NaN as PyTorch's do: no
 network that diverges goes unnoticed.
 
+Kernels called at every step take groups of arrays as plain tuples: named ones take 1 us more each to be read.
+
 Shapes: n networks, `slots` slots, `points` points of a pass, of which the first `kept` are stored for the gradient,
 positions 0 (the stem) to `slots` (the last slot); arrays of activations end with a column of ones.
 """
@@ -421,14 +423,14 @@ def step(
     filled: NDArray[np.int64],
     pool_slots: Array,
     pool_norms: Array,
-    weights: Arrays,
-    passed: Pass,
+    weights: tuple[Array, ...],
+    passed: tuple[Array, ...],
     outputs: Array,
     output_gradient: Array,
     targets: Array,
     step_sizes: Array,
     clip: float,
-    new: Arrays,
+    new: tuple[Array, ...],
     lengths: Array,
 ) -> int:
     """A step of n networks of regression, each as a whole: it grows, descends, and is evaluated.
@@ -451,39 +453,41 @@ def step(
         As `descend`.
     """
     count, kept, out = targets.shape
-    inputs, _, depth, activations, saved, units, scales = passed
-    before = Pass(inputs, weights.norms, depth, activations, saved, units, scales)
-    after = Pass(inputs, new.norms, depth, activations, saved, units, scales)
-    few, many = _scratch(kind, kept, weights.head), _scratch(kind, outputs.shape[1], weights.head)
+    old, changed, before = Arrays(*weights), Arrays(*new), Pass(*passed)
+    before = Pass(before.inputs, old.norms, *passed[2:])
+    after = Pass(before.inputs, changed.norms, *passed[2:])
+    depth = before.depth
+    few, many = _scratch(kind, kept, old.head), _scratch(kind, outputs.shape[1], old.head)
     grown = np.empty((kept, out), targets.dtype)
     share = targets.dtype.type(2.0) / targets.dtype.type(kept * out)
-    gradient, overflows = _gradient(kind, weights), 0
+    gradient, overflows = _gradient(kind, old), 0
     for row in range(count):
         by_outputs = output_gradient[row]
-        if layers[row] > 0 and depth[row] < weights.slots.shape[0]:
+        if layers[row] > 0 and depth[row] < old.slots.shape[0]:
             filled[depth[row], row] = layers[row]
-            _copied(weights.slots[depth[row], row], pool_slots[layers[row] - 1])
+            _copied(old.slots[depth[row], row], pool_slots[layers[row] - 1])
             depth[row] += 1
-            if weights.norms.shape[0] > 0:
-                _copied(weights.norms[depth[row], row], pool_norms[layers[row] - 1])
-            _forward(kind, row, depth[row], weights, before, grown, few)
+            if old.norms.shape[0] > 0:
+                _copied(old.norms[depth[row], row], pool_norms[layers[row] - 1])
+            _forward(kind, row, depth[row], old, before, grown, few)
             for point in range(kept):
                 for column in range(out):
                     grown[point, column] = (grown[point, column] - targets[row, point, column]) * share
             by_outputs = grown
         else:
             layers[row] = 0
-        backward(kind, row, weights, before, by_outputs, gradient)
-        length = _descend(row, depth[row], weights, gradient, step_sizes, clip, new, lengths)
+        backward(kind, row, old, before, by_outputs, gradient)
+        length = _descend(row, depth[row], old, gradient, step_sizes, clip, changed, lengths)
         if not length < np.inf:
             overflows += 1
-        _forward(kind, row, 0, new, after, outputs[row], many)
+        _forward(kind, row, 0, changed, after, outputs[row], many)
     return overflows
 
 
 @_compiled
 def observed(
-    passed: Pass,
+    depth: NDArray[np.int64],
+    activations: Array,
     output_gradient: Array,
     point_weights: Array,
     exchangeable: bool,
@@ -492,13 +496,12 @@ def observed(
     """What agents observe of n networks; see `Architecture.observed`.
 
     Args:
-        passed: over the support sets.
+        depth, activations: see `Pass`; of the support sets.
         output_gradient: (n, points, out).
         point_weights: (n, points), or (n, 0) for equal ones.
         exchangeable: give the norm of the head's gradient over outputs.
-        written: (n, size).
+        written: (n, size), or more columns, of which the first are written.
     """
-    depth, activations = passed.depth, passed.activations
     count, points, out = output_gradient.shape
     width = activations.shape[3] - 1
     zero = activations.dtype.type(0.0)

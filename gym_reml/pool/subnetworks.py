@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gym_reml.networks.architecture import Filled, Trace
 from gym_reml.networks.buffers import BiasedInputs, Workspace
-from gym_reml.networks.compiled import CompiledDense, find_core
+from gym_reml.networks.compiled import CompiledDense, CompiledTrace, find_core
 from gym_reml.networks.optimizers import OptimizerState, find_directions, find_optimizer, present_positions
 from gym_reml.networks.weights import CLIP, LONGEST, Weights, descend, gradient_norms, within_range
 from gym_reml.networks.work import count_work
@@ -108,7 +108,7 @@ class SubNetworks:
             self._write(target, rows, 0.0)
 
     def _write(self, target: Tensor, rows: NDArray[np.int64], value: Tensor | float) -> None:
-        if len(rows) < len(target):
+        if len(rows) < len(self.depth):
             target[self._index(rows)] = value
         elif isinstance(value, Tensor):
             target.copy_(value)
@@ -221,10 +221,10 @@ class SubNetworks:
     def step(
         self,
         layers: NDArray[np.int64],
-        trace: Trace,
+        trace: CompiledTrace,
         output_gradient: Tensor,
         *,
-        targets: Tensor,
+        targets: NDArray[Any],
         step_sizes: NDArray[np.float32],
     ) -> tuple[NDArray[np.int64], Tensor | None]:
         """`append`, `descend` on mean squared errors, and the next pass, as one; for networks that are `plain`.

@@ -9,19 +9,29 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
 from gym_reml.tasks.base import WEIGHTS, Batch, TaskFamily
 
+Array = NDArray[Any]
+
 
 @lru_cache(maxsize=1)
-def _squared_errors() -> Callable[..., Any]:
+def _compiled_errors() -> Callable[..., Any]:
     # Imported here, because numba may not be installed.
     from gym_reml.tasks.squared_errors import squared_errors
 
     compiled: Callable[..., Any] = squared_errors
     return compiled
+
+
+def squared_errors(outputs: Array, targets: Array, query_outputs: Array, query_targets: Array) -> tuple[Tensor, Tensor]:
+    """What `TaskFamily.measure` returns for mean squared errors of arrays (n, points, out), by a compiled loop."""
+    gradient, losses = np.empty(outputs.shape, outputs.dtype), np.empty((2, len(outputs)), outputs.dtype)
+    _compiled_errors()(outputs, targets, query_outputs, query_targets, gradient, losses)
+    return torch.from_numpy(gradient), torch.from_numpy(losses)
 
 
 @dataclass(frozen=True)
@@ -50,14 +60,10 @@ class Regression(TaskFamily):
     def measure(
         self, outputs: Tensor, query_outputs: Tensor, support: Batch, query: Batch, *, compiled: bool = False
     ) -> tuple[Tensor, Tensor]:
-        if not compiled or (targets := self.squared_targets(support)) is None:
+        targets, query_targets = self.squared_targets(support), self.squared_targets(query)
+        if not compiled or targets is None or query_targets is None:
             return super().measure(outputs, query_outputs, support, query)
-        if (query_targets := self.squared_targets(query)) is None:
-            return super().measure(outputs, query_outputs, support, query)
-        values = outputs.numpy()
-        gradient, losses = np.empty(values.shape, values.dtype), np.empty((2, len(values)), values.dtype)
-        _squared_errors()(values, targets.numpy(), query_outputs.numpy(), query_targets.numpy(), gradient, losses)
-        return torch.from_numpy(gradient), torch.from_numpy(losses)
+        return squared_errors(outputs.numpy(), targets.numpy(), query_outputs.numpy(), query_targets.numpy())
 
     def metrics(self, outputs: Tensor, batch: Batch, loss: Tensor) -> dict[str, Tensor]:
         return {"mse": loss}
