@@ -223,9 +223,8 @@ class NetworkTraining:
             self._squares = self._find_squares()
         _, trace, query_outputs = self._passes
         if self._squares is None:
-            compiled = self.networks.compiled
             self._output_gradient, both = family.measure(
-                trace.outputs, query_outputs, support, query, compiled=compiled
+                trace.outputs, query_outputs, support, query, compiled=self.networks.compiled
             )
         else:
             self._output_gradient, both = squared_errors(*self._squares)

@@ -451,11 +451,13 @@ def step(
 
     Returns:
         As `descend`.
+
+    Raises:
+        IndexError: a layer that the pool does not have.
     """
     count, kept, out = targets.shape
-    old, changed, before = Arrays(*weights), Arrays(*new), Pass(*passed)
-    before = Pass(before.inputs, old.norms, *passed[2:])
-    after = Pass(before.inputs, changed.norms, *passed[2:])
+    old, changed = Arrays(*weights), Arrays(*new)
+    before, after = Pass(passed[0], old.norms, *passed[2:]), Pass(passed[0], changed.norms, *passed[2:])
     depth = before.depth
     few, many = _scratch(kind, kept, old.head), _scratch(kind, outputs.shape[1], old.head)
     grown = np.empty((kept, out), targets.dtype)
@@ -463,6 +465,8 @@ def step(
     gradient, overflows = _gradient(kind, old), 0
     for row in range(count):
         by_outputs = output_gradient[row]
+        if layers[row] > len(pool_slots):
+            raise IndexError("layers: a number above that of the pool's layers")
         if layers[row] > 0 and depth[row] < old.slots.shape[0]:
             filled[depth[row], row] = layers[row]
             _copied(old.slots[depth[row], row], pool_slots[layers[row] - 1])
