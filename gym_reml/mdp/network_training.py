@@ -18,8 +18,10 @@ from gym_reml.networks.buffers import BiasedInputs, Workspace
 from gym_reml.pool.layer_pool import LayerPool
 from gym_reml.pool.subnetworks import SubNetworks
 from gym_reml.tasks.base import Batch
+from gym_reml.tasks.supervised import squared_errors
 
 Rows = NDArray[np.int64]
+Array = NDArray[Any]
 
 
 class Trained(NamedTuple):
@@ -81,8 +83,11 @@ class NetworkTraining:
         self._workspaces = (Workspace(), Workspace(), Workspace())
         self._every_row = np.arange(count)
         self._prepared = BiasedInputs(self.networks.prepare(data.inputs()))
-        self._trace: Trace | None = None
+        # Of the current networks: passes over all points and over the support sets, and outputs on the query sets.
+        self._passes: tuple[Any, Trace, Tensor] | None = None
         self._output_gradient = torch.zeros(0)
+        # Outputs and targets of the support sets and of the query sets, as arrays, if `SubNetworks.step` may be called.
+        self._squares: tuple[Array, Array, Array, Array] | None = None
 
     def restart(self, rows: Rows, *, draw: bool = True) -> None:
         """Resets the networks of these rows to the pool's initial weights, and evaluates them.
@@ -110,13 +115,20 @@ class NetworkTraining:
         """
         networks, data, support_loss = self.networks, self.data, self.support_loss
         before, depth = (data.support, data.query), networks.depth.copy()
+        gradient_norms: Tensor | None = None
         if self.minibatches is None:
             batch = data.support
             trace, output_gradient = self.support_pass()
-            appended, changed = networks.append(layers)
+            if self._squares is None or self._passes is None:
+                appended, changed = networks.append(layers)
+            else:
+                appended, gradient_norms = networks.step(
+                    layers, self._passes[0], output_gradient, targets=self._squares[1], step_sizes=step_sizes
+                )
+                changed = 0 if gradient_norms is None else networks.slots + 1
             if changed <= networks.slots:
-                norms = networks.norms(self.clock)
-                trace = networks.forward(self._prepared, self._workspaces[1], trace=trace, start=changed, norms=norms)
+                inputs, norms = self._prepared.first(batch.inputs.shape[1]), networks.norms(self.clock)
+                trace = networks.forward(inputs, self._workspaces[1], trace=trace, start=changed, norms=norms)
                 output_gradient = self._differentiate(trace, batch)
         else:
             batch = self.minibatches.draw()
@@ -124,11 +136,13 @@ class NetworkTraining:
             norms = networks.norms(self.clock)
             trace = networks.forward(networks.prepare(batch.inputs), self._workspaces[1], norms=norms)
             output_gradient = self._differentiate(trace, batch)
-        gradient_norms = networks.descend(trace, output_gradient, step_sizes=step_sizes, clock=self.clock)
+        passed = gradient_norms is not None
+        if gradient_norms is None:
+            gradient_norms = networks.descend(trace, output_gradient, step_sizes=step_sizes, clock=self.clock)
         self.clock += 1
         if not self.family.fixed_data:
             self._collect(self._every_row)
-        self._measure()
+        self._measure(passed=passed)
         # NaN fails this comparison, too.
         diverged = ~(self.support_loss <= np.maximum(support_loss, self.family.cap))
         if networks.broken is not None:
@@ -146,10 +160,10 @@ class NetworkTraining:
 
     def support_pass(self) -> tuple[Trace, Tensor]:
         """Forward pass over the support sets, and the gradients of the support losses with respect to its outputs."""
-        if self._trace is None:
+        if self._passes is None:
             self._measure(finite=True)
-        assert self._trace is not None
-        return self._trace, self._output_gradient
+        assert self._passes is not None
+        return self._passes[1], self._output_gradient
 
     def outputs(self, inputs: Tensor) -> Tensor:
         """Outputs of the current networks, (n, points, out_features), for inputs (n, points, in_features)."""
@@ -172,28 +186,48 @@ class NetworkTraining:
         padded[rows.to(inputs.device)] = inputs
         return self.outputs(padded)[rows]
 
-    def _measure(self, *, finite: bool = False, fresh: Rows | slice | None = None) -> None:
+    def _pass(self) -> tuple[Any, Trace, Tensor]:
+        """Passes of the current networks: over all points and over the support sets, and outputs on the query sets."""
+        networks, workspace, inputs = self.networks, self._workspaces[0], self._prepared
+        points = self.data.support.inputs.shape[1]
+        if self.pool.architecture.across_points:
+            # The pass over the support set belongs to the next step, that over the query set to the last.
+            now, last = networks.norms(self.clock), networks.norms(self.clock - 1)
+            trace = networks.forward(inputs.first(points), workspace, norms=now)
+            query_trace = networks.forward(inputs.rest(points), self._workspaces[2], norms=last, kept=0)
+            return trace, trace, query_trace.outputs
+        trace = networks.forward(inputs, workspace, kept=points)
+        return trace, trace.first(points, workspace), workspace.views(trace.outputs).rest(points).tensor
+
+    def _find_squares(self) -> tuple[Array, Array, Array, Array] | None:
+        """Outputs and targets of both sets, if losses are squared errors that `SubNetworks.step` may descend on."""
+        family, passes = self.family, self._passes
+        if passes is None or not (self.networks.plain and family.fixed_data and self.minibatches is None):
+            return None
+        targets = family.squared_targets(self.data.support), family.squared_targets(self.data.query)
+        if targets[0] is None or targets[1] is None:
+            return None
+        return passes[1].outputs.numpy(), targets[0].numpy(), passes[2].numpy(), targets[1].numpy()
+
+    def _measure(self, *, finite: bool = False, fresh: Rows | slice | None = None, passed: bool = False) -> None:
         """Evaluates the current networks: losses, scores and metrics.
 
         Args:
             finite: replace support losses that are not finite by the family's cap, where there is no step to refuse.
             fresh: rows whose episode begins: their query losses determine the limit of later query losses.
+            passed: a step has made the passes of the networks before those of the current ones.
         """
-        networks, family, workspace = self.networks, self.family, self._workspaces[0]
-        support, query = self.data.support, self.data.query
-        points = support.inputs.shape[1]
-        if self.pool.architecture.across_points:
-            # The pass over the support set belongs to the next step, that over the query set to the last.
-            inputs, now, last = self._prepared, networks.norms(self.clock), networks.norms(self.clock - 1)
-            self._trace = networks.forward(inputs.first(points), workspace, norms=now)
-            query_outputs = networks.forward(inputs.rest(points), self._workspaces[2], norms=last, kept=0).outputs
+        family, support, query = self.family, self.data.support, self.data.query
+        if not passed or self._passes is None:
+            self._passes = self._pass()
+            self._squares = self._find_squares()
+        _, trace, query_outputs = self._passes
+        if self._squares is None:
+            self._output_gradient, both = family.measure(
+                trace.outputs, query_outputs, support, query, compiled=self.networks.compiled
+            )
         else:
-            trace = networks.forward(self._prepared, workspace, kept=points)
-            self._trace = trace.first(points, workspace)
-            query_outputs = workspace.views(trace.outputs).rest(points).tensor
-        self._output_gradient, both = family.measure(
-            self._trace.outputs, query_outputs, support, query, compiled=networks.compiled
-        )
+            self._output_gradient, both = squared_errors(*self._squares)
         losses, query_loss, cap = both.cpu().numpy().astype(np.float64), both[1], family.cap
         self.support_loss, self.query_loss = losses
         if finite:
@@ -217,8 +251,8 @@ class NetworkTraining:
         return self.family.output_gradient(trace.outputs, batch).to(trace.outputs.dtype)
 
     def __getstate__(self) -> dict[str, Any]:
-        # The trace refers to workspaces, which are not copied; it is recomputed when missing.
-        return self.__dict__ | {"_trace": None}
+        # Passes refer to workspaces, which are not copied; they are recomputed when missing.
+        return self.__dict__ | {"_passes": None, "_squares": None}
 
 
 def _replace(losses: NDArray[np.float64], cap: float, *, least: float) -> NDArray[np.float64]:

@@ -137,8 +137,8 @@ class CompiledDense(Architecture[CompiledTrace]):
         return (CompiledDense, (self._dense,))
 
     def filled(self, layers: NDArray[np.int64], depth: NDArray[np.int64], device: torch.device) -> Any:
-        """The rows' numbers of layers, (n,)."""
-        return depth.copy()
+        """The rows' numbers of layers, (n,): the array given."""
+        return depth
 
     def prepare(self, inputs: Tensor, fixed: Mapping[str, Tensor]) -> Tensor:
         """As for `Dense`."""
@@ -271,6 +271,57 @@ class CompiledDense(Architecture[CompiledTrace]):
             out=out,
         )
 
+    def step(
+        self,
+        weights: Weights,
+        trace: CompiledTrace,
+        *,
+        layers: NDArray[np.int64],
+        filled: NDArray[np.int64],
+        pool: Mapping[str, Tensor],
+        output_gradient: Tensor,
+        targets: Array,
+        step_sizes: NDArray[np.float32],
+        clip: float | None,
+        out: Weights,
+    ) -> NDArray[Any] | None:
+        """Grows networks of regression, descends on the mean squared error over the points kept, and renews their pass.
+
+        Args:
+            weights: of n networks without "constants"; appended layers are written.
+            trace: of these weights, over all points; it becomes that of the new weights. Its depth counts the layers.
+            layers: (n,), pool layers to append, from 1, or 0; those that are not are replaced by 0.
+            filled: (slots, n), numbers of the pool layers in the slots; appended ones are written.
+            pool: its parameters, by name.
+            output_gradient: of the losses before the step, (n, kept, out).
+            targets: of the points kept, (n, kept, out).
+            step_sizes: (n,), or (slots + 2, n) for one at each position.
+            clip, out: see `descend`.
+
+        Returns:
+            The norms of the gradients by position before clipping, (slots + 2, n); None where the square of one
+            overflows: layers are appended then, but the step has to be taken in another way, from a new pass on.
+        """
+        arrays, passed = _arrays(weights), trace.passed
+        lengths = np.empty((len(weights.positions), len(layers)), arrays.head.dtype)
+        overflows = self._kernels.step(
+            self._kind,
+            layers,
+            filled,
+            pool["layers.matrix"].detach().numpy(),
+            pool["layers.norm"].detach().numpy() if self.normalised else arrays.norms[0:0, 0],
+            tuple(arrays),
+            tuple(passed),
+            trace.outputs.numpy(),
+            output_gradient.numpy(),
+            targets,
+            step_sizes.reshape(-1, len(layers)),
+            clip or 0.0,
+            tuple(_arrays(out)),
+            lengths,
+        )
+        return None if overflows else lengths
+
     def head_gradient(self, trace: CompiledTrace, output_gradient: Tensor) -> Tensor:
         """Sum over points of activation x output gradient, including columns for the constant outputs."""
         return torch.bmm(torch.from_numpy(trace.last).transpose(1, 2), output_gradient)
@@ -284,7 +335,8 @@ class CompiledDense(Architecture[CompiledTrace]):
         size = (width + 1) * (1 if exchangeable else out) + 2 * width
         written = np.empty((count, size), dtype)
         self._kernels.observed(
-            trace.passed,
+            trace.passed.depth,
+            trace.passed.activations,
             np.ascontiguousarray(output_gradient.numpy()),
             np.empty((count, 0), dtype) if point_weights is None else point_weights.numpy(),
             exchangeable,

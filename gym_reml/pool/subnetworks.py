@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gym_reml.networks.architecture import Filled, Trace
 from gym_reml.networks.buffers import BiasedInputs, Workspace
-from gym_reml.networks.compiled import CompiledDense, find_core
+from gym_reml.networks.compiled import CompiledDense, CompiledTrace, find_core
 from gym_reml.networks.optimizers import OptimizerState, find_directions, find_optimizer, present_positions
 from gym_reml.networks.weights import CLIP, LONGEST, Weights, descend, gradient_norms, within_range
 from gym_reml.networks.work import count_work
@@ -76,6 +76,13 @@ class SubNetworks:
         self._workspace = Workspace()
         self._filled: Filled = [False] * slots
 
+    @property
+    def plain(self) -> bool:
+        """Whether `step` may be called: compiled, by gradient descent, and one pass over all points has all outputs."""
+        pool = self.pool
+        special = pool.rates or pool.architecture.across_points or pool.constant_outputs
+        return self.compiled and self._state is None and not special
+
     def restart(self, rows: NDArray[np.int64], initial_layers: Sequence[int]) -> None:
         """Resets these rows to the pool's initial weights: stem, `initial_layers` and head."""
         self.depth[rows] = len(initial_layers)
@@ -101,7 +108,7 @@ class SubNetworks:
             self._write(target, rows, 0.0)
 
     def _write(self, target: Tensor, rows: NDArray[np.int64], value: Tensor | float) -> None:
-        if len(rows) < len(target):
+        if len(rows) < len(self.depth):
             target[self._index(rows)] = value
         elif isinstance(value, Tensor):
             target.copy_(value)
@@ -208,6 +215,51 @@ class SubNetworks:
             new = descend(
                 self._weights, gradient, norms=norms, step_sizes=steps, clip=None, rates=rates, out=self._other
             )
+        self._taken(new, step_sizes, together)
+        return norms_before
+
+    def step(
+        self,
+        layers: NDArray[np.int64],
+        trace: CompiledTrace,
+        output_gradient: Tensor,
+        *,
+        targets: NDArray[Any],
+        step_sizes: NDArray[np.float32],
+    ) -> tuple[NDArray[np.int64], Tensor | None]:
+        """`append`, `descend` on mean squared errors, and the next pass, as one; for networks that are `plain`.
+
+        Args:
+            layers, step_sizes: see `append` and `descend`.
+            trace: over all points, of which those of the support sets are kept; it becomes that of the networks after.
+            output_gradient: gradients of the support losses with respect to the outputs, before the step.
+            targets: of the support sets, shaped likewise.
+
+        Returns:
+            The layers appended, and what `descend` returns; None if that and the pass are still to be done.
+        """
+        assert isinstance(self.architecture, CompiledDense)
+        appended = layers.copy()
+        lengths = self.architecture.step(
+            self._weights,
+            trace,
+            layers=appended,
+            filled=self.layers,
+            pool=self.pool.parameters,
+            output_gradient=output_gradient,
+            targets=targets,
+            step_sizes=step_sizes,
+            clip=self.clip,
+            out=self._other,
+        )
+        if lengths is None:
+            return appended, None
+        count_work(inner_gradients=len(appended))
+        self._taken(self._other, step_sizes, float(np.add.reduce(lengths, axis=None)))
+        return appended, torch.from_numpy(lengths)
+
+    def _taken(self, new: Weights, step_sizes: NDArray[np.float32], together: float) -> None:
+        """A step to new weights was taken, by gradients whose norms have this sum: finds out which are `broken`."""
         self._weights, self._other = new, self._weights
         self.broken = None
         short = together <= LONGEST
@@ -223,7 +275,6 @@ class SubNetworks:
             changed = [*new.tensors(), *state]
             sound = torch.stack([tensor.isfinite().flatten(1).all(dim=1) for tensor in changed]).all(dim=0)
             self.broken = ~sound.cpu().numpy()
-        return norms_before
 
     def _directions(self, gradient: Weights, norms: Tensor, step_sizes: Tensor) -> Weights:
         """The optimizer's directions for these gradients; its new state takes the place of the one before the last."""

@@ -247,6 +247,13 @@ class TaskFamily(Fingerprinted, ABC):
             total = self.loss(outputs, batch).sum()
             return torch.autograd.grad(total, outputs, create_graph=differentiable)[0]
 
+    def squared_targets(self, batch: Batch) -> Tensor | None:
+        """What outputs are compared with, (n, points, out_features), where `loss` is the mean of squared differences.
+
+        None for any other loss, as of points with weights: compiled loops then leave the loss to `output_gradient`.
+        """
+        return None
+
     def measure(
         self, outputs: Tensor, query_outputs: Tensor, support: Batch, query: Batch, *, compiled: bool = False
     ) -> tuple[Tensor, Tensor]:

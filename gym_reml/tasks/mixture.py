@@ -145,11 +145,18 @@ class Mixture(TaskFamily):
     def output_gradient(self, outputs: Tensor, batch: Batch) -> Tensor:
         return self.members[0].output_gradient(outputs, batch)
 
+    @property
+    def _own_loss(self) -> bool:
+        """Whether the loss is that of the members, not one of a subclass."""
+        return type(self).loss is Mixture.loss and type(self).output_gradient is Mixture.output_gradient
+
+    def squared_targets(self, batch: Batch) -> Tensor | None:
+        return self.members[0].squared_targets(batch) if self._own_loss else None
+
     def measure(
         self, outputs: Tensor, query_outputs: Tensor, support: Batch, query: Batch, *, compiled: bool = False
     ) -> tuple[Tensor, Tensor]:
-        own = type(self).loss is Mixture.loss and type(self).output_gradient is Mixture.output_gradient
-        measure = self.members[0].measure if own else super().measure
+        measure = self.members[0].measure if self._own_loss else super().measure
         return measure(outputs, query_outputs, support, query, compiled=compiled)
 
     def score(self, loss: Tensor) -> Tensor:

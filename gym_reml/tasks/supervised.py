@@ -9,19 +9,29 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
 from gym_reml.tasks.base import WEIGHTS, Batch, TaskFamily
 
+Array = NDArray[Any]
+
 
 @lru_cache(maxsize=1)
-def _squared_errors() -> Callable[..., Any]:
+def _compiled_errors() -> Callable[..., Any]:
     # Imported here, because numba may not be installed.
     from gym_reml.tasks.squared_errors import squared_errors
 
     compiled: Callable[..., Any] = squared_errors
     return compiled
+
+
+def squared_errors(outputs: Array, targets: Array, query_outputs: Array, query_targets: Array) -> tuple[Tensor, Tensor]:
+    """What `TaskFamily.measure` returns for mean squared errors of arrays (n, points, out), by a compiled loop."""
+    gradient, losses = np.empty(outputs.shape, outputs.dtype), np.empty((2, len(outputs)), outputs.dtype)
+    _compiled_errors()(outputs, targets, query_outputs, query_targets, gradient, losses)
+    return torch.from_numpy(gradient), torch.from_numpy(losses)
 
 
 @dataclass(frozen=True)
@@ -40,22 +50,20 @@ class Regression(TaskFamily):
             return (outputs - batch.targets) * weights * (2.0 / outputs.shape[2])
         return (outputs - batch.targets) * batch.shares[1]
 
+    def squared_targets(self, batch: Batch) -> Tensor | None:
+        kind = type(self)
+        own = kind.loss is Regression.loss and kind.output_gradient is Regression.output_gradient
+        # Compiled loops do not broadcast.
+        alike = batch.targets.shape == (*batch.inputs.shape[:2], self.out_features)
+        return batch.targets if own and alike and WEIGHTS not in batch.extras else None
+
     def measure(
         self, outputs: Tensor, query_outputs: Tensor, support: Batch, query: Batch, *, compiled: bool = False
     ) -> tuple[Tensor, Tensor]:
-        kind = type(self)
-        own = kind.loss is Regression.loss and kind.output_gradient is Regression.output_gradient
-        weighted = WEIGHTS in support.extras or WEIGHTS in query.extras
-        # Compiled loops do not broadcast.
-        alike = outputs.shape == support.targets.shape and query_outputs.shape == query.targets.shape
-        if not (compiled and own and alike) or weighted:
+        targets, query_targets = self.squared_targets(support), self.squared_targets(query)
+        if not compiled or targets is None or query_targets is None:
             return super().measure(outputs, query_outputs, support, query)
-        values = outputs.numpy()
-        gradient, losses = np.empty(values.shape, values.dtype), np.empty((2, len(values)), values.dtype)
-        _squared_errors()(
-            values, support.targets.numpy(), query_outputs.numpy(), query.targets.numpy(), gradient, losses
-        )
-        return torch.from_numpy(gradient), torch.from_numpy(losses)
+        return squared_errors(outputs.numpy(), targets.numpy(), query_outputs.numpy(), query_targets.numpy())
 
     def metrics(self, outputs: Tensor, batch: Batch, loss: Tensor) -> dict[str, Tensor]:
         return {"mse": loss}

@@ -19,7 +19,8 @@ from gym_reml.networks.layer_kinds import LAYER_KINDS, Relu
 from gym_reml.pool import LayerPool
 from gym_reml.spaces.decision import Decided
 from gym_reml.streams import many_streams
-from gym_reml.tasks import TaskFamily, from_classes, make_family
+from gym_reml.tasks import Batch, TaskFamily, from_classes, make_family
+from gym_reml.tasks.functions.sinusoid import Sinusoid
 from tests.support.env_helpers import sample_actions
 
 pytest.importorskip("numba")
@@ -131,6 +132,27 @@ def test_refused_steps(kind: str) -> None:
     processes = on_both_cores(family, pool, step_range=(1e-2, 1e30), clip=None)
     with np.errstate(all="ignore"):
         refused = play(processes, tolerance=2e-3)
+    assert refused or kind == "tanh"
+
+
+class InParts(Sinusoid):
+    """Sinusoids whose steps are taken in several calls, as those of other losses."""
+
+    def squared_targets(self, batch: Batch) -> None:
+        return None
+
+
+@pytest.mark.parametrize("adapt_stem", [True, False])
+@pytest.mark.parametrize("kind", [kind for kind in LAYER_KINDS if not LAYER_KINDS[kind].across_points])
+def test_a_step_as_one_is_that_of_its_parts(kind: str, adapt_stem: bool) -> None:
+    """Of networks of all depths, with and without a new layer, some of whose steps are refused."""
+    processes = []
+    for family in (Sinusoid(queries=7), InParts(queries=7)):
+        pool = pool_for(family, kind, adapt_stem=adapt_stem)
+        processes += on_both_cores(family, pool, step_range=(1e-2, 1e9), clip=None)[1:]
+    assert processes[0].networks.plain
+    with np.errstate(all="ignore"):
+        refused = play(processes, tolerance=1e-9)
     assert refused or kind == "tanh"
 
 
