@@ -379,7 +379,8 @@ def multiplications(device: torch.device) -> Callable[[], int]:
 
 def measure_device(config: Config, device: torch.device) -> str:
     """A table of the default environment on a device."""
-    clock, name = time.perf_counter, device.type
+    clock, name, threads = time.perf_counter, device.type, torch.get_num_threads()
+    torch.set_num_threads(1)
 
     def median(work: Callable[[], int]) -> float:
         rate(work, min(0.1, config.seconds), clock)
@@ -391,6 +392,7 @@ def measure_device(config: Config, device: torch.device) -> str:
     if name != "cpu":
         there = median(plain_loop(DEFAULT, device))
         lines.append([f"plain PyTorch loop, {name}", f"{there:,.0f}", "", f"{there / loop:.1f}", ""])
+        torch.set_num_threads(threads)  # which draw the tasks of many rows
     for rows in config.device_rows:
         tensors, arrays = (
             median(environment(rows, DEFAULT, str(device), output=output)) for output in ("torch", "numpy")
@@ -399,16 +401,17 @@ def measure_device(config: Config, device: torch.device) -> str:
         lines.append([f"n = {rows}", f"{tensors:,.0f}", f"{arrays:,.0f}", f"{tensors / loop:.1f}", f"{share:.1%}"])
     titles = ["", 'steps/s, output="torch"', 'steps/s, output="numpy"', "torch / loop", "of the matrix products"]
     model = torch.cuda.get_device_name(device) if name == "cuda" else name
-    head = f"Default environment on {model}, torch {torch.__version__}, {products / 1e9:,.0f} GFLOP/s in products of "
-    return f"\n{head}{MATRIX} x {MATRIX}\n\n{markdown_table(titles, lines)}"
+    head = f"Default environment on {model}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    rates = f"{products / 1e9:,.0f} GFLOP/s in products of {MATRIX} x {MATRIX}"
+    return f"\n{head}, {rates}\n\n{markdown_table(titles, lines)}"
 
 
 def main(config: Config) -> None:
     """Prints a Markdown table for each of SIZES, one of NetTune, and one of trials; or the table of a device."""
-    torch.set_num_threads(1)
     if config.device is not None:
         print(measure_device(config, find_device(config.device)))
         return
+    torch.set_num_threads(1)
     for title, sizes in SIZES.items():
         loop, rates = measure(sizes, config)
         titles = ["", "steps/s", *columns(sizes), *(["compiled training, of sgemm"] if COMPILED else [])]
