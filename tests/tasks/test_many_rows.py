@@ -80,8 +80,8 @@ def drawn(name: str, shots: int | tuple[int, int]) -> TaskData:
 @pytest.mark.parametrize("name", DRAWN_IN_THREADS)
 def test_threads_draw_the_same(monkeypatch: pytest.MonkeyPatch, name: str, shots: int | tuple[int, int]) -> None:
     alone = drawn(name, shots)
-    for module in (base, task_data):
-        monkeypatch.setattr(module, "MANY", 2)
+    monkeypatch.setattr(base, "MANY", 2)
+    monkeypatch.setattr(task_data, "ROWS_OF_A_THREAD", 2)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     pools = []
 
