@@ -78,10 +78,7 @@ class TaskData:
             def forward(inputs: Tensor) -> Tensor:
                 return outputs(None if all_rows else index, inputs)
 
-            batches = [
-                self._drawn(part, tasks, forward, self.generators(part, rows))
-                for part in ("support", "query")
-            ]
+            batches = [self._drawn(part, tasks, forward, self.generators(part, rows)) for part in ("support", "query")]
             if all_rows:
                 self.support, self.query = batches
             else:
