@@ -8,8 +8,9 @@ loop's own modules, by `LayerPool.from_modules`, instead of hand-written. The co
 training with `core="numba"`, if it is installed; "of sgemm" is the share of the rate of multiplying large matrices that
 the networks' own products reach there.
 
-Meta-gradients of convolutional networks are compared with a loop over tasks in plain PyTorch that differentiates twice:
-MAML's four layers of 32 channels, 5-way 1-shot, through three steps, on random images; tasks per second.
+Exact meta-gradients are compared with a loop over tasks in plain PyTorch that differentiates twice: of MAML's dense
+networks on sinusoids, and of its four layers of 32 channels, 5-way 1-shot, through three steps, on random images; tasks
+per second.
 
 NetTune is compared with a plain PyTorch loop that trains one network with momentum, and measures it on the validation
 and test parts after every ten minibatches, as the environment does: minibatches per second.
@@ -47,7 +48,8 @@ from gym_reml.learning.replay import replay, requires_grad
 from gym_reml.mdp import Objective, TrainingMDP
 from gym_reml.pool import LayerPool
 from gym_reml.streams import many_streams
-from gym_reml.tasks import from_classes
+from gym_reml.tasks import from_classes, make_family
+from gym_reml.tasks.base import TaskFamily
 from gym_reml.tasks.data_sets.synthetic import Clusters
 
 from .runs.command_line import default_is, run_command
@@ -235,44 +237,50 @@ def columns(sizes: Sizes) -> dict[str, Callable[[int], Callable[[], int]]]:
     return works
 
 
-class RandomImages:
-    """Tasks of random images, and how they are learned from by the package and by a loop."""
+class MetaGradients:
+    """The exact meta-gradient of a family's tasks, by the package and by a loop over tasks.
 
-    def __init__(self) -> None:
-        """Draws the images of `IMAGE_TASKS` tasks."""
-        generator = np.random.default_rng(0)
-        examples = generator.integers(0, 256, (100, 28, 28), dtype=np.uint8)
-        self.family = from_classes(examples, np.arange(100) % 20, ways=5, shots=1, queries=5)
-        self.pool = LayerPool.random(
-            in_features=784, input_shape=(1, 28, 28), out_features=5, width=32, layers=1, kind="conv"
-        )
-        mdp = TrainingMDP(IMAGE_TASKS, self.family, self.pool, Objective(IMAGE_STEPS), slots=1, clip=None)
-        mdp.seed(range(IMAGE_TASKS), many_streams(0, IMAGE_TASKS, self.family.split))
+    Attributes:
+        tasks: number of tasks at a time.
+        steps: gradient steps of an episode, after which the query loss is taken.
+    """
+
+    def __init__(self, family: TaskFamily, pool: LayerPool, network: nn.Module, *, tasks: int, steps: int) -> None:
+        """Draws the tasks.
+
+        Args:
+            family: of tasks.
+            pool: of the package's networks, which have stem, one layer if there is one, and head.
+            network: one of the same shape, for the loop.
+            tasks, steps: see there.
+        """
+        self.family, self.pool, self.network, self.tasks, self.steps = family, pool, network, tasks, steps
+        mdp = TrainingMDP(tasks, family, pool, Objective(steps), slots=1, initial_layers=[1] * pool.layers, clip=None)
+        mdp.seed(range(tasks), many_streams(0, tasks, family.split))
         mdp.reset()
-        no_layers = torch.zeros(IMAGE_STEPS, IMAGE_TASKS, dtype=torch.int64)
-        self.episodes = mdp.episodes(no_layers, torch.full((IMAGE_STEPS, IMAGE_TASKS), STEP_SIZE))
+        no_layers = torch.zeros(steps, tasks, dtype=torch.int64)
+        self.episodes = mdp.episodes(no_layers, torch.full((steps, tasks), STEP_SIZE))
 
     def replayed(self) -> int:
         """The meta-gradient of all tasks by the package; it returns the number of tasks."""
         leaves = list(self.pool.parameters.values())
-        judged = (*[False] * (IMAGE_STEPS - 1), True)
+        judged = (*[False] * (self.steps - 1), True)
         with requires_grad(leaves):
             losses, _, _ = replay(self.pool, self.family, self.episodes, judged=judged)
             torch.autograd.grad(losses[-1].mean(), leaves, allow_unused=True)
-        return IMAGE_TASKS
+        return self.tasks
 
     def loop(self) -> int:
         """The same task by task."""
-        assert self.pool.modules is not None
-        network = nn.Sequential(self.pool.modules.stem.module, self.pool.modules.head.module)
-        initial = {name: value.detach().requires_grad_() for name, value in network.named_parameters()}
+        initial = {name: value.detach().requires_grad_() for name, value in self.network.named_parameters()}
         support, query = self.episodes.support[0], self.episodes.query[0]
+        regression = support.targets.is_floating_point()
+        criterion = nn.functional.mse_loss if regression else nn.functional.cross_entropy
         losses = []
-        for task in range(IMAGE_TASKS):
+        for task in range(self.tasks):
             weights = initial
-            for batch in (*[support] * IMAGE_STEPS, query):
-                outputs = functional_call(network, weights, (batch.inputs[task].reshape(-1, 1, 28, 28),))
-                loss = nn.functional.cross_entropy(outputs, batch.targets[task])
+            for batch in (*[support] * self.steps, query):
+                loss = criterion(functional_call(self.network, weights, (batch.inputs[task],)), batch.targets[task])
                 if batch is query:
                     losses.append(loss)
                     break
@@ -280,14 +288,39 @@ class RandomImages:
                 pairs = zip(weights.items(), gradients, strict=True)
                 weights = {name: value - STEP_SIZE * gradient for (name, value), gradient in pairs}
         torch.autograd.grad(torch.stack(losses).mean(), list(initial.values()))
-        return IMAGE_TASKS
+        return self.tasks
 
 
-def measure_images(config: Config) -> tuple[float, float, float]:
+def sinusoids() -> MetaGradients:
+    """MAML's networks on sinusoids, 1-40-40-1, ten points, five steps, as many tasks at a time as REML learns from."""
+    pool = LayerPool.random(in_features=1, out_features=1, width=WIDTH, layers=1, kind="relu", adapt_stem=True)
+    layers = (nn.Linear(1, WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, 1))
+    family = make_family("sinusoid", shots=10, queries=10)
+    return MetaGradients(family, pool, nn.Sequential(*layers), tasks=64, steps=5)
+
+
+def images() -> MetaGradients:
+    """MAML's convolutions, 4 x 32, on random images: 5-way 1-shot."""
+    examples = np.random.default_rng(0).integers(0, 256, (100, 28, 28), dtype=np.uint8)
+    family = from_classes(examples, np.arange(100) % 20, ways=5, shots=1, queries=5)
+    shape = (1, 28, 28)
+    pool = LayerPool.random(in_features=784, input_shape=shape, out_features=5, width=32, layers=1, kind="conv")
+    assert pool.modules is not None
+    network = nn.Sequential(nn.Unflatten(1, shape), pool.modules.stem.module, pool.modules.head.module)
+    return MetaGradients(family, pool, network, tasks=IMAGE_TASKS, steps=IMAGE_STEPS)
+
+
+META_GRADIENTS = {
+    "sinusoids, 1-40-40-1, ten points, 5 steps, 64 at a time": sinusoids,
+    f"images, 4 x 32 channels, 5-way 1-shot, {IMAGE_STEPS} steps, {IMAGE_TASKS} at a time": images,
+}
+"""What exact meta-gradients are measured on."""
+
+
+def measure_meta_gradients(make: Callable[[], MetaGradients], config: Config) -> tuple[float, float, float]:
     """Tasks per second by the package and by the loop, and their ratio."""
-    images = RandomImages()
-    works = (images.replayed, images.loop)
-    rates = rates_of(works, config)
+    measured = make()
+    rates = rates_of((measured.replayed, measured.loop), config)
     return (*np.median(rates, axis=0).tolist(), float(np.median(rates[:, 0] / rates[:, 1])))
 
 
@@ -421,12 +454,12 @@ def main(config: Config) -> None:
             ratios = [f"{ratio:.1f}" for ratio in found[: len(columns(sizes))]]
             lines.append([f"n = {rows}", f"{steps:,.0f}", *ratios, *shares])
         print(f"\n{title}\n\n{markdown_table(titles, lines)}")
-    package, loop, ratio = measure_images(config)
-    lines = [["plain PyTorch loop", f"{loop:.0f}", "1.0"], ["replay", f"{package:.0f}", f"{ratio:.1f}"]]
-    print(
-        f"\nConvolutions: 4 layers of 32 channels, 5-way 1-shot, {IMAGE_STEPS} exact steps, n = {IMAGE_TASKS}\n\n"
-        + markdown_table(["", "tasks/s", "replay / loop"], lines)
-    )
+    lines = []
+    for title, make in META_GRADIENTS.items():
+        package, loop, ratio = measure_meta_gradients(make, config)
+        lines.append([title, f"{package:,.0f}", f"{loop:,.0f}", f"{ratio:.1f}"])
+    head = ["", "tasks/s", "plain PyTorch loop, tasks/s", "ratio"]
+    print(f"\nExact meta-gradients\n\n{markdown_table(head, lines)}")
     loop, tuned = measure_tuning(config)
     lines = [["plain PyTorch loop", f"{loop:,.0f}", "1.0"]]
     for rows, (minibatches, ratio) in zip(config.rows, tuned, strict=True):
