@@ -96,7 +96,6 @@ class FewShotBenchmark(Benchmark):
         if tasks is None:
             tasks = at_most_tasks(self.tasks or recipe.tasks, entrant.most_tasks)
         problem = Problem(family, recipe.scaled(tasks), tasks, seed, device)
-        begun = folder.exists()
         start = time.monotonic()
         with counting_work() as work:
             learner = _named(entrant.train(problem, folder), name)
@@ -115,9 +114,8 @@ class FewShotBenchmark(Benchmark):
             seconds,
             count_parameters(learner),
             tasks if entrant.draws_tasks else 0,
-            # What was done before an interruption was not counted.
-            None if begun else work.inner_gradients,
-            None if begun else work.environment_steps,
+            work.inner_gradients if work.whole else None,
+            work.environment_steps if work.whole else None,
         )
 
     def _controls(

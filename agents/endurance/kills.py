@@ -29,8 +29,8 @@ FEW = 1
 KILLS = 4
 """Kills of a run, unless it ends before."""
 
-TIMES = ("seconds", "run", "resume", "commit", "versions", "inner_gradients", "environment_steps")
-"""Entries of JSON files that say when, where and by what code, and counts of work, which interrupted runs leave out."""
+TIMES = ("seconds", "run", "resume", "commit", "versions")
+"""Entries of JSON files that say when, where and by what code."""
 
 
 class Command(NamedTuple):

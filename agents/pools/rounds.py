@@ -11,7 +11,7 @@ from gym_reml.meta_training import Clusters
 from gym_reml.pool import LayerPool
 
 from ..runs.progress import CHECKPOINTS
-from ..runs.run import keep_checkpoint, latest_checkpoint
+from ..runs.run import WORK, keep_checkpoint, latest_checkpoint, recall_work
 
 POOL, LEARNER, CLUSTERS = "pool.pt", "learner.pt", "clusters.pt"
 
@@ -56,6 +56,7 @@ class Rounds:
         found = self._latest()
         if found is None:
             return
+        recall_work(found[1] / WORK)
         pool.assign(LayerPool.load(found[1] / POOL))
         path = found[1] / LEARNER
         try:

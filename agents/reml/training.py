@@ -26,7 +26,7 @@ from ..pools.bootstraps import bootstrap, learning_options, recipe_process
 from ..problems.problem import Problem
 from ..runs.checkpoints import begin_episodes, restore_agent, save_agent
 from ..runs.progress import Progress
-from ..runs.run import TASKS_OF_A_RUN, Run
+from ..runs.run import TASKS_OF_A_RUN, WORK, Run, keep_work, recall_work
 from .algorithms import encoding_of, make_agent, prefer_neutral_steps, settings_of
 from .designs import DESIGNS
 from .imitation import ROUNDS, can_imitate, imitate, show_clusters
@@ -62,9 +62,13 @@ class Reml:
     def _train(self) -> MetaLearner:
         finished = self.run.folder / "learner"
         if (finished / "learner.pt").is_file():
+            recall_work(self.run.folder / WORK)
             return self._loaded(finished)
-        pool_path = self.run.folder / "pool_bootstrapped.pt"
-        if not pool_path.is_file():
+        pool_path, bootstrap_work = self.run.folder / "pool_bootstrapped.pt", self.run.folder / "bootstrap_work.json"
+        if pool_path.is_file():
+            if self.run.latest_checkpoint() is None:
+                recall_work(bootstrap_work)
+        else:
             rounds = self.run.folder / "bootstrap"
             with SummaryWriter(str(self.run.folder / "tensorboard" / "bootstrap")) as writer:
                 pool, clusters = bootstrap(
@@ -72,9 +76,11 @@ class Reml:
                 )
             if clusters is not None:
                 save_atomically(clusters.state(), self._clusters_path)
+            keep_work(bootstrap_work)
             pool.save(pool_path)
             shutil.rmtree(rounds, ignore_errors=True)
         learner = self._learn(LayerPool.load(pool_path).to(self.problem.device))
+        keep_work(self.run.folder / WORK)
         learner.save(finished)
         return self._loaded(finished)
 
@@ -96,6 +102,7 @@ class Reml:
     def _learn(self, pool: LayerPool) -> MetaLearner:
         found = self.run.latest_checkpoint()
         if found is not None:
+            recall_work(found[1] / WORK)
             pool = LayerPool.load(found[1] / "pool.pt").to(self.problem.device)
         recipe, seed = self.problem.recipe, self.problem.seed
         design = DESIGNS[recipe.design]

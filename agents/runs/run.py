@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import gym_reml
 from gym_reml.files import as_path, file_name, write_folder, write_text
+from gym_reml.networks.work import count_work, work_so_far
 
 fcntl: Any
 try:
@@ -36,6 +37,7 @@ WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
 """Errors of file systems, often shared ones, that know no locks."""
 
 CHECKPOINTS = "checkpoints"
+WORK = "work.json"
 
 COMMIT = "GYM_REML_COMMIT"
 """Environment variable with the commit of code that was sent here without its repository; empty for none."""
@@ -163,6 +165,7 @@ def keep_checkpoint(folder: Path, number: int, write: Callable[[Path], None]) ->
     target = folder / CHECKPOINTS / f"{number:012d}"
     with write_folder(target) as part:
         write(part)
+        keep_work(part / WORK)
     for path in target.parent.iterdir():
         if path.name != target.name:
             shutil.rmtree(path, ignore_errors=True)
@@ -173,6 +176,18 @@ def latest_checkpoint(folder: Path) -> tuple[int, Path] | None:
     parent = folder / CHECKPOINTS
     whole = sorted(path for path in parent.glob("*") if path.name.isdigit()) if parent.is_dir() else []
     return (int(whole[-1].name), whole[-1]) if whole else None
+
+
+def keep_work(path: Path) -> None:
+    """Writes the work so far, where it is counted, for runs that go on from what is kept beside the file."""
+    work = work_so_far()
+    if work is not None:
+        write_text(path, json.dumps(asdict(work)))
+
+
+def recall_work(path: Path) -> None:
+    """Counts what `keep_work` wrote: work that was done before an interruption."""
+    count_work(**json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"whole": False})
 
 
 def versions() -> dict[str, str | None]:

@@ -16,10 +16,12 @@ class Work:
         inner_gradients: gradients of a single network's support loss, each for one step: in environments, and in
             replays for meta-gradients and searches, each time that an episode is replayed.
         environment_steps: steps of single rows of `gym_reml.mdp.TrainingMDP`, whoever decided them.
+        whole: whether that is all; not where some was done before an interruption that did not record it.
     """
 
     inner_gradients: int = 0
     environment_steps: int = 0
+    whole: bool = True
 
 
 _counted: ContextVar[Work | None] = ContextVar("counted", default=None)
@@ -37,6 +39,7 @@ def counting_work() -> Iterator[Work]:
         if around is not None:
             around.inner_gradients += work.inner_gradients
             around.environment_steps += work.environment_steps
+            around.whole &= work.whole
 
 
 @contextmanager
@@ -49,9 +52,15 @@ def uncounted() -> Iterator[None]:
         _counted.reset(token)
 
 
-def count_work(*, inner_gradients: int = 0, environment_steps: int = 0) -> None:
+def work_so_far() -> Work | None:
+    """The work of the context around; None where none is counted."""
+    return _counted.get()
+
+
+def count_work(*, inner_gradients: int = 0, environment_steps: int = 0, whole: bool = True) -> None:
     """Adds to the work of the context around, if there is one."""
     work = _counted.get()
     if work is not None:
         work.inner_gradients += inner_gradients
         work.environment_steps += environment_steps
+        work.whole &= whole

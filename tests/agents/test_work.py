@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,12 +16,16 @@ from agents.comparison.base import Findings
 from agents.comparison.benchmarks import BENCHMARKS
 from agents.comparison.jobs import Job
 from agents.comparison.summarise import rows_of
+from agents.pools import rounds
 from agents.problems.problem import Problem
 from agents.problems.recipes import COMPETITION_TASKS, FUNCTIONS, META_BATCH, recipe_for
+from agents.reml import training
 from agents.reml.training import Reml
 from agents.rivals import bouncegrad, maml, pretrained, reptile, scratch
 from agents.rivals.meta_gradient import Settings, meta_learn
-from agents.runs.run import Run
+from agents.runs import progress
+from agents.runs import run as run_module
+from agents.runs.run import Run, keep_checkpoint
 from gym_reml.evaluation import controls
 from gym_reml.learning import Episodes, replay
 from gym_reml.mdp import Objective, TrainingMDP
@@ -132,7 +138,8 @@ def work_of_reml(problem: Problem, folder: Path) -> tuple[Work, int]:
     """
     recipe = replace(problem.recipe, bootstrap_iterations=3, total_steps=5000, routing_share=0.0, settled_share=0.0)
     with counting_work() as work:
-        Reml(Run.create(folder, recipe, "x"), replace(problem, recipe=recipe)).train()
+        run = Run(folder) if folder.exists() else Run.create(folder, recipe, "x")
+        Reml(run, replace(problem, recipe=recipe)).train()
     return work, 2 * 20 * recipe.n_envs
 
 
@@ -167,9 +174,39 @@ def test_work_goes_into_the_summary_and_the_rows(tmp_path: Path) -> None:
     assert one["inner_gradients"] == 330, "the mean of those that know it"
 
 
-def test_what_was_done_before_an_interruption_is_unknown(tmp_path: Path) -> None:
+@pytest.mark.parametrize("moment", range(4), ids=["bootstrap", "its last round", "agent begins", "agent"])
+def test_what_was_done_before_an_interruption_counts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, moment: int
+) -> None:
+    monkeypatch.setattr(progress, "LEAST", 1)
+    whole, _ = work_of_reml(tiny(), tmp_path / "whole")
+    moments = itertools.count()
+
+    def then_interrupted(function: Any) -> Any:
+        def call(*args: Any) -> None:
+            function(*args)
+            if next(moments) == moment:
+                raise KeyboardInterrupt
+
+        return call
+
+    for module in (run_module, rounds):
+        monkeypatch.setattr(module, "keep_checkpoint", then_interrupted(keep_checkpoint))
+    monkeypatch.setattr(training, "begin_episodes", then_interrupted(training.begin_episodes))
+    with pytest.raises(KeyboardInterrupt):
+        work_of_reml(tiny(), tmp_path / "run")
+    assert work_of_reml(tiny(), tmp_path / "run")[0] == whole
+    # The finished learner is loaded.
+    assert work_of_reml(tiny(), tmp_path / "run")[0] == whole
+
+
+def test_what_was_done_before_an_interruption_may_be_unknown(tmp_path: Path) -> None:
     first = found("reml_plain/random_pool", tmp_path / "training")
     assert first.environment_steps
+    again = found("reml_plain/random_pool", tmp_path / "training")
+    assert (again.inner_gradients, again.environment_steps) == (first.inner_gradients, first.environment_steps)
+    for path in tmp_path.rglob("work.json"):
+        path.unlink()
     again = found("reml_plain/random_pool", tmp_path / "training")
     assert (again.inner_gradients, again.environment_steps) == (None, None)
 
