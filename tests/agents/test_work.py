@@ -174,12 +174,19 @@ def test_work_goes_into_the_summary_and_the_rows(tmp_path: Path) -> None:
     assert one["inner_gradients"] == 330, "the mean of those that know it"
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Work:
+    """The work of REML with as many checkpoints as can be."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(progress, "LEAST", 1)
+        return work_of_reml(tiny(), tmp_path_factory.mktemp("runs") / "run")[0]
+
+
 @pytest.mark.parametrize("moment", range(4), ids=["bootstrap", "its last round", "agent begins", "agent"])
 def test_what_was_done_before_an_interruption_counts(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, moment: int
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, undisturbed: Work, moment: int
 ) -> None:
     monkeypatch.setattr(progress, "LEAST", 1)
-    whole, _ = work_of_reml(tiny(), tmp_path / "whole")
     moments = itertools.count()
 
     def then_interrupted(function: Any) -> Any:
@@ -195,9 +202,9 @@ def test_what_was_done_before_an_interruption_counts(
     monkeypatch.setattr(training, "begin_episodes", then_interrupted(training.begin_episodes))
     with pytest.raises(KeyboardInterrupt):
         work_of_reml(tiny(), tmp_path / "run")
-    assert work_of_reml(tiny(), tmp_path / "run")[0] == whole
+    assert work_of_reml(tiny(), tmp_path / "run")[0] == undisturbed
     # The finished learner is loaded.
-    assert work_of_reml(tiny(), tmp_path / "run")[0] == whole
+    assert work_of_reml(tiny(), tmp_path / "run")[0] == undisturbed
 
 
 def test_what_was_done_before_an_interruption_may_be_unknown(tmp_path: Path) -> None:
