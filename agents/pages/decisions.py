@@ -187,7 +187,8 @@ CONCLUSIONS = """\
   magnitude, by 3.8 ± .9.
 - **It depends on what is decided.** An agent that moves the hundred entries of a matrix of class correlations, instead
   of four parameters of the loss, ends 6.4 ± 1.4 points below cross-entropy. On Fashion-MNIST no augmentation is better
-  than none, and the agent's is as good.
+  than none, and the agent's is as good; on signs of digits, in one seed, it is 5.9 points better than none and 4.3
+  better than a random search.
 - **It depends on the algorithm.** All of this is PPO. REINFORCE, in one seed each, writes the same update rules, but
   brings the loss of a run hardly above cross-entropy (.6 points, where PPO brings 5.3).
 - **It does not pay where gradients, or the loss of every choice, can be had.** A router that is trained on the loss of

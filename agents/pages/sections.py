@@ -222,6 +222,7 @@ SECTIONS = (
         "the test part of networks that are trained from scratch on a few images of each class under the policy, "
         "which was found on other tasks. `omniglot` has five characters with five images each, shrunk to 14 x 14, and "
         "other characters in the test; `fashion_mnist` 100 images of ten classes, and other images in the test; "
+        "`sign_digits` likewise, with three times as many minibatches at a step size of .01; "
         "`glyphs` synthetic drawings. `none` has no augmentation, `random_policy` five random policies joined, "
         "`rand_augment` {cite:p}`cubuk2020randaugment` and `trivial_augment` {cite:p}`mueller2021trivialaugment` "
         "the magnitude that did best on 150 validation tasks. `random_search` and `ppo` train as many networks, and "
