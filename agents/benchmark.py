@@ -434,7 +434,7 @@ def measure_device(config: Config, device: torch.device) -> str:
         lines.append([f"n = {rows}", f"{tensors:,.0f}", f"{arrays:,.0f}", f"{tensors / loop:.1f}", f"{share:.1%}"])
     titles = ["", 'steps/s, output="torch"', 'steps/s, output="numpy"', "torch / loop", "of the matrix products"]
     model = torch.cuda.get_device_name(device) if name == "cuda" else name
-    head = f"Default environment on {model}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    head = f"Default environment on {model}, threads: {torch.get_num_threads()}, torch {torch.__version__}"
     rates = f"{products / 1e9:,.0f} GFLOP/s in products of {MATRIX} x {MATRIX}"
     return f"\n{head}, {rates}\n\n{markdown_table(titles, lines)}"
 

@@ -623,7 +623,8 @@ def test_bad_input_ends_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_benchmark_has_a_table_for_networks_and_one_for_trials(capsys: pytest.CaptureFixture[str]) -> None:
     benchmark.main(benchmark.Config(seconds=0.001, rounds=1, rows=(1, 2), trial_rows=2))
     shown = capsys.readouterr().out
-    assert shown.count("| plain PyTorch loop | ") == len(benchmark.SIZES) + 2
+    assert shown.count("| plain PyTorch loop | ") == len(benchmark.SIZES) + 1
+    assert all(f"\n| {title} | " in shown for title in benchmark.META_GRADIENTS)
     assert shown.count("| n = 2 | ") == len(benchmark.SIZES) + 1
     assert "Trials, n = 2\n\n|  | steps/s | SyncVectorEnv, steps/s | ratio |\n|---|---|---|---|\n" in shown
     assert all(f"\n| `{env_id}` | " in shown for env_id in TRIALS)
@@ -633,7 +634,8 @@ def test_the_benchmark_measures_a_device(capsys: pytest.CaptureFixture[str], mon
     monkeypatch.setattr(benchmark, "MATRIX", 32)
     benchmark.main(benchmark.Config(seconds=0.001, rounds=1, device="cpu", device_rows=(2, 4)))
     title, _, table = capsys.readouterr().out.strip().partition("\n\n")
-    assert re.fullmatch(r"Default environment on cpu, torch \S+, [\d,]+ GFLOP/s in products of 32 x 32", title)
+    rate = r"[\d,]+ GFLOP/s in products of 32 x 32"
+    assert re.fullmatch(rf"Default environment on cpu, threads: 1, torch \S+, {rate}", title)
     _, _, loop, *rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
     assert loop[::3] == ["plain PyTorch loop, cpu", "1.0"]
     assert [row[0] for row in rows] == ["n = 2", "n = 4"]
