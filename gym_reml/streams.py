@@ -41,11 +41,10 @@ class Column(tuple[np.random.Generator, ...]):
             return None
         return np.array([bit.ctypes.state_address for bit in bits], dtype=np.int64)
 
-    def part(self, rows: slice) -> Column:
+    def part(self, rows: slice | NDArray[np.int64]) -> Column:
         """Those of some rows."""
-        part = Column(self[rows])
-        if self.states is not None:
-            part.states = self.states[rows]
+        part = Column(self[rows] if isinstance(rows, slice) else (self[row] for row in rows.tolist()))
+        part.states = None if self.states is None else self.states[rows]
         return part
 
     def __reduce__(self) -> tuple[Any, ...]:

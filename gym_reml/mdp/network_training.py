@@ -14,11 +14,11 @@ from torch import Tensor
 from gym_reml.mdp.minibatches import Minibatches
 from gym_reml.mdp.task_data import TaskData
 from gym_reml.networks.architecture import Trace
+from gym_reml.networks.arrays import Squares
 from gym_reml.networks.buffers import BiasedInputs, Workspace
 from gym_reml.pool.layer_pool import LayerPool
 from gym_reml.pool.subnetworks import SubNetworks
 from gym_reml.tasks.base import Batch
-from gym_reml.tasks.supervised import squared_errors
 
 Rows = NDArray[np.int64]
 Array = NDArray[Any]
@@ -86,8 +86,10 @@ class NetworkTraining:
         # Of the current networks: passes over all points and over the support sets, and outputs on the query sets.
         self._passes: tuple[Any, Trace, Tensor] | None = None
         self._output_gradient = torch.zeros(0)
-        # Outputs and targets of the support sets and of the query sets, as arrays, if `SubNetworks.step` may be called.
-        self._squares: tuple[Array, Array, Array, Array] | None = None
+        # Whether compiled loops may do all of a step, as far as networks and data are concerned.
+        self._as_one = self.networks.plain and self.family.fixed_data and self.minibatches is None
+        # Of squared errors that compiled loops find: in arrays, and their losses as a tensor that shares its memory.
+        self._squares: tuple[Squares, Tensor] | None = None
 
     def restart(self, rows: Rows, *, draw: bool = True) -> None:
         """Resets the networks of these rows to the pool's initial weights, and evaluates them.
@@ -113,36 +115,28 @@ class NetworkTraining:
 
         The step sizes are (n,), or (slots + 2, n) for one at each position.
         """
+        trace, output_gradient = self.support_pass()
+        if self._as_one and self._squares is not None:
+            return self._train_as_one(layers, step_sizes, self._squares[0])
         networks, data, support_loss = self.networks, self.data, self.support_loss
         before, depth = (data.support, data.query), networks.depth.copy()
-        gradient_norms: Tensor | None = None
+        appended, changed = networks.append(layers)
         if self.minibatches is None:
             batch = data.support
-            trace, output_gradient = self.support_pass()
-            if self._squares is None or self._passes is None:
-                appended, changed = networks.append(layers)
-            else:
-                appended, gradient_norms = networks.step(
-                    layers, self._passes[0], output_gradient, targets=self._squares[1], step_sizes=step_sizes
-                )
-                changed = 0 if gradient_norms is None else networks.slots + 1
             if changed <= networks.slots:
                 inputs, norms = self._prepared.first(batch.inputs.shape[1]), networks.norms(self.clock)
                 trace = networks.forward(inputs, self._workspaces[1], trace=trace, start=changed, norms=norms)
                 output_gradient = self._differentiate(trace, batch)
         else:
             batch = self.minibatches.draw()
-            appended, _ = networks.append(layers)
             norms = networks.norms(self.clock)
             trace = networks.forward(networks.prepare(batch.inputs), self._workspaces[1], norms=norms)
             output_gradient = self._differentiate(trace, batch)
-        passed = gradient_norms is not None
-        if gradient_norms is None:
-            gradient_norms = networks.descend(trace, output_gradient, step_sizes=step_sizes, clock=self.clock)
+        gradient_norms = networks.descend(trace, output_gradient, step_sizes=step_sizes, clock=self.clock)
         self.clock += 1
         if not self.family.fixed_data:
             self._collect(self._every_row)
-        self._measure(passed=passed)
+        self._measure()
         # NaN fails this comparison, too.
         diverged = ~(self.support_loss <= np.maximum(support_loss, self.family.cap))
         if networks.broken is not None:
@@ -157,6 +151,15 @@ class NetworkTraining:
             self._measure(finite=True)
             appended[diverged] = 0
         return Trained(appended, diverged, gradient_norms, batch)
+
+    def _train_as_one(self, layers: NDArray[np.int64], step_sizes: NDArray[np.float32], squares: Squares) -> Trained:
+        """`train` by compiled loops that do all of it, network by network."""
+        assert self._passes is not None
+        limits = np.maximum(self.support_loss, self.family.cap)
+        appended, gradient_norms, diverged = self.networks.step(layers, self._passes[0], squares, step_sizes, limits)
+        self.clock += 1
+        self._measure(finite=bool(np.count_nonzero(diverged)), passed=True)
+        return Trained(appended, diverged, gradient_norms, self.data.support)
 
     def support_pass(self) -> tuple[Trace, Tensor]:
         """Forward pass over the support sets, and the gradients of the support losses with respect to its outputs."""
@@ -199,15 +202,20 @@ class NetworkTraining:
         trace = networks.forward(inputs, workspace, kept=points)
         return trace, trace.first(points, workspace), workspace.views(trace.outputs).rest(points).tensor
 
-    def _find_squares(self) -> tuple[Array, Array, Array, Array] | None:
-        """Outputs and targets of both sets, if losses are squared errors that `SubNetworks.step` may descend on."""
-        family, passes = self.family, self._passes
-        if passes is None or not (self.networks.plain and family.fixed_data and self.minibatches is None):
+    def _find_squares(self, outputs: Tensor) -> tuple[Squares, Tensor] | None:
+        """Where compiled loops find losses of outputs like these, if losses are squared errors."""
+        if not self.networks.compiled:
             return None
+        family = self.family
         targets = family.squared_targets(self.data.support), family.squared_targets(self.data.query)
         if targets[0] is None or targets[1] is None:
             return None
-        return passes[1].outputs.numpy(), targets[0].numpy(), passes[2].numpy(), targets[1].numpy()
+        self._output_gradient, losses, *arrays = self._workspaces[0].keep(
+            "squares",
+            outputs.shape,
+            lambda: _with_arrays(outputs.new_empty(outputs.shape), outputs.new_empty(2, len(outputs))),
+        )
+        return Squares(targets[0].numpy(), targets[1].numpy(), *arrays), losses
 
     def _measure(self, *, finite: bool = False, fresh: Rows | slice | None = None, passed: bool = False) -> None:
         """Evaluates the current networks: losses, scores and metrics.
@@ -220,14 +228,15 @@ class NetworkTraining:
         family, support, query = self.family, self.data.support, self.data.query
         if not passed or self._passes is None:
             self._passes = self._pass()
-            self._squares = self._find_squares()
+            self._squares = self._find_squares(self._passes[1].outputs)
         _, trace, query_outputs = self._passes
         if self._squares is None:
-            self._output_gradient, both = family.measure(
-                trace.outputs, query_outputs, support, query, compiled=self.networks.compiled
-            )
+            self._output_gradient = self._differentiate(trace, support)
+            both = torch.stack([family.loss(trace.outputs, support), family.loss(query_outputs, query)])
         else:
-            self._output_gradient, both = squared_errors(*self._squares)
+            squares, both = self._squares
+            if not passed:
+                self.networks.squared_errors(trace.outputs, query_outputs, squares)
         losses, query_loss, cap = both.cpu().numpy().astype(np.float64), both[1], family.cap
         self.support_loss, self.query_loss = losses
         if finite:
@@ -253,6 +262,11 @@ class NetworkTraining:
     def __getstate__(self) -> dict[str, Any]:
         # Passes refer to workspaces, which are not copied; they are recomputed when missing.
         return self.__dict__ | {"_passes": None, "_squares": None}
+
+
+def _with_arrays(*tensors: Tensor) -> tuple[Any, ...]:
+    """The tensors, and then the arrays that share their memory."""
+    return *tensors, *(tensor.numpy() for tensor in tensors)
 
 
 def _replace(losses: NDArray[np.float64], cap: float, *, least: float) -> NDArray[np.float64]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -23,6 +25,14 @@ LOSS_PART = np.array([[1.0, -1.0, -1.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1
 Rows = NDArray[np.int64]
 
 
+@lru_cache(maxsize=1)
+def _kernels() -> ModuleType:
+    # Imported here, because numba may not be installed.
+    from gym_reml.mdp import observation_kernels
+
+    return observation_kernels
+
+
 class Observation:
     """Observations of n rows: features of the current networks, and a short memory of the last steps.
 
@@ -35,7 +45,8 @@ class Observation:
 
     def __init__(self, training: NetworkTraining, decision: Decision, *, horizon: int) -> None:
         """Lays out the observation; call `restart` before `observe`."""
-        self._training, self._decision = training, decision
+        self._training, self._decision, self._horizon = training, decision, horizon
+        self._options = np.array(decision.choices, dtype=np.int64)
         family, pool, slots = training.family, training.pool, training.networks.slots
         # Of the slots that hold a layer, and of the horizon that has passed: looked up by number.
         self._filled_parts, self._passed_parts = np.arange(slots + 1) / slots, np.arange(horizon) / horizon
@@ -67,6 +78,11 @@ class Observation:
 
     def remember(self, gradient_norms: Tensor, decided: Decided) -> None:
         """Stores a step: its gradient norms (slots + 2, n), the decision, and the current support scores."""
+        if self._training.networks.compiled:
+            numbers = np.ascontiguousarray(decided.numbers)
+            arrays = self._training.scores[0], gradient_norms.numpy(), decided.choices, numbers, self._options
+            _kernels().remember(*arrays, self._past_scores, self._flat)
+            return
         self._past_scores[:, 3] = self._past_scores[:, 2]
         self._past_scores[:, 2] = self._past_scores[:, 0]
         self._past_scores[:, 0] = self._training.scores[0]
@@ -79,6 +95,8 @@ class Observation:
 
     def observe(self) -> NDArray[np.float32]:
         """A new array with the observations of all rows, (n, size)."""
+        if self._training.networks.compiled:
+            return self._observe_compiled()
         flat = self._flat
         start, found = 0, self._features()
         if not shares_memory(found[0].device):  # one way to the host instead of two
@@ -94,6 +112,32 @@ class Observation:
         np.minimum(clipped, HIGHEST, out=clipped)
         # After clipping, the sum is NaN only if an element is.
         return np.nan_to_num(clipped, copy=False) if math.isnan(np.add.reduce(clipped, axis=None)) else clipped
+
+    def _observe_compiled(self) -> NDArray[np.float32]:
+        training, task, written = self._training, self.parts["task"], np.empty_like(self._flat)
+        networks, family, support = training.networks, training.family, training.data.support
+        trace, output_gradient = training.support_pass()
+        networks.write_observed(
+            trace,
+            output_gradient,
+            point_weights=support.extras.get(WEIGHTS),
+            exchangeable=family.exchangeable_outputs,
+            out=written,
+        )
+        if family.signal_size:
+            written[:, task] = family.support_signal(trace.outputs, support).numpy()
+        _kernels().complete(
+            self._past_scores,
+            networks.depth,
+            training.clock,
+            networks.slots,
+            self._horizon,
+            OBSERVATION_LIMIT,
+            task.stop,
+            self._flat,
+            written,
+        )
+        return written
 
     def observe_tensor(self) -> Tensor:
         """The same as a new tensor on the networks' device: only the memory of the last steps goes there."""

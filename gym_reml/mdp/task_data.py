@@ -100,11 +100,10 @@ class TaskData:
 
     def generators(self, part: str, rows: Rows | None = None) -> Column:
         """The generators of one purpose, a field of `RowStreams`, of these rows, or all (None)."""
-        if rows is not None and len(rows) < self.count:
-            return Column(getattr(self.streams[row], part) for row in rows.tolist())
         if part not in self._columns:
             self._columns[part] = Column(map(attrgetter(part), self.streams))
-        return self._columns[part]
+        column = self._columns[part]
+        return column if rows is None or len(rows) == self.count else column.part(rows)
 
     def _drawn(self, part: str, tasks: Tasks, forward: Callable[[Tensor], Tensor], generators: Column) -> Batch:
         """The "support" or "query" sets of tasks, drawn by as many threads as torch has, if that is worth it."""

@@ -45,3 +45,18 @@ class Pass(NamedTuple):
     saved: Array
     units: Array
     scales: Array
+
+
+class Squares(NamedTuple):
+    """Targets of n networks whose losses are mean squared errors, and what is found of the current networks.
+
+    Attributes:
+        targets, query_targets: of the support and the query sets, (n, points, out).
+        gradient: of the support losses with respect to the outputs, shaped as the targets.
+        losses: (2, n), of support and query sets.
+    """
+
+    targets: Array
+    query_targets: Array
+    gradient: Array
+    losses: Array

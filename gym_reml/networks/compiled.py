@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gym_reml.networks.architecture import Architecture
-from gym_reml.networks.arrays import Array, Arrays, Pass
+from gym_reml.networks.arrays import Array, Arrays, Pass, Squares
 from gym_reml.networks.buffers import BiasedInputs, Workspace
 from gym_reml.networks.dense import Dense
-from gym_reml.networks.weights import Weights
+from gym_reml.networks.weights import LARGE_STEP, Weights
 
 CORES = ("torch", "numba", "auto")
 """What computes networks: PyTorch; compiled loops; or these where they can be used, else PyTorch."""
@@ -247,7 +247,7 @@ class CompiledDense(Architecture[CompiledTrace]):
         if rates is None and "constants" not in weights.positions[-1]:
             old = _arrays(weights)
             lengths = np.empty((len(weights.positions), len(filled)), old.head.dtype)
-            overflows = self._kernels.descend(
+            self._kernels.descend(
                 self._kind,
                 old,
                 trace.passed,
@@ -257,8 +257,7 @@ class CompiledDense(Architecture[CompiledTrace]):
                 _arrays(out),
                 lengths,
             )
-            if not overflows:
-                return out, torch.from_numpy(lengths), float(np.add.reduce(lengths, axis=None))
+            return out, torch.from_numpy(lengths), float(np.add.reduce(lengths, axis=None))
         return super().descend(
             weights,
             trace,
@@ -279,70 +278,78 @@ class CompiledDense(Architecture[CompiledTrace]):
         layers: NDArray[np.int64],
         filled: NDArray[np.int64],
         pool: Mapping[str, Tensor],
-        output_gradient: Tensor,
-        targets: Array,
+        squares: Squares,
         step_sizes: NDArray[np.float32],
         clip: float | None,
+        limits: NDArray[np.float64],
         out: Weights,
-    ) -> NDArray[Any] | None:
+    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Grows networks of regression, descends on the mean squared error over the points kept, and renews their pass.
 
         Args:
             weights: of n networks without "constants"; appended layers are written.
             trace: of these weights, over all points; it becomes that of the new weights. Its depth counts the layers.
             layers: (n,), pool layers to append, from 1, or 0; those that are not are replaced by 0.
-            filled: (slots, n), numbers of the pool layers in the slots; appended ones are written.
+            filled: (slots, n), numbers of the pool layers in the slots, written.
             pool: its parameters, by name.
-            output_gradient: of the losses before the step, (n, kept, out).
-            targets: of the points kept, (n, kept, out).
+            squares: of these networks, whose support sets are the points kept; gradient and losses become those of the
+                new weights.
             step_sizes: (n,), or (slots + 2, n) for one at each position.
+            limits: (n,), above which a support loss after the step has it undone.
             clip, out: see `descend`.
 
         Returns:
-            The norms of the gradients by position before clipping, (slots + 2, n); None where the square of one
-            overflows: layers are appended then, but the step has to be taken in another way, from a new pass on.
+            The norms of the gradients by position before clipping, (slots + 2, n), and whose steps were undone, (n,).
         """
-        arrays, passed = _arrays(weights), trace.passed
-        lengths = np.empty((len(weights.positions), len(layers)), arrays.head.dtype)
-        overflows = self._kernels.step(
+        arrays, count = _arrays(weights), len(layers)
+        lengths, refused = np.empty((len(weights.positions), count), arrays.head.dtype), np.empty(count, np.bool_)
+        self._kernels.step(
             self._kind,
             layers,
             filled,
             pool["layers.matrix"].detach().numpy(),
             pool["layers.norm"].detach().numpy() if self.normalised else arrays.norms[0:0, 0],
             tuple(arrays),
-            tuple(passed),
+            tuple(trace.passed),
             trace.outputs.numpy(),
-            output_gradient.numpy(),
-            targets,
-            step_sizes.reshape(-1, len(layers)),
+            tuple(squares),
+            step_sizes.reshape(-1, count),
             clip or 0.0,
+            LARGE_STEP,
+            limits,
             tuple(_arrays(out)),
             lengths,
+            refused,
         )
-        return None if overflows else lengths
+        return lengths, refused
+
+    def squared_errors(self, outputs: Tensor, query_outputs: Tensor, squares: Squares) -> None:
+        """Writes the losses of these outputs, at the points of both sets, and the gradient of the support losses."""
+        self._kernels.squared_errors(outputs.numpy(), query_outputs.numpy(), tuple(squares))
 
     def head_gradient(self, trace: CompiledTrace, output_gradient: Tensor) -> Tensor:
         """Sum over points of activation x output gradient, including columns for the constant outputs."""
         return torch.bmm(torch.from_numpy(trace.last).transpose(1, 2), output_gradient)
 
-    def observed(
-        self, trace: CompiledTrace, output_gradient: Tensor, *, point_weights: Tensor | None, exchangeable: bool
-    ) -> Tensor:
-        """What agents observe of the networks; see `Architecture.observed`."""
-        count, _, out = output_gradient.shape
-        dtype, width = trace.passed.activations.dtype, trace.passed.activations.shape[3] - 1
-        size = (width + 1) * (1 if exchangeable else out) + 2 * width
-        written = np.empty((count, size), dtype)
+    def write_observed(
+        self,
+        trace: CompiledTrace,
+        output_gradient: Tensor,
+        *,
+        point_weights: Tensor | None,
+        exchangeable: bool,
+        out: NDArray[np.float32],
+    ) -> None:
+        """Writes what `observed` returns into the first columns of `out`, (n, size)."""
+        activations = trace.passed.activations
         self._kernels.observed(
             trace.passed.depth,
-            trace.passed.activations,
+            activations,
             np.ascontiguousarray(output_gradient.numpy()),
-            np.empty((count, 0), dtype) if point_weights is None else point_weights.numpy(),
+            np.empty((len(out), 0), activations.dtype) if point_weights is None else point_weights.numpy(),
             exchangeable,
-            written,
+            out,
         )
-        return torch.from_numpy(written)
 
     @staticmethod
     def _varying(arrays: Arrays, output_gradient: Tensor) -> Array:

@@ -131,13 +131,12 @@ class Scratch(NamedTuple):
     """Memory of a pass of one network over some points.
 
     Attributes:
-        present, following: activations before and after a layer, (points, width + 1), whose last column holds ones.
+        values: activations, (points, width + 1), whose last column holds ones.
         z: pre-activations, (points, width).
         unit, scale: for kinds that normalise.
     """
 
-    present: Array
-    following: Array
+    values: Array
     z: Array
     unit: Array
     scale: Array
@@ -149,7 +148,6 @@ def _scratch(kind: int, points: int, head: Array) -> Scratch:
     normalised = kind in (LAYER_NORM, BATCH_NORM)
     return Scratch(
         np.ones((points, width + 1), head.dtype),
-        np.ones((points, width + 1), head.dtype),
         np.empty((points, width), head.dtype),
         np.empty((points if normalised else 0, width), head.dtype),
         np.empty(max(points, width), head.dtype),
@@ -157,53 +155,67 @@ def _scratch(kind: int, points: int, head: Array) -> Scratch:
 
 
 @_compiled
+def _copied(new: Array, old: Array) -> None:
+    """Fills the matrix `new` with the first rows of `old`: several times faster than by slices."""
+    for row in range(new.shape[0]):
+        for column in range(new.shape[1]):
+            new[row, column] = old[row, column]
+
+
+@_compiled
+def _rectified(values: Array, z: Array) -> None:
+    """max(z, 0) as all but the last column of `values`."""
+    zero = z.dtype.type(0.0)
+    for point in range(z.shape[0]):
+        for column in range(z.shape[1]):
+            values[point, column] = _positive(z[point, column], zero)
+
+
+@_compiled
+def _added(values: Array, z: Array) -> None:
+    """max(z, 0) is added to all but the last column of `values`."""
+    zero = z.dtype.type(0.0)
+    for point in range(z.shape[0]):
+        for column in range(z.shape[1]):
+            values[point, column] += _positive(z[point, column], zero)
+
+
+@_compiled
 def _forward(kind: int, row: int, start: int, weights: Arrays, passed: Pass, outputs: Array, scratch: Scratch) -> None:
     """Outputs of one network, (points, out), and what its gradient needs; see `forward`."""
     stem, slots, head, _ = weights
     inputs, norms, depth, activations, saved, units, scales = passed
-    present, following, z, unit, scale = scratch
+    values, z, unit, scale = scratch
     points, width = z.shape
     kept = min(points, activations.shape[2])
-    zero = head.dtype.type(0.0)
     normalised = kind in (LAYER_NORM, BATCH_NORM)
     if start > 0:
-        before = min(start - 1, depth[row])
-        for point in range(points):
-            for column in range(width):
-                present[point, column] = activations[before, row, point, column]
+        _copied(values, activations[min(start - 1, depth[row]), row])
     for position in range(start, depth[row] + 1):
         if position > 0:
-            np.dot(present, slots[position - 1, row], z)
+            np.dot(values, slots[position - 1, row], z)
         elif stem.shape[1] > 0:
             np.dot(inputs[row], stem[row], z)
         else:
             z[:] = inputs[row]
         if normalised:
             _normalise(kind, z, norms[position, row], unit, scale)
-            for point in range(kept):
-                for column in range(width):
-                    units[position, row, point, column] = unit[point, column]
+            _copied(units[position, row, :kept], unit)
             for place in range(min(scales.shape[2], len(scale))):
                 scales[position, row, place] = scale[place]
+        # In place: loops over three matrices take twice as long as over two.
         if kind == TANH:
             for point in range(points):
                 for column in range(width):
                     z[point, column] = np.tanh(z[point, column])
-                    following[point, column] = z[point, column]
+                    values[point, column] = z[point, column]
         elif kind == RESIDUAL and position > 0:
-            for point in range(points):
-                for column in range(width):
-                    following[point, column] = present[point, column] + _positive(z[point, column], zero)
+            _added(values, z)
         else:
-            for point in range(points):
-                for column in range(width):
-                    following[point, column] = _positive(z[point, column], zero)
-        for point in range(kept):
-            for column in range(width):
-                saved[position, row, point, column] = z[point, column]
-                activations[position, row, point, column] = following[point, column]
-        present, following = following, present
-    np.dot(present, head[row], outputs)
+            _rectified(values, z)
+        _copied(saved[position, row, :kept], z)
+        _copied(activations[position, row, :kept], values)
+    np.dot(values, head[row], outputs)
 
 
 @_compiled
@@ -222,8 +234,34 @@ def forward(kind: int, start: int, weights: Arrays, passed: Pass, outputs: Array
         _forward(kind, row, start, weights, passed, outputs[row], scratch)
 
 
+class Room(NamedTuple):
+    """Memory of a backward pass of one network, each (points, width); `product` for residual layers alone.
+
+    Attributes:
+        upstream: gradient by the activations after a position.
+        gradient: by its pre-activations.
+        product: by the activations before it, through its weights.
+    """
+
+    upstream: Array
+    gradient: Array
+    product: Array
+
+
 @_compiled
-def backward(kind: int, row: int, weights: Arrays, passed: Pass, output_gradient: Array, found: Arrays) -> None:
+def _room(kind: int, points: int, head: Array) -> Room:
+    width = head.shape[1] - 1
+    return Room(
+        np.empty((points, width), head.dtype),
+        np.empty((points, width), head.dtype),
+        np.empty((points if kind == RESIDUAL else 0, width), head.dtype),
+    )
+
+
+@_compiled
+def backward(
+    kind: int, row: int, weights: Arrays, passed: Pass, output_gradient: Array, found: Arrays, room: Room
+) -> None:
     """Gradients of one network's loss; those of its empty slots are not written.
 
     Args:
@@ -232,26 +270,27 @@ def backward(kind: int, row: int, weights: Arrays, passed: Pass, output_gradient
         output_gradient: of this network's loss with respect to its outputs, (points, out).
         found: written, of this network: as `Arrays` without the dimension of networks. Norms only for kinds that
             normalise, the stem unless it is empty.
+        room: for these points.
     """
     _, slots, head, _ = weights
     inputs, norms, depths, activations, saved, units, scales = passed
     stem_gradient, slot_gradients, head_gradient, norm_gradients = found
+    upstream, gradient, product = room
     depth, points, width = depths[row], output_gradient.shape[0], head.shape[1] - 1
-    upstream, gradient = np.empty((points, width), head.dtype), np.empty((points, width), head.dtype)
-    product = np.empty((points if kind == RESIDUAL else 0, width), head.dtype)
     zero, one = head.dtype.type(0.0), head.dtype.type(1.0)
     np.dot(activations[depth, row, :points].T, output_gradient, head_gradient)
     np.dot(output_gradient, head[row, :width].T, upstream)
     for position in range(depth, -1, -1):
+        stored = saved[position, row]
         if kind == TANH:
             for point in range(points):
                 for column in range(width):
-                    value = saved[position, row, point, column]
+                    value = stored[point, column]
                     gradient[point, column] = upstream[point, column] * (one - value * value)
         else:
             for point in range(points):
                 for column in range(width):
-                    closed = saved[position, row, point, column] <= zero
+                    closed = stored[point, column] <= zero
                     gradient[point, column] = zero if closed else upstream[point, column]
         if kind in (LAYER_NORM, BATCH_NORM):
             norm, unit, scale = norms[position, row], units[position, row], scales[position, row]
@@ -283,11 +322,10 @@ def gradients(kind: int, weights: Arrays, passed: Pass, output_gradient: Array, 
         np.empty(rest, found.head.dtype),
         np.empty((found.norms.shape[0], *found.norms.shape[2:]), found.head.dtype),
     )
+    room = _room(kind, output_gradient.shape[1], weights.head)
     for row in range(output_gradient.shape[0]):
-        filled = passed.depth[row]
-        backward(
-            kind, row, weights, passed, output_gradient[row], Arrays(found.stem[row], slots, found.head[row], norms)
-        )
+        filled, one = passed.depth[row], Arrays(found.stem[row], slots, found.head[row], norms)
+        backward(kind, row, weights, passed, output_gradient[row], one, room)
         slots[filled:] = 0.0
         found.slots[:, row] = slots
         norms[filled + 1 :] = 0.0
@@ -313,11 +351,24 @@ def _moved(new: Array, old: Array, factor: Any, gradient: Array) -> None:
 
 
 @_compiled
-def _copied(new: Array, old: Array) -> None:
-    """new = old, for matrices: several times faster than by slices."""
-    for row in range(old.shape[0]):
-        for column in range(old.shape[1]):
-            new[row, column] = old[row, column]
+def _scaled(values: Array, factor: Any) -> None:
+    """values *= factor, for matrices."""
+    flat = values.reshape(-1)
+    for place in range(len(flat)):
+        flat[place] *= factor
+
+
+@_compiled
+def _largest(values: Array) -> Any:
+    """Largest magnitude in a matrix, and NaN for NaN."""
+    flat, largest = values.reshape(-1), values.dtype.type(0.0)
+    for place in range(len(flat)):
+        size = np.abs(flat[place])
+        if not size <= largest:
+            largest = size
+            if np.isnan(size):
+                break
+    return largest
 
 
 @_compiled
@@ -333,6 +384,50 @@ def _gradient(kind: int, weights: Arrays) -> Arrays:
 
 
 @_compiled
+def _lengths(row: int, filled: int, adapted: bool, gradient: Arrays, lengths: Array) -> Any:
+    """Writes the norms of one network's gradient by position, and returns that of all; with norms if `adapted`."""
+    stem, slots, head, norms = gradient
+    zero, whole = head.dtype.type(0.0), head.dtype.type(0.0)
+    for position in range(len(slots) + 2):
+        if position == len(slots) + 1:
+            square = _squares(head)
+        elif position > filled:
+            square = zero
+        else:
+            square = _squares(slots[position - 1]) if position > 0 else _squares(stem)
+            if adapted:
+                square += _squares(norms[position])
+        whole += square
+        lengths[position, row] = np.sqrt(square)
+    return np.sqrt(whole)
+
+
+@_compiled
+def _shortened(filled: int, adapted: bool, gradient: Arrays) -> Any:
+    """Scales one network's gradient to a length that does not overflow, which is returned; if it is finite."""
+    stem, slots, head, norms = gradient
+    largest = max(_largest(stem), _largest(head))
+    for position in range(filled + 1):
+        if position > 0:
+            largest = max(largest, _largest(slots[position - 1]))
+        if adapted:
+            largest = max(largest, _largest(norms[position]))
+    # As `weights.without_overflow`.
+    factor = head.dtype.type(1e10) / largest
+    _scaled(stem, factor)
+    _scaled(head, factor)
+    square = _squares(stem) + _squares(head)
+    for position in range(filled + 1):
+        if position > 0:
+            _scaled(slots[position - 1], factor)
+            square += _squares(slots[position - 1])
+        if adapted:
+            _scaled(norms[position], factor)
+            square += _squares(norms[position])
+    return np.sqrt(square)
+
+
+@_compiled
 def _descend(
     row: int,
     filled: int,
@@ -344,42 +439,43 @@ def _descend(
     lengths: Array,
 ) -> Any:
     """A step of one network with so many layers; see `descend`. Returns the norm of its whole gradient."""
-    (stem, slots, head, norms), slot_count = weights, weights.slots.shape[0]
+    stem, slots, head, norms = weights
     stem_gradient, slot_gradients, head_gradient, norm_gradients = gradient
-    zero, one, limit = head.dtype.type(0.0), head.dtype.type(1.0), head.dtype.type(clip)
-    adapted, several, whole = norms.shape[0] > 0, step_sizes.shape[0] > 1, zero
-    for position in range(slot_count + 2):
-        if position == slot_count + 1:
-            square = _squares(head_gradient)
-        elif position > filled:
-            square = zero
-        else:
-            square = _squares(slot_gradients[position - 1]) if position > 0 else _squares(stem_gradient)
-            if adapted:
-                square += _squares(norm_gradients[position])
-        whole += square
-        lengths[position, row] = np.sqrt(square)
-    length = np.sqrt(whole)
+    one, limit = head.dtype.type(1.0), head.dtype.type(clip)
+    several, adapted = step_sizes.shape[0] > 1, norms.shape[0] > 0
+    length = _lengths(row, filled, adapted, gradient, lengths)
+    if clip > 0.0 and not length < np.inf:
+        length = _shortened(filled, adapted, gradient)
     # Written so that a length of NaN makes weights of NaN.
     factor = limit / length if length > limit else (one if length <= limit else length)
     if clip == 0.0:
         factor = one
-    for position in range(slot_count + 2):
+    last = len(slots) + 1
+    _moved(new.stem[row], stem[row], step_sizes[0, row] * factor, stem_gradient)
+    _moved(new.head[row], head[row], step_sizes[last if several else 0, row] * factor, head_gradient)
+    for position in range(last):
         size = step_sizes[position if several else 0, row] * factor
-        if position == 0:
-            _moved(new.stem[row], stem[row], size, stem_gradient)
-        elif position > slot_count:
-            _moved(new.head[row], head[row], size, head_gradient)
-        elif position <= filled:
-            _moved(new.slots[position - 1, row], slots[position - 1, row], size, slot_gradients[position - 1])
-        else:
+        if position > filled:
             _copied(new.slots[position - 1, row], slots[position - 1, row])
-        if adapted and position <= slot_count:
-            if position <= filled:
-                _moved(new.norms[position, row], norms[position, row], size, norm_gradients[position])
-            else:
-                _copied(new.norms[position, row], norms[position, row])
+        elif position > 0:
+            _moved(new.slots[position - 1, row], slots[position - 1, row], size, slot_gradients[position - 1])
+        if adapted and position <= filled:
+            _moved(new.norms[position, row], norms[position, row], size, norm_gradients[position])
+        elif adapted:
+            _copied(new.norms[position, row], norms[position, row])
     return length
+
+
+@_compiled
+def _put_back(row: int, weights: Arrays, new: Arrays) -> None:
+    """Fills the new weights of one network with its old ones."""
+    stem, slots, head, norms = weights
+    _copied(new.stem[row], stem[row])
+    _copied(new.head[row], head[row])
+    for slot in range(len(slots)):
+        _copied(new.slots[slot, row], slots[slot, row])
+    for position in range(len(norms)):
+        _copied(new.norms[position, row], norms[position, row])
 
 
 @_compiled
@@ -392,7 +488,7 @@ def descend(
     clip: float,
     new: Arrays,
     lengths: Array,
-) -> int:
+) -> None:
     """One clipped gradient step of n networks; see `weights.descend`.
 
     Args:
@@ -403,17 +499,53 @@ def descend(
         clip: largest norm of a network's whole gradient; 0 for none.
         new: written, shaped as the weights.
         lengths: written, (slots + 2, n): norms of the gradients by position, before clipping.
-
-    Returns:
-        The number of networks whose squared norm overflows: their steps have to be taken in another way.
     """
-    gradient, overflows = _gradient(kind, weights), 0
+    gradient, room = _gradient(kind, weights), _room(kind, output_gradient.shape[1], weights.head)
     for row in range(len(output_gradient)):
-        backward(kind, row, weights, passed, output_gradient[row], gradient)
-        length = _descend(row, passed.depth[row], weights, gradient, step_sizes, clip, new, lengths)
-        if not length < np.inf:
-            overflows += 1
-    return overflows
+        backward(kind, row, weights, passed, output_gradient[row], gradient, room)
+        _descend(row, passed.depth[row], weights, gradient, step_sizes, clip, new, lengths)
+
+
+@_compiled
+def _squared_errors(outputs: Array, targets: Array, gradient: Array) -> Any:
+    """Mean squared error of one network, (points, out); its gradient is written, if that has points."""
+    points, out = outputs.shape
+    total, share = outputs.dtype.type(0.0), outputs.dtype.type(1.0) / outputs.dtype.type(points * out)
+    double = outputs.dtype.type(2.0) * share
+    for point in range(points):
+        for column in range(out):
+            residual = outputs[point, column] - targets[point, column]
+            total += residual * residual
+            if point < len(gradient):
+                gradient[point, column] = residual * double
+    return total * share
+
+
+@_compiled
+def squared_errors(outputs: Array, query_outputs: Array, squares: tuple[Array, ...]) -> None:
+    """Mean squared errors of n networks, and the gradient of those of the support sets.
+
+    Args:
+        outputs, query_outputs: at the points of support and query sets, (n, points, out).
+        squares: of these networks, see `Squares`; gradient and losses are written.
+    """
+    targets, query_targets, gradient, losses = squares
+    for row in range(len(outputs)):
+        losses[0, row] = _squared_errors(outputs[row], targets[row], gradient[row])
+        losses[1, row] = _squared_errors(query_outputs[row], query_targets[row], gradient[row, :0])
+
+
+@_compiled
+def _finite(row: int, filled: int, weights: Arrays) -> bool:
+    """Whether all weights of one network are."""
+    stem, slots, head, norms = weights
+    finite = _largest(stem[row]) < np.inf and _largest(head[row]) < np.inf
+    for position in range(filled + 1):
+        if position > 0:
+            finite &= _largest(slots[position - 1, row]) < np.inf
+        if norms.shape[0] > 0:
+            finite &= _largest(norms[position, row]) < np.inf
+    return finite
 
 
 @_compiled
@@ -426,66 +558,80 @@ def step(
     weights: tuple[Array, ...],
     passed: tuple[Array, ...],
     outputs: Array,
-    output_gradient: Array,
-    targets: Array,
+    squares: tuple[Array, ...],
     step_sizes: Array,
     clip: float,
+    large_step: float,
+    limits: NDArray[np.float64],
     new: tuple[Array, ...],
     lengths: Array,
-) -> int:
+    refused: NDArray[np.bool_],
+) -> None:
     """A step of n networks of regression, each as a whole: it grows, descends, and is evaluated.
 
-    The loss is the mean squared error over the points that are kept.
+    The loss is the mean squared error over the points that are kept. A step is refused (undone, the new layer included)
+    if the loss after it is above the limit or NaN, or a weight is not finite.
 
     Args:
         kind, step_sizes, clip, lengths: see `descend`.
         layers: (n,), pool layers to append, from 1, or 0; those that are not are replaced by 0.
-        filled: (slots, n), numbers of the pool layers in the slots; appended ones are written.
+        filled: (slots, n), numbers of the pool layers in the slots, written.
         pool_slots, pool_norms: the pool's layers, (L, width + 1, width) and (L, 2, width).
         weights: before the step; appended layers are written.
         passed: of these weights; replaced by that of the new ones. Norms are those of the weights.
         outputs: replaced likewise, (n, points, out).
-        output_gradient: of the loss before the step with respect to the outputs, (n, kept, out).
-        targets: (n, kept, out).
+        squares: of these outputs, see `Squares`; the points that are not kept are those of the query sets. Gradient and
+            losses are replaced likewise.
+        large_step: longest step that keeps finite weights finite.
+        limits: (n,).
         new: written, shaped as the weights.
-
-    Returns:
-        As `descend`.
+        refused: written, (n,).
 
     Raises:
         IndexError: a layer that the pool does not have.
     """
+    targets, query_targets, output_gradient, losses = squares
     count, kept, out = targets.shape
     old, changed = Arrays(*weights), Arrays(*new)
     before, after = Pass(passed[0], old.norms, *passed[2:]), Pass(passed[0], changed.norms, *passed[2:])
-    depth = before.depth
+    slots, norms, depth = old.slots, old.norms, before.depth
     few, many = _scratch(kind, kept, old.head), _scratch(kind, outputs.shape[1], old.head)
     grown = np.empty((kept, out), targets.dtype)
-    share = targets.dtype.type(2.0) / targets.dtype.type(kept * out)
-    gradient, overflows = _gradient(kind, old), 0
+    gradient, room = _gradient(kind, old), _room(kind, kept, old.head)
     for row in range(count):
-        by_outputs = output_gradient[row]
         if layers[row] > len(pool_slots):
             raise IndexError("layers: a number above that of the pool's layers")
-        if layers[row] > 0 and depth[row] < old.slots.shape[0]:
+        if layers[row] > 0 and depth[row] < len(slots):
             filled[depth[row], row] = layers[row]
-            _copied(old.slots[depth[row], row], pool_slots[layers[row] - 1])
+            _copied(slots[depth[row], row], pool_slots[layers[row] - 1])
             depth[row] += 1
-            if old.norms.shape[0] > 0:
-                _copied(old.norms[depth[row], row], pool_norms[layers[row] - 1])
+            if len(norms) > 0:
+                _copied(norms[depth[row], row], pool_norms[layers[row] - 1])
             _forward(kind, row, depth[row], old, before, grown, few)
-            for point in range(kept):
-                for column in range(out):
-                    grown[point, column] = (grown[point, column] - targets[row, point, column]) * share
-            by_outputs = grown
+            _squared_errors(grown, targets[row], output_gradient[row])
         else:
             layers[row] = 0
-        backward(kind, row, old, before, by_outputs, gradient)
+        backward(kind, row, old, before, output_gradient[row], gradient, room)
         length = _descend(row, depth[row], old, gradient, step_sizes, clip, changed, lengths)
-        if not length < np.inf:
-            overflows += 1
-        _forward(kind, row, 0, changed, after, outputs[row], many)
-    return overflows
+        largest = step_sizes[0, row]
+        for position in range(1, step_sizes.shape[0]):
+            largest = max(largest, step_sizes[position, row])
+        longest = largest * (length if clip == 0.0 or not length >= clip else clip)
+        refused[row] = not longest <= large_step and not _finite(row, depth[row], changed)
+        for attempt in range(2):
+            _forward(kind, row, 0, changed, after, outputs[row], many)
+            losses[0, row] = _squared_errors(outputs[row, :kept], targets[row], output_gradient[row])
+            losses[1, row] = _squared_errors(outputs[row, kept:], query_targets[row], output_gradient[row, :0])
+            if attempt == 0:
+                refused[row] |= not losses[0, row] <= limits[row]
+            if not refused[row] or attempt == 1:
+                break
+            if layers[row] > 0:
+                depth[row] -= 1
+                filled[depth[row], row], layers[row] = 0, 0
+                if kind == RESIDUAL:
+                    slots[depth[row], row] = 0.0
+            _put_back(row, old, changed)
 
 
 @_compiled

@@ -17,6 +17,9 @@ CLIP = 10.0
 LONGEST = 1e18
 """Largest norm whose square cannot overflow float32 (about 3e38)."""
 
+LARGE_STEP = 1e5
+"""Longest gradient step, before learned rates, that keeps finite weights finite; see `storage.LARGEST`."""
+
 
 @dataclass
 class Weights:

@@ -12,15 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gym_reml.networks.architecture import Filled, Trace
+from gym_reml.networks.arrays import Squares
 from gym_reml.networks.buffers import BiasedInputs, Workspace
 from gym_reml.networks.compiled import CompiledDense, CompiledTrace, find_core
 from gym_reml.networks.optimizers import OptimizerState, find_directions, find_optimizer, present_positions
-from gym_reml.networks.weights import CLIP, LONGEST, Weights, descend, gradient_norms, within_range
+from gym_reml.networks.weights import CLIP, LARGE_STEP, LONGEST, Weights, descend, gradient_norms, within_range
 from gym_reml.networks.work import count_work
 from gym_reml.pool.layer_pool import LayerPool
-
-LARGE_STEP = 1e5
-"""Longest gradient step, before learned rates, that keeps finite weights finite; see `storage.LARGEST`."""
 
 
 class SubNetworks:
@@ -95,7 +93,7 @@ class SubNetworks:
         for slot in range(self.slots):
             if slot < len(initial_layers):
                 self._copy_layer(slot, rows, np.full(len(rows), initial_layers[slot]))
-            elif pool.architecture.skip:
+            elif pool.architecture.skip and not self.compiled:
                 self._empty(slot, rows)
         if self._state is not None:
             self._state.taken[:, self._index(rows)] = 0
@@ -222,41 +220,48 @@ class SubNetworks:
         self,
         layers: NDArray[np.int64],
         trace: CompiledTrace,
-        output_gradient: Tensor,
-        *,
-        targets: NDArray[Any],
+        squares: Squares,
         step_sizes: NDArray[np.float32],
-    ) -> tuple[NDArray[np.int64], Tensor | None]:
-        """`append`, `descend` on mean squared errors, and the next pass, as one; for networks that are `plain`.
+        limits: NDArray[np.float64],
+    ) -> tuple[NDArray[np.int64], Tensor, NDArray[np.bool_]]:
+        """`append`, `descend` on mean squared errors, the next pass, and `take_back`, as one, of `plain` networks.
 
         Args:
             layers, step_sizes: see `append` and `descend`.
             trace: over all points, of which those of the support sets are kept; it becomes that of the networks after.
-            output_gradient: gradients of the support losses with respect to the outputs, before the step.
-            targets: of the support sets, shaped likewise.
+            squares: of the networks before, replaced likewise.
+            limits: (n,); steps are undone after which a support loss is not up to this, or a weight not finite.
 
         Returns:
-            The layers appended, and what `descend` returns; None if that and the pass are still to be done.
+            The layers appended; what `descend` returns; and whose steps were undone, (n,).
         """
         assert isinstance(self.architecture, CompiledDense)
+        count_work(inner_gradients=len(layers))
         appended = layers.copy()
-        lengths = self.architecture.step(
+        lengths, refused = self.architecture.step(
             self._weights,
             trace,
             layers=appended,
             filled=self.layers,
             pool=self.pool.parameters,
-            output_gradient=output_gradient,
-            targets=targets,
+            squares=squares,
             step_sizes=step_sizes,
             clip=self.clip,
+            limits=limits,
             out=self._other,
         )
-        if lengths is None:
-            return appended, None
-        count_work(inner_gradients=len(appended))
-        self._taken(self._other, step_sizes, float(np.add.reduce(lengths, axis=None)))
-        return appended, torch.from_numpy(lengths)
+        self._weights, self._other = self._other, self._weights
+        return appended, torch.from_numpy(lengths), refused
+
+    def squared_errors(self, outputs: Tensor, query_outputs: Tensor, squares: Squares) -> None:
+        """Writes losses and gradient of these outputs, for networks that are `compiled`."""
+        assert isinstance(self.architecture, CompiledDense)
+        self.architecture.squared_errors(outputs, query_outputs, squares)
+
+    def write_observed(self, trace: Any, output_gradient: Tensor, **arguments: Any) -> None:
+        """Writes what agents observe, for networks that are `compiled`; see `CompiledDense.write_observed`."""
+        assert isinstance(self.architecture, CompiledDense)
+        self.architecture.write_observed(trace, output_gradient, **arguments)
 
     def _taken(self, new: Weights, step_sizes: NDArray[np.float32], together: float) -> None:
         """A step to new weights was taken, by gradients whose norms have this sum: finds out which are `broken`."""

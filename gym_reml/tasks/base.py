@@ -8,6 +8,7 @@ of (outputs, batch), so episodes can be replayed exactly.
 from __future__ import annotations
 
 import dataclasses
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -77,6 +78,11 @@ class Batch:
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Batch:
         """A batch on `device` with its floating-point tensors in `dtype`; tensors are shared if nothing changes."""
+        tensors = (self.inputs, self.targets, *self.extras.values())
+        if all(
+            tensor.device == device and (tensor.dtype == dtype or not tensor.is_floating_point()) for tensor in tensors
+        ):
+            return self
         return self.map(lambda tensor: tensor.to(device, dtype if tensor.is_floating_point() else None))
 
     def rows(self, index: Tensor) -> Batch:
@@ -254,22 +260,6 @@ class TaskFamily(Fingerprinted, ABC):
         """
         return None
 
-    def measure(
-        self, outputs: Tensor, query_outputs: Tensor, support: Batch, query: Batch, *, compiled: bool = False
-    ) -> tuple[Tensor, Tensor]:
-        """What a step needs of both sets at once, not differentiable: a place for faster ways to compute the same.
-
-        Args:
-            outputs, query_outputs: of the networks, at the points of the support and the query sets.
-            support, query: the sets.
-            compiled: numba is installed, and the result may differ from that of `loss` by rounding.
-
-        Returns:
-            `output_gradient` of the support sets, in the dtype of the outputs, and `loss` of both sets, (2, n).
-        """
-        gradient = self.output_gradient(outputs, support).to(outputs.dtype)
-        return gradient, torch.stack([self.loss(outputs, support), self.loss(query_outputs, query)])
-
     def score(self, loss: Tensor) -> Tensor:
         """Scores, the scale of losses in rewards, elementwise: log1p, for non-negative losses."""
         return torch.log1p(loss)
@@ -363,8 +353,8 @@ def padded(places: NDArray[np.int64], counts: NDArray[np.int64]) -> tuple[NDArra
     return places % counts[:, None], torch.from_numpy(weights / weights.sum(axis=1, keepdims=True))
 
 
-MANY = 1024
-"""From this number of rows on, data are drawn by a compiled loop where numba is installed, and in threads."""
+SEVERAL, MANY = 32, 1024
+"""From these numbers of rows on, numbers are drawn by a compiled loop: where numba is imported, and installed."""
 
 
 @lru_cache(maxsize=1)
@@ -379,7 +369,8 @@ def _compiled_fill() -> Callable[[Generators, NDArray[np.float64]], bool] | None
 def uniforms(generators: Generators, count: int) -> NDArray[np.float64]:
     """`count` uniform random numbers in [0, 1) from each generator, (n, count) float64."""
     numbers = np.empty((len(generators), count))
-    if len(generators) >= MANY and (fill := _compiled_fill()) is not None and fill(generators, numbers):
+    compiled = len(generators) >= (SEVERAL if "numba" in sys.modules else MANY)
+    if compiled and (fill := _compiled_fill()) is not None and fill(generators, numbers):
         return numbers
     for row, generator in zip(numbers, generators, strict=True):
         generator.random(out=row)

@@ -153,12 +153,6 @@ class Mixture(TaskFamily):
     def squared_targets(self, batch: Batch) -> Tensor | None:
         return self.members[0].squared_targets(batch) if self._own_loss else None
 
-    def measure(
-        self, outputs: Tensor, query_outputs: Tensor, support: Batch, query: Batch, *, compiled: bool = False
-    ) -> tuple[Tensor, Tensor]:
-        measure = self.members[0].measure if self._own_loss else super().measure
-        return measure(outputs, query_outputs, support, query, compiled=compiled)
-
     def score(self, loss: Tensor) -> Tensor:
         return self.members[0].score(loss)
 

@@ -2,36 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
 from gym_reml.tasks.base import WEIGHTS, Batch, TaskFamily
-
-Array = NDArray[Any]
-
-
-@lru_cache(maxsize=1)
-def _compiled_errors() -> Callable[..., Any]:
-    # Imported here, because numba may not be installed.
-    from gym_reml.tasks.squared_errors import squared_errors
-
-    compiled: Callable[..., Any] = squared_errors
-    return compiled
-
-
-def squared_errors(outputs: Array, targets: Array, query_outputs: Array, query_targets: Array) -> tuple[Tensor, Tensor]:
-    """What `TaskFamily.measure` returns for mean squared errors of arrays (n, points, out), by a compiled loop."""
-    gradient, losses = np.empty(outputs.shape, outputs.dtype), np.empty((2, len(outputs)), outputs.dtype)
-    _compiled_errors()(outputs, targets, query_outputs, query_targets, gradient, losses)
-    return torch.from_numpy(gradient), torch.from_numpy(losses)
 
 
 @dataclass(frozen=True)
@@ -56,14 +34,6 @@ class Regression(TaskFamily):
         # Compiled loops do not broadcast.
         alike = batch.targets.shape == (*batch.inputs.shape[:2], self.out_features)
         return batch.targets if own and alike and WEIGHTS not in batch.extras else None
-
-    def measure(
-        self, outputs: Tensor, query_outputs: Tensor, support: Batch, query: Batch, *, compiled: bool = False
-    ) -> tuple[Tensor, Tensor]:
-        targets, query_targets = self.squared_targets(support), self.squared_targets(query)
-        if not compiled or targets is None or query_targets is None:
-            return super().measure(outputs, query_outputs, support, query)
-        return squared_errors(outputs.numpy(), targets.numpy(), query_outputs.numpy(), query_targets.numpy())
 
     def metrics(self, outputs: Tensor, batch: Batch, loss: Tensor) -> dict[str, Tensor]:
         return {"mse": loss}

@@ -1,0 +1,93 @@
+"""Compiled loops over the memory of the last steps in observations: needs `pip install gym-reml[fast]`.
+
+With few networks, each of twenty calls of numpy takes longer than all of the arithmetic.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+_compiled = numba.njit(cache=True, error_model="numpy")
+
+
+@_compiled
+def remember(
+    scores: Array, norms: Array, choices: Array, numbers: Array, options: Array, past_scores: Array, flat: Array
+) -> None:
+    """Stores a step of n networks.
+
+    Args:
+        scores: (n,), support scores after it.
+        norms: (slots + 2, n), norms of the gradients by position.
+        choices, numbers: what was decided, (n, C) and (n, M).
+        options: (C,), number of options of each choice.
+        past_scores: written, (n, 4): current, initial, before the last step, before the step before.
+        flat: written, (n, size), observations: what is last but the progress.
+    """
+    positions, count = norms.shape
+    of_action, of_numbers = np.sum(options) + numbers.shape[1], numbers.shape[1]
+    for row in range(count):
+        past_scores[row, 3], past_scores[row, 2] = past_scores[row, 2], past_scores[row, 0]
+        past_scores[row, 0] = scores[row]
+        column = flat.shape[1] - of_action - 2 - positions
+        for position in range(positions):
+            flat[row, column + position] = np.log1p(norms[position, row])
+        column = flat.shape[1] - of_action
+        for choice in range(len(options)):
+            for option in range(options[choice]):
+                flat[row, column + option] = option == choices[row, choice]
+            column += options[choice]
+        for number in range(of_numbers):
+            flat[row, column + number] = numbers[row, number]
+
+
+@_compiled
+def complete(
+    past_scores: Array,
+    depth: Array,
+    clock: Array,
+    slots: int,
+    horizon: int,
+    limit: float,
+    start: int,
+    flat: Array,
+    written: Array,
+) -> None:
+    """Completes observations, of which what is computed from the current networks is there.
+
+    Args:
+        past_scores, flat: see `remember`.
+        depth, clock: (n,), layers of the networks, and steps taken.
+        slots, horizon: largest depth, and number of steps of an episode.
+        limit: largest magnitude of an element.
+        start: column at which the memory begins, with the losses.
+        written: (n, size), finite and within the limit afterwards.
+    """
+    positions = slots + 2
+    largest = written.dtype.type(limit)
+    zero = written.dtype.type(0.0)
+    for row in range(len(written)):
+        score = past_scores[row, 0]
+        written[row, start] = score
+        written[row, start + 1] = past_scores[row, 1] - score
+        written[row, start + 2] = past_scores[row, 2] - score
+        written[row, start + 3] = past_scores[row, 3] - past_scores[row, 2]
+        column = start + 4 + positions
+        for position in range(start + 4, column):
+            written[row, position] = flat[row, position]
+        written[row, column] = depth[row] / slots
+        # Beyond the horizon the progress stays at the last step, so that policies keep acting as they did there.
+        written[row, column + 1] = min(clock[row], horizon - 1) / horizon
+        for position in range(column + 2, written.shape[1]):
+            written[row, position] = flat[row, position]
+        for position in range(written.shape[1]):
+            value = written[row, position]
+            value = zero if np.isnan(value) else value
+            value = -largest if value < -largest else value
+            written[row, position] = largest if value > largest else value
