@@ -629,8 +629,6 @@ def step(
             if layers[row] > 0:
                 depth[row] -= 1
                 filled[depth[row], row], layers[row] = 0, 0
-                if kind == RESIDUAL:
-                    slots[depth[row], row] = 0.0
             _put_back(row, old, changed)
 
 

@@ -10,8 +10,10 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from gym_reml.mdp import Objective, TrainingMDP
+from gym_reml.mdp.export import export_network
 from gym_reml.networks import compiled
 from gym_reml.networks.compiled import CORES, CompiledDense, find_core
 from gym_reml.networks.dense import Dense, dense
@@ -79,6 +81,8 @@ def play(processes: list[TrainingMDP], *, tolerance: float, steps: int = 6, numb
             pair = getattr(found, name), getattr(expected, name)
             np.testing.assert_allclose(*pair, rtol=tolerance, atol=tolerance, err_msg=name)
         np.testing.assert_array_equal(found.info["diverged"], expected.info["diverged"])
+        np.testing.assert_array_equal(processes[1].networks.layers, processes[0].networks.layers)
+        np.testing.assert_array_equal(processes[1].networks.depth, processes[0].networks.depth)
         refused += int(expected.info["diverged"].sum())
         processes[1].reset(np.array([1]))
         processes[0].reset(np.array([1]))
@@ -154,22 +158,56 @@ def test_a_step_as_one_is_that_of_its_parts(kind: str, adapt_stem: bool) -> None
     with np.errstate(all="ignore"):
         refused = play(processes, tolerance=1e-9)
     assert refused or kind == "tanh"
+    for row in range(ROWS):
+        one, other = (export_network(process, row).state_dict() for process in processes)
+        for name in one:
+            torch.testing.assert_close(other[name], one[name], rtol=1e-9, atol=1e-9)
 
 
-def test_long_gradients_are_clipped_in_their_direction() -> None:
+class Quartic(Sinusoid):
+    """Sinusoids with another loss, which a user forgot to say is not that of squared errors."""
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        return (outputs - batch.targets).square().mean(dim=(1, 2)).square()
+
+    def output_gradient(self, outputs: Tensor, batch: Batch) -> Tensor:
+        return TaskFamily.output_gradient(self, outputs, batch)
+
+
+@pytest.mark.parametrize("name", ["quartic", "varying shots", "broadcast targets"])
+def test_losses_that_compiled_loops_do_not_know(name: str) -> None:
+    """They are left to the family."""
+    family = {"quartic": Quartic(queries=7), "varying shots": FAMILIES["varying shots"]}.get(name, Sinusoid(queries=7))
+    process = on_both_cores(family, pool_for(family, "relu"))[1]
+    batch = process.support
+    if name == "broadcast targets":
+        batch.targets = batch.targets[:, :1]
+        process.again()
+    assert family.squared_targets(batch) is None
+    expected = family.loss(process.outputs(batch.inputs), batch)
+    np.testing.assert_allclose(process.support_loss, expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in LAYER_KINDS if not LAYER_KINDS[kind].across_points])
+def test_long_gradients_are_clipped_in_their_direction(kind: str) -> None:
     """Whose squares overflow, though they do not."""
     family = FAMILIES["regression"]
-    pool = pool_for(family, "relu", double=False)
+    pool = pool_for(family, kind, double=False)
     pool.parameters["head.matrix"] *= 1e12
-    pool.parameters["stem.matrix"] *= 1e8
     processes = on_both_cores(family, pool)
-    for process in processes:
-        process.train(np.zeros(ROWS, np.int64), np.full(ROWS, 0.1, np.float32))
-    moved = [
-        process.networks.weights(0).positions[0]["matrix"] - pool.parameters["stem.matrix"] for process in processes
-    ]
-    assert moved[0].isfinite().all()
-    torch.testing.assert_close(*moved)
+    before = export_network(processes[0], 0).state_dict()
+    expected, found = (
+        process.train(np.zeros(ROWS, np.int64), np.full(ROWS, 1e-3, np.float32)) for process in processes
+    )
+    assert expected.gradient_norms.square().max() == np.inf
+    np.testing.assert_array_equal(found.diverged, expected.diverged)
+    row = int(np.flatnonzero(~expected.diverged)[0])
+    expected, found = (export_network(process, row).state_dict() for process in processes)
+    for name in before:
+        torch.testing.assert_close(found[name], expected[name])
+        moved = [(after[name] - before[name]) for after in (expected, found)]
+        torch.testing.assert_close(moved[1], moved[0], rtol=1e-3, atol=1e-6 * float(before[name].abs().max()))
+    assert any((expected[name] != before[name]).any() for name in before)
 
 
 @pytest.mark.parametrize("env_id", ["NetBuild-v0", "NetBuildHybrid-v0"])

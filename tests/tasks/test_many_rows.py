@@ -29,6 +29,11 @@ def generators() -> list[np.random.Generator]:
     return [np.random.default_rng(seed) for seed in range(ROWS)]
 
 
+def in_compiled_loops(monkeypatch: pytest.MonkeyPatch) -> None:
+    for limit in ("SEVERAL", "MANY"):
+        monkeypatch.setattr(base, limit, 2)
+
+
 @pytest.mark.parametrize("count", [1, 3, 50])
 def test_the_compiled_loop_draws_what_numpy_draws(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     pytest.importorskip("numba")
@@ -39,7 +44,7 @@ def test_the_compiled_loop_draws_what_numpy_draws(monkeypatch: pytest.MonkeyPatc
         calls.append(len(generators))
         return fill(generators, out)
 
-    monkeypatch.setattr(base, "MANY", 2)
+    in_compiled_loops(monkeypatch)
     monkeypatch.setattr(base, "_compiled_fill", lambda: counted)
     many = generators()
     for generator in many:
@@ -60,7 +65,7 @@ def copies(many: list[np.random.Generator]) -> Iterator[np.random.BitGenerator]:
 
 
 def test_generators_of_several_kinds_are_drawn_from_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base, "MANY", 2)
+    in_compiled_loops(monkeypatch)
     kinds = (np.random.PCG64, np.random.MT19937, np.random.Philox)
     numbers = uniforms([np.random.Generator(kind(3)) for kind in kinds], 4)
     np.testing.assert_array_equal(numbers, [np.random.Generator(kind(3)).random(4) for kind in kinds])
@@ -80,7 +85,7 @@ def drawn(name: str, shots: int | tuple[int, int]) -> TaskData:
 @pytest.mark.parametrize("name", DRAWN_IN_THREADS)
 def test_threads_draw_the_same(monkeypatch: pytest.MonkeyPatch, name: str, shots: int | tuple[int, int]) -> None:
     alone = drawn(name, shots)
-    monkeypatch.setattr(base, "MANY", 2)
+    in_compiled_loops(monkeypatch)
     monkeypatch.setattr(task_data, "ROWS_OF_A_THREAD", 2)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     pools = []
@@ -106,7 +111,7 @@ def test_what_users_add_is_called_in_one_thread() -> None:
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda data: pickle.loads(pickle.dumps(data))])
 def test_a_copy_draws_by_generators_of_its_own(monkeypatch: pytest.MonkeyPatch, duplicate: Any) -> None:
-    monkeypatch.setattr(base, "MANY", 2)
+    in_compiled_loops(monkeypatch)
     data = drawn("sinusoid", 3)
     twin = duplicate(data)
     for one in (twin, data):  # the second would go on where the first one ended, if they were shared
@@ -115,7 +120,7 @@ def test_a_copy_draws_by_generators_of_its_own(monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_new_streams_are_drawn_from(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base, "MANY", 2)
+    in_compiled_loops(monkeypatch)
     data = drawn("sinusoid", 3)
     phases = []
     for _ in range(2):

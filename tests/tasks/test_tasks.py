@@ -225,22 +225,6 @@ def test_output_gradient_is_the_gradient(name: str, make: Make) -> None:
     assert torch.autograd.gradcheck(lambda value: family.output_gradient(value, batch), (outputs,))
 
 
-@pytest.mark.parametrize("targets", ["of every output", "broadcast"])
-@pytest.mark.parametrize("name", [*NAMES, "quartic"])
-def test_what_a_step_measures_are_losses_and_the_gradient(name: str, targets: str, make: Make) -> None:
-    pytest.importorskip("numba")
-    family = Quartic(shots=4) if name == "quartic" else make(name)
-    _, support, query = draw(family)
-    support, query = doubled(support), doubled(query)
-    outputs, query_outputs = (outputs_for(family, batch).detach() for batch in (support, query))
-    if targets == "broadcast" and not family.exchangeable_outputs:
-        support.targets, query.targets = support.targets[:, :1], query.targets[:, :1]
-    gradient, losses = family.measure(outputs, query_outputs, support, query, compiled=True)
-    torch.testing.assert_close(gradient, family.output_gradient(outputs, support))
-    torch.testing.assert_close(losses[0], family.loss(outputs, support))
-    torch.testing.assert_close(losses[1], family.loss(query_outputs, query))
-
-
 @EVERY
 def test_losses_at_zero_residual_and_far_away(name: str, make: Make) -> None:
     family = make(name)
