@@ -141,7 +141,7 @@ class Observation:
 
     def observe_tensor(self) -> Tensor:
         """The same as a new tensor on the networks' device: only the memory of the last steps goes there."""
-        if shares_memory(self._training.pool.device):
+        if self._training.networks.compiled or shares_memory(self._training.pool.device):
             array = self.observe()
             with torch.inference_mode(False):
                 return torch.from_numpy(array)

@@ -118,6 +118,8 @@ def test_only_decisions_and_losses_go_to_the_host(action: str, monkeypatch: pyte
         envs: Any = gym.make_vec(
             "NetBuild-v0", count, autoreset_mode="SameStep", action=action, output=output, **SMALL | {"depth": 2}
         )
+        if envs.mdp.networks.compiled:
+            pytest.skip("compiled loops are for the CPU")
         envs.reset(seed=0)
         actions = as_tensors(sample_actions(envs.action_space, 1)[0])
         with monkeypatch.context() as patches:

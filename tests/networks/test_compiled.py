@@ -202,12 +202,14 @@ def test_long_gradients_are_clipped_in_their_direction(kind: str) -> None:
     assert expected.gradient_norms.square().max() == np.inf
     np.testing.assert_array_equal(found.diverged, expected.diverged)
     row = int(np.flatnonzero(~expected.diverged)[0])
-    expected, found = (export_network(process, row).state_dict() for process in processes)
+    after, other = (export_network(process, row).state_dict() for process in processes)
     for name in before:
-        torch.testing.assert_close(found[name], expected[name])
-        moved = [(after[name] - before[name]) for after in (expected, found)]
-        torch.testing.assert_close(moved[1], moved[0], rtol=1e-3, atol=1e-6 * float(before[name].abs().max()))
-    assert any((expected[name] != before[name]).any() for name in before)
+        torch.testing.assert_close(other[name], after[name])
+        moved = after[name] - before[name]
+        torch.testing.assert_close(
+            other[name] - before[name], moved, rtol=1e-3, atol=1e-6 * float(before[name].abs().max())
+        )
+    assert any((after[name] != before[name]).any() for name in before)
 
 
 @pytest.mark.parametrize("env_id", ["NetBuild-v0", "NetBuildHybrid-v0"])
