@@ -24,6 +24,8 @@ LOSS_PART = np.array([[1.0, -1.0, -1.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1
 
 Rows = NDArray[np.int64]
 
+NO_SIGNAL = (torch.zeros(0, 0, 0), torch.zeros(0, 0), torch.zeros(0, 0, 0), torch.zeros(0, 0, 0))
+
 
 @lru_cache(maxsize=1)
 def _kernels() -> ModuleType:
@@ -124,8 +126,10 @@ class Observation:
             exchangeable=family.exchangeable_outputs,
             out=written,
         )
-        if family.signal_size:
+        linear = family.linear_signal(support)
+        if linear is None and family.signal_size:
             written[:, task] = family.support_signal(trace.outputs, support).numpy()
+        signal = NO_SIGNAL if linear is None else (*linear, support.targets, trace.outputs)
         _kernels().complete(
             self._past_scores,
             networks.depth,
@@ -133,7 +137,9 @@ class Observation:
             networks.slots,
             self._horizon,
             OBSERVATION_LIMIT,
+            task.start,
             task.stop,
+            tuple(tensor.numpy() for tensor in signal),
             self._flat,
             written,
         )

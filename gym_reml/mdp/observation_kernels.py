@@ -55,7 +55,9 @@ def complete(
     slots: int,
     horizon: int,
     limit: float,
+    of_signal: int,
     start: int,
+    signal: tuple[Array, Array, Array, Array],
     flat: Array,
     written: Array,
 ) -> None:
@@ -66,13 +68,22 @@ def complete(
         depth, clock: (n,), layers of the networks, and steps taken.
         slots, horizon: largest depth, and number of steps of an episode.
         limit: largest magnitude of an element.
-        start: column at which the memory begins, with the losses.
+        of_signal, start: columns at which the family's signal and the memory begin, the latter with the losses.
+        signal: what `TaskFamily.linear_signal` returns, targets and outputs; without rows if the signal is there.
         written: (n, size), finite and within the limit afterwards.
     """
+    matrix, constants, targets, outputs = signal
     positions = slots + 2
     largest = written.dtype.type(limit)
     zero = written.dtype.type(0.0)
     for row in range(len(written)):
+        for place in range(matrix.shape[1]):
+            total = matrix.dtype.type(0.0)
+            for point in range(matrix.shape[2]):
+                total += matrix[row, place, point] * (targets[row, point, 0] - outputs[row, point, 0])
+            written[row, of_signal + place] = total
+        for place in range(constants.shape[1]):
+            written[row, of_signal + matrix.shape[1] + place] = constants[row, place]
         score = past_scores[row, 0]
         written[row, start] = score
         written[row, start + 1] = past_scores[row, 1] - score

@@ -280,6 +280,16 @@ class TaskFamily(Fingerprinted, ABC):
         """
         return outputs.new_zeros(len(outputs), 0)
 
+    def linear_signal(self, batch: Batch) -> tuple[Tensor, Tensor] | None:
+        """What `support_signal` is made of, if it is a matrix times residuals, and then constants; else None.
+
+        Compiled loops then compute it, from targets and outputs (n, points, 1).
+
+        Returns:
+            The matrices, (n, size, points), and the constants, (n, signal_size - size).
+        """
+        return None
+
     def curve(self, tasks: Tasks, row: int) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
         """For rendering: grid (m,) and true function (m,) of a row's task, if tasks are scalar functions; else None."""
         return None

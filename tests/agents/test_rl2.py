@@ -12,6 +12,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
+from sb3_contrib.common.recurrent.buffers import RecurrentRolloutBuffer
 from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from sb3_contrib.common.recurrent.type_aliases import RNNStates
 
@@ -26,6 +28,7 @@ from agents.runs.command_line import run_command
 from agents.runs.run import Run
 from agents.trials.baselines import baselines
 from agents.trials.play import play
+from agents.trials.rl2.buffer import TrialRolloutBuffer
 from agents.trials.rl2.policy import TrialLstmPolicy
 from agents.trials.rl2.recipes import ACTIONS, IDS, STATES, Rl2Recipe, Setting, TrialProblem, rl2_recipe_for
 from agents.trials.rl2.training import Progress, TrainedAgent, train
@@ -69,6 +72,43 @@ def test_sequences_in_one_piece_are_what_the_base_class_computes(starts: str, la
         outcomes.append([values, log_prob, entropy, *gradients])
     for mine, expected in zip(*outcomes, strict=True):
         torch.testing.assert_close(mine, expected)
+
+
+@pytest.mark.parametrize("observed", [(3,), (2, 2)], ids=str)
+@pytest.mark.parametrize("batch_size", [7, 20, None])
+def test_minibatches_are_those_of_the_base_class(
+    batch_size: int | None, observed: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of trials of different lengths, cut by the edges of minibatches."""
+    monkeypatch.setattr(np.random, "randint", lambda _: 17)  # where the base class begins
+    steps, rows, hidden = 12, 5, 4
+    base = RecurrentRolloutBuffer(
+        steps, spaces.Box(-1.0, 1.0, observed), spaces.Discrete(3), (steps, 1, rows, hidden), "cpu", n_envs=rows
+    )
+    found = []
+    for buffer in (base, TrialRolloutBuffer.like(base)):
+        generator = np.random.default_rng(0)
+        buffer.reset()
+        for _ in range(steps):
+            states = [torch.from_numpy(generator.normal(size=(1, rows, hidden))) for _ in range(4)]
+            buffer.add(
+                generator.normal(size=(rows, *observed)),
+                generator.integers(3, size=(rows, 1)),
+                generator.normal(size=rows),
+                generator.random(rows) < 0.3,
+                torch.from_numpy(generator.normal(size=(rows, 1))),
+                torch.from_numpy(generator.normal(size=rows)),
+                lstm_states=RNNStates((states[0], states[1]), (states[2], states[3])),
+            )
+        buffer.compute_returns_and_advantage(torch.zeros(rows), np.zeros(rows))
+        found.append(list(buffer.get(batch_size)))
+    for expected, mine in zip(*found, strict=True):
+        for name, part in expected._asdict().items():
+            one, other = part, getattr(mine, name)
+            if name == "lstm_states":
+                one, other = (torch.stack([*states.pi, *states.vf]) for states in (one, other))
+            assert one.dtype == other.dtype
+            assert torch.equal(one, other), name
 
 
 def test_a_shared_memory_learns_from_both_losses() -> None:

@@ -22,6 +22,7 @@ from ...runs import progress
 from ...runs.checkpoints import begin_episodes, restore_agent, save_agent
 from ...runs.run import TASKS_OF_A_RUN, Run
 from ...runs.schedules import LinearSchedule
+from .buffer import TrialRolloutBuffer
 from .pairs import STACKED, PairFeatures, Stacked
 from .policy import TrialLstmPolicy
 from .recipes import ACTIONS, STATES, Rl2Recipe, Setting
@@ -111,7 +112,7 @@ def make_agent(env: VecNormalize, setting: Setting, recipe: Rl2Recipe, seed: int
         "features_extractor_class": PairFeatures,
         "features_extractor_kwargs": {"states": STATES, "actions": ACTIONS},
     }
-    return RecurrentPPO(
+    agent = RecurrentPPO(
         TrialLstmPolicy,
         env,
         n_steps=setting.length,
@@ -134,6 +135,9 @@ def make_agent(env: VecNormalize, setting: Setting, recipe: Rl2Recipe, seed: int
         seed=seed,
         device="cpu",
     )
+    buffer: Any = agent.rollout_buffer
+    agent.rollout_buffer = TrialRolloutBuffer.like(buffer)
+    return agent
 
 
 class Progress(progress.Progress):

@@ -97,6 +97,10 @@ class Regression1d(Regression):
     def signal_size(self) -> int:
         return 3 * len(GRID)
 
+    def linear_signal(self, batch: Batch) -> tuple[Tensor, Tensor] | None:
+        own = type(self).support_signal is Regression1d.support_signal
+        return (batch.extras["smoother"], batch.extras["static_signal"]) if own else None
+
     def support_signal(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Residual, target and density of the support points, smoothed onto an 11-point grid: (n, 33)."""
         residual = torch.bmm(batch.extras["smoother"], batch.targets - outputs).squeeze(2)
