@@ -44,7 +44,7 @@ def bootstrap(problem: Problem, log: Log | None = None, folder: Path | None = No
     Args:
         problem: what to train on.
         log: called after every round.
-        folder: where a bootstrap by clusters keeps its checkpoints, and goes on from the newest; None for nowhere.
+        folder: where bootstraps of functions and images keep checkpoints, and go on from the newest; None for nowhere.
     """
     recipe = problem.recipe
     rounds = Rounds(recipe.bootstrap_iterations, folder)
@@ -87,20 +87,28 @@ def fresh_pool(problem: Problem, scale: float = 1.0) -> LayerPool:
     return pool.to(problem.device)
 
 
-def _compete(problem: Problem, progress: Log, _: Rounds) -> Specialists:
+def _compete(problem: Problem, progress: Log, rounds: Rounds) -> Specialists:
     """Layers compete for tasks."""
-    pool = fresh_pool(problem, HIDDEN_SCALE)
+    recipe, family, pool = problem.recipe, problem.training_family, fresh_pool(problem, HIDDEN_SCALE)
+    learner = PoolLearner(pool, family, "maml", LearningOptions(learning_rate=recipe.bootstrap_learning_rate))
+    rounds.restore(pool, learner)
+
+    def kept(iteration: int, loss: float) -> None:
+        progress(iteration, loss)
+        rounds.keep(iteration + 1, pool, learner, None)
+
     greedy_competition(
         pool,
-        problem.training_family,
-        depth=problem.recipe.depth,
-        iterations=problem.recipe.bootstrap_iterations,
+        family,
+        depth=recipe.depth,
+        iterations=rounds.count,
         tasks=COMPETITION_TASKS,
-        clip=problem.recipe.clip,
-        optimizer=problem.recipe.optimizer,
-        learning_rate=problem.recipe.bootstrap_learning_rate,
+        clip=recipe.clip,
+        optimizer=recipe.optimizer,
         seed=problem.seed * TASKS_OF_A_PROBLEM,
-        progress=progress,
+        learner=learner,
+        start=rounds.done,
+        progress=kept,
     )
     return pool, None
 

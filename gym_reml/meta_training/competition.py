@@ -34,6 +34,8 @@ def greedy_competition(
     optimizer: str = "sgd",
     learning_rate: float = 2e-3,
     seed: int = 0,
+    learner: PoolLearner | None = None,
+    start: int = 0,
     progress: Callable[[int, float], None] | None = None,
 ) -> None:
     """Trains the pool's layers, in place, in competition for tasks, so that each specialises in some of them.
@@ -51,8 +53,10 @@ def greedy_competition(
         step_size: size of these steps, or a factor on the pool's rates if it has any.
         clip: norm at which the networks' gradients are clipped, None for none.
         optimizer: takes the networks' steps, a name of `gym_reml.networks.optimizers.OPTIMIZERS`.
-        learning_rate: Adam's learning rate.
+        learning_rate: Adam's learning rate, for a learner made here.
         seed: seed of the tasks.
+        learner: updates the pool by the meta-gradient; None for a new one.
+        start: number of the batches that were trained on before, by a learner whose state this one has.
         progress: called as progress(iteration, mean query loss of the best layers).
 
     Raises:
@@ -60,7 +64,7 @@ def greedy_competition(
     """
     if not 1 <= depth <= steps:
         raise ValueError(f"depth={depth}: must be from 1 to steps={steps}, as each step appends at most one layer")
-    learner = PoolLearner(pool, family, "maml", LearningOptions(learning_rate=learning_rate))
+    learner = learner or PoolLearner(pool, family, "maml", LearningOptions(learning_rate=learning_rate))
     streams = many_streams(seed, tasks, family.split)
     layers, device = pool.layers, pool.device
     candidates = torch.arange(1, layers + 1, device=device).repeat(tasks)
@@ -70,6 +74,8 @@ def greedy_competition(
         drawn = family.draw([stream.task for stream in streams])
         support = _repeat(family.support(drawn, _no_network, [stream.support for stream in streams]), layers, device)
         query = _repeat(family.query(drawn, _no_network, [stream.query for stream in streams]), layers, device)
+        if iteration < start:
+            continue
         plan = torch.zeros((steps, tasks * layers), dtype=torch.int64, device=device)
         loss = float("nan")
         for position in range(depth):

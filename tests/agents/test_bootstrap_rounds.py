@@ -11,7 +11,7 @@ import torch
 
 from agents.pools.bootstraps import Specialists, bootstrap
 from agents.problems.problem import Problem
-from agents.problems.recipes import FUNCTIONS, IMAGES
+from agents.problems.recipes import FUNCTIONS, IMAGES, Recipe, plain
 from agents.reml.training import Reml
 from agents.runs.run import Run, latest_checkpoint
 from gym_reml.tasks import make_family
@@ -29,9 +29,9 @@ def _few_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agents.pools.bootstraps.CLUSTERING_TASKS", 70)
 
 
-def problem(twice: bool = True) -> Problem:
+def problem(twice: bool = True, recipe: Recipe = FUNCTIONS) -> Problem:
     rate = FUNCTIONS.clustered_learning_rate if twice else IMAGES.clustered_learning_rate
-    recipe = replace(FUNCTIONS, width=8, layers=4, bootstrap_iterations=ROUNDS, clustered_learning_rate=rate)
+    recipe = replace(recipe, width=8, layers=4, bootstrap_iterations=ROUNDS, clustered_learning_rate=rate)
     return Problem(make_family("sinusoid"), recipe, recipe.tasks, seed=3)
 
 
@@ -52,24 +52,31 @@ def killed_after(rounds: int, given: Problem, folder: Path) -> int:
 def assert_equal(one: Specialists, other: Specialists) -> None:
     for name, tensor in one[0].trainable().items():
         assert torch.equal(tensor, other[0].trainable()[name]), name
-    assert one[1] is not None
-    assert other[1] is not None
-    for name, tensor in one[1].state().items():
-        assert torch.equal(tensor, other[1].state()[name]), name
+    assert (one[1] is None) == (other[1] is None)
+    if one[1] is not None and other[1] is not None:
+        for name, tensor in one[1].state().items():
+            assert torch.equal(tensor, other[1].state()[name]), name
 
 
-@pytest.mark.parametrize("twice", [True, False])
+PROBLEMS = {
+    "clusters": problem(True),
+    "clusters, one rate": problem(False),
+    "competition": problem(recipe=plain(FUNCTIONS)),
+}
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
 @pytest.mark.parametrize("kills", [(3,), (8,), (9,), (11,), (1, 5, 8, 10, 12)])
-def test_it_ends_as_the_undisturbed_one_to_the_bit(kills: tuple[int, ...], twice: bool, tmp_path: Path) -> None:
+def test_it_ends_as_the_undisturbed_one_to_the_bit(kills: tuple[int, ...], name: str, tmp_path: Path) -> None:
     """In both parts, at their border, and several times; eight rounds come before the clusters."""
-    losses: list[float] = []
-    undisturbed = bootstrap(problem(twice), lambda _, loss: losses.append(loss))
+    given, losses = PROBLEMS[name], list[float]()
+    undisturbed = bootstrap(given, lambda _, loss: losses.append(loss))
     done = 0
     for kill in kills:
-        assert killed_after(kill, problem(twice), tmp_path) == kill - done, "no round is taken twice but the last"
+        assert killed_after(kill, given, tmp_path) == kill - done, "no round is taken twice but the last"
         done = kill - 1  # the round that was killed had no checkpoint yet
     rest: list[float] = []
-    assert_equal(undisturbed, bootstrap(problem(twice), lambda _, loss: rest.append(loss), tmp_path))
+    assert_equal(undisturbed, bootstrap(given, lambda _, loss: rest.append(loss), tmp_path))
     assert rest == losses[done:]
 
 
