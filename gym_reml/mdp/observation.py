@@ -30,9 +30,9 @@ NO_SIGNAL = (torch.zeros(0, 0, 0), torch.zeros(0, 0), torch.zeros(0, 0, 0), torc
 @lru_cache(maxsize=1)
 def _kernels() -> ModuleType:
     # Imported here, because numba may not be installed.
-    from gym_reml.mdp import observation_kernels
+    from gym_reml.mdp import memory_kernels
 
-    return observation_kernels
+    return memory_kernels
 
 
 class Observation:
