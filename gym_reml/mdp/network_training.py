@@ -88,8 +88,8 @@ class NetworkTraining:
         self._output_gradient = torch.zeros(0)
         # Whether compiled loops may do all of a step, as far as networks and data are concerned.
         self._as_one = self.networks.plain and self.family.fixed_data and self.minibatches is None
-        # Of squared errors that compiled loops find: in arrays, and their losses as a tensor that shares its memory.
-        self._squares: tuple[Squares, Tensor] | None = None
+        # Of squared errors that compiled loops find: arrays, and as tensors their losses, and those of the query sets.
+        self._squares: tuple[Squares, Tensor, Tensor] | None = None
 
     def restart(self, rows: Rows, *, draw: bool = True) -> None:
         """Resets the networks of these rows to the pool's initial weights, and evaluates them.
@@ -202,7 +202,7 @@ class NetworkTraining:
         trace = networks.forward(inputs, workspace, kept=points)
         return trace, trace.first(points, workspace), workspace.views(trace.outputs).rest(points).tensor
 
-    def _find_squares(self, outputs: Tensor) -> tuple[Squares, Tensor] | None:
+    def _find_squares(self, outputs: Tensor) -> tuple[Squares, Tensor, Tensor] | None:
         """Where compiled loops find losses of outputs like these, if losses are squared errors."""
         if not self.networks.compiled:
             return None
@@ -215,7 +215,7 @@ class NetworkTraining:
             outputs.shape,
             lambda: _with_arrays(outputs.new_empty(outputs.shape), outputs.new_empty(2, len(outputs))),
         )
-        return Squares(targets[0].numpy(), targets[1].numpy(), *arrays), losses
+        return Squares(targets[0].numpy(), targets[1].numpy(), *arrays), losses, losses[1]
 
     def _measure(self, *, finite: bool = False, fresh: Rows | slice | None = None, passed: bool = False) -> None:
         """Evaluates the current networks: losses, scores and metrics.
@@ -233,11 +233,13 @@ class NetworkTraining:
         if self._squares is None:
             self._output_gradient = self._differentiate(trace, support)
             both = torch.stack([family.loss(trace.outputs, support), family.loss(query_outputs, query)])
+            found, query_loss = both.cpu().numpy(), both[1]
         else:
-            squares, both = self._squares
+            squares, both, query_loss = self._squares
             if not passed:
                 self.networks.squared_errors(trace.outputs, query_outputs, squares)
-        losses, query_loss, cap = both.cpu().numpy().astype(np.float64), both[1], family.cap
+            found = squares.losses
+        losses, cap = found.astype(np.float64), family.cap
         self.support_loss, self.query_loss = losses
         if finite:
             _replace(self.support_loss, cap, least=-cap)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ LOSS_PART = np.array([[1.0, -1.0, -1.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1
 
 Rows = NDArray[np.int64]
 
-NO_SIGNAL = (torch.zeros(0, 0, 0), torch.zeros(0, 0), torch.zeros(0, 0, 0), torch.zeros(0, 0, 0))
+NO_SIGNAL = (np.zeros((0, 0, 0), np.float32), np.zeros((0, 0), np.float32), np.zeros((0, 0, 0), np.float32))
 
 
 @lru_cache(maxsize=1)
@@ -33,6 +34,11 @@ def _kernels() -> ModuleType:
     from gym_reml.mdp import memory_kernels
 
     return memory_kernels
+
+
+def as_arrays(*tensors: Tensor) -> tuple[NDArray[Any], ...]:
+    """Arrays that share the tensors' memory."""
+    return tuple(tensor.numpy() for tensor in tensors)
 
 
 class Observation:
@@ -69,10 +75,13 @@ class Observation:
         self._norms: Tensor | None = None
         # Support scores: current, initial, before the last step, before the step before.
         self._past_scores = np.zeros((len(training.clock), 4))
+        # What `TaskFamily.linear_signal` returns of the present data, and their targets.
+        self._signal: tuple[NDArray[Any], ...] | None = None
 
     def restart(self, rows: Rows | slice) -> None:
         """Clears the memory of these rows, in which new episodes begin."""
         self._past_scores[rows] = self._training.scores[0, rows, None]
+        self._signal = None
         for name in ("gradient_norms", "last_action"):
             self._flat[rows, self.parts[name]] = 0.0
         if self._norms is not None:
@@ -126,10 +135,11 @@ class Observation:
             exchangeable=family.exchangeable_outputs,
             out=written,
         )
-        linear = family.linear_signal(support)
-        if linear is None and family.signal_size:
+        if self._signal is None or not family.fixed_data:
+            linear = family.linear_signal(support)
+            self._signal = NO_SIGNAL if linear is None else as_arrays(*linear, support.targets)
+        if self._signal is NO_SIGNAL and family.signal_size:
             written[:, task] = family.support_signal(trace.outputs, support).numpy()
-        signal = NO_SIGNAL if linear is None else (*linear, support.targets, trace.outputs)
         _kernels().complete(
             self._past_scores,
             networks.depth,
@@ -139,7 +149,7 @@ class Observation:
             OBSERVATION_LIMIT,
             task.start,
             task.stop,
-            tuple(tensor.numpy() for tensor in signal),
+            (*self._signal, trace.outputs.numpy()),
             self._flat,
             written,
         )
@@ -160,6 +170,9 @@ class Observation:
             if self._norms is not None:
                 flat[:, self.parts["gradient_norms"]] = self._norms
             return flat.clamp_(-OBSERVATION_LIMIT, OBSERVATION_LIMIT).nan_to_num_()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_signal": None}
 
     def _features(self) -> list[Tensor]:
         """What is computed from the current networks, the first parts of the observation in order, each (n, size)."""
