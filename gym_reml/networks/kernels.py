@@ -49,43 +49,71 @@ def _positive(value: Any, zero: Any) -> Any:
     return zero if value < zero else value
 
 
+class Scratch(NamedTuple):
+    """Memory of a pass of one network over some points, the columns of its matrices.
+
+    Products of many points take a fifth less time with these as columns whose number is a multiple of 16, and loops over
+    elements half as much as with points as rows. `columns` is the number of points, or of many the next such multiple;
+    what stands behind the points is not used.
+
+    Attributes:
+        values: activations, (width + 1, columns), whose last row holds ones.
+        z: pre-activations, (width, columns).
+        inputs: (in + 1, columns), with zeros behind the points; without rows if the stem is not adapted.
+        outputs: (out, columns).
+        unit, mean, scale: for kinds that normalise, (width, columns) and two vectors.
+    """
+
+    values: Array
+    z: Array
+    inputs: Array
+    outputs: Array
+    unit: Array
+    mean: Array
+    scale: Array
+
+
 @_compiled
-def _normalise(kind: int, z: Array, norm: Array, unit: Array, scale: Array) -> None:
-    """Normalises z (points, width) in place, to gain * unit + shift; `unit` and `scale` are what the gradient needs."""
-    points, width = z.shape
-    epsilon, one = z.dtype.type(NORM_EPSILON), z.dtype.type(1.0)
+def _normalise(kind: int, points: int, norm: Array, scratch: Scratch) -> None:
+    """Normalises z at so many points in place, to gain * unit + shift; `unit` and `scale` are for the gradient."""
+    _, z, _, _, unit, mean, scale = scratch
+    width = len(z)
+    epsilon, zero, one = z.dtype.type(NORM_EPSILON), z.dtype.type(0.0), z.dtype.type(1.0)
     if kind == LAYER_NORM:
+        share = one / z.dtype.type(width)
+        mean[:] = zero
+        scale[:] = zero
+        for column in range(width):
+            for point in range(points):
+                mean[point] += z[column, point] * share
+        for column in range(width):
+            for point in range(points):
+                unit[column, point] = z[column, point] - mean[point]
+                scale[point] += unit[column, point] * unit[column, point] * share
         for point in range(points):
-            mean = z.dtype.type(0.0)
-            for column in range(width):
-                mean += z[point, column]
-            mean /= z.dtype.type(width)
-            variance = z.dtype.type(0.0)
-            for column in range(width):
-                variance += (z[point, column] - mean) * (z[point, column] - mean)
-            factor = one / np.sqrt(variance / z.dtype.type(width) + epsilon)
-            scale[point] = factor
-            for column in range(width):
-                unit[point, column] = (z[point, column] - mean) * factor
+            scale[point] = one / np.sqrt(scale[point] + epsilon)
+        for column in range(width):
+            for point in range(points):
+                unit[column, point] *= scale[point]
     else:
         given = norm.shape[0] > 2
         for column in range(width):
-            mean = norm[2, column] if given else z.dtype.type(0.0)
-            variance = norm[3, column] if given else z.dtype.type(0.0)
+            centre = norm[2, column] if given else zero
+            variance = norm[3, column] if given else zero
             if not given:
                 for point in range(points):
-                    mean += z[point, column]
-                mean /= z.dtype.type(points)
+                    centre += z[column, point]
+                centre /= z.dtype.type(points)
                 for point in range(points):
-                    variance += (z[point, column] - mean) * (z[point, column] - mean)
+                    variance += (z[column, point] - centre) * (z[column, point] - centre)
                 variance /= z.dtype.type(points)
             factor = one / np.sqrt(variance + epsilon)
             scale[column] = factor
             for point in range(points):
-                unit[point, column] = (z[point, column] - mean) * factor
-    for point in range(points):
-        for column in range(width):
-            z[point, column] = norm[1, column] + unit[point, column] * norm[0, column]
+                unit[column, point] = (z[column, point] - centre) * factor
+    for column in range(width):
+        for point in range(points):
+            z[column, point] = norm[1, column] + unit[column, point] * norm[0, column]
 
 
 @_compiled
@@ -127,57 +155,55 @@ def _normalise_backward(
                 gradient[point, column] = inner * scale[column]
 
 
-class Scratch(NamedTuple):
-    """Memory of a pass of one network over some points.
-
-    Attributes:
-        values: activations, (points, width + 1), whose last column holds ones.
-        z: pre-activations, (points, width).
-        unit, scale: for kinds that normalise.
-    """
-
-    values: Array
-    z: Array
-    unit: Array
-    scale: Array
-
-
 @_compiled
-def _scratch(kind: int, points: int, head: Array) -> Scratch:
-    width = head.shape[1] - 1
+def _scratch(kind: int, points: int, stem: Array, head: Array) -> Scratch:
+    width, out, dtype = head.shape[1] - 1, head.shape[2], head.dtype
+    columns = points if points <= 16 else 16 * ((points + 15) // 16)
     normalised = kind in (LAYER_NORM, BATCH_NORM)
+    vector = max(points, width)
     return Scratch(
-        np.ones((points, width + 1), head.dtype),
-        np.empty((points, width), head.dtype),
-        np.empty((points if normalised else 0, width), head.dtype),
-        np.empty(max(points, width), head.dtype),
+        np.ones((width + 1, columns), dtype),
+        np.zeros((width, columns), dtype),
+        np.zeros((stem.shape[1], columns), dtype),
+        np.empty((out, columns), dtype),
+        np.empty((width if normalised else 0, columns), dtype),
+        np.empty(vector, dtype),
+        np.empty(vector, dtype),
     )
 
 
 @_compiled
 def _copied(new: Array, old: Array) -> None:
-    """Fills the matrix `new` with the first rows of `old`: several times faster than by slices."""
+    """new = old, for matrices: several times faster than by slices."""
     for row in range(new.shape[0]):
         for column in range(new.shape[1]):
             new[row, column] = old[row, column]
 
 
 @_compiled
+def _turned(new: Array, old: Array) -> None:
+    """Fills the matrix `new` with the transpose of the first rows and columns of `old`."""
+    for row in range(new.shape[0]):
+        for column in range(new.shape[1]):
+            new[row, column] = old[column, row]
+
+
+@_compiled
 def _rectified(values: Array, z: Array) -> None:
-    """max(z, 0) as all but the last column of `values`."""
+    """max(z, 0) as all but the last row of `values`."""
     zero = z.dtype.type(0.0)
-    for point in range(z.shape[0]):
+    for row in range(z.shape[0]):
         for column in range(z.shape[1]):
-            values[point, column] = _positive(z[point, column], zero)
+            values[row, column] = _positive(z[row, column], zero)
 
 
 @_compiled
 def _added(values: Array, z: Array) -> None:
-    """max(z, 0) is added to all but the last column of `values`."""
+    """max(z, 0) is added to all but the last row of `values`."""
     zero = z.dtype.type(0.0)
-    for point in range(z.shape[0]):
+    for row in range(z.shape[0]):
         for column in range(z.shape[1]):
-            values[point, column] += _positive(z[point, column], zero)
+            values[row, column] += _positive(z[row, column], zero)
 
 
 @_compiled
@@ -185,37 +211,39 @@ def _forward(kind: int, row: int, start: int, weights: Arrays, passed: Pass, out
     """Outputs of one network, (points, out), and what its gradient needs; see `forward`."""
     stem, slots, head, _ = weights
     inputs, norms, depth, activations, saved, units, scales = passed
-    values, z, unit, scale = scratch
-    points, width = z.shape
+    values, z = scratch.values, scratch.z
+    points, width = len(outputs), len(z)
     kept = min(points, activations.shape[2])
     normalised = kind in (LAYER_NORM, BATCH_NORM)
     if start > 0:
-        _copied(values, activations[min(start - 1, depth[row]), row])
+        _turned(values[:, :points], activations[min(start - 1, depth[row]), row])
     for position in range(start, depth[row] + 1):
         if position > 0:
-            np.dot(values, slots[position - 1, row], z)
+            np.dot(slots[position - 1, row].T, values, z)
         elif stem.shape[1] > 0:
-            np.dot(inputs[row], stem[row], z)
+            _turned(scratch.inputs[:, :points], inputs[row])
+            np.dot(stem[row].T, scratch.inputs, z)
         else:
-            z[:] = inputs[row]
+            _turned(z[:, :points], inputs[row])
         if normalised:
-            _normalise(kind, z, norms[position, row], unit, scale)
-            _copied(units[position, row, :kept], unit)
-            for place in range(min(scales.shape[2], len(scale))):
-                scales[position, row, place] = scale[place]
+            _normalise(kind, points, norms[position, row], scratch)
+            _turned(units[position, row, :kept], scratch.unit)
+            for place in range(min(scales.shape[2], len(scratch.scale))):
+                scales[position, row, place] = scratch.scale[place]
         # In place: loops over three matrices take twice as long as over two.
         if kind == TANH:
-            for point in range(points):
-                for column in range(width):
-                    z[point, column] = np.tanh(z[point, column])
-                    values[point, column] = z[point, column]
+            for column in range(width):
+                for point in range(points):
+                    z[column, point] = np.tanh(z[column, point])
+                    values[column, point] = z[column, point]
         elif kind == RESIDUAL and position > 0:
             _added(values, z)
         else:
             _rectified(values, z)
-        _copied(saved[position, row, :kept], z)
-        _copied(activations[position, row, :kept], values)
-    np.dot(values, head[row], outputs)
+        _turned(saved[position, row, :kept], z)
+        _turned(activations[position, row, :kept], values)
+    np.dot(head[row].T, values, scratch.outputs)
+    _turned(outputs, scratch.outputs)
 
 
 @_compiled
@@ -229,7 +257,7 @@ def forward(kind: int, start: int, weights: Arrays, passed: Pass, outputs: Array
         passed: inputs, norms and depth; what the gradient needs is written.
         outputs: written, (n, points, out).
     """
-    scratch = _scratch(kind, outputs.shape[1], weights.head)
+    scratch = _scratch(kind, outputs.shape[1], weights.stem, weights.head)
     for row in range(len(outputs)):
         _forward(kind, row, start, weights, passed, outputs[row], scratch)
 
@@ -595,7 +623,8 @@ def step(
     old, changed = Arrays(*weights), Arrays(*new)
     before, after = Pass(passed[0], old.norms, *passed[2:]), Pass(passed[0], changed.norms, *passed[2:])
     slots, norms, depth = old.slots, old.norms, before.depth
-    few, many = _scratch(kind, kept, old.head), _scratch(kind, outputs.shape[1], old.head)
+    few = _scratch(kind, kept, old.stem, old.head)
+    many = _scratch(kind, outputs.shape[1], old.stem, old.head)
     grown = np.empty((kept, out), targets.dtype)
     gradient, room = _gradient(kind, old), _room(kind, kept, old.head)
     for row in range(count):
