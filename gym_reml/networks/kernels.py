@@ -52,9 +52,9 @@ def _positive(value: Any, zero: Any) -> Any:
 class Scratch(NamedTuple):
     """Memory of a pass of one network over some points, the columns of its matrices.
 
-    Products of many points take a fifth less time with these as columns whose number is a multiple of 16, and loops over
-    elements half as much as with points as rows. `columns` is the number of points, or of many the next such multiple;
-    what stands behind the points is not used.
+    Products of many points take a fifth less time with these as columns whose number is a multiple of 16, and loops
+    over elements half as much as with points as rows. `columns` is the number of points, or of many the next such
+    multiple; what stands behind the points is not used.
 
     Attributes:
         values: activations, (width + 1, columns), whose last row holds ones.
