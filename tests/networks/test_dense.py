@@ -335,7 +335,7 @@ def test_replay_reproduces_stepping_and_its_refused_steps(kind: str, adapt_stem:
     assert not diverged[0].any()
     losses, weights, _ = replay(pool, FAMILY, recorder.recorder)
     shown = [info["query_loss"] for info in infos]
-    # The replay is torch's; steps of 1e9 magnify the difference in rounding.
+    # The replay is torch's; steps of 1e9 magnify the difference in rounding, of which double precision has none to see.
     compiled = isinstance(mdp.networks.architecture, CompiledDense)
     np.testing.assert_allclose(losses.clamp_max(FAMILY.cap), shown, rtol=2e-3 if compiled else 2e-4, atol=1e-5)
     for row in range(ROWS):
@@ -344,7 +344,7 @@ def test_replay_reproduces_stepping_and_its_refused_steps(kind: str, adapt_stem:
                 mdp.networks.weights(row).positions[slot + 1]["matrix"],
                 weights.positions[slot + 1]["matrix"],
             )
-            rtol, atol = (1e-2, 1e-3) if compiled else (1e-3, 1e-4)
+            rtol, atol = (1e-1, 1e-2) if compiled else (1e-3, 1e-4)
             torch.testing.assert_close(recorded[0], again[row], rtol=rtol, atol=atol)
 
 
