@@ -335,7 +335,7 @@ def test_replay_reproduces_stepping_and_its_refused_steps(kind: str, adapt_stem:
     assert not diverged[0].any()
     losses, weights, _ = replay(pool, FAMILY, recorder.recorder)
     shown = [info["query_loss"] for info in infos]
-    # The replay is torch's; steps of 1e9 magnify the difference in rounding, of which double precision has none to see.
+    # The replay is torch's; steps of 1e9 magnify the difference in rounding (test_compiled.py has double precision).
     compiled = isinstance(mdp.networks.architecture, CompiledDense)
     np.testing.assert_allclose(losses.clamp_max(FAMILY.cap), shown, rtol=2e-3 if compiled else 2e-4, atol=1e-5)
     for row in range(ROWS):
