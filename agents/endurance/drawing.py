@@ -89,7 +89,7 @@ def configuration(number: int) -> Configuration:
         arguments["autoreset_mode"] = draw.one(*MODES)
         arguments["max_episode_steps"] = draw.one(None, None, 1, 3)
     if kind == "NetBuild":
-        # From draws of its own, so that the configurations of earlier reports, all by torch, keep their other arguments.
+        # From draws of its own: configurations of earlier reports, all by torch, keep their other arguments.
         arguments["core"] = Draw(np.random.default_rng([number, 2])).one("torch", "auto")
     return Configuration(number, env_id, rows, arguments, pool)
 
