@@ -44,7 +44,7 @@ def bootstrap(problem: Problem, log: Log | None = None, folder: Path | None = No
     Args:
         problem: what to train on.
         log: called after every round.
-        folder: where bootstraps of functions and images keep checkpoints, and go on from the newest; None for nowhere.
+        folder: where checkpoints are kept; it goes on from the newest; None for nowhere.
     """
     recipe = problem.recipe
     rounds = Rounds(recipe.bootstrap_iterations, folder)
@@ -204,14 +204,14 @@ def _skip(mdp: TrainingMDP, batches: int) -> None:
         mdp.draw()
 
 
-def _adapt_policies(problem: Problem, progress: Log, _: Rounds) -> Specialists:
+def _adapt_policies(problem: Problem, progress: Log, rounds: Rounds) -> Specialists:
     """MAML-RL, whose rates are the neutral steps."""
-    return with_inner_rates(meta_learn_policies(problem, problem.recipe.bootstrap_iterations, progress)), None
+    return with_inner_rates(meta_learn_policies(problem, rounds.count, progress, rounds=rounds)), None
 
 
-def _specialise_policies(problem: Problem, progress: Log, _: Rounds) -> Specialists:
+def _specialise_policies(problem: Problem, progress: Log, rounds: Rounds) -> Specialists:
     """MAML-RL's policy and layers for kinds of tasks, under the same rates."""
-    pool, clusters = specialise_policies(problem, progress)
+    pool, clusters = specialise_policies(problem, progress, rounds)
     return with_inner_rates(pool), clusters
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -17,6 +17,8 @@ from gym_reml.meta_training.outer_loop import cosine_schedule
 from gym_reml.pool import LayerPool
 from gym_reml.tasks.base import Batch, TaskFamily
 from gym_reml.tasks.policies.base import PolicyFamily
+
+from .rounds import Learner
 
 AT_ONCE = 10
 """Episodes differentiated together: with 40, their activations leave the cache, and it takes twice as long."""
@@ -32,7 +34,7 @@ CURVATURE_EVERY = 5
 BACKTRACKS, SHRINK = 15, 0.8
 
 
-class OuterUpdate(Protocol):
+class OuterUpdate(Learner, Protocol):
     """Changes the pool by episodes whose last query trajectories the adapted policies have just drawn."""
 
     def __call__(self, episodes: Episodes, done: float) -> None:
@@ -70,6 +72,13 @@ class _Outer:
         self.pool, self.family = pool, family
         self.leaves = list(pool.parameters.values())
         self.used = self.dropped = 0
+
+    def state(self) -> dict[str, Any]:
+        """Tensors and numbers to go on from, beside the pool."""
+        return {}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Goes on from what `state` returned."""
 
     def gradient(self, episodes: Episodes, old: Tensor | None = None) -> tuple[Episodes, Tensor, list[Tensor]] | None:
         """The gradient over all episodes that have a finite one.
@@ -174,6 +183,12 @@ class Ascent(_Outer):
                 torch.nn.utils.clip_grad_norm_(self.leaves, LARGEST_NORM)
                 self.optimizer.step()
                 self.optimizer.zero_grad(set_to_none=True)
+
+    def state(self) -> dict[str, Any]:
+        return {"optimizer": self.optimizer.state_dict()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.optimizer.load_state_dict(state["optimizer"])
 
     def _now(self, outputs: Tensor, batch: Batch) -> Tensor:
         return self.family.log_probability(outputs, batch)

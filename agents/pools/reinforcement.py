@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,8 @@ from gym_reml.tasks.policies.base import PolicyFamily
 
 from ..problems.problem import Problem, own_shape
 from ..problems.recipes import POLICY_BATCH
-from .outer_updates import OUTER_UPDATES
+from .outer_updates import OUTER_UPDATES, OuterUpdate
+from .rounds import Rounds
 
 INNER_RATES = (0.5, 0.25)
 """Of the first update and of all that follow: those of MAML's authors."""
@@ -30,6 +32,7 @@ def meta_learn_policies(
     progress: Callable[[int, float], None],
     surrogate: str = "lvc",
     outer: str = "adam",
+    rounds: Rounds | None = None,
 ) -> LayerPool:
     """The pool of MAML-RL, without rates.
 
@@ -40,6 +43,7 @@ def meta_learn_policies(
         progress: called as progress(iteration, mean loss after the last inner step).
         surrogate: the inner loss, of `gym_reml.tasks.policies.surrogates.SURROGATES`.
         outer: of `agents.pools.outer_updates.OUTER_UPDATES`.
+        rounds: a bootstrap's, whose first ones these are: it keeps checkpoints, and goes on from the newest.
     """
     family, shape = policy_family(problem).replace(surrogate=surrogate), own_shape(problem.recipe)
     problem = replace(problem, family=family)
@@ -49,10 +53,38 @@ def meta_learn_policies(
     update = OUTER_UPDATES[outer](
         pool, family, recipe.bootstrap_learning_rate, recipe.bootstrap_constants_learning_rate
     )
-    for iteration in range(iterations):
+    rounds, learner = rounds or Rounds(iterations), PolicyLearner(update, mdp)
+    rounds.restore(pool, learner)
+    for iteration in range(rounds.done, iterations):
         update(adapt_policies(mdp, rates), iteration / iterations)
         progress(iteration, float(mdp.query_loss.mean()))
+        rounds.keep(iteration + 1, pool, learner, None)
     return pool
+
+
+@dataclass(frozen=True)
+class PolicyLearner:
+    """What meta-learning of policies goes on from, beside the pool.
+
+    Attributes:
+        update: of the pool.
+        mdp: draws tasks and trajectories. It begins each meta-update anew, but for its random generators.
+    """
+
+    update: OuterUpdate
+    mdp: TrainingMDP
+
+    def state(self) -> dict[str, Any]:
+        """Tensors and numbers."""
+        random = [[generator.bit_generator.state for generator in streams] for streams in self.mdp.streams]
+        return {"update": self.update.state(), "random": random}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Goes on from what `state` returned."""
+        for streams, states in zip(self.mdp.streams, state["random"], strict=True):
+            for generator, one in zip(streams, states, strict=True):
+                generator.bit_generator.state = one
+        self.update.load_state(state["update"])
 
 
 def policy_family(problem: Problem) -> PolicyFamily:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 from gym_reml.files import load_safely, save_atomically
-from gym_reml.learning import PoolLearner
 from gym_reml.meta_training import Clusters
 from gym_reml.pool import LayerPool
 
@@ -14,6 +14,16 @@ from ..runs.progress import CHECKPOINTS
 from ..runs.run import WORK, keep_checkpoint, latest_checkpoint, recall_work
 
 POOL, LEARNER, CLUSTERS = "pool.pt", "learner.pt", "clusters.pt"
+
+
+class Learner(Protocol):
+    """What changes a pool from round to round."""
+
+    def state(self) -> dict[str, Any]:
+        """Tensors and numbers to go on from, beside the pool."""
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Goes on from what `state` returned."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +44,7 @@ class Rounds:
         found = self._latest()
         return 0 if found is None else found[0]
 
-    def keep(self, done: int, pool: LayerPool, learner: PoolLearner, clusters: Clusters | None) -> None:
+    def keep(self, done: int, pool: LayerPool, learner: Learner, clusters: Clusters | None) -> None:
         """Keeps a checkpoint after some of the rounds."""
         if self.folder is None or done % max(1, self.count // CHECKPOINTS) or done == self.count:
             return
@@ -47,7 +57,7 @@ class Rounds:
 
         keep_checkpoint(self.folder, done, write)
 
-    def restore(self, pool: LayerPool, learner: PoolLearner) -> None:
+    def restore(self, pool: LayerPool, learner: Learner) -> None:
         """Sets pool and learner, in place, to what they were at the newest checkpoint.
 
         Raises:

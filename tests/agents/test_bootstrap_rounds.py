@@ -27,6 +27,7 @@ class Killed(Exception):
 @pytest.fixture(autouse=True)
 def _few_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agents.pools.bootstraps.CLUSTERING_TASKS", 70)
+    monkeypatch.setattr("agents.pools.policy_specialists.POLICY_CLUSTERING_TASKS", 40)
 
 
 def problem(twice: bool = True, recipe: Recipe = FUNCTIONS) -> Problem:
