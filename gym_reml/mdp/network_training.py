@@ -21,7 +21,6 @@ from gym_reml.pool.subnetworks import SubNetworks
 from gym_reml.tasks.base import Batch
 
 Rows = NDArray[np.int64]
-Array = NDArray[Any]
 
 
 class Trained(NamedTuple):
@@ -88,7 +87,7 @@ class NetworkTraining:
         self._output_gradient = torch.zeros(0)
         # Whether compiled loops may do all of a step, as far as networks and data are concerned.
         self._as_one = self.networks.plain and self.family.fixed_data and self.minibatches is None
-        # Of squared errors that compiled loops find: arrays, and as tensors their losses, and those of the query sets.
+        # Of squared errors that compiled loops find: arrays, and gradient and losses as tensors that share memory.
         self._squares: tuple[Squares, Tensor, Tensor] | None = None
 
     def restart(self, rows: Rows, *, draw: bool = True) -> None:
@@ -202,20 +201,20 @@ class NetworkTraining:
         trace = networks.forward(inputs, workspace, kept=points)
         return trace, trace.first(points, workspace), workspace.views(trace.outputs).rest(points).tensor
 
-    def _find_squares(self, outputs: Tensor) -> tuple[Squares, Tensor, Tensor] | None:
-        """Where compiled loops find losses of outputs like these, if losses are squared errors."""
+    def _find_squares(self, outputs: Tensor, query_outputs: Tensor) -> tuple[Squares, Tensor, Tensor] | None:
+        """What compiled loops find losses from, if losses of these outputs are squared errors: see `_squares`."""
         if not self.networks.compiled:
             return None
-        family = self.family
-        targets = family.squared_targets(self.data.support), family.squared_targets(self.data.query)
-        if targets[0] is None or targets[1] is None:
-            return None
-        self._output_gradient, losses, *arrays = self._workspaces[0].keep(
-            "squares",
-            outputs.shape,
-            lambda: _with_arrays(outputs.new_empty(outputs.shape), outputs.new_empty(2, len(outputs))),
+        targets = self.family.squared_targets(self.data.support), self.family.squared_targets(self.data.query)
+        for aims, found in zip(targets, (outputs, query_outputs), strict=True):
+            # Compiled loops look at no shape, and do not broadcast.
+            if aims is None or aims.shape != found.shape or aims.dtype != found.dtype:
+                return None
+        gradient, losses = self._workspaces[0].keep(
+            "squares", outputs.shape, lambda: (outputs.new_empty(outputs.shape), outputs.new_empty(2, len(outputs)))
         )
-        return Squares(targets[0].numpy(), targets[1].numpy(), *arrays), losses, losses[1]
+        arrays = (tensor.numpy() for tensor in (*targets, gradient, losses) if tensor is not None)
+        return Squares(*arrays), gradient, losses
 
     def _measure(self, *, finite: bool = False, fresh: Rows | slice | None = None, passed: bool = False) -> None:
         """Evaluates the current networks: losses, scores and metrics.
@@ -228,17 +227,17 @@ class NetworkTraining:
         family, support, query = self.family, self.data.support, self.data.query
         if not passed or self._passes is None:
             self._passes = self._pass()
-            self._squares = self._find_squares(self._passes[1].outputs)
+            self._squares = self._find_squares(self._passes[1].outputs, self._passes[2])
         _, trace, query_outputs = self._passes
         if self._squares is None:
             self._output_gradient = self._differentiate(trace, support)
             both = torch.stack([family.loss(trace.outputs, support), family.loss(query_outputs, query)])
             found, query_loss = both.cpu().numpy(), both[1]
         else:
-            squares, both, query_loss = self._squares
+            squares, self._output_gradient, both = self._squares
             if not passed:
                 self.networks.squared_errors(trace.outputs, query_outputs, squares)
-            found = squares.losses
+            found, query_loss = squares.losses, both[1]
         losses, cap = found.astype(np.float64), family.cap
         self.support_loss, self.query_loss = losses
         if finite:
@@ -264,11 +263,6 @@ class NetworkTraining:
     def __getstate__(self) -> dict[str, Any]:
         # Passes refer to workspaces, which are not copied; they are recomputed when missing.
         return self.__dict__ | {"_passes": None, "_squares": None}
-
-
-def _with_arrays(*tensors: Tensor) -> tuple[Any, ...]:
-    """The tensors, and then the arrays that share their memory."""
-    return *tensors, *(tensor.numpy() for tensor in tensors)
 
 
 def _replace(losses: NDArray[np.float64], cap: float, *, least: float) -> NDArray[np.float64]:

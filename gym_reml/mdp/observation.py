@@ -36,11 +36,6 @@ def _kernels() -> ModuleType:
     return memory_kernels
 
 
-def as_arrays(*tensors: Tensor) -> tuple[NDArray[Any], ...]:
-    """Arrays that share the tensors' memory."""
-    return tuple(tensor.numpy() for tensor in tensors)
-
-
 class Observation:
     """Observations of n rows: features of the current networks, and a short memory of the last steps.
 
@@ -92,7 +87,8 @@ class Observation:
         if self._training.networks.compiled:
             numbers = np.ascontiguousarray(decided.numbers)
             arrays = self._training.scores[0], gradient_norms.numpy(), decided.choices, numbers, self._options
-            _kernels().remember(*arrays, self._past_scores, self._flat)
+            starts = self.parts["gradient_norms"].start, self.parts["last_action"].start
+            _kernels().remember(*arrays, self._past_scores, *starts, self._flat)
             return
         self._past_scores[:, 3] = self._past_scores[:, 2]
         self._past_scores[:, 2] = self._past_scores[:, 0]
@@ -136,8 +132,7 @@ class Observation:
             out=written,
         )
         if self._signal is None or not family.fixed_data:
-            linear = family.linear_signal(support)
-            self._signal = NO_SIGNAL if linear is None else as_arrays(*linear, support.targets)
+            self._signal = self._find_signal(trace.outputs)
         if self._signal is NO_SIGNAL and family.signal_size:
             written[:, task] = family.support_signal(trace.outputs, support).numpy()
         _kernels().complete(
@@ -148,12 +143,27 @@ class Observation:
             self._horizon,
             OBSERVATION_LIMIT,
             task.start,
-            task.stop,
+            self.parts["loss"].start,
+            self.parts["progress"].start,
             (*self._signal, trace.outputs.numpy()),
             self._flat,
             written,
         )
         return written
+
+    def _find_signal(self, outputs: Tensor) -> tuple[NDArray[Any], ...]:
+        """The family's linear signal, with targets shaped as these outputs; NO_SIGNAL where there is none that fits."""
+        family, support = self._training.family, self._training.data.support
+        linear = family.linear_signal(support) if family.signal_size else None
+        # Compiled loops look at no shape, and do not broadcast.
+        if linear is None or support.targets.shape != outputs.shape or outputs.shape[2] != 1:
+            return NO_SIGNAL
+        matrix, constants = linear
+        count, points, _ = outputs.shape
+        fits = matrix.shape == (count, matrix.shape[1], points) and len(constants) == count
+        if not fits or matrix.shape[1] + constants.shape[1] != family.signal_size:
+            return NO_SIGNAL
+        return matrix.numpy(), constants.numpy(), support.targets.numpy()
 
     def observe_tensor(self) -> Tensor:
         """The same as a new tensor on the networks' device: only the memory of the last steps goes there."""

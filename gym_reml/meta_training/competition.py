@@ -60,10 +60,12 @@ def greedy_competition(
         progress: called as progress(iteration, mean query loss of the best layers).
 
     Raises:
-        ValueError: `depth` below 1 or above `steps`, or an unknown optimizer.
+        ValueError: `depth` below 1 or above `steps`, an unknown optimizer, or a learner of another pool.
     """
     if not 1 <= depth <= steps:
         raise ValueError(f"depth={depth}: must be from 1 to steps={steps}, as each step appends at most one layer")
+    if learner is not None and learner.pool is not pool:
+        raise ValueError("learner: must be of this pool")
     learner = learner or PoolLearner(pool, family, "maml", LearningOptions(learning_rate=learning_rate))
     streams = many_streams(seed, tasks, family.split)
     layers, device = pool.layers, pool.device
@@ -72,10 +74,11 @@ def greedy_competition(
     weights = torch.full((steps,), 1.0 / steps, dtype=torch.float32, device=device)
     for iteration in range(iterations):
         drawn = family.draw([stream.task for stream in streams])
-        support = _repeat(family.support(drawn, _no_network, [stream.support for stream in streams]), layers, device)
-        query = _repeat(family.query(drawn, _no_network, [stream.query for stream in streams]), layers, device)
+        support = family.support(drawn, _no_network, [stream.support for stream in streams])
+        query = family.query(drawn, _no_network, [stream.query for stream in streams])
         if iteration < start:
             continue
+        support, query = _repeat(support, layers, device), _repeat(query, layers, device)
         plan = torch.zeros((steps, tasks * layers), dtype=torch.int64, device=device)
         loss = float("nan")
         for position in range(depth):

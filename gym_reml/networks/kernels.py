@@ -625,11 +625,12 @@ def step(
     slots, norms, depth = old.slots, old.norms, before.depth
     few = _scratch(kind, kept, old.stem, old.head)
     many = _scratch(kind, outputs.shape[1], old.stem, old.head)
-    grown = np.empty((kept, out), targets.dtype)
+    grown = np.empty((kept, out), outputs.dtype)
     gradient, room = _gradient(kind, old), _room(kind, kept, old.head)
-    for row in range(count):
+    for row in range(count):  # before anything is written
         if layers[row] > len(pool_slots):
             raise IndexError("layers: a number above that of the pool's layers")
+    for row in range(count):
         if layers[row] > 0 and depth[row] < len(slots):
             filled[depth[row], row] = layers[row]
             _copied(slots[depth[row], row], pool_slots[layers[row] - 1])

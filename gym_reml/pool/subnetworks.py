@@ -237,6 +237,7 @@ class SubNetworks:
         """
         assert isinstance(self.architecture, CompiledDense)
         count_work(inner_gradients=len(layers))
+        self.broken = None
         appended = layers.copy()
         lengths, refused = self.architecture.step(
             self._weights,
@@ -312,15 +313,20 @@ class SubNetworks:
                 target.index_copy_(0, index, source.index_select(0, index))
         for row, before in zip(rows, depth, strict=True):
             self.layers[before:, row] = 0
-            if self.pool.architecture.skip:
+            if self.pool.architecture.skip and not self.compiled:
                 for slot in range(before, self.slots):
                     self._empty(slot, np.array([row]))
         self.depth[rows] = depth
         self._refresh()
 
     def weights(self, row: int) -> Weights:
-        """A copy of one network's fast weights, with n = 1."""
-        return self._weights.like([tensor[row : row + 1].clone() for tensor in self._weights.tensors()])
+        """A copy of one network's fast weights, with n = 1; if layers are skipped, empty slots hold zeros."""
+        copy = self._weights.like([tensor[row : row + 1].clone() for tensor in self._weights.tensors()])
+        if self.compiled and self.architecture.skip:  # whose loops leave in them what was there
+            for position in copy.positions[1 + int(self.depth[row]) : 1 + self.slots]:
+                for tensor in position.values():
+                    tensor.zero_()
+        return copy
 
     def _refresh(self) -> None:
         architecture, depth = self.architecture, self.depth

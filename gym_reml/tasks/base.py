@@ -256,7 +256,8 @@ class TaskFamily(Fingerprinted, ABC):
     def squared_targets(self, batch: Batch) -> Tensor | None:
         """What outputs are compared with, (n, points, out_features), where `loss` is the mean of squared differences.
 
-        None for any other loss, as of points with weights: compiled loops then leave the loss to `output_gradient`.
+        None for any other loss, as of points with weights: compiled loops then leave the loss to `output_gradient`. So
+        they do where targets are not shaped as the outputs.
         """
         return None
 
@@ -281,12 +282,13 @@ class TaskFamily(Fingerprinted, ABC):
         return outputs.new_zeros(len(outputs), 0)
 
     def linear_signal(self, batch: Batch) -> tuple[Tensor, Tensor] | None:
-        """What `support_signal` is made of, if it is a matrix times residuals, and then constants; else None.
+        """What `support_signal` is made of, if it is a matrix times `targets - outputs`, and then constants; else None.
 
-        Compiled loops then compute it, from targets and outputs (n, points, 1).
+        Compiled loops then compute it, where there is one output, with targets (n, points, 1). They ask for it once in
+        an episode if `fixed_data`, else at every step. What does not fit these shapes is left to `support_signal`.
 
         Returns:
-            The matrices, (n, size, points), and the constants, (n, signal_size - size).
+            The matrices, (n, size, points), and the constants, (n, signal_size - size), floating-point.
         """
         return None
 
@@ -364,7 +366,7 @@ def padded(places: NDArray[np.int64], counts: NDArray[np.int64]) -> tuple[NDArra
 
 
 SEVERAL, MANY = 32, 1024
-"""From these numbers of rows on, numbers are drawn by a compiled loop: where numba is imported, and installed."""
+"""Numbers of rows from which on numbers are drawn by a compiled loop: where numba is imported, or only installed."""
 
 
 @lru_cache(maxsize=1)

@@ -31,9 +31,7 @@ class Regression(TaskFamily):
     def squared_targets(self, batch: Batch) -> Tensor | None:
         kind = type(self)
         own = kind.loss is Regression.loss and kind.output_gradient is Regression.output_gradient
-        # Compiled loops do not broadcast.
-        alike = batch.targets.shape == (*batch.inputs.shape[:2], self.out_features)
-        return batch.targets if own and alike and WEIGHTS not in batch.extras else None
+        return batch.targets if own and WEIGHTS not in batch.extras else None
 
     def metrics(self, outputs: Tensor, batch: Batch, loss: Tensor) -> dict[str, Tensor]:
         return {"mse": loss}

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gym_reml.learning import Episodes, PoolLearner, replay
+from gym_reml.learning import Episodes, LearningOptions, PoolLearner, replay
 from gym_reml.meta_training import greedy_competition
 from gym_reml.meta_training.competition import HIDDEN_SCALE, TEMPERATURE, _Competition
 from gym_reml.networks.layer_kinds import LAYER_KINDS
@@ -141,3 +141,9 @@ def test_shares_are_a_softmax_of_how_well_the_layers_did() -> None:
     np.testing.assert_allclose(shares[1], [0.5, 0.0, 0.0])
     assert competition.losses.argmin(dim=1).tolist() == [0, 0]
     torch.testing.assert_close(_Competition(1, 2)(torch.zeros(2)), torch.tensor([0.5, 0.5]))
+
+
+def test_a_learner_of_another_pool_is_refused() -> None:
+    learner = PoolLearner(pool(), FAMILY, "maml", LearningOptions())
+    with pytest.raises(ValueError, match="learner: must be of this pool"):
+        greedy_competition(pool(), FAMILY, iterations=1, learner=learner)

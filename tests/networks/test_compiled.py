@@ -22,6 +22,7 @@ from gym_reml.pool import LayerPool
 from gym_reml.spaces.decision import Decided
 from gym_reml.streams import many_streams
 from gym_reml.tasks import Batch, TaskFamily, from_classes, make_family
+from gym_reml.tasks.base import Tasks
 from gym_reml.tasks.functions.sinusoid import Sinusoid
 from tests.support.env_helpers import sample_actions
 
@@ -174,18 +175,77 @@ class Quartic(Sinusoid):
         return TaskFamily.output_gradient(self, outputs, batch)
 
 
-@pytest.mark.parametrize("name", ["quartic", "varying shots", "broadcast targets"])
-def test_losses_that_compiled_loops_do_not_know(name: str) -> None:
-    """They are left to the family."""
-    family = {"quartic": Quartic(queries=7), "varying shots": FAMILIES["varying shots"]}.get(name, Sinusoid(queries=7))
-    process = on_both_cores(family, pool_for(family, "relu"))[1]
-    batch = process.support
-    if name == "broadcast targets":
+class Broadcast(Sinusoid):
+    """Sinusoids with one target for all points of a support set."""
+
+    def support(self, tasks: Tasks, forward: Any, generators: Any) -> Batch:
+        batch = super().support(tasks, forward, generators)
         batch.targets = batch.targets[:, :1]
-        process.again()
-    assert family.squared_targets(batch) is None
-    expected = family.loss(process.outputs(batch.inputs), batch)
-    np.testing.assert_allclose(process.support_loss, expected, rtol=1e-9)
+        return batch
+
+
+class WithoutSignal(Sinusoid):
+    """Sinusoids of which agents observe the network alone."""
+
+    @property
+    def signal_size(self) -> int:
+        return 0
+
+
+class OtherSignal(Sinusoid):
+    """Sinusoids of which agents observe one number."""
+
+    @property
+    def signal_size(self) -> int:
+        return 1
+
+    def support_signal(self, outputs: Tensor, batch: Batch) -> Tensor:
+        return batch.targets.mean(dim=1)
+
+
+OWN: dict[str, TaskFamily] = {
+    "quartic": Quartic(queries=7),
+    "varying shots": FAMILIES["varying shots"],
+    "broadcast targets": Broadcast(queries=7),
+    "without a signal": WithoutSignal(queries=7),
+    "another signal": OtherSignal(queries=7),
+}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_what_compiled_loops_do_not_know_is_left_to_the_family(name: str) -> None:
+    family = OWN[name]
+    processes = on_both_cores(family, pool_for(family, "relu"))
+    known = processes[1].training._squares is not None
+    assert known == ("signal" in name)
+    decided = Decided(np.ones((ROWS, 1), dtype=np.int64), np.zeros((ROWS, 1), dtype=np.float32))
+    for _ in range(2):
+        np.testing.assert_allclose(processes[1].observe(), processes[0].observe(), rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(processes[1].support_loss, processes[0].support_loss, rtol=1e-9)
+        for process in processes:
+            process.step(decided)
+
+
+def test_a_layer_that_the_pool_does_not_have_changes_nothing() -> None:
+    """Of a row behind others, which are not stepped either."""
+    family = Sinusoid(queries=7)
+    process = on_both_cores(family, pool_for(family, "relu"))[1]
+    before = process.observe()
+    with pytest.raises(IndexError, match="layers"):
+        process.train(np.array([1, 1, LAYERS + 1, 1, 1]), np.full(ROWS, 0.1, np.float32))
+    np.testing.assert_array_equal(process.observe(), before)
+    assert not process.networks.depth.any()
+
+
+def test_empty_slots_hold_zeros() -> None:
+    """In what torch would compute with, though compiled loops do not look at them."""
+    family = Sinusoid(queries=7)
+    process = on_both_cores(family, pool_for(family, "residual"))[1]
+    process.train(np.ones(ROWS, np.int64), np.full(ROWS, 0.01, np.float32))
+    process.reset(np.array([1]))
+    slots = [process.networks.weights(row).positions[1]["matrix"].abs().sum() for row in (0, 1)]
+    assert slots[0] > 0.0
+    assert slots[1] == 0.0
 
 
 @pytest.mark.parametrize("kind", [kind for kind in LAYER_KINDS if not LAYER_KINDS[kind].across_points])
