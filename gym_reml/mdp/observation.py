@@ -48,7 +48,7 @@ class Observation:
 
     def __init__(self, training: NetworkTraining, decision: Decision, *, horizon: int) -> None:
         """Lays out the observation; call `restart` before `observe`."""
-        self._training, self._decision, self._horizon = training, decision, horizon
+        self._training, self._decision = training, decision
         self._options = np.array(decision.choices, dtype=np.int64)
         family, pool, slots = training.family, training.pool, training.networks.slots
         # Of the slots that hold a layer, and of the horizon that has passed: looked up by number.
@@ -140,7 +140,7 @@ class Observation:
             networks.depth,
             training.clock,
             networks.slots,
-            self._horizon,
+            len(self._passed_parts),
             OBSERVATION_LIMIT,
             task.start,
             self.parts["loss"].start,

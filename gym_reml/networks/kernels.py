@@ -550,6 +550,14 @@ def _squared_errors(outputs: Array, targets: Array, gradient: Array) -> Any:
 
 
 @_compiled
+def _measured(row: int, outputs: Array, query_outputs: Array, squares: tuple[Array, ...]) -> None:
+    """`squared_errors` of one network."""
+    targets, query_targets, gradient, losses = squares
+    losses[0, row] = _squared_errors(outputs, targets[row], gradient[row])
+    losses[1, row] = _squared_errors(query_outputs, query_targets[row], gradient[row, :0])
+
+
+@_compiled
 def squared_errors(outputs: Array, query_outputs: Array, squares: tuple[Array, ...]) -> None:
     """Mean squared errors of n networks, and the gradient of those of the support sets.
 
@@ -557,10 +565,8 @@ def squared_errors(outputs: Array, query_outputs: Array, squares: tuple[Array, .
         outputs, query_outputs: at the points of support and query sets, (n, points, out).
         squares: of these networks, see `Squares`; gradient and losses are written.
     """
-    targets, query_targets, gradient, losses = squares
     for row in range(len(outputs)):
-        losses[0, row] = _squared_errors(outputs[row], targets[row], gradient[row])
-        losses[1, row] = _squared_errors(query_outputs[row], query_targets[row], gradient[row, :0])
+        _measured(row, outputs[row], query_outputs[row], squares)
 
 
 @_compiled
@@ -618,7 +624,7 @@ def step(
     Raises:
         IndexError: a layer that the pool does not have.
     """
-    targets, query_targets, output_gradient, losses = squares
+    targets, _, output_gradient, losses = squares
     count, kept, out = targets.shape
     old, changed = Arrays(*weights), Arrays(*new)
     before, after = Pass(passed[0], old.norms, *passed[2:]), Pass(passed[0], changed.norms, *passed[2:])
@@ -647,19 +653,17 @@ def step(
         for position in range(1, step_sizes.shape[0]):
             largest = max(largest, step_sizes[position, row])
         longest = largest * (length if clip == 0.0 or not length >= clip else clip)
-        refused[row] = not longest <= large_step and not _finite(row, depth[row], changed)
-        for attempt in range(2):
-            _forward(kind, row, 0, changed, after, outputs[row], many)
-            losses[0, row] = _squared_errors(outputs[row, :kept], targets[row], output_gradient[row])
-            losses[1, row] = _squared_errors(outputs[row, kept:], query_targets[row], output_gradient[row, :0])
-            if attempt == 0:
-                refused[row] |= not losses[0, row] <= limits[row]
-            if not refused[row] or attempt == 1:
-                break
+        sound = longest <= large_step or _finite(row, depth[row], changed)
+        _forward(kind, row, 0, changed, after, outputs[row], many)
+        _measured(row, outputs[row, :kept], outputs[row, kept:], squares)
+        refused[row] = not (sound and losses[0, row] <= limits[row])
+        if refused[row]:
             if layers[row] > 0:
                 depth[row] -= 1
                 filled[depth[row], row], layers[row] = 0, 0
             _put_back(row, old, changed)
+            _forward(kind, row, 0, changed, after, outputs[row], many)
+            _measured(row, outputs[row, :kept], outputs[row, kept:], squares)
 
 
 @_compiled

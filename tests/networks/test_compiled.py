@@ -21,10 +21,14 @@ from gym_reml.networks.layer_kinds import LAYER_KINDS, Relu
 from gym_reml.pool import LayerPool
 from gym_reml.spaces.decision import Decided
 from gym_reml.streams import many_streams
+from gym_reml.tasks import FAMILIES as NAMED
 from gym_reml.tasks import Batch, TaskFamily, from_classes, make_family
 from gym_reml.tasks.base import Tasks
 from gym_reml.tasks.functions.sinusoid import Sinusoid
+from gym_reml.tasks.mixture import Mixture
+from gym_reml.tasks.supervised import Regression
 from tests.support.env_helpers import sample_actions
+from tests.tasks.test_tasks import Quartic
 
 pytest.importorskip("numba")
 
@@ -165,16 +169,6 @@ def test_a_step_as_one_is_that_of_its_parts(kind: str, adapt_stem: bool) -> None
             torch.testing.assert_close(other[name], one[name], rtol=1e-9, atol=1e-9)
 
 
-class Quartic(Sinusoid):
-    """Sinusoids with another loss, which a user forgot to say is not that of squared errors."""
-
-    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
-        return (outputs - batch.targets).square().mean(dim=(1, 2)).square()
-
-    def output_gradient(self, outputs: Tensor, batch: Batch) -> Tensor:
-        return TaskFamily.output_gradient(self, outputs, batch)
-
-
 class Broadcast(Sinusoid):
     """Sinusoids with one target for all points of a support set."""
 
@@ -210,6 +204,18 @@ OWN: dict[str, TaskFamily] = {
     "without a signal": WithoutSignal(queries=7),
     "another signal": OtherSignal(queries=7),
 }
+
+
+@pytest.mark.parametrize("name", [name for name, kind in NAMED.items() if issubclass(kind, Regression | Mixture)])
+def test_losses_and_the_gradient_are_the_family_s(name: str) -> None:
+    members = {"members": ["sinusoid", "quadratic"]} if name == "mixture" else {}
+    family = make_family(name, queries=7, **members)
+    process = on_both_cores(family, pool_for(family, "relu"))[1]
+    assert process.training._squares is not None
+    outputs, gradient = process.outputs(process.support.inputs), process.training.support_pass()[1]
+    torch.testing.assert_close(gradient, family.output_gradient(outputs, process.support))
+    for found, batch in ((process.support_loss, process.support), (process.query_loss, process.query)):
+        np.testing.assert_allclose(found, family.loss(process.outputs(batch.inputs), batch), rtol=1e-9)
 
 
 @pytest.mark.parametrize("name", OWN)

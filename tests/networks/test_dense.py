@@ -326,6 +326,10 @@ def scalar_pool(kind: str, adapt_stem: bool | None = None) -> LayerPool:
 def test_replay_reproduces_stepping_and_its_refused_steps(kind: str, adapt_stem: bool) -> None:
     pool = scalar_pool(kind, adapt_stem)
     mdp, recorder = make_mdp(pool, largest=1e9)
+    compiled = isinstance(mdp.networks.architecture, CompiledDense)
+    if compiled:  # the replay is torch's, and in single precision steps of 1e9 magnify the difference in rounding
+        pool.parameters |= {name: tensor.double() for name, tensor in pool.parameters.items()}
+        mdp, recorder = make_mdp(pool, largest=1e9)
     steps = np.full(PLAN.shape, -0.5, dtype=np.float32)
     steps[1, 0] = steps[3, 2] = steps[4, 3] = 1.0  # a step of 1e9
     infos = [take_step(mdp, layers, places).info for layers, places in zip(PLAN, steps, strict=True)]
@@ -335,8 +339,6 @@ def test_replay_reproduces_stepping_and_its_refused_steps(kind: str, adapt_stem:
     assert not diverged[0].any()
     losses, weights, _ = replay(pool, FAMILY, recorder.recorder)
     shown = [info["query_loss"] for info in infos]
-    # The replay is torch's; steps of 1e9 magnify the difference in rounding (test_compiled.py has double precision).
-    compiled = isinstance(mdp.networks.architecture, CompiledDense)
     np.testing.assert_allclose(losses.clamp_max(FAMILY.cap), shown, rtol=2e-3 if compiled else 2e-4, atol=1e-5)
     for row in range(ROWS):
         for slot in range(mdp.networks.depth[row]):
@@ -344,7 +346,7 @@ def test_replay_reproduces_stepping_and_its_refused_steps(kind: str, adapt_stem:
                 mdp.networks.weights(row).positions[slot + 1]["matrix"],
                 weights.positions[slot + 1]["matrix"],
             )
-            rtol, atol = (1e-1, 1e-2) if compiled else (1e-3, 1e-4)
+            rtol, atol = (1e-2, 1e-3) if compiled else (1e-3, 1e-4)
             torch.testing.assert_close(recorded[0], again[row], rtol=rtol, atol=atol)
 
 
